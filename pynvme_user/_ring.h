@@ -1,0 +1,227 @@
+/*
+ * NVMe queue pairs: the polled submission and completion rings (NVMe Base 2.0, section 3.3).
+ *
+ * Plain C11 without Python, so that it can be tested, sanitised and read alone. Nothing here
+ * allocates memory, takes a lock or calls the system, except that a doorbell may be a posted
+ * message where the device has no memory-mapped one (struct nvme_doorbell).
+ *
+ * One queue pair belongs to one thread.
+ */
+#ifndef PYNVME_USER_RING_H
+#define PYNVME_USER_RING_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
+
+/* Submission queue entry, NVMe Base 2.0 figure 86. */
+struct nvme_sqe {
+	uint8_t opc;
+	uint8_t flags; /* FUSE 1:0, PSDT 7:6 */
+	uint16_t cid;
+	uint32_t nsid;
+	uint32_t cdw2;
+	uint32_t cdw3;
+	uint64_t mptr;
+	uint64_t prp1; /* PRP entry 1, or the SGL descriptor's address */
+	uint64_t prp2; /* PRP entry 2, or the SGL descriptor's length and type */
+	uint32_t cdw10;
+	uint32_t cdw11;
+	uint32_t cdw12;
+	uint32_t cdw13;
+	uint32_t cdw14;
+	uint32_t cdw15;
+};
+
+/* Completion queue entry, NVMe Base 2.0 figure 90. */
+struct nvme_cqe {
+	uint32_t dw0;
+	uint32_t dw1;
+	uint16_t sqhd;
+	uint16_t sqid;
+	uint16_t cid;
+	uint16_t status; /* phase tag in bit 0, the status field above it */
+};
+
+/*
+ * A doorbell register. `mmio` where it is mapped; otherwise `post` sends the write to `address`
+ * without waiting and returns 0 or a negative errno. With shadow doorbells (Doorbell Buffer
+ * Config, section 5.8) the value goes to `shadow`, and the register is written only when the
+ * controller asked for it through `event_index`.
+ */
+struct nvme_doorbell {
+	volatile uint32_t *mmio;
+	int (*post)(void *context, uint64_t address, uint32_t value);
+	void *context;
+	uint64_t address;
+	volatile uint32_t *shadow;
+	volatile uint32_t *event_index;
+	uint32_t value; /* what the device was told last */
+};
+
+/* What is known of an outstanding command; indexed by CID. Four to a cache line. */
+struct nvme_tracker {
+	uint64_t submitted; /* nvme_ticks() at submission */
+	uint32_t user;      /* the caller's number for the command */
+	uint16_t next_free; /* the free list's link while the CID is free */
+	uint16_t outstanding;
+};
+
+/* One reaped completion, for the caller. */
+struct nvme_completion {
+	uint64_t latency_ns; /* from submission to the reaping poll */
+	uint32_t user;
+	uint32_t dw0;
+	uint32_t dw1;
+	uint16_t cid;
+	uint16_t status; /* the 15-bit status field, without the phase tag */
+};
+
+/*
+ * A queue pair. The caller owns all memory that is pointed to and keeps it for the life of the
+ * pair. `depth` commands can be outstanding; both rings have depth + 1 entries, so neither can
+ * overflow and the submission head need not be looked at.
+ */
+struct nvme_qpair {
+	/* read or written by every submission */
+	struct nvme_sqe *sq;
+	struct nvme_tracker *trackers;
+	uint64_t *prp_lists;     /* `prp_list_entries` for each CID */
+	uint64_t prp_lists_iova;
+	uint32_t prp_list_entries;
+	uint32_t page_shift;     /* CC.MPS + 12 */
+	uint32_t entries;        /* of each ring: depth + 1 */
+	uint32_t sq_tail;
+	uint32_t outstanding;
+	uint32_t depth;
+	uint16_t free_head;      /* LIFO: the CID whose lines are still in the cache */
+	uint16_t use_sgl;        /* one data block descriptor instead of a PRP list */
+	uint16_t qid;
+	uint16_t phase;          /* the phase tag of a new completion: 1 or 0 */
+	/* read or written by every completion */
+	struct nvme_cqe *cq;
+	uint32_t cq_head;
+	int error;               /* of a completion doorbell that could not be sent; stays */
+	struct nvme_doorbell sq_doorbell;
+	struct nvme_doorbell cq_doorbell;
+	/* facts for benchmarks */
+	uint64_t doorbell_writes; /* to a register, by store or by message */
+	uint64_t completed;
+};
+
+/* What nvme_qpair_init() needs; see struct nvme_qpair for the members of the same name. */
+struct nvme_qpair_config {
+	void *sq;
+	void *cq;
+	struct nvme_tracker *trackers;
+	uint64_t *prp_lists;
+	uint64_t prp_lists_iova;
+	uint32_t prp_list_entries;
+	uint32_t page_shift;
+	uint32_t depth;
+	uint16_t qid;
+	uint16_t use_sgl;
+};
+
+/*
+ * Many reads or writes of one size as one call. I/O i goes to lbas[i] and to the memory at
+ * iovas[i]; `last_blocks` is the size of the last one. status[i] and latency_ns[i] are written
+ * when it completes. With `slots` set, iovas has one entry per CID instead, for a workload whose
+ * data nobody keeps.
+ */
+struct nvme_vector {
+	struct nvme_sqe command;   /* opcode, nsid, cdw12 (without NLB) and cdw13 of each */
+	const uint64_t *lbas;
+	const uint64_t *iovas;
+	uint16_t *status;
+	uint64_t *latency_ns;
+	uint32_t count;
+	uint32_t blocks;
+	uint32_t last_blocks;
+	uint32_t block_shift;      /* log2 of the block size in bytes */
+	uint32_t slots;
+	uint32_t submitted;
+	uint32_t completed;
+	uint32_t failed;
+};
+
+/* Monotonic time-stamp counter, and how many of its ticks a second has (set once, before use). */
+uint64_t nvme_ticks(void);
+uint64_t nvme_tick_rate(void);
+
+/*
+ * Initialise a queue pair on zeroed ring memory. Returns 0, or -EINVAL for a depth outside
+ * 1..65535 or a page size outside 4 KiB..128 MiB. Does not talk to the device, and leaves both
+ * doorbells for the caller to fill in.
+ */
+int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config);
+
+/*
+ * Put one command into the submission queue; the command's CID and, for length > 0, its data
+ * pointer are filled in for `length` bytes at `iova` (contiguous, dword-aligned). length 0 leaves
+ * the data pointer as the caller made it. Returns the CID, -EAGAIN if `depth` commands are
+ * outstanding, -EINVAL for a misaligned address, -EMSGSIZE if the PRP list cannot hold it.
+ * Does NOT ring the doorbell.
+ */
+int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t iova,
+		      uint32_t length, uint32_t user);
+
+/*
+ * Tell the device of everything submitted. Returns 0, or a negative errno if a posted doorbell
+ * could not be sent. Does nothing when the tail has not moved.
+ */
+int nvme_qpair_ring(struct nvme_qpair *qp);
+
+/*
+ * Write the submission doorbell's register whatever the shadow says. For the rare case that a
+ * controller and its shadow doorbells lost a wake-up; called from slow paths only.
+ */
+int nvme_qpair_kick(struct nvme_qpair *qp);
+
+/*
+ * Reap up to `max` completions into `out` and tell the device once. Returns their number, which
+ * may be 0, or -EPROTO for a completion that names no outstanding command or another queue (the
+ * entry is left in place: the controller is to be reset), or the negative errno of an earlier
+ * doorbell once no completion is left. Does not wait.
+ */
+int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max);
+
+/*
+ * As nvme_qpair_poll(), but spins until there is at least one completion or `timeout_ns` passed;
+ * 0 then means that time ran out.
+ */
+int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
+		    uint64_t timeout_ns);
+
+/*
+ * Forget every outstanding command, into `out` (room for `depth`), with `status` in each. Only
+ * for a caller that knows that the device's DMA has stopped. Returns their number.
+ */
+int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status);
+
+/*
+ * Find the command that is outstanding for the longest. Returns its CID and sets `age_ns`, or -1
+ * where nothing is outstanding. Looks at every tracker: for slow paths.
+ */
+int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns);
+
+/*
+ * Run a vector for up to `timeout_ns`. The pair must have no other command outstanding. Returns 1
+ * when every I/O has completed, 0 when time ran out (call again to go on), or a negative errno as
+ * submit and poll give it. A caller that gives up sets v->count = v->submitted and calls again to
+ * drain.
+ */
+int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeout_ns);
+
+/* Sizes and offsets of sqe and cqe as the compiler laid them out, for the test against spec/. */
+uint32_t nvme_layout(const char *structure, const char *member);
+
+/* cdef: end */
+
+_Static_assert(sizeof(struct nvme_sqe) == 64, "SQE");
+_Static_assert(sizeof(struct nvme_cqe) == 16, "CQE");
+_Static_assert(sizeof(struct nvme_tracker) == 16, "four trackers to a cache line");
+
+#endif

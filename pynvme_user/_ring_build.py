@@ -1,0 +1,39 @@
+"""Builds the C core as the extension ``pynvme_user._ring_cffi`` (cffi, API mode).
+
+The declarations that Python sees are cut out of the C headers themselves, between their
+``cdef: begin`` and ``cdef: end`` marks, so that there is one place for each.
+"""
+
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+HEADERS = ("_ring.h", "_qtest.h")
+SOURCES = ("_ring.c", "_qtest.c")
+
+
+def declarations(header: str) -> str:
+    """Return the part of a header that cffi reads."""
+    text = (HERE / header).read_text(encoding="utf-8")
+    marked = re.search(r"/\* cdef: begin.*?\*/(.*)/\* cdef: end \*/", text, re.DOTALL)
+    if marked is None:
+        raise ValueError(f"{header} has no cdef marks")
+    return marked.group(1)
+
+
+ffibuilder = FFI()
+for name in HEADERS:
+    ffibuilder.cdef(declarations(name))
+ffibuilder.set_source(
+    "pynvme_user._ring_cffi",
+    "".join(f'#include "{name}"\n' for name in HEADERS),
+    # Relative, as setuptools demands of a source that it copies into an sdist.
+    sources=[f"pynvme_user/{name}" for name in SOURCES],
+    include_dirs=[str(HERE)],
+    extra_compile_args=["-std=c11", "-O3"],
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

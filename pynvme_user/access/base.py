@@ -1,0 +1,123 @@
+"""The seam: the whole of what a transport to an NVMe controller has to give.
+
+Everything above this file is the same code for every device. An access reads and writes the
+controller's properties (registers), hands the C core the means to ring doorbells, and provides
+memory that the device can reach. It knows nothing of queues or commands.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from pynvme_user.errors import DeviceAccessError, DmaError
+
+
+class RegionIndex(IntEnum):
+    """Regions of a PCI device, numbered as VFIO numbers them (linux/vfio.h)."""
+
+    BAR0, BAR1, BAR2, BAR3, BAR4, BAR5, ROM, CONFIG = range(8)
+
+
+class Region(Protocol):
+    """A window onto the device: a BAR (memory or port I/O) or PCI configuration space."""
+
+    size: int
+
+    def read(self, offset: int, width: int) -> int:
+        """Read ``width`` bytes (1, 2, 4 or 8) at ``offset``, little-endian."""
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        """Write ``width`` bytes (1, 2, 4 or 8) at ``offset``, little-endian."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbells:
+    """How C rings: 32-bit stores from ``mmio`` on, or, where that is 0, calls of ``post``.
+
+    ``post`` is the address of a C function ``int (void *context, uint64_t address, uint32_t
+    value)`` that sends the write without waiting for it; ``base`` is the device address of the
+    first doorbell for it.
+    """
+
+    mmio: int = 0
+    post: int = 0
+    context: int = 0
+    base: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DmaRegion:
+    """Memory that the device reaches: ``length`` bytes at ``address`` here, at ``iova`` there.
+
+    ``owner`` keeps the memory mapped in this process: whoever still looks at it after the device
+    was closed sees memory that is no longer the device's, never a fault.
+    """
+
+    address: int
+    length: int
+    iova: int
+    owner: object
+
+
+class Access(ABC):
+    """One open device. Owned by one controller, which closes it last."""
+
+    name: str  # the device name under which it was opened
+    registers: Region  # the controller properties, NVMe Base 2.0 section 3.1.3
+    emulated: bool = False  # its speed says nothing of hardware
+    interrupt_vectors: int = 0  # how many arm_interrupts() can give; 0: poll
+    request_fd: int | None = None  # an eventfd: the kernel wants the device back, so close it
+
+    @abstractmethod
+    def doorbells(self, offset: int, length: int) -> Doorbells:
+        """Give C the doorbells that begin ``offset`` bytes into the registers."""
+
+    @abstractmethod
+    def allocate_dma(self, length: int) -> DmaRegion:
+        """Provide at least ``length`` bytes of zeroed memory, contiguous in IOVA.
+
+        Raises DmaError when there is none; nothing is half mapped then.
+        """
+
+    @abstractmethod
+    def release_dma(self, region: DmaRegion) -> None:
+        """Take a region back. The caller knows that no command carries an address in it."""
+
+    def map_dma(self, address: int, length: int) -> DmaRegion:
+        """Map memory that the user brings (page-aligned, pinned until released)."""
+        raise DmaError(f"{self.name} reaches only memory of its own: use a buffer from alloc()")
+
+    def region(self, index: RegionIndex) -> Region:
+        """Open a PCI region. Raises DeviceAccessError where the device has no such region."""
+        raise DeviceAccessError(f"{self.name} has no region {index.name}")
+
+    def arm_interrupts(self, count: int) -> Sequence[int]:
+        """Give a descriptor for each of the interrupt vectors 0 to ``count`` - 1.
+
+        It polls readable once its interrupt fired, until :meth:`clear_interrupt`.
+        """
+        raise DeviceAccessError(f"{self.name} has no interrupts here: use polling")
+
+    def clear_interrupt(self, vector: int) -> None:
+        """Take the event and let the next one through; never waits.
+
+        Reap, clear, reap once more, then sleep: nothing is missed, and a level-triggered
+        interrupt, whose cause the first reaping took away, does not fire again at once.
+        """
+        raise DeviceAccessError(f"{self.name} has no interrupts here: use polling")
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Reset the function as the bus does, so that all its DMA has stopped on return."""
+
+    @abstractmethod
+    def alive(self) -> bool:
+        """Tell whether the device can still be there: False once its process or socket ended."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop DMA, unmap everything, give the claim back. Safe to call twice."""

@@ -1,0 +1,224 @@
+"""The embedded default: QEMU's NVMe over the qtest socket (see :mod:`pynvme_user.qemu.emulator`).
+
+Registers and configuration space are messages; queues and buffers are the machine's RAM, mapped
+here, so that an IOVA is an address of that RAM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from pynvme_user.access.base import Access, Doorbells, DmaRegion, Region, RegionIndex
+from pynvme_user.access.claim import claim
+from pynvme_user.errors import (
+    DeviceAccessError,
+    DeviceBusyError,
+    DeviceNameError,
+    DmaError,
+    NvmeError,
+)
+from pynvme_user.qemu.emulator import (
+    DEVICE,
+    FUNCTION,
+    LOW_RAM_LIMIT,
+    Disk,
+    Emulator,
+    Machine,
+    parse_machine,
+)
+from pynvme_user.ring import QtestLink
+from pynvme_user.units import format_size
+
+_ECAM = 0xB000_0000  # where q35's memory-mapped configuration space is put
+_BAR_BASE = 0xFE00_0000  # a part of q35's PCI hole that nothing else uses
+_FIRST_FREE = 1 << 20  # below lie the holes of a PC's first megabyte
+_HIGH_RAM = 1 << 32
+
+_REPLY_MS = 10_000
+_LOCK_RETRY_SECONDS = 3.0
+
+_COMMAND, _BAR0, _CAPABILITIES = 0x04, 0x10, 0x34
+_MEMORY_BUS_MASTER_NO_INTX = 0x406
+_CAP_EXPRESS = 0x10
+_DEVCAP_FLR, _DEVCTL_FLR = 1 << 28, 1 << 15
+
+
+class QtestRegion(Region):
+    """A window of the machine's physical address space."""
+
+    def __init__(self, link: QtestLink, base: int, size: int) -> None:
+        self._link = link
+        self._base = base
+        self.size = size
+
+    def read(self, offset: int, width: int) -> int:
+        """Read a register of 1, 2, 4 or 8 bytes."""
+        return self._link.call(f"read{_LETTER[width]} {self._base + offset:#x}")
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        """Write a register of 1, 2, 4 or 8 bytes."""
+        self._link.call(f"write{_LETTER[width]} {self._base + offset:#x} {value:#x}")
+
+
+_LETTER = {1: "b", 2: "w", 4: "l", 8: "q"}
+
+
+class QtestAccess(Access):
+    """QEMU's NVMe, started for this object and ended by it.
+
+    ``text`` is the device name behind ``qemu:``. Raises DeviceNameError, DeviceAccessError, and
+    DeviceBusyError where another process uses an image.
+    """
+
+    emulated = True
+
+    def __init__(self, text: str) -> None:
+        self.name = f"qemu:{text}"
+        machine = parse_machine(text)
+        low = min(machine.ram, LOW_RAM_LIMIT)
+        if machine.ram % (1 << 20) or low < 16 << 20:
+            raise DeviceNameError(f"{self.name}: memory must be whole MiB, 16M or more")
+        with contextlib.ExitStack() as undo:
+            for disk in machine.disks.values():
+                if disk.path:
+                    undo.enter_context(_claimed_image(disk))
+            self._emulator = self._start(machine)
+            undo.callback(self._emulator.close)
+            self._release = undo.pop_all()
+        self._memory = mmap.mmap(self._emulator.memory, machine.ram)
+        address = np.frombuffer(self._memory, np.uint8).ctypes.data
+        self._regions = [DmaRegion(address + _FIRST_FREE, low - _FIRST_FREE, _FIRST_FREE, None)]
+        if machine.ram > low:
+            self._regions.append(DmaRegion(address + low, machine.ram - low, _HIGH_RAM, None))
+
+    def _start(self, machine: Machine) -> Emulator:
+        """Start QEMU. One that lost its parent a moment ago may still lock the image: wait."""
+        deadline = time.monotonic() + _LOCK_RETRY_SECONDS
+        while True:
+            emulator = Emulator(machine)
+            self._link = QtestLink(emulator.qtest.fileno(), _REPLY_MS)
+            try:
+                self._enumerate()
+                return emulator
+            except NvmeError:
+                emulator.wait(1.0)
+                said = emulator.said()
+                emulator.close()
+            except BaseException:
+                emulator.close()
+                raise
+            if "Failed to get" not in said:
+                raise DeviceAccessError(f"QEMU did not start for {self.name}: {said}")
+            if time.monotonic() > deadline:
+                raise DeviceBusyError(f"{self.name} is in use by another QEMU: {said}")
+            time.sleep(0.05)
+
+    def _enumerate(self) -> None:
+        """Do what firmware would: open configuration space, place BAR0, enable the device."""
+        self._link.call("outl 0xcf8 0x80000060")  # q35 host bridge, PCIEXBAR
+        self._link.call(f"outl 0xcfc {_ECAM | 1:#x}")
+        config = _ECAM | DEVICE << 15 | FUNCTION << 12
+        self._config = QtestRegion(self._link, config, 4096)
+        self._config.write(_BAR0, 4, 0xFFFF_FFFF)
+        size = (~(self._config.read(_BAR0, 4) & ~0xF) & 0xFFFF_FFFF) + 1
+        self.registers = QtestRegion(self._link, _BAR_BASE, size)
+        self._place()
+
+    def _place(self) -> None:
+        self._config.write(_BAR0, 4, _BAR_BASE)
+        self._config.write(_BAR0 + 4, 4, 0)
+        self._config.write(_COMMAND, 2, _MEMORY_BUS_MASTER_NO_INTX)
+
+    def doorbells(self, offset: int, length: int) -> Doorbells:
+        """Doorbells are writes over the socket, posted from C."""
+        post, context = self._link.doorbell_target
+        return Doorbells(post=post, context=context, base=_BAR_BASE + offset)
+
+    def region(self, index: RegionIndex) -> Region:
+        """BAR0 and configuration space are there."""
+        match index:
+            case RegionIndex.BAR0:
+                return self.registers
+            case RegionIndex.CONFIG:
+                return self._config
+        return super().region(index)
+
+    def allocate_dma(self, length: int) -> DmaRegion:
+        """Hand out the machine's RAM: below 4 GiB in one piece, above it in another."""
+        for region in self._regions:
+            if region.length >= length:
+                self._regions.remove(region)
+                return DmaRegion(region.address, region.length, region.iova, self._memory)
+        raise DmaError(
+            f"the emulated machine has no {format_size(length)} of memory left: free buffers, or "
+            f"give it more with memory=8G in the device name"
+        )
+
+    def release_dma(self, region: DmaRegion) -> None:
+        """The RAM stays the machine's."""
+        self._regions.append(region)
+
+    def reset(self) -> None:
+        """Function level reset, where this QEMU's NVMe has it."""
+        at = self._config.read(_CAPABILITIES, 1)
+        while at and self._config.read(at, 1) != _CAP_EXPRESS:
+            at = self._config.read(at + 1, 1)
+        if not at or not self._config.read(at + 4, 4) & _DEVCAP_FLR:
+            # Without it the bus still stops DMA: a function that is no bus master has none.
+            self._config.write(_COMMAND, 2, 0)
+        else:
+            control = self._config.read(at + 8, 2)
+            self._config.write(at + 8, 2, control | _DEVCTL_FLR)
+        self._place()
+
+    def alive(self) -> bool:
+        """Tell whether QEMU still runs."""
+        return self._emulator.alive()
+
+    def close(self) -> None:
+        """End QEMU; give the images back. The RAM stays mapped while anyone looks at it."""
+        self._release.close()
+
+
+@contextlib.contextmanager
+def _claimed_image(disk: Disk) -> Iterator[None]:
+    """Hold a claim on an image; create it first where it is missing and a size is given.
+
+    An image that was created here is taken away again if the device does not come up.
+    """
+    path, created = disk.path, False
+    try:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if disk.size is None or disk.format != "raw":
+                raise DeviceAccessError(
+                    f"{path} does not exist: name a size to create a raw image, "
+                    f"for example 'qemu:{path}?size=1G'"
+                ) from None
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o666)
+            created = True
+    except OSError as error:
+        raise DeviceAccessError(f"{path} cannot be opened: {error.strerror}") from None
+    try:
+        claim(descriptor, path)
+        if created:
+            os.ftruncate(descriptor, disk.size or 0)
+        length = os.fstat(descriptor).st_size
+        if disk.size not in (None, length) and disk.format == "raw":
+            raise DeviceAccessError(
+                f"{path} has {length} bytes, not the {disk.size} asked for: leave out size"
+            )
+        yield
+    except BaseException:
+        if created:
+            os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)

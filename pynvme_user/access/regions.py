@@ -1,0 +1,150 @@
+"""Regions of a PCI device: windows of a file, mapped into memory where the kernel allows it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pynvme_user.access.memory import map_shared, unmap
+from pynvme_user.errors import DeviceAccessError, DeviceRemovedError
+
+#: PCI configuration space (PCI Local Bus 3.0, section 6.2): the command register and its bits.
+PCI_COMMAND = 0x04
+PCI_COMMAND_IO = 1 << 0
+PCI_COMMAND_MEMORY = 1 << 1
+PCI_COMMAND_MASTER = 1 << 2
+PCI_COMMAND_INTX_DISABLE = 1 << 10
+
+_WIDTHS = (1, 2, 4, 8)
+
+
+class FileRegion:
+    """A region read and written through the kernel: configuration space, or a BAR of I/O ports.
+
+    It begins ``base`` bytes into ``fd``, which stays the caller's. The kernel splits an access of
+    8 bytes in two.
+    """
+
+    def __init__(self, name: str, fd: int, base: int, size: int) -> None:
+        self.size = size
+        self.name = name
+        self.fd = fd
+        self.base = base
+
+    def read(self, offset: int, width: int) -> int:
+        """Read ``width`` bytes at ``offset``. Raises DeviceRemovedError when the device is gone."""
+        _check(self.name, self.size, offset, width)
+        try:
+            data = os.pread(self.fd, width, self.base + offset)
+        except OSError as error:
+            raise self._gone() from error
+        if len(data) != width:
+            raise self._gone()
+        return int.from_bytes(data, "little")
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        """Write ``width`` bytes at ``offset``. Raises DeviceRemovedError when it is gone."""
+        _check(self.name, self.size, offset, width)
+        data = value.to_bytes(width, "little")
+        try:
+            written = os.pwrite(self.fd, data, self.base + offset)
+        except OSError as error:
+            raise self._gone() from error
+        if written != width:
+            raise self._gone()
+
+    def _gone(self) -> DeviceRemovedError:
+        return DeviceRemovedError(
+            f"{self.name} no longer answers: the device was removed or reset by somebody else"
+        )
+
+
+@dataclass(slots=True)
+class _Area:
+    """A mapped part of a region."""
+
+    start: int
+    end: int
+    address: int
+    words: dict[int, memoryview[int]]  # by width; an access is one aligned load or store
+
+
+class MappedRegion:
+    """A BAR of memory: parts of it, or all, mapped, and the rest through ``file``.
+
+    ``areas`` are the (offset, length) that may be mapped, at whole pages. Each access to a mapped
+    part is a single load or store of its width. Where the device may be gone, ``file`` answers
+    with an error, or all ones, when a load would be a SIGBUS.
+    """
+
+    def __init__(self, name: str, file: FileRegion, areas: Sequence[tuple[int, int]]) -> None:
+        self.size = file.size
+        self.name = name
+        self.file = file
+        self._areas: list[_Area] = []
+        try:
+            for offset, length in areas:
+                self._areas.append(self._map(offset, length))
+        except OSError as error:
+            self.close()
+            raise DeviceAccessError(
+                f"{name} cannot be mapped ({error.strerror}): is the device in use, or the "
+                "kernel locked down (`cat /sys/kernel/security/lockdown`)?"
+            ) from error
+
+    def _map(self, offset: int, length: int) -> _Area:
+        address = map_shared(self.file.fd, length, self.file.base + offset)
+        # ctypes' own setter reads before it writes, which a device would see; a memoryview's
+        # does not, and copies an aligned word by one instruction.
+        data = memoryview((ctypes.c_ubyte * length).from_address(address)).cast("B")
+        words = {1: data, 2: data.cast("H"), 4: data.cast("I"), 8: data.cast("Q")}
+        return _Area(offset, offset + length, address, words)
+
+    def read(self, offset: int, width: int) -> int:
+        """Read ``width`` bytes at ``offset``, which is a multiple of it."""
+        _check(self.name, self.size, offset, width)
+        for area in self._areas:
+            if area.start <= offset < area.end:
+                return int(area.words[width][(offset - area.start) // width])
+        return self.file.read(offset, width)
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        """Write ``width`` bytes at ``offset``, which is a multiple of it."""
+        _check(self.name, self.size, offset, width)
+        for area in self._areas:
+            if area.start <= offset < area.end:
+                area.words[width][(offset - area.start) // width] = value
+                return
+        self.file.write(offset, width, value)
+
+    def address(self, offset: int, length: int) -> int:
+        """Where a part of the region is mapped. Raises DeviceAccessError if it is not."""
+        for area in self._areas:
+            if area.start <= offset and offset + length <= area.end:
+                return area.address + offset - area.start
+        raise DeviceAccessError(
+            f"{self.name} is not mapped from {offset:#x} to {offset + length:#x}: "
+            "the kernel or the device keeps that part to itself"
+        )
+
+    def close(self) -> None:
+        """Unmap. Whoever kept an address must be done with it; accesses then raise."""
+        self.size = 0
+        areas, self._areas = self._areas, []
+        for area in areas:
+            unmap(area.address, area.end - area.start)
+
+
+def set_command(config: FileRegion, *, set_bits: int = 0, clear_bits: int = 0) -> None:
+    """Change bits of the PCI command register. Raises DeviceRemovedError."""
+    command = config.read(PCI_COMMAND, 2)
+    config.write(PCI_COMMAND, 2, command & ~clear_bits | set_bits)
+
+
+def _check(name: str, size: int, offset: int, width: int) -> None:
+    if size == 0:
+        raise DeviceAccessError(f"{name} is closed: open the device again")
+    if width not in _WIDTHS or offset % width or not 0 <= offset <= size - width:
+        raise ValueError(f"no {width} bytes at {offset:#x} of {name}, which has {size:#x}")

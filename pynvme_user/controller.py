@@ -1,0 +1,643 @@
+"""The controller: reset and enable, the admin queue, queue pairs, recovery, shutdown.
+
+Knows properties (registers), queue pairs and buffers; how they reach the device is the access's
+business.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue as stdqueue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.access import open_access
+from pynvme_user.access.base import Access
+from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
+from pynvme_user.errors import (
+    ControllerFatalError,
+    DeviceRemovedError,
+    NvmeError,
+    NvmeTimeoutError,
+    QueueFullError,
+)
+from pynvme_user.namespace import Namespaces
+from pynvme_user.queue import ABORT_SECONDS, Completion, QueuePair, as_bytes, check
+from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Ring
+from pynvme_user.spec.commands import (
+    SQE,
+    AbortCdw10,
+    AbortResult,
+    AdminOpcode,
+    Cns,
+    CreateCqCdw11,
+    CreateQueueCdw10,
+    CreateSqCdw11,
+    DataTransfer,
+    DeleteQueueCdw10,
+    FeatureId,
+    IdentifyCdw10,
+    NumberOfQueuesCdw11,
+    NumberOfQueuesResult,
+    NvmOpcode,
+    SetFeaturesCdw10,
+)
+from pynvme_user.spec.fields import Register
+from pynvme_user.spec.identify import IdentifyController
+from pynvme_user.spec.registers import (
+    ACQ,
+    AQA,
+    ASQ,
+    CAP,
+    CC,
+    CSTS,
+    DOORBELL_BASE,
+    REGISTERS,
+    VS,
+    CommandSet,
+    CommandSetsSupported,
+    ShutdownNotification,
+    ShutdownStatus,
+)
+
+RegisterT = TypeVar("RegisterT", bound=Register)
+
+ADMIN_DEPTH = 63
+#: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
+MAX_TRANSFER = 2 << 20
+_MAX_QUEUE_PAIRS = 128
+_SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
+
+
+class Registers:
+    """The controller's properties (Base 2.0, section 3.1.3), read when they are asked for.
+
+    ``registers.cap.mqes`` reads CAP and gives one field of it.
+    """
+
+    _types = {register.__name__.lower(): register for register in REGISTERS}
+
+    def __init__(self, access: Access) -> None:
+        self._region = access.registers
+
+    def read(self, register: type[RegisterT]) -> RegisterT:
+        """Read a register.
+
+        Raises DeviceRemovedError if it reads all ones and so does VS, which never does.
+        """
+        width = register.width // 8
+        value = self._region.read(self._offset(register), width)
+        if value == (1 << register.width) - 1 and self._region.read(8, 4) == 0xFFFF_FFFF:
+            raise DeviceRemovedError("the device is gone: its registers read all ones")
+        return register(value)
+
+    def write(self, register: Register) -> None:
+        """Write a register."""
+        self._region.write(self._offset(type(register)), register.width // 8, int(register))
+
+    @staticmethod
+    def _offset(register: type[Register]) -> int:
+        if register.offset is None:
+            raise TypeError(f"{register.__name__} is no controller property")
+        return register.offset
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            register = self._types[name]
+        except KeyError:
+            raise AttributeError(f"there is no register {name}") from None
+        return self.read(register)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._types]
+
+    def __iter__(self) -> Iterator[Register]:
+        """Read every register, in the order of their offsets."""
+        return (self.read(register) for register in REGISTERS)
+
+
+class Controller:
+    """An enabled NVMe controller. A context manager: closing it shuts the controller down.
+
+    Made by :func:`pynvme_user.open`. ``timeout`` is what one command may take, in seconds, before
+    it is aborted and, if that does not help, the controller is reset.
+    """
+
+    def __init__(self, access: Access, *, timeout: float = 30.0) -> None:
+        if timeout <= 0:
+            raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
+        self.access = access
+        self.timeout = timeout
+        self.registers = Registers(access)
+        self.dma = DmaPool(access)
+        self.max_transfer = PAGE  # until Identify tells
+        self.resets = 0
+        self.removed = False
+        self._failed: str | None = None
+        self._closed = False
+        # Held for an admin command and for a reset. Taken before any queue pair's lock, never
+        # while one is held.
+        self._admin_lock = threading.RLock()
+        self._queue_pairs: dict[int, QueuePair] = {}
+        #: The active namespaces, by namespace id.
+        self.namespaces = Namespaces(self)
+        self._idle: stdqueue.LifoQueue[QueuePair] = stdqueue.LifoQueue()
+        self._shadow: tuple[DmaBuffer, DmaBuffer] | None = None
+        with ExitStack() as undo:
+            undo.callback(access.close)
+            undo.callback(self.dma.close)
+            self.cap = self.registers.read(CAP)
+            if self.cap.mpsmin:
+                raise NvmeError(
+                    f"the controller's smallest memory page is {PAGE << self.cap.mpsmin} bytes; "
+                    "this driver works with pages of 4096 bytes only"
+                )
+            self._admin = self._make_queue_pair(0, min(ADMIN_DEPTH, self.cap.mqes))
+            undo.callback(self._quiesce)
+            self._disable()
+            self._enable()
+            self.identify = self._identify_controller()
+            self._set_up()
+            undo.pop_all()
+        _open_controllers.add(self)
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self.access.name
+
+    # --- enable, disable, reset ---------------------------------------------------------------
+
+    def _wait_for(self, what: str, done: Callable[[CSTS], bool], seconds: float) -> CSTS:
+        """Wait until CSTS is as it should be; NvmeTimeoutError names ``what`` was waited for."""
+        deadline = time.monotonic() + seconds
+        pause = 0.0001
+        while True:
+            csts = self.registers.read(CSTS)
+            if done(csts):
+                return csts
+            if time.monotonic() > deadline:
+                raise NvmeTimeoutError(
+                    f"the controller did not {what} within {seconds:g} s (CSTS {int(csts):#x}): "
+                    "reset the device, or power it off and on"
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, 0.01)
+
+    @property
+    def _ready_seconds(self) -> float:
+        """CAP.TO, which bounds every change of CSTS.RDY, in seconds."""
+        return max(self.cap.to, 1) * 0.5
+
+    def _disable(self) -> None:
+        """Bring a controller in any state to CSTS.RDY = 0 (Base 2.0, section 3.5.1)."""
+        cc = self.registers.read(CC)
+        if cc.en and not self.registers.read(CSTS).rdy:
+            # EN may not be cleared between its setting and RDY, unless the controller failed.
+            self._wait_for("become ready", lambda s: bool(s.rdy or s.cfs), self._ready_seconds)
+        if cc.en:
+            self.registers.write(cc.replace(en=0, shn=ShutdownNotification.NONE))
+        self._wait_for("become disabled", lambda s: not s.rdy, self._ready_seconds)
+
+    def _enable(self) -> None:
+        """Set the admin queue up and enable (Base 2.0, section 3.5.1)."""
+        admin = self._admin
+        entries = admin.depth + 1
+        self.registers.write(AQA.build(asqs=entries - 1, acqs=entries - 1))
+        self.registers.write(ASQ(admin.sq_iova))
+        self.registers.write(ACQ(admin.cq_iova))
+        css = CommandSet.NVM
+        if self.cap.css & CommandSetsSupported.IOCS:
+            css = CommandSet.ALL_SUPPORTED
+        elif self.cap.css & CommandSetsSupported.NOIOCS:
+            css = CommandSet.ADMIN_ONLY
+        self.registers.write(CC.build(en=1, css=css, iosqes=6, iocqes=4))
+        csts = self._wait_for("become ready", lambda s: bool(s.rdy or s.cfs), self._ready_seconds)
+        if csts.cfs:
+            raise ControllerFatalError(
+                "the controller reported a fatal error (CSTS.CFS) when it was enabled: "
+                "reset the device, or power it off and on"
+            )
+
+    def _quiesce(self) -> None:
+        """Stop DMA by what still works, for a controller that is let go."""
+        if self.removed:
+            return
+        try:
+            self._disable()
+        except DeviceRemovedError:
+            self.mark_removed()
+        except NvmeError:
+            self.access.reset()
+
+    def _identify_controller(self) -> IdentifyController:
+        page = self.alloc(4096)
+        self.admin(AdminOpcode.IDENTIFY, cdw10=IdentifyCdw10.build(cns=Cns.CONTROLLER), buffer=page)
+        return IdentifyController.from_bytes(page)
+
+    def _set_up(self) -> None:
+        """Do what each enable needs: shadow doorbells and the number of queues."""
+        mdts = self.identify.mdts
+        self.max_transfer = min(PAGE << mdts, MAX_TRANSFER) if mdts else MAX_TRANSFER
+        self._set_up_shadow_doorbells()
+        granted = NumberOfQueuesResult(
+            self.admin(
+                AdminOpcode.SET_FEATURES,
+                cdw10=SetFeaturesCdw10.build(fid=FeatureId.NUMBER_OF_QUEUES),
+                cdw11=NumberOfQueuesCdw11.build(
+                    nsqr=_MAX_QUEUE_PAIRS - 1, ncqr=_MAX_QUEUE_PAIRS - 1
+                ),
+            ).result
+        )
+        #: I/O queue pairs that the controller grants.
+        self.max_queue_pairs = min(granted.nsqa, granted.ncqa, _MAX_QUEUE_PAIRS - 1) + 1
+
+    def _set_up_shadow_doorbells(self) -> None:
+        """Doorbell Buffer Config (Base 2.0, section 5.8), where the controller has it."""
+        if not self.identify.oacs.dbcs:
+            return
+        if self._shadow is None:
+            self._shadow = self.alloc(PAGE), self.alloc(PAGE)
+        for page in self._shadow:
+            page.fill(0)
+        command = SQE.build(
+            opc=AdminOpcode.DOORBELL_BUFFER_CONFIG,
+            prp1=self._shadow[0].iova,
+            prp2=self._shadow[1].iova,
+        )
+        check(self._execute(command).status, "Doorbell Buffer Config")
+
+    def reset(self) -> None:
+        """Reset the controller (CC.EN) and set all queue pairs up again.
+
+        Every outstanding command gets its outcome only once CSTS.RDY is 0, when DMA has stopped:
+        status ABORTED_BY_HOST on its queue pair. Raises ControllerFatalError if the controller
+        cannot be brought back; it can then only be closed.
+        """
+        resets = self.resets
+        with self._admin_lock, ExitStack() as stopped:
+            if self.resets != resets:
+                return  # another thread came first, for the same reason
+            for pair in (self._admin, *self._queue_pairs.values()):
+                stopped.enter_context(pair.stopped())
+            try:
+                self._reset_stopped()
+            except DeviceRemovedError:
+                self.mark_removed()
+                raise
+            except NvmeError as error:
+                self._failed = str(error)
+                raise ControllerFatalError(f"the reset failed: {error}") from error
+
+    def _reset_stopped(self) -> None:
+        try:
+            self._disable()
+        except NvmeTimeoutError:
+            # CC.EN did not do it. The bus does, or the access says why not.
+            self.access.reset()
+            self._disable()
+        self.resets += 1
+        self._admin.restart(lambda ring: None)
+        # Whoever waits for an admin command finds its end after the reset's own commands.
+        aborted = self._admin.take_aborted()
+        try:
+            self._enable()
+            self._set_up()
+            for qid, pair in self._queue_pairs.items():
+                pair.restart(self._shadow_for(qid))
+                self._create_queues(pair)
+        finally:
+            self._admin.give_aborted(aborted)
+
+    # --- health -------------------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Raise what stands in the way of any further command."""
+        if self.removed:
+            raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
+        if self._failed:
+            raise ControllerFatalError(f"{self.name} failed and can only be closed: {self._failed}")
+
+    def check_alive(self) -> None:
+        """Look at the device: DeviceRemovedError if it is gone, ControllerFatalError on CFS."""
+        if not self.access.alive():
+            raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
+        if self.registers.read(CSTS).cfs:
+            raise ControllerFatalError(
+                f"{self.name} reported a fatal error (CSTS.CFS) and was reset: "
+                "what was outstanding can be tried again"
+            )
+
+    def mark_removed(self) -> None:
+        """Remember that the device is gone: nothing touches its memory any more."""
+        self.removed = True
+
+    def abort(self, sqid: int, cid: int) -> bool:
+        """Ask for a command's abort (Base 2.0, section 5.1).
+
+        True if the controller says that it aborted it; its completion, with the status
+        ABORTED_BY_REQUEST, still comes on its queue pair. False if it did not, or did not answer
+        and was reset.
+        """
+        command = SQE.build(opc=AdminOpcode.ABORT, cdw10=AbortCdw10.build(sqid=sqid, cid=cid))
+        done = self._execute(command, timeout=ABORT_SECONDS)
+        return done.status.ok and not AbortResult(done.result).ianp
+
+    # --- admin and raw commands ---------------------------------------------------------------
+
+    def admin(
+        self,
+        opcode: int,
+        *,
+        nsid: int = 0,
+        cdw2: int = 0,
+        cdw3: int = 0,
+        cdw10: int = 0,
+        cdw11: int = 0,
+        cdw12: int = 0,
+        cdw13: int = 0,
+        cdw14: int = 0,
+        cdw15: int = 0,
+        buffer: Any = None,
+        timeout: float | None = None,
+    ) -> Completion:
+        """Run an admin command and wait for it.
+
+        ``buffer`` is any bytes-like of up to :attr:`max_transfer` bytes, writable where the
+        command's data comes from the controller. Raises NvmeStatusError for an error status,
+        NvmeTimeoutError once the command was given up, DeviceRemovedError.
+        """
+        command = SQE.build(
+            opc=opcode, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
+            cdw12=cdw12, cdw13=cdw13, cdw14=cdw14, cdw15=cdw15,
+        )  # fmt: skip
+        with self._reachable(command, buffer) as reachable:
+            done = self._execute(command, reachable, timeout)
+            check(done.status, _describe(command, admin=True))
+        return done
+
+    def io(
+        self,
+        opcode: int,
+        *,
+        nsid: int,
+        cdw2: int = 0,
+        cdw3: int = 0,
+        cdw10: int = 0,
+        cdw11: int = 0,
+        cdw12: int = 0,
+        cdw13: int = 0,
+        cdw14: int = 0,
+        cdw15: int = 0,
+        buffer: Any = None,
+    ) -> Completion:
+        """Run an I/O command as it is and wait for it; as :meth:`admin`."""
+        command = SQE.build(
+            opc=opcode, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
+            cdw12=cdw12, cdw13=cdw13, cdw14=cdw14, cdw15=cdw15,
+        )  # fmt: skip
+        with self._reachable(command, buffer) as reachable, self.borrow() as pair:
+            pair.submit(command, reachable)
+            (done,) = pair.drain()
+            check(done.status, _describe(command, admin=False))
+        return done
+
+    @contextmanager
+    def _reachable(self, command: SQE, buffer: Any) -> Iterator[npt.NDArray[Any] | None]:
+        """Give the buffer itself where the device reaches it, else a copy, both ways."""
+        if buffer is None:
+            yield None
+            return
+        array = as_bytes(buffer)
+        if array.nbytes > self.max_transfer:
+            raise ValueError(
+                f"one command carries up to {self.max_transfer} bytes, not {array.nbytes}"
+            )
+        iova = self.dma.iova(array)
+        if iova is not None and iova % 4 == 0:
+            yield array
+            return
+        to_host = command.opc & DataTransfer.CONTROLLER_TO_HOST
+        if to_host and not array.flags.writeable:
+            raise ValueError("the command's data comes from the controller: give a writable buffer")
+        bounce = self.alloc(array.nbytes)
+        bounce[:] = array
+        yield bounce
+        if to_host:
+            array[:] = bounce
+
+    def _execute(
+        self, command: SQE, buffer: npt.NDArray[Any] | None = None, timeout: float | None = None
+    ) -> Completion:
+        """Run one admin command; one at a time, since they are rare."""
+        with self._admin_lock:
+            cid = self._admin.submit(command, buffer)
+            deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+            while True:
+                for done in self._admin.wait(max(0.0, deadline - time.monotonic())):
+                    if done.cid == cid:
+                        return done
+                if time.monotonic() > deadline:
+                    self.reset()
+
+    # --- queue pairs --------------------------------------------------------------------------
+
+    def queue_pair(self, depth: int = 256, *, sgl: bool | None = None) -> QueuePair:
+        """Make an I/O queue pair on which ``depth`` commands can be outstanding.
+
+        ``depth`` is limited by CAP.MQES: rings have one entry more than commands. ``sgl`` chooses
+        SGLs or PRP lists for transfers of more than two pages; by default SGLs where the
+        controller has them. Raises ValueError for a depth that is not legal, QueueFullError if
+        the controller grants no further queue pair.
+        """
+        limit = min(self.cap.mqes, MAX_DEPTH)
+        if not 1 <= depth <= limit:
+            raise ValueError(f"the depth of a queue pair here is 1 to {limit}, not {depth}")
+        supported = self.identify.sgls.sgls != 0
+        if sgl and not supported:
+            raise ValueError("the controller has no SGLs: leave sgl out")
+        self.check_usable()
+        with self._admin_lock:
+            qid = next(
+                (q for q in range(1, self.max_queue_pairs + 1) if q not in self._queue_pairs), None
+            )
+            if qid is None:
+                raise QueueFullError(
+                    f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
+                    "close one"
+                )
+            pair = self._make_queue_pair(qid, depth, use_sgl=supported if sgl is None else sgl)
+            pair.configure(self._shadow_for(qid))
+            self._create_queues(pair)
+            self._queue_pairs[qid] = pair
+        return pair
+
+    def _make_queue_pair(self, qid: int, depth: int, *, use_sgl: bool = False) -> QueuePair:
+        stride = 4 << self.cap.dstrd
+        first = DOORBELL_BASE + 2 * qid * stride
+        base = self.access.doorbells(first, 2 * stride)
+        sq, cq = (
+            DoorbellTarget(
+                mmio=base.mmio and base.mmio + step,
+                post=base.post,
+                context=base.context,
+                address=base.base + step,
+            )
+            for step in (0, stride)
+        )
+        return QueuePair(self, qid, depth, (sq, cq), use_sgl=use_sgl)
+
+    def _shadow_for(self, qid: int) -> Callable[[Ring], None]:
+        """Give what sets up the shadow doorbells of a new queue pair, on zeroed words."""
+        if self._shadow is None or self.cap.dstrd:
+            return lambda ring: None
+        shadow, event_index = self._shadow
+        for page in (shadow, event_index):
+            page.view(np.uint32)[2 * qid : 2 * qid + 2] = 0
+        return lambda ring: ring.use_shadow(2 * qid, shadow.ctypes.data, event_index.ctypes.data)
+
+    def _create_queues(self, pair: QueuePair) -> None:
+        """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5)."""
+        size = CreateQueueCdw10.build(qid=pair.qid, qsize=pair.depth)
+        commands = (
+            SQE.build(
+                opc=AdminOpcode.CREATE_IO_CQ,
+                prp1=pair.cq_iova,
+                cdw10=size,
+                cdw11=CreateCqCdw11.build(pc=1),
+            ),
+            SQE.build(
+                opc=AdminOpcode.CREATE_IO_SQ,
+                prp1=pair.sq_iova,
+                cdw10=size,
+                cdw11=CreateSqCdw11.build(pc=1, cqid=pair.qid),
+            ),
+        )
+        for command in commands:
+            check(self._execute(command).status, _describe(command, admin=True))
+
+    def release(self, pair: QueuePair) -> None:
+        """Delete a queue pair's queues; for its close()."""
+        with self._admin_lock:
+            if self._queue_pairs.get(pair.qid) is not pair:
+                return
+            try:
+                if not (self.removed or self._failed):
+                    self._delete_queues(pair)
+            finally:
+                del self._queue_pairs[pair.qid]
+
+    def _delete_queues(self, pair: QueuePair) -> None:
+        for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ):
+            command = SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=pair.qid))
+            check(self._execute(command).status, _describe(command, admin=True))
+
+    @contextmanager
+    def borrow(self) -> Iterator[QueuePair]:
+        """Lend a queue pair for one call: an idle one, a new one, or, where the controller grants
+        no more, the next that another thread gives back.
+        """
+        self.check_usable()
+        try:
+            pair = self._idle.get_nowait()
+        except stdqueue.Empty:
+            try:
+                pair = self.queue_pair(min(64, self.cap.mqes))
+            except QueueFullError:
+                try:
+                    pair = self._idle.get(timeout=self.timeout)
+                except stdqueue.Empty:
+                    raise QueueFullError(
+                        "all I/O queue pairs are in use by queue_pair(): close one"
+                    ) from None
+        try:
+            yield pair
+        finally:
+            self._idle.put(pair)
+
+    # --- memory and namespaces ----------------------------------------------------------------
+
+    def alloc(self, length: int) -> DmaBuffer:
+        """Allocate ``length`` bytes of zeroed DMA memory, page-aligned, as a numpy array.
+
+        Raises DmaError when there is none.
+        """
+        return self.dma.alloc(length)
+
+    # --- end ----------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """Shut down normally: CC.SHN, and wait for CSTS.SHST (Base 2.0, section 3.6.1)."""
+        seconds = max(_SHUTDOWN_SECONDS, self.identify.rtd3e / 1e6)
+        cc = self.registers.read(CC)
+        self.registers.write(cc.replace(shn=ShutdownNotification.NORMAL))
+        self._wait_for(
+            "shut down", lambda s: s.shst == ShutdownStatus.COMPLETE or bool(s.cfs), seconds
+        )
+
+    def close(self) -> None:
+        """Close the queue pairs, shut the controller down, give memory and device back.
+
+        Safe to call twice, and on a device that is gone.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        with ExitStack() as last:
+            last.callback(_open_controllers.discard, self)
+            last.callback(self.access.close)
+            last.callback(self.dma.close)
+            last.callback(self._quiesce)
+            if self.removed or self._failed:
+                return
+            try:
+                for pair in list(self._queue_pairs.values()):
+                    pair.close()
+                self.shutdown()
+            except DeviceRemovedError:
+                self.mark_removed()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _describe(command: SQE, *, admin: bool) -> str:
+    """Name a command for an error message."""
+    table: type[AdminOpcode] | type[NvmOpcode] = AdminOpcode if admin else NvmOpcode
+    try:
+        name = table(command.opc).name.replace("_", " ").title()
+    except ValueError:
+        name = "Vendor specific or unknown command"
+    return f"{name} (opcode {command.opc:#04x}, nsid {command.nsid:#x})"
+
+
+def open(name: str, *, timeout: float = 30.0) -> Controller:  # noqa: A001 - as in os.open, gzip.open
+    """Open a device and enable its controller.
+
+    ``name`` as in the README's table, for example ``"qemu:disk.img?size=1G"`` or
+    ``"0000:01:00.0"``; ``timeout`` is what one command may take, in seconds. Raises
+    DeviceNameError, DeviceAccessError, DeviceBusyError, or what went wrong on the way to CSTS.RDY.
+    """
+    return Controller(open_access(name), timeout=timeout)
+
+
+#: Open controllers stay alive until they are closed, and with them every buffer that the device
+#: may touch: nothing is freed under it by `del`, by an exception or at the interpreter's exit.
+_open_controllers: set[Controller] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    for controller in list(_open_controllers):
+        controller.close()
+
+

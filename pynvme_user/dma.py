@@ -1,0 +1,207 @@
+"""DMA memory: an allocator over the regions that an access provides, and the buffers in it.
+
+Every address that goes into a command comes from here, and only for memory that is mapped for
+the transfer's whole length (invariant 2). Memory goes back when nothing looks at it any more:
+no array, no memoryview, and no queue pair with a command outstanding on it (invariant 1).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import weakref
+from bisect import bisect_right, insort
+from typing import Any, Self, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.access.base import Access, DmaRegion
+from pynvme_user.errors import DmaError
+
+PAGE = 4096
+#: The access is asked for at least this much at a time: one huge page, one mapping.
+_GROW = 2 << 20
+
+
+class _Extents:
+    """The free extents of one region: (offset, length) pairs in order, never adjacent."""
+
+    def __init__(self, region: DmaRegion) -> None:
+        self.region = region
+        self.free = [(0, region.length)]
+
+    def take(self, length: int) -> int | None:
+        """Take the first extent that is long enough; return its offset, or None."""
+        for index, (offset, free) in enumerate(self.free):
+            if free >= length:
+                if free == length:
+                    del self.free[index]
+                else:
+                    self.free[index] = (offset + length, free - length)
+                return offset
+        return None
+
+    def give(self, offset: int, length: int) -> None:
+        """Put an extent back and join it with its neighbours."""
+        index = bisect_right(self.free, (offset, length))
+        if index < len(self.free) and self.free[index][0] == offset + length:
+            length += self.free.pop(index)[1]
+        if index and sum(self.free[index - 1]) == offset:
+            offset, before = self.free.pop(index - 1)
+            length += before
+        insort(self.free, (offset, length))
+
+    @property
+    def unused(self) -> bool:
+        return self.free == [(0, self.region.length)]
+
+
+class Allocation:
+    """A piece of DMA memory. The arrays over it hold it; it goes back with the last of them."""
+
+    def __init__(self, address: int, length: int, iova: int, owner: object) -> None:
+        self.address = address
+        self.length = length
+        self.iova = iova
+        self._owner = owner
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return {
+            "version": 3,
+            "shape": (self.length,),
+            "typestr": "|u1",
+            "data": (self.address, False),
+        }
+
+
+class DmaBuffer(npt.NDArray[np.uint8]):
+    """Bytes that the device reaches: a numpy array (uint8) with the buffer protocol.
+
+    Slices and views of it are DMA buffers too, each with its own :attr:`iova`. Its memory stays
+    as long as any array, slice or memoryview of it lives, and as long as the device may touch it.
+    """
+
+    _allocation: Allocation | None
+    _iova: int | None
+
+    def __array_finalize__(self, parent: object) -> None:
+        self._allocation = getattr(parent, "_allocation", None)
+        self._iova = None
+
+    def __array_wrap__(
+        self, array: Any, context: Any = None, return_scalar: SupportsIndex = False
+    ) -> Any:
+        # The result of a computation lies in ordinary memory: an ordinary array.
+        array = np.asarray(array)
+        return array[()] if return_scalar else array
+
+    @property
+    def array(self) -> npt.NDArray[np.uint8]:
+        """The same bytes as a plain numpy array."""
+        return self.view(np.ndarray)
+
+    @property
+    def iova(self) -> int:
+        """The address of the first byte as the device sees it.
+
+        Raises DmaError for what only looks like a buffer: a copy, or a view with gaps.
+        """
+        if self._iova is None:
+            self._iova = self._find_iova()
+        return self._iova
+
+    def _find_iova(self) -> int:
+        allocation = self._allocation
+        if allocation is not None and self.flags.c_contiguous:
+            offset = address_of(self) - allocation.address
+            if 0 <= offset and offset + self.nbytes <= allocation.length:
+                return allocation.iova + offset
+        raise DmaError("this array is a copy or has gaps: use a contiguous slice of a DmaBuffer")
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Address of an array's first byte in this process."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+class DmaPool:
+    """The DMA memory of one controller. Thread-safe."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._regions: list[_Extents] = []
+        # Reentrant: a finalizer may run in the middle of an allocation, by the garbage collector.
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def alloc(self, length: int, *, zero: bool = True) -> DmaBuffer:
+        """Allocate ``length`` bytes, page-aligned and contiguous in IOVA.
+
+        Raises ValueError for a length below 1 and DmaError when there is no such memory.
+        """
+        if length < 1:
+            raise ValueError(f"a buffer has 1 byte or more, not {length}")
+        whole = -(-length // PAGE) * PAGE
+        with self._lock:
+            if self._closed:
+                raise DmaError("the controller is closed: allocate before closing it")
+            extents, offset = self._take(whole)
+        region = extents.region
+        allocation = Allocation(
+            region.address + offset, length, region.iova + offset, region.owner
+        )
+        weakref.finalize(allocation, self._give, extents, offset, whole).atexit = False
+        if zero:
+            ctypes.memset(allocation.address, 0, length)
+        buffer = np.asarray(allocation).view(DmaBuffer)
+        buffer._allocation = allocation
+        return buffer
+
+    def _take(self, length: int) -> tuple[_Extents, int]:
+        for extents in self._regions:
+            offset = extents.take(length)
+            if offset is not None:
+                return extents, offset
+        extents = _Extents(self._access.allocate_dma(max(length, _GROW)))
+        self._regions.append(extents)
+        offset = extents.take(length)
+        if offset is None:
+            raise DmaError(f"the device gave less memory than the {length} bytes asked for")
+        return extents, offset
+
+    def _give(self, extents: _Extents, offset: int, length: int) -> None:
+        with self._lock:
+            extents.give(offset, length)
+            # One region stays: the next allocation would only map it again.
+            if extents.unused and len(self._regions) > 1 and not self._closed:
+                self._regions.remove(extents)
+                self._access.release_dma(extents.region)
+
+    def iova(self, array: npt.NDArray[Any]) -> int | None:
+        """Address of a contiguous array as the device sees it; None if it is not DMA memory."""
+        if isinstance(array, DmaBuffer) and array._allocation is not None:
+            return array.iova
+        address = address_of(array)
+        with self._lock:
+            for extents in self._regions:
+                region = extents.region
+                if region.address <= address < region.address + region.length:
+                    if address + array.nbytes > region.address + region.length:
+                        raise DmaError("the buffer reaches beyond the DMA memory that it begins in")
+                    return region.iova + address - region.address
+        return None
+
+    def close(self) -> None:
+        """Give no more memory out. What is still looked at stays mapped in this process."""
+        with self._lock:
+            self._closed = True
+            self._regions.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

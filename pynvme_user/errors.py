@@ -1,0 +1,94 @@
+"""Every exception of the driver. The root is :class:`NvmeError`; each message names the remedy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pynvme_user.spec.status import Status
+
+
+class NvmeError(Exception):
+    """Root of everything this package raises for a device, a transfer or its set-up."""
+
+
+class DeviceNameError(NvmeError, ValueError):
+    """The device name does not parse: a mistake in the call, not in the device."""
+
+
+class DeviceAccessError(NvmeError):
+    """The device is not there or cannot be opened; the message says what would mend it."""
+
+
+class DeviceBusyError(NvmeError):
+    """Another user has the device.
+
+    ``holder`` is the process id that holds it, or ``None`` where the kernel does not tell.
+    """
+
+    def __init__(self, message: str, holder: int | None = None) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class DmaError(NvmeError):
+    """DMA memory could not be had or mapped, or an address is not mapped for its whole length."""
+
+
+class DeviceRemovedError(NvmeError):
+    """The device is gone: a register read all ones, or the process that emulates it ended."""
+
+
+class ControllerFatalError(NvmeError):
+    """CSTS.CFS is set, or the controller broke the protocol (an unknown CID, a wrong queue)."""
+
+
+class UnsafeAccessWarning(UserWarning):
+    """The device is used without an IOMMU; the text says what that risks. Given once."""
+
+
+class QueueFullError(NvmeError):
+    """As many commands as the queue pair's depth are outstanding: poll before submitting more."""
+
+
+class NvmeTimeoutError(NvmeError, TimeoutError):
+    """A wait passed its deadline. Raised for a command only once its DMA is provably stopped."""
+
+
+class NvmeStatusError(NvmeError):
+    """A command completed with an error status (NVMe Base 2.0, section 3.3.3.2.1).
+
+    ``status`` is the whole status field; ``sct``, ``sc``, ``dnr`` and ``more`` are its parts.
+    ``command`` names the command, e.g. ``"Read (opcode 0x02, nsid 1)"``.
+    """
+
+    def __init__(self, status: Status, command: str) -> None:
+        hint = "" if status.dnr else "; it may succeed if it is tried again"
+        super().__init__(f"{command} failed: {status.text} (status {int(status):#06x}){hint}")
+        self.status = status
+        self.command = command
+
+    @property
+    def sct(self) -> int:
+        """Status code type."""
+        return self.status.sct
+
+    @property
+    def sc(self) -> int:
+        """Status code."""
+        return self.status.sc
+
+    @property
+    def name(self) -> str:
+        """Symbolic name of the status."""
+        return self.status.name
+
+    @property
+    def dnr(self) -> bool:
+        """Do Not Retry: the same command would fail again."""
+        return bool(self.status.dnr)
+
+    @property
+    def more(self) -> bool:
+        """More information is in the Error Information log page."""
+        return bool(self.status.m)

@@ -1,0 +1,247 @@
+"""Namespaces: reads and writes of any length, in blocks, from any memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.errors import NvmeError
+from pynvme_user.queue import as_bytes, check
+from pynvme_user.spec.commands import AdminOpcode, Cns, IdentifyCdw10, NvmOpcode
+from pynvme_user.spec.identify import (
+    IdentifyNamespace,
+    NamespaceIdentifiers,
+    decode_namespace_list,
+)
+from pynvme_user.spec.status import Status
+
+if TYPE_CHECKING:
+    from pynvme_user.controller import Controller
+
+#: Memory that the device does not reach is copied through a buffer of this size, piece by piece.
+BOUNCE = 4 << 20
+#: NLB has 16 bits, zero-based (NVM 1.0, section 3.2).
+MAX_BLOCKS = 0x10000
+
+
+class Namespace:
+    """A namespace of a controller: ``block_count`` blocks of ``block_size`` bytes.
+
+    Every call may come from any thread and waits for the device. LBAs and lengths in blocks; data
+    is any contiguous bytes-like of whole blocks. What the device reaches (a DmaBuffer) moves
+    without a copy; other memory is copied in pieces.
+
+    All calls raise ValueError, before anything is submitted, for a range outside the namespace or
+    a length that is not whole blocks; NvmeStatusError for an error status; NvmeTimeoutError once
+    a command was given up; DeviceRemovedError.
+    """
+
+    def __init__(self, controller: Controller, nsid: int) -> None:
+        self.controller = controller
+        self.nsid = nsid
+        page = controller.alloc(4096)
+        controller.admin(
+            AdminOpcode.IDENTIFY,
+            nsid=nsid,
+            cdw10=IdentifyCdw10.build(cns=Cns.NAMESPACE),
+            buffer=page,
+        )
+        self.identify = IdentifyNamespace.from_bytes(page)
+        lbaf = self.identify.lbaf
+        self.block_count = self.identify.nsze
+        self.metadata_size = lbaf.ms
+        #: log2 of the block size in bytes
+        self.block_shift = lbaf.ds
+        if not 9 <= self.block_shift <= 27:
+            raise NvmeError(
+                f"namespace {nsid} has blocks of 2**{self.block_shift} bytes, which no NVM "
+                "command set format has: format it"
+            )
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of data in a block."""
+        return 1 << self.block_shift
+
+    @cached_property
+    def identifiers(self) -> NamespaceIdentifiers:
+        """EUI64, NGUID, UUID and CSI, those that there are (Base 2.0, Identify CNS 03h)."""
+        page = self.controller.alloc(4096)
+        self.controller.admin(
+            AdminOpcode.IDENTIFY,
+            nsid=self.nsid,
+            cdw10=IdentifyCdw10.build(cns=Cns.NAMESPACE_DESCRIPTORS),
+            buffer=page,
+        )
+        return NamespaceIdentifiers.from_bytes(page)
+
+    def check_range(self, lba: int, blocks: int) -> None:
+        """Raise ValueError if the blocks are not all in the namespace, or it has metadata."""
+        if blocks < 1 or lba < 0 or lba + blocks > self.block_count:
+            raise ValueError(
+                f"blocks {lba} to {lba + blocks - 1} are not all in namespace {self.nsid}, "
+                f"which has blocks 0 to {self.block_count - 1}"
+            )
+        if self.metadata_size:
+            raise ValueError(
+                f"namespace {self.nsid} has {self.metadata_size} bytes of metadata in each block, "
+                "which reads and writes do not carry here: use Controller.io() with a buffer for it"
+            )
+
+    # --- data ---------------------------------------------------------------------------------
+
+    def read(self, lba: int, blocks: int, *, fua: bool = False) -> bytearray:
+        """Read blocks and return their bytes."""
+        self.check_range(lba, blocks)
+        data = bytearray(blocks << self.block_shift)
+        self.read_into(lba, data, fua=fua)
+        return data
+
+    def write(self, lba: int, data: Any, *, fua: bool = False) -> None:
+        """Write any bytes-like of whole blocks."""
+        self._transfer(NvmOpcode.WRITE, lba, as_bytes(data), fua)
+
+    def read_into(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
+        """Fill a writable buffer of whole blocks."""
+        array = as_bytes(buffer)
+        if not array.flags.writeable:
+            raise ValueError("the buffer cannot be written to: use a bytearray, an array or alloc()")
+        self._transfer(NvmOpcode.READ, lba, array, fua)
+
+    def write_from(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
+        """Write a buffer of whole blocks; the same as :meth:`write`."""
+        self._transfer(NvmOpcode.WRITE, lba, as_bytes(buffer), fua)
+
+    def compare(self, lba: int, data: Any, *, fua: bool = False) -> None:
+        """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
+
+        Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
+        """
+        self._transfer(NvmOpcode.COMPARE, lba, as_bytes(data), fua)
+
+    def _transfer(
+        self, opcode: NvmOpcode, lba: int, array: npt.NDArray[np.uint8], fua: bool
+    ) -> None:
+        length = array.nbytes
+        if length % self.block_size:
+            raise ValueError(f"{length} bytes are not whole blocks of {self.block_size}")
+        self.check_range(lba, length >> self.block_shift)
+        iova = self.controller.dma.iova(array)
+        if iova is not None and iova % 4 == 0:
+            self._direct(opcode, lba, iova, array, fua)
+            return
+        piece = self.controller.dma.alloc(min(length, BOUNCE), zero=False)
+        for offset in range(0, length, BOUNCE):
+            part = array[offset : offset + BOUNCE]
+            bounce = piece[: part.nbytes]
+            if opcode != NvmOpcode.READ:
+                bounce[:] = part
+            self._direct(opcode, lba + (offset >> self.block_shift), bounce.iova, bounce, fua)
+            if opcode == NvmOpcode.READ:
+                part[:] = bounce
+
+    def _direct(
+        self, opcode: NvmOpcode, lba: int, iova: int, array: npt.NDArray[np.uint8], fua: bool
+    ) -> None:
+        """Transfer DMA memory, split at what one command can carry."""
+        blocks = array.nbytes >> self.block_shift
+        most = min(self.controller.max_transfer >> self.block_shift, MAX_BLOCKS)
+        with self.controller.borrow() as pair:
+            if blocks <= most:
+                status = pair.run_one(opcode, self, lba, blocks, iova, fua=fua, keep=array)
+                check(status, self._what(opcode, lba, blocks))
+                return
+            lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
+            result = pair.run_vector(
+                opcode,
+                self,
+                lbas,
+                np.uint64(iova) + (lbas - np.uint64(lba) << np.uint64(self.block_shift)),
+                blocks=most,
+                last_blocks=blocks - most * (len(lbas) - 1),
+                fua=fua,
+                keep=array,
+            )
+        for index in result.failed[:1]:
+            check(Status(int(result.status[index])), self._what(opcode, int(lbas[index]), most))
+
+    def _what(self, opcode: NvmOpcode, lba: int, blocks: int) -> str:
+        name = opcode.name.replace("_", " ").title()
+        return f"{name} of {blocks} blocks from LBA {lba} on (namespace {self.nsid})"
+
+    # --- no data ------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Make all completed writes durable (Base 2.0, section 7.1)."""
+        with self.controller.borrow() as pair:
+            pair.submit_flush(self)
+            (done,) = pair.drain()
+        check(done.status, f"Flush (namespace {self.nsid})")
+
+    def write_zeroes(
+        self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
+    ) -> None:
+        """Set blocks to zero without moving data; ``deallocate`` allows to free them, too."""
+        self.check_range(lba, blocks)
+        with self.controller.borrow() as pair:
+            for first in range(lba, lba + blocks, MAX_BLOCKS):
+                count = min(MAX_BLOCKS, lba + blocks - first)
+                pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
+                (done,) = pair.drain()
+                check(done.status, self._what(NvmOpcode.WRITE_ZEROES, first, count))
+
+    def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed."""
+        with self.controller.borrow() as pair:
+            for start in range(0, len(ranges), 256):
+                pair.submit_deallocate(self, ranges[start : start + 256])
+                (done,) = pair.drain()
+                check(done.status, f"Deallocate (namespace {self.nsid})")
+
+    def __repr__(self) -> str:
+        return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"
+
+
+class Namespaces(Mapping[int, Namespace]):
+    """The active namespaces of a controller, by namespace id; each is identified once."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._known: dict[int, Namespace] = {}
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """Active namespace ids, ascending (Base 2.0, Identify CNS 02h)."""
+        ids: list[int] = []
+        page = self._controller.alloc(4096)
+        while True:
+            self._controller.admin(
+                AdminOpcode.IDENTIFY,
+                nsid=ids[-1] if ids else 0,
+                cdw10=IdentifyCdw10.build(cns=Cns.ACTIVE_NAMESPACES),
+                buffer=page,
+            )
+            more = decode_namespace_list(page)
+            ids += more
+            if len(more) < 1024:
+                return ids
+
+    def __getitem__(self, nsid: int) -> Namespace:
+        if nsid not in self._known:
+            if nsid not in self.ids:
+                active = ", ".join(map(str, self.ids)) or "none"
+                raise KeyError(f"namespace {nsid} is not active; active are: {active}")
+            self._known[nsid] = Namespace(self._controller, nsid)
+        return self._known[nsid]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+

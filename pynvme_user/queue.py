@@ -1,0 +1,657 @@
+"""Queue pairs: submit and poll, and vectors of reads or writes as one C call.
+
+A queue pair belongs to one thread at a time. Its lock is there for the controller, which stops
+every queue pair to reset the device, and costs nothing that the I/O path would notice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.dma import PAGE
+from pynvme_user.errors import (
+    ControllerFatalError,
+    DeviceRemovedError,
+    NvmeError,
+    NvmeStatusError,
+    NvmeTimeoutError,
+)
+from pynvme_user.ring import (
+    CQE_SIZE,
+    SQE_SIZE,
+    DoorbellTarget,
+    Ring,
+    U16Array,
+    U64Array,
+    Vector,
+)
+from pynvme_user.spec.commands import SQE, NvmOpcode
+from pynvme_user.spec.nvm import (
+    DatasetManagementCdw10,
+    DatasetManagementCdw11,
+    DatasetRange,
+    WriteCdw12,
+    WriteZeroesCdw12,
+)
+from pynvme_user.spec.status import PathStatus, Status
+
+if TYPE_CHECKING:
+    from pynvme_user.controller import Controller
+    from pynvme_user.namespace import Namespace
+
+#: The status of a command that this driver gave up after the device's DMA was stopped.
+HOST_ABORTED = Status.of(PathStatus.ABORTED_BY_HOST)
+
+#: C spins for this long at most before Python looks at signals and at the device's health.
+_SLICE_NS = 100_000_000
+#: How long an aborted command may take to end before the controller is reset.
+ABORT_SECONDS = 2.0
+_FUA = WriteCdw12.fua.mask
+_DEALLOCATE = WriteZeroesCdw12.deac.mask
+
+
+class Completion(NamedTuple):
+    """The outcome of one command."""
+
+    cid: int
+    status: Status
+    latency_ns: int  # from submission to the poll that saw it
+    result: int  # dword 0 of the completion queue entry, command specific
+    result_upper: int  # dword 1
+
+
+@dataclass(frozen=True, slots=True)
+class VectorResult:
+    """The outcome of each I/O of a vector, in the order of its LBAs."""
+
+    status: U16Array  # the 15-bit status field; 0 is success
+    latency_ns: U64Array  # from submission to the poll that saw it
+    command: str
+
+    @property
+    def failed(self) -> npt.NDArray[np.intp]:
+        """Indices of the I/Os that did not succeed."""
+        return np.flatnonzero(self.status & 0x7FF)
+
+    def check(self) -> Self:
+        """Raise NvmeStatusError for the first I/O that failed; return self if none did."""
+        failed = self.failed
+        if len(failed):
+            index = int(failed[0])
+            check(Status(int(self.status[index])), f"{self.command}, I/O {index}")
+        return self
+
+
+def check(status: Status, command: str) -> None:
+    """Turn a status that is not success into its exception; ``command`` names the command."""
+    if status.ok:
+        return
+    if status == HOST_ABORTED:
+        raise NvmeTimeoutError(
+            f"{command} was given up: the controller did not complete it and was reset; "
+            "it can be tried again"
+        )
+    raise NvmeStatusError(status, command)
+
+
+def as_bytes(data: Any) -> npt.NDArray[np.uint8]:
+    """View any contiguous bytes-like as an array of bytes, without a copy."""
+    if isinstance(data, np.ndarray):
+        if not data.flags.c_contiguous:
+            raise ValueError("the array has gaps: pass a contiguous one")
+        return data.reshape(-1).view(np.uint8)
+    return np.frombuffer(memoryview(data).cast("B"), np.uint8)
+
+
+class QueuePair:
+    """A submission and a completion queue with ``depth`` commands outstanding at most.
+
+    Made by :meth:`Controller.queue_pair`. Commands that are submitted reach the device with the
+    next :meth:`ring`, :meth:`poll` or :meth:`wait`, so that a batch costs one doorbell. Buffers
+    are kept alive until their command has its outcome. A context manager: closing drains it.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        qid: int,
+        depth: int,
+        doorbells: tuple[DoorbellTarget, DoorbellTarget],
+        *,
+        use_sgl: bool = False,
+    ) -> None:
+        self.controller = controller
+        self.qid = qid
+        self.depth = depth
+        self._lock = threading.RLock()
+        self._doorbells = doorbells
+        self._use_sgl = use_sgl
+        entries = depth + 1
+        pool = controller.dma
+        self._sq = pool.alloc(entries * SQE_SIZE)
+        self._cq = pool.alloc(entries * CQE_SIZE)
+        # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages.
+        list_entries = max(1, -(-controller.max_transfer // PAGE))
+        self._list_entries = 1 << (list_entries - 1).bit_length()
+        self._lists = pool.alloc(depth * self._list_entries * 8)
+        self._aborted: list[Completion] = []
+        self._vector_buffer: object = None
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        """(Re)initialise the rings, on zeroed memory: phase tags begin as 0."""
+        self._sq.fill(0)
+        self._cq.fill(0)
+        self._buffers: list[object] = [None] * self.depth
+        self._ring = Ring(
+            qid=self.qid,
+            depth=self.depth,
+            page_shift=12,
+            sq=self._sq.ctypes.data,
+            cq=self._cq.ctypes.data,
+            prp_lists=self._lists.ctypes.data,
+            prp_lists_iova=self._lists.iova,
+            prp_list_entries=self._list_entries,
+            use_sgl=self._use_sgl,
+            sq_doorbell=self._doorbells[0],
+            cq_doorbell=self._doorbells[1],
+        )
+
+    @property
+    def sq_iova(self) -> int:
+        """Address of the submission queue, for the device."""
+        return self._sq.iova
+
+    @property
+    def cq_iova(self) -> int:
+        """Address of the completion queue, for the device."""
+        return self._cq.iova
+
+    @property
+    def outstanding(self) -> int:
+        """Commands that were submitted and have no outcome yet."""
+        return self._ring.outstanding
+
+    @property
+    def doorbell_writes(self) -> int:
+        """Doorbell registers written so far; shadow doorbells in memory do not count."""
+        return self._ring.doorbell_writes
+
+    # --- submission ---------------------------------------------------------------------------
+
+    def submit(self, command: SQE, buffer: npt.NDArray[Any] | None = None) -> int:
+        """Submit a raw command; return its CID. The CID and the data pointer are filled in.
+
+        ``buffer`` is DMA memory, all of which is described to the device. Raises QueueFullError,
+        DmaError for memory that the device does not reach, DeviceRemovedError.
+        """
+        iova, length = (0, 0) if buffer is None else self._dma(buffer)
+        with self._lock:
+            self._check_open()
+            cid = self._ring.submit(bytes(command), iova, length)
+            self._buffers[cid] = buffer
+        return cid
+
+    def submit_read(
+        self,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+    ) -> int:
+        """Submit a Read of ``blocks`` blocks into DMA memory; return its CID (NVM 1.0, 3.2.4).
+
+        Raises ValueError for a range outside the namespace, a buffer of another size, or more
+        than one command can carry (:attr:`Controller.max_transfer`); else as :meth:`submit`.
+        """
+        return self._submit_io(NvmOpcode.READ, ns, lba, blocks, buffer, fua)
+
+    def submit_write(
+        self,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+    ) -> int:
+        """Submit a Write; as :meth:`submit_read` (NVM 1.0, 3.2.6)."""
+        return self._submit_io(NvmOpcode.WRITE, ns, lba, blocks, buffer, fua)
+
+    def submit_compare(
+        self,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+    ) -> int:
+        """Submit a Compare; as :meth:`submit_read` (NVM 1.0, 3.2.1)."""
+        return self._submit_io(NvmOpcode.COMPARE, ns, lba, blocks, buffer, fua)
+
+    def submit_write_zeroes(
+        self, ns: Namespace, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
+    ) -> int:
+        """Submit a Write Zeroes of up to 65536 blocks; return its CID (NVM 1.0, 3.2.8)."""
+        ns.check_range(lba, blocks)
+        if blocks > 0x10000:
+            raise ValueError(f"one Write Zeroes command takes up to 65536 blocks, not {blocks}")
+        cdw12 = blocks - 1 | (_FUA if fua else 0) | (_DEALLOCATE if deallocate else 0)
+        with self._lock:
+            self._check_open()
+            cid = self._ring.submit_io(NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
+            self._buffers[cid] = None
+        return cid
+
+    def submit_flush(self, ns: Namespace) -> int:
+        """Submit a Flush; return its CID (Base 2.0, 7.1)."""
+        return self.submit(SQE.build(opc=NvmOpcode.FLUSH, nsid=ns.nsid))
+
+    def submit_deallocate(self, ns: Namespace, ranges: Sequence[tuple[int, int]]) -> int:
+        """Submit a Dataset Management (Deallocate) of 1 to 256 ranges (lba, blocks); return its CID.
+
+        NVM 1.0, 3.2.3.
+        """
+        if not 1 <= len(ranges) <= 256:
+            raise ValueError(f"one command deallocates 1 to 256 ranges, not {len(ranges)}")
+        for lba, blocks in ranges:
+            ns.check_range(lba, blocks)
+        data = b"".join(bytes(DatasetRange.build(slba=lba, nlb=n)) for lba, n in ranges)
+        buffer = self.controller.alloc(len(data))
+        buffer[:] = np.frombuffer(data, np.uint8)
+        command = SQE.build(
+            opc=NvmOpcode.DATASET_MANAGEMENT,
+            nsid=ns.nsid,
+            cdw10=DatasetManagementCdw10.build(nr=len(ranges) - 1),
+            cdw11=DatasetManagementCdw11.build(ad=1),
+        )
+        return self.submit(command, buffer)
+
+    def _submit_io(
+        self,
+        opcode: int,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        fua: bool,
+    ) -> int:
+        ns.check_range(lba, blocks)
+        iova, length = self._dma(buffer)
+        if length != blocks << ns.block_shift:
+            raise ValueError(
+                f"{blocks} blocks of {ns.block_size} bytes need a buffer of "
+                f"{blocks << ns.block_shift} bytes, not {length}"
+            )
+        if length > self.controller.max_transfer:
+            raise ValueError(
+                f"one command carries up to {self.controller.max_transfer} bytes, not {length}: "
+                "use Namespace.read_into or write_from, which split"
+            )
+        with self._lock:
+            self._check_open()
+            cid = self._ring.submit_io(
+                opcode, ns.nsid, lba, blocks - 1 | (_FUA if fua else 0), iova, length
+            )
+            self._buffers[cid] = buffer
+        return cid
+
+    def _dma(self, buffer: npt.NDArray[Any]) -> tuple[int, int]:
+        """Return where the device finds a buffer, and its length in bytes."""
+        iova = self.controller.dma.iova(buffer)
+        if iova is None:
+            raise ValueError("the device does not reach this buffer: get one from alloc()")
+        return iova, buffer.nbytes
+
+    def ring(self) -> None:
+        """Tell the device of what was submitted."""
+        with self._lock:
+            self._check_open()
+            self._ring.ring()
+
+    # --- completion ---------------------------------------------------------------------------
+
+    def poll(self) -> list[Completion]:
+        """Return the commands that completed since, perhaps none. Does not wait.
+
+        Raises DeviceRemovedError, for everything outstanding, and ControllerFatalError for a
+        completion of no outstanding command, once the controller has been reset.
+        """
+        return self._reap(0)
+
+    def wait(self, timeout: float | None = None) -> list[Completion]:
+        """Wait for a completion at least; return those that are there.
+
+        The list is empty if nothing is outstanding, or ``timeout`` seconds passed. A command
+        that takes longer than the controller's ``timeout`` is aborted, then the controller reset;
+        its status is then ABORTED_BY_HOST. Raises as :meth:`poll`.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.outstanding or self._aborted:
+            left = _SLICE_NS
+            if end is not None:
+                left = min(left, max(0, int((end - time.monotonic()) * 1e9)))
+            done = self._reap(left)
+            if done or (end is not None and time.monotonic() >= end):
+                return done
+        return []
+
+    def drain(self) -> list[Completion]:
+        """Wait until nothing is outstanding; return all completions. Raises as :meth:`poll`."""
+        done: list[Completion] = []
+        while self.outstanding or self._aborted:
+            done += self._reap(_SLICE_NS)
+        return done
+
+    def _reap(self, wait_ns: int) -> list[Completion]:
+        with self._device_errors(), self._lock:
+            self._check_open()
+            done, self._aborted = self._aborted, []
+            self._ring.ring()
+            reaped = self._ring.wait(wait_ns) if wait_ns and not done else self._ring.poll()
+            if len(reaped):
+                done += self._completions(reaped)
+        if not done and self.outstanding:
+            self._check_health(waited=wait_ns == _SLICE_NS)
+        return done
+
+    def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
+        done = []
+        for latency_ns, _, dw0, dw1, cid, status in reaped.tolist():
+            done.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
+            self._buffers[cid] = None
+            if cid == self._aborting[0]:
+                self._aborting = (-1, 0.0)
+        return done
+
+    # --- health -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _device_errors(self) -> Iterator[None]:
+        """Let the controller act on an error of the device before the caller sees it."""
+        try:
+            yield
+        except DeviceRemovedError:
+            self.controller.mark_removed()
+            raise
+        except ControllerFatalError:
+            self.controller.reset()
+            raise
+
+    _health_due = 0.0
+
+    def _check_health(self, *, waited: bool) -> None:
+        """See whether the device is there and whether a command is overdue.
+
+        Called when a poll brought nothing; looks at the device ten times a second at most.
+        """
+        now = time.monotonic()
+        if now < self._health_due and not waited:
+            return
+        self._health_due = now + 0.1
+        with self._device_errors():
+            self.controller.check_alive()
+            with self._lock:
+                # Should the device and its shadow doorbell have missed each other, this mends it.
+                self._ring.kick()
+                oldest = self._ring.oldest()
+        if self.qid and oldest is not None and oldest[1] > self.controller.timeout:
+            self._expire(oldest[0], now)
+
+    _aborting: tuple[int, float] = (-1, 0.0)
+
+    def _expire(self, cid: int, now: float) -> None:
+        """Deal with an overdue command: Abort; if it has not ended soon after, reset.
+
+        Either way the next poll tells its outcome (invariant 4).
+        """
+        if self._aborting[0] != cid:
+            self._aborting = (cid, now)
+            self.controller.abort(self.qid, cid)
+        elif now - self._aborting[1] > ABORT_SECONDS:
+            self._aborting = (-1, 0.0)
+            self.controller.reset()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NvmeError("the queue pair is closed: make a new one with queue_pair()")
+        self.controller.check_usable()
+
+    # --- one, waiting -----------------------------------------------------------------------
+
+    def run_one(
+        self,
+        opcode: NvmOpcode,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        iova: int,
+        *,
+        fua: bool,
+        keep: npt.NDArray[Any],
+    ) -> Status:
+        """Run one read-like command whose place in DMA memory is known; ``keep`` holds it.
+
+        The caller has checked the range. Nothing else may be outstanding. After ctrl-C the
+        command is drained before KeyboardInterrupt goes on.
+        """
+        with self._lock:
+            self._check_open()
+            cid = self._ring.submit_io(
+                opcode,
+                ns.nsid,
+                lba,
+                blocks - 1 | (_FUA if fua else 0),
+                iova,
+                blocks << ns.block_shift,
+            )
+            self._buffers[cid] = keep
+        try:
+            done = self.drain()
+        except KeyboardInterrupt:
+            self.drain()
+            raise
+        return done[0].status
+
+    # --- many at once -------------------------------------------------------------------------
+
+    def read_many(
+        self,
+        ns: Namespace,
+        lbas: npt.ArrayLike,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+        recycle: bool = False,
+    ) -> VectorResult:
+        """Read ``blocks`` blocks at each of ``lbas``, keeping the queue full, in one C call.
+
+        I/O *i* goes to bytes ``i * blocks * block_size`` and on of ``buffer``, DMA memory that
+        holds them all. With ``recycle`` the buffer holds ``depth`` I/Os, which overwrite each
+        other: for benchmarks. The statuses are returned, not raised: see
+        :meth:`VectorResult.check`. Nothing else may be outstanding on the queue pair.
+
+        Raises ValueError for an LBA outside the namespace or a buffer too small, and as
+        :meth:`poll`. After ctrl-C the queue is drained before KeyboardInterrupt goes on.
+        """
+        return self._many(NvmOpcode.READ, ns, lbas, blocks, buffer, fua, recycle)
+
+    def write_many(
+        self,
+        ns: Namespace,
+        lbas: npt.ArrayLike,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+        recycle: bool = False,
+    ) -> VectorResult:
+        """Write ``blocks`` blocks at each of ``lbas``; as :meth:`read_many`."""
+        return self._many(NvmOpcode.WRITE, ns, lbas, blocks, buffer, fua, recycle)
+
+    def _many(
+        self,
+        opcode: NvmOpcode,
+        ns: Namespace,
+        lbas: npt.ArrayLike,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        fua: bool,
+        recycle: bool,
+    ) -> VectorResult:
+        where = np.ascontiguousarray(lbas)
+        if where.ndim != 1 or (where.size and where.dtype.kind not in "iu"):
+            raise ValueError("lbas is a one-dimensional array of whole numbers")
+        if where.size:
+            ns.check_range(int(where.min()), blocks)
+            ns.check_range(int(where.max()), blocks)
+        size = blocks << ns.block_shift
+        if size > self.controller.max_transfer:
+            raise ValueError(
+                f"one command carries up to {self.controller.max_transfer} bytes, not {size}"
+            )
+        iova, length = self._dma(buffer)
+        places = self.depth if recycle else len(where)
+        if length < places * size:
+            raise ValueError(
+                f"{places} I/Os of {size} bytes need a buffer of {places * size} bytes, "
+                f"not {length}"
+            )
+        return self.run_vector(
+            opcode,
+            ns,
+            where.astype(np.uint64, copy=False),
+            iova + np.arange(places, dtype=np.uint64) * np.uint64(size),
+            blocks=blocks,
+            last_blocks=blocks,
+            fua=fua,
+            slots=recycle,
+            keep=buffer,
+        )
+
+    def run_vector(
+        self,
+        opcode: NvmOpcode,
+        ns: Namespace,
+        lbas: U64Array,
+        iovas: U64Array,
+        *,
+        blocks: int,
+        last_blocks: int,
+        fua: bool = False,
+        slots: bool = False,
+        keep: object,
+    ) -> VectorResult:
+        """Run I/Os whose places in DMA memory are known; ``keep`` holds that memory.
+
+        The caller has checked the ranges. The last I/O has ``last_blocks`` blocks.
+        """
+        if self.outstanding:
+            raise ValueError("commands are outstanding on the queue pair: poll or drain it first")
+        command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)
+        vector = Vector(
+            command=bytes(command),
+            lbas=lbas,
+            iovas=iovas,
+            blocks=blocks,
+            last_blocks=last_blocks,
+            block_shift=ns.block_shift,
+            slots=slots,
+        )
+        self._vector_buffer = keep
+        resets = self.controller.resets
+        try:
+            self._run(vector, resets)
+        except BaseException:
+            self._stop(vector, resets)
+            raise
+        if not self.outstanding:
+            self._vector_buffer = None
+        return VectorResult(vector.status, vector.latency_ns, f"{opcode.name.title()} of a vector")
+
+    def _run(self, vector: Vector, resets: int) -> None:
+        """Run to the end, or until the controller was reset under it."""
+        before = -1
+        while True:
+            with self._device_errors(), self._lock:
+                self._check_open()
+                if self.controller.resets != resets:
+                    # What the reset took away, and what was never submitted, is given up.
+                    self._aborted.clear()
+                    vector.give_up(int(HOST_ABORTED))
+                    return
+                if vector.run(self._ring, _SLICE_NS):
+                    return
+            if vector.completed == before:
+                self._check_health(waited=True)
+            before = vector.completed
+
+    def _stop(self, vector: Vector, resets: int) -> None:
+        """Drain a vector that is not to go on, so that its memory can be let go."""
+        if self.controller.removed or self._closed:
+            return
+        vector.stop()
+        self._run(vector, resets)
+        self._vector_buffer = None
+
+    # --- reset and end ------------------------------------------------------------------------
+
+    def stopped(self) -> AbstractContextManager[object]:
+        """Hold the queue pair still while in this context; for the controller's reset."""
+        return self._lock
+
+    def restart(self, configure: Callable[[Ring], None]) -> None:
+        """Give every outstanding command its end and begin anew; DMA has stopped.
+
+        ``configure`` sets up the new rings' shadow doorbells, where there are any.
+        """
+        for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
+            self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
+        self._vector_buffer = None
+        self._start()
+        configure(self._ring)
+
+    def take_aborted(self) -> list[Completion]:
+        """Take the commands that a reset ended; for the controller's reset."""
+        aborted, self._aborted = self._aborted, []
+        return aborted
+
+    def give_aborted(self, aborted: list[Completion]) -> None:
+        """Put back what :meth:`take_aborted` took."""
+        self._aborted += aborted
+
+    def configure(self, configure: Callable[[Ring], None]) -> None:
+        """Set up the rings' shadow doorbells."""
+        configure(self._ring)
+
+    def close(self) -> None:
+        """Wait for what is outstanding and delete the queues. Safe to call twice."""
+        if self._closed:
+            return
+        try:
+            if not self.controller.removed:
+                self.drain()
+        finally:
+            self._closed = True
+            self.controller.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+

@@ -1,0 +1,333 @@
+"""The C core, seen from Python. The only module that imports the extension.
+
+:class:`Ring` is one queue pair's rings; :class:`QtestLink` is QEMU's qtest socket. Both turn the
+C functions' negative errno into the exceptions of :mod:`pynvme_user.errors`, and release the GIL
+while C runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user._ring_cffi import ffi, lib
+from pynvme_user.errors import (
+    ControllerFatalError,
+    DeviceRemovedError,
+    DmaError,
+    NvmeError,
+    QueueFullError,
+)
+
+SQE_SIZE: int = ffi.sizeof("struct nvme_sqe")
+CQE_SIZE: int = ffi.sizeof("struct nvme_cqe")
+MAX_DEPTH = 0xFFFF
+NO_STATUS = 0xFFFF  # no device's: the status field has 15 bits
+
+U16Array = npt.NDArray[np.uint16]
+U64Array = npt.NDArray[np.uint64]
+
+#: One reaped completion as C writes it (struct nvme_completion).
+COMPLETION_DTYPE = np.dtype(
+    [
+        ("latency_ns", "<u8"),
+        ("user", "<u4"),
+        ("dw0", "<u4"),
+        ("dw1", "<u4"),
+        ("cid", "<u2"),
+        ("status", "<u2"),
+    ]
+)
+
+
+def _fail(err: int) -> NoReturn:
+    """Raise the exception for a negative errno of the C core."""
+    match -err:
+        case errno.EAGAIN:
+            raise QueueFullError("the queue is full: poll for completions before submitting more")
+        case errno.EPROTO:
+            raise ControllerFatalError(
+                "the controller completed a command that is not outstanding: reset it"
+            )
+        case errno.EINVAL:
+            raise DmaError("the buffer does not start at a multiple of 4 bytes")
+        case errno.EMSGSIZE:
+            raise DmaError("the transfer is larger than the queue pair's PRP lists can describe")
+        case errno.EPIPE | errno.ETIMEDOUT:
+            raise DeviceRemovedError(
+                "the device's process is gone or no longer answers: open the device again"
+            )
+    raise NvmeError(f"the C core failed: {os.strerror(-err)}")
+
+
+@dataclass(frozen=True, slots=True)
+class DoorbellTarget:
+    """Where one doorbell lies: see struct nvme_doorbell for the members."""
+
+    mmio: int = 0
+    post: int = 0
+    context: int = 0
+    address: int = 0
+
+
+class Ring:
+    """The submission and completion ring of one queue pair.
+
+    The memory at ``sq``, ``cq`` and ``prp_lists`` is the caller's, zeroed, visible to the device
+    and kept until the ring is no longer used. One thread at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        qid: int,
+        depth: int,
+        page_shift: int,
+        sq: int,
+        cq: int,
+        prp_lists: int,
+        prp_lists_iova: int,
+        prp_list_entries: int,
+        use_sgl: bool,
+        sq_doorbell: DoorbellTarget,
+        cq_doorbell: DoorbellTarget,
+    ) -> None:
+        self.depth = depth
+        self._trackers = ffi.new("struct nvme_tracker[]", depth)
+        self._qp = ffi.new("struct nvme_qpair *")
+        config = ffi.new(
+            "struct nvme_qpair_config *",
+            {
+                "sq": ffi.cast("void *", sq),
+                "cq": ffi.cast("void *", cq),
+                "trackers": self._trackers,
+                "prp_lists": ffi.cast("uint64_t *", prp_lists),
+                "prp_lists_iova": prp_lists_iova,
+                "prp_list_entries": prp_list_entries,
+                "page_shift": page_shift,
+                "depth": depth,
+                "qid": qid,
+                "use_sgl": use_sgl,
+            },
+        )
+        if lib.nvme_qpair_init(self._qp, config):
+            raise ValueError(f"a depth of {depth} with pages of 2**{page_shift} bytes is not legal")
+        for doorbell, target in (
+            (self._qp.sq_doorbell, sq_doorbell),
+            (self._qp.cq_doorbell, cq_doorbell),
+        ):
+            doorbell.mmio = ffi.cast("uint32_t *", target.mmio)
+            doorbell.post = ffi.cast("int (*)(void *, uint64_t, uint32_t)", target.post)
+            doorbell.context = ffi.cast("void *", target.context)
+            doorbell.address = target.address
+        self._command = ffi.new("struct nvme_sqe *")
+        self._command_bytes = ffi.buffer(self._command)
+        self._reaped = np.zeros(depth, COMPLETION_DTYPE)
+        self._out = ffi.from_buffer("struct nvme_completion[]", self._reaped, require_writable=True)
+
+    def use_shadow(self, index: int, shadow: int, event_index: int) -> None:
+        """Use shadow doorbells: two words from ``index`` in each buffer (Base 2.0, section 5.8).
+
+        ``shadow`` and ``event_index`` are the buffers' addresses; SQ word first, then CQ.
+        """
+        words = ffi.cast("uint32_t *", shadow), ffi.cast("uint32_t *", event_index)
+        for step, doorbell in enumerate((self._qp.sq_doorbell, self._qp.cq_doorbell)):
+            doorbell.shadow = words[0] + index + step
+            doorbell.event_index = words[1] + index + step
+
+    @property
+    def outstanding(self) -> int:
+        """Commands submitted and not yet reaped."""
+        return int(self._qp.outstanding)
+
+    @property
+    def doorbell_writes(self) -> int:
+        """Doorbell registers written so far (shadow doorbells do not count)."""
+        return int(self._qp.doorbell_writes)
+
+    @property
+    def completed(self) -> int:
+        """Commands reaped so far."""
+        return int(self._qp.completed)
+
+    def submit(self, command: bytes, iova: int, length: int, user: int = 0) -> int:
+        """Put a 64-byte command into the ring; return its CID. Does not ring the doorbell.
+
+        The data pointer is filled in for ``length`` bytes at ``iova`` unless ``length`` is 0.
+        Raises QueueFullError, and DmaError for a misaligned or too long buffer.
+        """
+        self._command_bytes[:] = command
+        cid: int = lib.nvme_qpair_submit(self._qp, self._command, iova, length, user)
+        if cid < 0:
+            _fail(cid)
+        return cid
+
+    def submit_io(
+        self, opcode: int, nsid: int, lba: int, cdw12: int, iova: int, length: int
+    ) -> int:
+        """As :meth:`submit`, for the read-like commands: LBA in CDW10 and 11, no metadata."""
+        command = self._command
+        command.flags = 0
+        command.mptr = command.prp1 = command.prp2 = 0
+        command.cdw2 = command.cdw3 = command.cdw13 = command.cdw14 = command.cdw15 = 0
+        command.opc = opcode
+        command.nsid = nsid
+        command.cdw10 = lba & 0xFFFFFFFF
+        command.cdw11 = lba >> 32
+        command.cdw12 = cdw12
+        cid: int = lib.nvme_qpair_submit(self._qp, command, iova, length, 0)
+        if cid < 0:
+            _fail(cid)
+        return cid
+
+    def ring(self) -> None:
+        """Tell the device of what was submitted. Raises DeviceRemovedError if it is gone."""
+        err = lib.nvme_qpair_ring(self._qp)
+        if err:
+            _fail(err)
+
+    def kick(self) -> None:
+        """Write the submission doorbell's register even if its shadow says that it need not be."""
+        err = lib.nvme_qpair_kick(self._qp)
+        if err:
+            _fail(err)
+
+    def poll(self, limit: int | None = None) -> npt.NDArray[np.void]:
+        """Reap what is there: a view of COMPLETION_DTYPE entries, valid until the next call.
+
+        Raises ControllerFatalError for a completion of no outstanding command.
+        """
+        count = lib.nvme_qpair_poll(self._qp, self._out, self.depth if limit is None else limit)
+        if count < 0:
+            _fail(count)
+        return self._reaped[:count]
+
+    def wait(self, timeout_ns: int, limit: int | None = None) -> npt.NDArray[np.void]:
+        """As :meth:`poll`, spinning until one completion is there or the time is over (empty)."""
+        limit = self.depth if limit is None else limit
+        count = lib.nvme_qpair_wait(self._qp, self._out, limit, timeout_ns)
+        if count < 0:
+            _fail(count)
+        return self._reaped[:count]
+
+    def oldest(self) -> tuple[int, float] | None:
+        """CID and age in seconds of the command outstanding for the longest; None without one."""
+        age = ffi.new("uint64_t *")
+        cid = lib.nvme_qpair_oldest(self._qp, age)
+        return None if cid < 0 else (int(cid), age[0] / 1e9)
+
+    def abandon(self, status: int) -> npt.NDArray[np.void]:
+        """Forget all outstanding commands, with ``status`` in each. Only once DMA has stopped."""
+        return self._reaped[: lib.nvme_qpair_abandon(self._qp, self._out, status)]
+
+
+class Vector:
+    """Many reads or writes of one size, run by C (struct nvme_vector).
+
+    ``lbas`` and ``iovas`` are uint64 arrays; with ``slots``, ``iovas`` has an entry for each CID
+    instead of each I/O. ``status`` (uint16, the 15-bit status field) and ``latency_ns`` (uint64)
+    get one entry for each I/O.
+    """
+
+    def __init__(
+        self,
+        *,
+        command: bytes,
+        lbas: U64Array,
+        iovas: U64Array,
+        blocks: int,
+        last_blocks: int,
+        block_shift: int,
+        slots: bool = False,
+    ) -> None:
+        count = len(lbas)
+        self.status: U16Array = np.full(count, NO_STATUS, np.uint16)
+        self.latency_ns: U64Array = np.zeros(count, np.uint64)
+        # cffi keeps a pointer's memory alive only through the object it came from.
+        self._alive: list[Any] = [
+            ffi.from_buffer("uint64_t[]", np.ascontiguousarray(lbas, np.uint64)),
+            ffi.from_buffer("uint64_t[]", np.ascontiguousarray(iovas, np.uint64)),
+            ffi.from_buffer("uint16_t[]", self.status, require_writable=True),
+            ffi.from_buffer("uint64_t[]", self.latency_ns, require_writable=True),
+        ]
+        self._vector = v = ffi.new("struct nvme_vector *")
+        ffi.buffer(ffi.addressof(v, "command"))[:] = command
+        v.lbas, v.iovas, v.status, v.latency_ns = self._alive
+        v.count = count
+        v.blocks = blocks
+        v.last_blocks = last_blocks
+        v.block_shift = block_shift
+        v.slots = slots
+
+    @property
+    def completed(self) -> int:
+        """I/Os completed so far."""
+        return int(self._vector.completed)
+
+    @property
+    def failed(self) -> int:
+        """I/Os completed with a status other than success so far."""
+        return int(self._vector.failed)
+
+    def run(self, ring: Ring, timeout_ns: int) -> bool:
+        """Run on a ring that has nothing else outstanding, for up to ``timeout_ns``.
+
+        Returns True when all I/Os have completed; else call again.
+        """
+        done: int = lib.nvme_vector_run(ring._qp, self._vector, timeout_ns)
+        if done < 0:
+            _fail(done)
+        return bool(done)
+
+    def stop(self) -> None:
+        """Submit no more: the next :meth:`run` only drains what is outstanding."""
+        self._vector.count = self._vector.submitted
+
+    def give_up(self, status: int) -> None:
+        """Give each I/O that has no outcome this status. Only once DMA has stopped."""
+        self.status[self.status == NO_STATUS] = status
+        self.stop()
+
+
+class QtestLink:
+    """QEMU's qtest socket: device registers by lines of text, doorbells as posted writes."""
+
+    def __init__(self, fd: int, timeout_ms: int) -> None:
+        self._link = ffi.gc(lib.qtest_link_new(fd, timeout_ms), lib.qtest_link_free)
+
+    @property
+    def doorbell_target(self) -> tuple[int, int]:
+        """The C function that posts a doorbell, and its context, as addresses."""
+        post = ffi.addressof(lib, "qtest_link_post")
+        return int(ffi.cast("uintptr_t", post)), int(ffi.cast("uintptr_t", self._link))
+
+    def call(self, line: str) -> int:
+        """Send one command and wait; return the value that it answers with, or 0.
+
+        Raises DeviceRemovedError when QEMU is gone or does not answer in time.
+        """
+        data = line.encode() + b"\n"
+        reply = ffi.new("char[]", 256)
+        got = lib.qtest_link_call(self._link, data, len(data), reply, 256)
+        if got < 0:
+            _fail(got)
+        answer = ffi.string(reply).decode()
+        word, _, value = answer.partition(" ")
+        if word != "OK":
+            raise NvmeError(f"QEMU refused {line!r}: {answer}")
+        return int(value, 16) if value else 0
+
+
+def layout(structure: str, member: str) -> int:
+    """Offset of a member of the C core's ``sqe`` or ``cqe``, as the compiler laid it out."""
+    return int(lib.nvme_layout(structure.encode(), member.encode()))
+
+
+def tick_rate() -> int:
+    """Time-stamp counter ticks in a second."""
+    return int(lib.nvme_tick_rate())

@@ -1,0 +1,400 @@
+"""The base of every structure: bytes with named fields, one line each.
+
+As in `bits`, a field is declared once and every byte is declared, reserved ones included.
+`Struct` is immutable, of fixed size and little-endian (NVMe Base 2.0, 1.4). What it takes to
+declare a register or a structure can be imported from here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+
+from .bits import Bit, Bits, Names, Register, Reserved, check_layout, fit, named, title
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = [
+    "U8",
+    "U16",
+    "U24",
+    "U32",
+    "U64",
+    "U128",
+    "Array",
+    "Ascii",
+    "Bit",
+    "Bits",
+    "Field",
+    "Raw",
+    "Register",
+    "Reserved",
+    "ReservedBytes",
+    "Struct",
+    "Utf8",
+    "Uuid",
+]
+
+
+def copy_bytes(buffer: ReadableBuffer, offset: int, size: int, what: str) -> bytes:
+    """Copy `size` bytes of `buffer` from `offset`; ValueError, naming `what`, if it is shorter."""
+    view = memoryview(buffer)
+    if view.ndim != 1 or view.itemsize != 1:
+        view = view.cast("B")
+    raw = bytes(view[offset : offset + size])
+    if len(raw) != size:
+        raise ValueError(f"{what} takes {size} bytes, the buffer has {len(raw)}")
+    return raw
+
+
+T = TypeVar("T")
+IntT = TypeVar("IntT", bound=int)
+
+
+class Field(Generic[T]):
+    """`size` bytes at byte `offset` of a `Struct`; subclasses say how they decode.
+
+    Read on an instance it is the decoded value, read on the class this descriptor.
+    """
+
+    reserved: ClassVar[bool] = False
+
+    def __init__(self, offset: int, size: int, text: str) -> None:
+        self.name = ""
+        self.offset = offset
+        self.size = size
+        self.text = text
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, struct: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, struct: Struct, owner: type) -> T: ...
+    def __get__(self, struct: Struct | None, owner: type) -> Self | T:
+        if struct is None:
+            return self
+        return self._decode(struct._raw[self.offset : self.offset + self.size])
+
+    def _decode(self, raw: bytes) -> T:
+        """Return the value of exactly `size` bytes."""
+        raise NotImplementedError
+
+    def _encode(self, value: T, owner: str) -> bytes:
+        """Return `value` as `size` bytes; ValueError, naming `owner`, if it does not fit."""
+        raise NotImplementedError
+
+    def _plain(self, value: T) -> object:
+        """Return `value` in JSON's types."""
+        return value
+
+    def _lines(self, value: T) -> list[str]:
+        """Return `value` as text: a first line, then any detail."""
+        return [str(value)]
+
+
+class Unsigned(Field[IntT]):
+    """A little-endian unsigned integer, made by U8 to U128; a `Register` where `bits` is one."""
+
+    def __init__(
+        self, offset: int, size: int, text: str, bits: type[IntT], names: Names | None
+    ) -> None:
+        super().__init__(offset, size, text)
+        self.bits = bits
+        self.names = names
+        if issubclass(bits, Register) and bits.width != 8 * size:
+            raise TypeError(f"{bits.__name__} has {bits.width} bits, its field {8 * size}: {text}")
+
+    def _decode(self, raw: bytes) -> IntT:
+        return self.bits(int.from_bytes(raw, "little"))
+
+    def _encode(self, value: IntT, owner: str) -> bytes:
+        limit = (1 << 8 * self.size) - 1
+        return fit(owner, self.name, value, limit).to_bytes(self.size, "little")
+
+    def _plain(self, value: IntT) -> int:
+        return int(value)
+
+    def _lines(self, value: IntT) -> list[str]:
+        if isinstance(value, Register):
+            return [str(value), *value.dump()]
+        meaning = named(value, self.names)
+        return [f"{value} ({meaning})" if meaning else str(value)]
+
+
+class UnsignedArray(Field[tuple[int, ...]]):
+    """`count` little-endian unsigned integers, made by U8.array to U128.array."""
+
+    def __init__(self, offset: int, item: int, count: int, text: str) -> None:
+        super().__init__(offset, item * count, text)
+        self.item = item
+        self.count = count
+
+    def _decode(self, raw: bytes) -> tuple[int, ...]:
+        return tuple(
+            int.from_bytes(raw[at : at + self.item], "little")
+            for at in range(0, self.size, self.item)
+        )
+
+    def _encode(self, value: Sequence[int], owner: str) -> bytes:
+        if len(value) != self.count:
+            raise ValueError(f"{owner}.{self.name} takes {self.count} values, not {len(value)}")
+        limit = (1 << 8 * self.item) - 1
+        return b"".join(
+            fit(owner, self.name, number, limit).to_bytes(self.item, "little") for number in value
+        )
+
+    def _plain(self, value: tuple[int, ...]) -> list[int]:
+        return list(value)
+
+    def _lines(self, value: tuple[int, ...]) -> list[str]:
+        return [" ".join(map(str, value))]
+
+
+class _UnsignedKind:
+    """What U8 to U128 are: calling one declares a field of that many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    @overload
+    def __call__(self, offset: int, text: str, *, names: Names | None = None) -> Unsigned[int]: ...
+    @overload
+    def __call__(self, offset: int, text: str, *, bits: type[IntT]) -> Unsigned[IntT]: ...
+    def __call__(
+        self,
+        offset: int,
+        text: str,
+        *,
+        bits: type[Any] = int,
+        names: Names | None = None,
+    ) -> Unsigned[Any]:
+        return Unsigned(offset, self.size, text, bits, names)
+
+    def array(self, offset: int, count: int, text: str) -> UnsignedArray:
+        """Declare a field of `count` such integers, read as a tuple."""
+        return UnsignedArray(offset, self.size, count, text)
+
+
+U8 = _UnsignedKind(1)
+U16 = _UnsignedKind(2)
+U24 = _UnsignedKind(3)
+U32 = _UnsignedKind(4)
+U64 = _UnsignedKind(8)
+U128 = _UnsignedKind(16)
+
+
+class Ascii(Field[str]):
+    """ASCII text padded with spaces (Base 2.0, 1.4.1); the padding is not part of the value."""
+
+    codec: ClassVar[str] = "ascii"
+    padding: ClassVar[bytes] = b" "
+
+    def _decode(self, raw: bytes) -> str:
+        # Some devices pad with NULs against the specification.
+        return raw.decode(self.codec, "replace").rstrip(" \0")
+
+    def _encode(self, value: str, owner: str) -> bytes:
+        raw = value.encode(self.codec)
+        if len(raw) > self.size:
+            raise ValueError(f"{owner}.{self.name} takes {self.size} bytes, not {len(raw)}")
+        return raw.ljust(self.size, self.padding)
+
+
+class Utf8(Ascii):
+    """UTF-8 text that ends at the first NUL or at the field's end, as NQNs do."""
+
+    codec = "utf-8"
+    padding = b"\0"
+
+    def _decode(self, raw: bytes) -> str:
+        return raw.split(b"\0", 1)[0].decode(self.codec, "replace")
+
+
+class Raw(Field[bytes]):
+    """Bytes as they are."""
+
+    def _decode(self, raw: bytes) -> bytes:
+        return raw
+
+    def _encode(self, value: bytes, owner: str) -> bytes:
+        if len(value) != self.size:
+            raise ValueError(f"{owner}.{self.name} takes {self.size} bytes, not {len(value)}")
+        return bytes(value)
+
+    def _plain(self, value: bytes) -> str:
+        return value.hex()
+
+    def _lines(self, value: bytes) -> list[str]:
+        if not any(value):
+            return [f"{self.size} bytes of zero"]
+        return [value.hex()] if self.size <= 32 else [value[:32].hex() + "..."]
+
+
+class ReservedBytes(Raw):
+    """Reserved bytes: they count in the layout, and can't be set by name."""
+
+    reserved = True
+
+    def __init__(self, offset: int, size: int) -> None:
+        super().__init__(offset, size, "Reserved")
+
+
+class Uuid(Field[uuid.UUID]):
+    """A UUID of 16 bytes, big-endian as RFC 4122 has it."""
+
+    def __init__(self, offset: int, text: str) -> None:
+        super().__init__(offset, 16, text)
+
+    def _decode(self, raw: bytes) -> uuid.UUID:
+        return uuid.UUID(bytes=raw)
+
+    def _encode(self, value: uuid.UUID, owner: str) -> bytes:
+        return value.bytes
+
+    def _plain(self, value: uuid.UUID) -> str:
+        return str(value)
+
+
+class Struct:
+    """A fixed-size little-endian structure, immutable, one declared line per field.
+
+    Declare one as ``class CQE(Struct, size=16)``: `size` in bytes. The docstring's first line is
+    the long name. TypeError if the fields leave a gap, overlap or don't sum to `size`.
+    The bytes are kept as they are and a field is decoded when it is read.
+    """
+
+    size: ClassVar[int]
+    title: ClassVar[str]
+    layout: ClassVar[tuple[Field[Any], ...]]
+
+    __slots__ = ("_raw",)
+    _raw: bytes
+
+    def __init_subclass__(cls, *, size: int) -> None:
+        super().__init_subclass__()
+        layout = tuple(field for field in vars(cls).values() if isinstance(field, Field))
+        for field in layout:
+            if hasattr(Struct, field.name) or field.name in Struct.__annotations__:
+                raise TypeError(
+                    f"{cls.__name__}: the field name {field.name} is taken by its base class"
+                )
+        check_layout(
+            cls.__name__,
+            "byte",
+            size,
+            ((field.offset, field.offset + field.size - 1, field.name) for field in layout),
+        )
+        cls.size = size
+        cls.title = title(cls)
+        cls.layout = layout
+
+    @classmethod
+    def from_bytes(cls, buffer: ReadableBuffer, offset: int = 0) -> Self:
+        """Copy `size` bytes of `buffer` from byte `offset`; ValueError if it is too short."""
+        struct = cls.__new__(cls)
+        object.__setattr__(struct, "_raw", copy_bytes(buffer, offset, cls.size, cls.__name__))
+        return struct
+
+    @classmethod
+    def build(cls, **fields: Any) -> Self:
+        """Make the structure with these fields, every other byte 0.
+
+        TypeError for a name that is no field, ValueError for a value that does not fit.
+        Text not given is zeros too, not the spaces that a device pads it with.
+        """
+        return cls.from_bytes(bytes(cls.size)).replace(**fields)
+
+    def replace(self, **fields: Any) -> Self:
+        """Return a copy with these fields changed, every other byte kept; errors as for `build`."""
+        raw = bytearray(self._raw)
+        for name, value in fields.items():
+            field = vars(type(self)).get(name)
+            if not isinstance(field, Field) or field.reserved:
+                raise TypeError(f"{type(self).__name__} has no field {name!r}")
+            encoded = field._encode(value, type(self).__name__)
+            raw[field.offset : field.offset + field.size] = encoded
+        return self.from_bytes(raw)
+
+    def fields(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield (name, value, long name) of each field not reserved, in declared order."""
+        for field in self.layout:
+            if not field.reserved:
+                yield field.name, field.__get__(self, type(self)), field.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name in JSON's types: bytes as hex digits, registers as numbers."""
+        return {
+            field.name: field._plain(field.__get__(self, type(self)))
+            for field in self.layout
+            if not field.reserved
+        }
+
+    def dump(self) -> list[str]:
+        """Return a line per field: name, value, long name; then its bits or elements, indented."""
+        lines = []
+        for field in self.layout:
+            if not field.reserved:
+                first, *details = field._lines(field.__get__(self, type(self)))
+                lines.append(f"{field.name:<10}: {first:<12} {field.text}")
+                lines += ["  " + line for line in details]
+        return lines
+
+    def __bytes__(self) -> bytes:
+        return self._raw
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._raw == bytes(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._raw))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; use replace({name}=...)")
+
+    def __repr__(self) -> str:
+        shown = [f"{f.name}={f._plain(f.__get__(self, type(self)))!r}" for f in self.layout[:6]]
+        return f"<{type(self).__name__} {', '.join(shown)}>"
+
+
+StructT = TypeVar("StructT", bound=Struct)
+
+
+class Array(Field[tuple[StructT, ...]]):
+    """`count` structures of one kind, one after the other; read as a tuple."""
+
+    def __init__(self, offset: int, count: int, element: type[StructT], text: str) -> None:
+        super().__init__(offset, count * element.size, text)
+        self.count = count
+        self.element = element
+
+    def _decode(self, raw: bytes) -> tuple[StructT, ...]:
+        step = self.element.size
+        return tuple(self.element.from_bytes(raw, at) for at in range(0, self.size, step))
+
+    def _encode(self, value: Sequence[StructT], owner: str) -> bytes:
+        if len(value) > self.count:
+            raise ValueError(
+                f"{owner}.{self.name} takes up to {self.count} elements, not {len(value)}"
+            )
+        for element in value:
+            if type(element) is not self.element:
+                raise TypeError(f"{owner}.{self.name} takes {self.element.__name__} elements")
+        return b"".join(map(bytes, value)).ljust(self.size, b"\0")
+
+    def _plain(self, value: tuple[StructT, ...]) -> list[dict[str, Any]]:
+        return [element.to_dict() for element in value]
+
+    def _lines(self, value: tuple[StructT, ...]) -> list[str]:
+        lines = [f"{len(value)} elements"]
+        for index, element in enumerate(value):
+            # Tables are declared at their greatest length: unused entries are zeros.
+            if any(bytes(element)):
+                lines.append(f"[{index}]")
+                lines += ["  " + line for line in element.dump()]
+        return lines

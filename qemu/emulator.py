@@ -1,0 +1,265 @@
+"""QEMU's NVMe controller in a child process, without a guest: the embedded default.
+
+The machine never runs: its CPUs stay stopped. Its RAM is an anonymous memfd that this process
+maps too, so that queues and buffers are shared memory, and its devices are reached through the
+qtest socket, one end of a socket pair. Nothing appears in the file system but the disk images
+that the user named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from pynvme_user.errors import DeviceAccessError, DeviceNameError
+from pynvme_user.units import parse_size
+
+PROGRAM = "qemu-system-x86_64"
+
+#: q35 keeps RAM below this address in one piece; what is more begins at 4 GiB.
+LOW_RAM_LIMIT = 0x8000_0000
+DEFAULT_RAM = LOW_RAM_LIMIT
+DEFAULT_DISK = 1 << 30
+#: Where the controller sits on the root bus.
+DEVICE, FUNCTION = 4, 0
+
+_STOP_SECONDS = 10.0
+
+#: Properties of QEMU's nvme-ns and of its block devices; every other one is nvme's.
+_NAMESPACE_PROPERTIES = frozenset(
+    """detached shared nsid uuid eui64 nguid csi ms mset pi pil pif mssrl mcl msrc zoned
+    zoned.zone_size zoned.zone_capacity zoned.cross_read zoned.max_active zoned.max_open
+    zoned.descr_ext_size zoned.numzrwa zoned.zrwas zoned.zrwafg eui64-default fdp.ruhs
+    atomic.nawun atomic.nawupf atomic.nabspf logical_block_size physical_block_size
+    min_io_size opt_io_size discard_granularity write-cache share-rw""".split()
+)
+
+
+@dataclass
+class Disk:
+    """One namespace. Without a path it is a temporary disk, in memory."""
+
+    path: str = ""
+    size: int | None = None
+    format: str = "raw"
+    driver: str = "file"
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Machine:
+    """What a ``qemu:`` device name asks for. ``disks`` maps a namespace id to its disk."""
+
+    disks: dict[int, Disk]
+    ram: int = DEFAULT_RAM
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+def parse_machine(text: str) -> Machine:
+    """Parse what follows ``qemu:``, for example ``disk.img?size=1G&ns2=&ns2.zoned=on``.
+
+    Raises DeviceNameError for what does not parse.
+    """
+    path, _, query = text.partition("?")
+    machine = Machine({1: Disk(path)})
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        raise DeviceNameError(
+            f"qemu:{text} does not parse: write options as ?name=value&name=value"
+        ) from None
+    for key, value in pairs:
+        head, dot, rest = key.partition(".")
+        if head.startswith("ns") and head[2:].isdigit():
+            disk = machine.disks.setdefault(int(head[2:]), Disk())
+            if not dot:
+                disk.path = value
+                continue
+            key = rest
+        else:
+            disk = machine.disks[1]
+        try:
+            _set_option(machine, disk, key, value)
+        except ValueError as error:
+            raise DeviceNameError(f"qemu:{text}: {key}: {error}") from None
+    return machine
+
+
+def _set_option(machine: Machine, disk: Disk, key: str, value: str) -> None:
+    match key:
+        case "size":
+            disk.size = parse_size(value)
+        case "format":
+            disk.format = value
+        case "driver":
+            disk.driver = value
+        case "memory":
+            machine.ram = parse_size(value)
+        case _ if key in _NAMESPACE_PROPERTIES:
+            disk.properties[key] = value
+        case _:
+            machine.properties[key] = value
+
+
+def _option(name: str, properties: dict[str, str]) -> str:
+    """Write a QEMU option; a comma in a value is doubled."""
+    return ",".join([name, *(f"{k}={v.replace(',', ',,')}" for k, v in properties.items())])
+
+
+class Emulator:
+    """A running QEMU. It ends with :meth:`close`, with this process, or by itself.
+
+    ``memory`` is the descriptor of the machine's RAM, ``qtest`` the connected socket. Raises
+    DeviceAccessError if QEMU cannot be started.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise DeviceAccessError(
+                f"{PROGRAM} is not installed, which qemu: devices need: "
+                "run 'sudo apt-get install qemu-system-x86'"
+            )
+        self.ram = machine.ram
+        self._stderr = os.memfd_create("qemu-stderr")
+        self.memory = os.memfd_create("qemu-ram")
+        os.ftruncate(self.memory, machine.ram)
+        self.qtest, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        inherited = [self.memory, theirs.fileno()]
+        arguments = [program, *self._machine_arguments(machine.ram, theirs.fileno())]
+        for nsid, disk in sorted(machine.disks.items()):
+            arguments += self._disk_arguments(nsid, disk, inherited)
+        controller = {
+            "id": "nvme0",
+            "serial": "pynvme-user",
+            "addr": f"{DEVICE:x}.{FUNCTION:x}",
+        } | machine.properties
+        arguments += ["-device", _option("nvme", controller)]
+        for nsid, disk in sorted(machine.disks.items()):
+            namespace = {"bus": "nvme0", "drive": f"disk{nsid}", "nsid": str(nsid)}
+            arguments += ["-device", _option("nvme-ns", namespace | disk.properties)]
+        try:
+            self._process = self._start(arguments, inherited)
+        finally:
+            theirs.close()
+            for descriptor in inherited[2:]:
+                os.close(descriptor)
+
+    @staticmethod
+    def _machine_arguments(ram: int, qtest: int) -> list[str]:
+        backend = f"memory-backend-file,id=ram0,size={ram},share=on"
+        return [
+            *("-M", "q35,memory-backend=ram0,usb=off,sata=off,smbus=off"),
+            *("-m", f"{ram >> 20}M"),
+            *("-accel", "tcg,tb-size=1"),  # the CPUs never run: no translation buffer
+            *("-S", "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-chardev", f"socket,id=qtest,fd={qtest}"),
+            *("-qtest", "chardev:qtest", "-qtest-log", "none"),
+            *("-object", f"{backend},mem-path=/proc/self/fd/" + "{memory}"),
+        ]
+
+    def _disk_arguments(self, nsid: int, disk: Disk, inherited: list[int]) -> list[str]:
+        node: dict[str, object] = {
+            "driver": disk.driver,
+            "node-name": f"file{nsid}",
+            "discard": "unmap",
+        }
+        if disk.driver in ("null-co", "null-aio"):
+            # Without read-zeroes a read leaves the buffer as it was.
+            node |= {"size": disk.size or DEFAULT_DISK, "read-zeroes": True}
+        elif disk.path:
+            node["filename"] = disk.path
+        else:
+            descriptor = os.memfd_create("qemu-disk")
+            inherited.append(descriptor)
+            os.ftruncate(descriptor, disk.size or DEFAULT_DISK)
+            node |= {"filename": f"/proc/self/fd/{descriptor}", "locking": "off"}
+        image = {
+            "driver": disk.format,
+            "node-name": f"disk{nsid}",
+            "file": f"file{nsid}",
+            "discard": "unmap",
+        }
+        return ["-blockdev", json.dumps(node), "-blockdev", json.dumps(image)]
+
+    def _start(self, arguments: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
+        """Start QEMU from a thread that lives as long as QEMU does.
+
+        PR_SET_PDEATHSIG, which setpriv sets, fires when the *thread* that forked ends. The thread
+        ends only with QEMU or with this process, by whatever signal.
+        """
+        started = threading.Event()
+        outcome: list[subprocess.Popen[bytes] | OSError] = []
+        arguments = [argument.replace("{memory}", str(self.memory)) for argument in arguments]
+
+        def keep() -> None:
+            try:
+                process = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._stderr,
+                    stderr=self._stderr,
+                    pass_fds=inherited,
+                    # ctrl-C is for this process, which ends QEMU once the device is quiet.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                outcome.append(error)
+                return
+            else:
+                outcome.append(process)
+            finally:
+                started.set()
+            process.wait()
+
+        threading.Thread(target=keep, name="qemu-keeper", daemon=True).start()
+        started.wait()
+        if isinstance(outcome[0], OSError):
+            raise DeviceAccessError(
+                f"QEMU cannot be started: {outcome[0]}; setpriv is in the package util-linux"
+            )
+        return outcome[0]
+
+    @property
+    def pid(self) -> int:
+        """Process id of QEMU."""
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Tell whether QEMU still runs."""
+        return self._process.poll() is None
+
+    def said(self) -> str:
+        """What QEMU wrote to its standard error, without its own name."""
+        size = os.fstat(self._stderr).st_size
+        text = os.pread(self._stderr, size, 0).decode(errors="replace").strip()
+        return text.replace(f"{PROGRAM}: ", "")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for QEMU's end; tell whether it came."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End QEMU, which writes out what its disks have cached. Safe to call twice."""
+        if self.memory < 0:
+            return
+        if self.alive():
+            self._process.send_signal(signal.SIGTERM)
+            if not self.wait(_STOP_SECONDS):
+                self._process.kill()
+                self.wait(_STOP_SECONDS)
+        self.qtest.close()
+        os.close(self.memory)
+        os.close(self._stderr)
+        self.memory = -1
