@@ -4,6 +4,7 @@
 written, its ``queue_pair()`` is for speed. The README has ten lines to begin with.
 """
 
+from pynvme_user.completion import Completion, VectorResult
 from pynvme_user.controller import Controller, open
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.errors import (
@@ -19,7 +20,7 @@ from pynvme_user.errors import (
     QueueFullError,
 )
 from pynvme_user.namespace import Namespace
-from pynvme_user.queue import Completion, QueuePair, VectorResult
+from pynvme_user.queue import QueuePair
 
 __all__ = [
     "Completion",

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.access import open_access
 from pynvme_user.access.base import Access
+from pynvme_user.completion import Completion, check
 from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
 from pynvme_user.errors import (
     ControllerFatalError,
@@ -28,7 +29,8 @@ from pynvme_user.errors import (
     QueueFullError,
 )
 from pynvme_user.namespace import Namespaces
-from pynvme_user.queue import ABORT_SECONDS, Completion, QueuePair, as_bytes, check
+from pynvme_user.queue import ABORT_SECONDS, QueuePair, as_bytes
+from pynvme_user.registers import Registers
 from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Ring
 from pynvme_user.spec.commands import (
     SQE,
@@ -43,12 +45,12 @@ from pynvme_user.spec.commands import (
     DeleteQueueCdw10,
     FeatureId,
     IdentifyCdw10,
+    IdentifyCdw11,
     NumberOfQueuesCdw11,
     NumberOfQueuesResult,
     NvmOpcode,
     SetFeaturesCdw10,
 )
-from pynvme_user.spec.fields import Register
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import (
     ACQ,
@@ -59,67 +61,17 @@ from pynvme_user.spec.registers import (
     CSTS,
     DOORBELL_BASE,
     REGISTERS,
-    VS,
     CommandSet,
     CommandSetsSupported,
     ShutdownNotification,
     ShutdownStatus,
 )
 
-RegisterT = TypeVar("RegisterT", bound=Register)
-
 ADMIN_DEPTH = 63
 #: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
 MAX_TRANSFER = 2 << 20
 _MAX_QUEUE_PAIRS = 128
 _SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
-
-
-class Registers:
-    """The controller's properties (Base 2.0, section 3.1.3), read when they are asked for.
-
-    ``registers.cap.mqes`` reads CAP and gives one field of it.
-    """
-
-    _types = {register.__name__.lower(): register for register in REGISTERS}
-
-    def __init__(self, access: Access) -> None:
-        self._region = access.registers
-
-    def read(self, register: type[RegisterT]) -> RegisterT:
-        """Read a register.
-
-        Raises DeviceRemovedError if it reads all ones and so does VS, which never does.
-        """
-        width = register.width // 8
-        value = self._region.read(self._offset(register), width)
-        if value == (1 << register.width) - 1 and self._region.read(8, 4) == 0xFFFF_FFFF:
-            raise DeviceRemovedError("the device is gone: its registers read all ones")
-        return register(value)
-
-    def write(self, register: Register) -> None:
-        """Write a register."""
-        self._region.write(self._offset(type(register)), register.width // 8, int(register))
-
-    @staticmethod
-    def _offset(register: type[Register]) -> int:
-        if register.offset is None:
-            raise TypeError(f"{register.__name__} is no controller property")
-        return register.offset
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            register = self._types[name]
-        except KeyError:
-            raise AttributeError(f"there is no register {name}") from None
-        return self.read(register)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._types]
-
-    def __iter__(self) -> Iterator[Register]:
-        """Read every register, in the order of their offsets."""
-        return (self.read(register) for register in REGISTERS)
 
 
 class Controller:
@@ -162,7 +114,7 @@ class Controller:
             undo.callback(self._quiesce)
             self._disable()
             self._enable()
-            self.identify = self._identify_controller()
+            self.identify = IdentifyController.from_bytes(self.identify_page(Cns.CONTROLLER))
             self._set_up()
             undo.pop_all()
         _open_controllers.add(self)
@@ -235,11 +187,6 @@ class Controller:
             self.mark_removed()
         except NvmeError:
             self.access.reset()
-
-    def _identify_controller(self) -> IdentifyController:
-        page = self.alloc(4096)
-        self.admin(AdminOpcode.IDENTIFY, cdw10=IdentifyCdw10.build(cns=Cns.CONTROLLER), buffer=page)
-        return IdentifyController.from_bytes(page)
 
     def _set_up(self) -> None:
         """Do what each enable needs: shadow doorbells and the number of queues."""
@@ -407,6 +354,18 @@ class Controller:
             (done,) = pair.drain()
             check(done.status, _describe(command, admin=False))
         return done
+
+    def identify_page(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
+        """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17)."""
+        page = self.alloc(PAGE)
+        self.admin(
+            AdminOpcode.IDENTIFY,
+            nsid=nsid,
+            cdw10=IdentifyCdw10.build(cns=cns),
+            cdw11=IdentifyCdw11.build(csi=csi),
+            buffer=page,
+        )
+        return page.tobytes()
 
     @contextmanager
     def _reachable(self, command: SQE, buffer: Any) -> Iterator[npt.NDArray[Any] | None]:
@@ -620,7 +579,7 @@ def _describe(command: SQE, *, admin: bool) -> str:
     return f"{name} (opcode {command.opc:#04x}, nsid {command.nsid:#x})"
 
 
-def open(name: str, *, timeout: float = 30.0) -> Controller:  # noqa: A001 - as in os.open, gzip.open
+def open(name: str, *, timeout: float = 30.0) -> Controller:
     """Open a device and enable its controller.
 
     ``name`` as in the README's table, for example ``"qemu:disk.img?size=1G"`` or
@@ -639,5 +598,3 @@ _open_controllers: set[Controller] = set()
 def _close_all() -> None:
     for controller in list(_open_controllers):
         controller.close()
-
-

@@ -116,7 +116,7 @@ class DmaBuffer(npt.NDArray[np.uint8]):
         allocation = self._allocation
         if allocation is not None and self.flags.c_contiguous:
             offset = address_of(self) - allocation.address
-            if 0 <= offset and offset + self.nbytes <= allocation.length:
+            if offset >= 0 and offset + self.nbytes <= allocation.length:
                 return allocation.iova + offset
         raise DmaError("this array is a copy or has gaps: use a contiguous slice of a DmaBuffer")
 
@@ -150,9 +150,7 @@ class DmaPool:
                 raise DmaError("the controller is closed: allocate before closing it")
             extents, offset = self._take(whole)
         region = extents.region
-        allocation = Allocation(
-            region.address + offset, length, region.iova + offset, region.owner
-        )
+        allocation = Allocation(region.address + offset, length, region.iova + offset, region.owner)
         weakref.finalize(allocation, self._give, extents, offset, whole).atexit = False
         if zero:
             ctypes.memset(allocation.address, 0, length)

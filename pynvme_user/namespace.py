@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.completion import check
+from pynvme_user.dma import DmaBuffer
 from pynvme_user.errors import NvmeError
-from pynvme_user.queue import as_bytes, check
-from pynvme_user.spec.commands import AdminOpcode, Cns, IdentifyCdw10, NvmOpcode
+from pynvme_user.queue import as_bytes
+from pynvme_user.spec.commands import Cns, NvmOpcode
 from pynvme_user.spec.identify import (
     IdentifyNamespace,
     NamespaceIdentifiers,
@@ -43,13 +45,7 @@ class Namespace:
     def __init__(self, controller: Controller, nsid: int) -> None:
         self.controller = controller
         self.nsid = nsid
-        page = controller.alloc(4096)
-        controller.admin(
-            AdminOpcode.IDENTIFY,
-            nsid=nsid,
-            cdw10=IdentifyCdw10.build(cns=Cns.NAMESPACE),
-            buffer=page,
-        )
+        page = controller.identify_page(Cns.NAMESPACE, nsid=nsid)
         self.identify = IdentifyNamespace.from_bytes(page)
         lbaf = self.identify.lbaf
         self.block_count = self.identify.nsze
@@ -70,13 +66,7 @@ class Namespace:
     @cached_property
     def identifiers(self) -> NamespaceIdentifiers:
         """EUI64, NGUID, UUID and CSI, those that there are (Base 2.0, Identify CNS 03h)."""
-        page = self.controller.alloc(4096)
-        self.controller.admin(
-            AdminOpcode.IDENTIFY,
-            nsid=self.nsid,
-            cdw10=IdentifyCdw10.build(cns=Cns.NAMESPACE_DESCRIPTORS),
-            buffer=page,
-        )
+        page = self.controller.identify_page(Cns.NAMESPACE_DESCRIPTORS, nsid=self.nsid)
         return NamespaceIdentifiers.from_bytes(page)
 
     def check_range(self, lba: int, blocks: int) -> None:
@@ -109,7 +99,7 @@ class Namespace:
         """Fill a writable buffer of whole blocks."""
         array = as_bytes(buffer)
         if not array.flags.writeable:
-            raise ValueError("the buffer cannot be written to: use a bytearray, an array or alloc()")
+            raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
         self._transfer(NvmOpcode.READ, lba, array, fua)
 
     def write_from(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
@@ -137,7 +127,7 @@ class Namespace:
         piece = self.controller.dma.alloc(min(length, BOUNCE), zero=False)
         for offset in range(0, length, BOUNCE):
             part = array[offset : offset + BOUNCE]
-            bounce = piece[: part.nbytes]
+            bounce = piece[: part.nbytes].view(DmaBuffer)
             if opcode != NvmOpcode.READ:
                 bounce[:] = part
             self._direct(opcode, lba + (offset >> self.block_shift), bounce.iova, bounce, fua)
@@ -217,14 +207,9 @@ class Namespaces(Mapping[int, Namespace]):
     def ids(self) -> list[int]:
         """Active namespace ids, ascending (Base 2.0, Identify CNS 02h)."""
         ids: list[int] = []
-        page = self._controller.alloc(4096)
         while True:
-            self._controller.admin(
-                AdminOpcode.IDENTIFY,
-                nsid=ids[-1] if ids else 0,
-                cdw10=IdentifyCdw10.build(cns=Cns.ACTIVE_NAMESPACES),
-                buffer=page,
-            )
+            last = ids[-1] if ids else 0
+            page = self._controller.identify_page(Cns.ACTIVE_NAMESPACES, nsid=last)
             more = decode_namespace_list(page)
             ids += more
             if len(more) < 1024:
@@ -243,5 +228,3 @@ class Namespaces(Mapping[int, Namespace]):
 
     def __len__(self) -> int:
         return len(self.ids)
-
-

@@ -10,26 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.completion import HOST_ABORTED, Completion, VectorResult
 from pynvme_user.dma import PAGE
 from pynvme_user.errors import (
     ControllerFatalError,
     DeviceRemovedError,
     NvmeError,
-    NvmeStatusError,
-    NvmeTimeoutError,
 )
 from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
     DoorbellTarget,
     Ring,
-    U16Array,
     U64Array,
     Vector,
 )
@@ -41,14 +38,11 @@ from pynvme_user.spec.nvm import (
     WriteCdw12,
     WriteZeroesCdw12,
 )
-from pynvme_user.spec.status import PathStatus, Status
+from pynvme_user.spec.status import Status
 
 if TYPE_CHECKING:
     from pynvme_user.controller import Controller
     from pynvme_user.namespace import Namespace
-
-#: The status of a command that this driver gave up after the device's DMA was stopped.
-HOST_ABORTED = Status.of(PathStatus.ABORTED_BY_HOST)
 
 #: C spins for this long at most before Python looks at signals and at the device's health.
 _SLICE_NS = 100_000_000
@@ -56,50 +50,6 @@ _SLICE_NS = 100_000_000
 ABORT_SECONDS = 2.0
 _FUA = WriteCdw12.fua.mask
 _DEALLOCATE = WriteZeroesCdw12.deac.mask
-
-
-class Completion(NamedTuple):
-    """The outcome of one command."""
-
-    cid: int
-    status: Status
-    latency_ns: int  # from submission to the poll that saw it
-    result: int  # dword 0 of the completion queue entry, command specific
-    result_upper: int  # dword 1
-
-
-@dataclass(frozen=True, slots=True)
-class VectorResult:
-    """The outcome of each I/O of a vector, in the order of its LBAs."""
-
-    status: U16Array  # the 15-bit status field; 0 is success
-    latency_ns: U64Array  # from submission to the poll that saw it
-    command: str
-
-    @property
-    def failed(self) -> npt.NDArray[np.intp]:
-        """Indices of the I/Os that did not succeed."""
-        return np.flatnonzero(self.status & 0x7FF)
-
-    def check(self) -> Self:
-        """Raise NvmeStatusError for the first I/O that failed; return self if none did."""
-        failed = self.failed
-        if len(failed):
-            index = int(failed[0])
-            check(Status(int(self.status[index])), f"{self.command}, I/O {index}")
-        return self
-
-
-def check(status: Status, command: str) -> None:
-    """Turn a status that is not success into its exception; ``command`` names the command."""
-    if status.ok:
-        return
-    if status == HOST_ABORTED:
-        raise NvmeTimeoutError(
-            f"{command} was given up: the controller did not complete it and was reset; "
-            "it can be tried again"
-        )
-    raise NvmeStatusError(status, command)
 
 
 def as_bytes(data: Any) -> npt.NDArray[np.uint8]:
@@ -260,9 +210,9 @@ class QueuePair:
         return self.submit(SQE.build(opc=NvmOpcode.FLUSH, nsid=ns.nsid))
 
     def submit_deallocate(self, ns: Namespace, ranges: Sequence[tuple[int, int]]) -> int:
-        """Submit a Dataset Management (Deallocate) of 1 to 256 ranges (lba, blocks); return its CID.
+        """Submit a Dataset Management that deallocates 1 to 256 ranges ``(lba, blocks)``.
 
-        NVM 1.0, 3.2.3.
+        Returns its CID (NVM 1.0, 3.2.3).
         """
         if not 1 <= len(ranges) <= 256:
             raise ValueError(f"one command deallocates 1 to 256 ranges, not {len(ranges)}")
@@ -653,5 +603,3 @@ class QueuePair:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-

@@ -34,11 +34,16 @@ _STOP_SECONDS = 10.0
 
 #: Properties of QEMU's nvme-ns and of its block devices; every other one is nvme's.
 _NAMESPACE_PROPERTIES = frozenset(
-    """detached shared nsid uuid eui64 nguid csi ms mset pi pil pif mssrl mcl msrc zoned
-    zoned.zone_size zoned.zone_capacity zoned.cross_read zoned.max_active zoned.max_open
-    zoned.descr_ext_size zoned.numzrwa zoned.zrwas zoned.zrwafg eui64-default fdp.ruhs
-    atomic.nawun atomic.nawupf atomic.nabspf logical_block_size physical_block_size
-    min_io_size opt_io_size discard_granularity write-cache share-rw""".split()
+    [
+        *("detached", "shared", "nsid", "uuid", "eui64", "eui64-default", "nguid", "csi"),
+        *("ms", "mset", "pi", "pil", "pif", "mssrl", "mcl", "msrc", "fdp.ruhs"),
+        *("zoned", "zoned.zone_size", "zoned.zone_capacity", "zoned.cross_read"),
+        *("zoned.max_active", "zoned.max_open", "zoned.descr_ext_size"),
+        *("zoned.numzrwa", "zoned.zrwas", "zoned.zrwafg"),
+        *("atomic.nawun", "atomic.nawupf", "atomic.nabspf"),
+        *("logical_block_size", "physical_block_size", "min_io_size", "opt_io_size"),
+        *("discard_granularity", "write-cache", "share-rw"),
+    ]
 )
 
 
@@ -237,7 +242,7 @@ class Emulator:
         return self._process.poll() is None
 
     def said(self) -> str:
-        """What QEMU wrote to its standard error, without its own name."""
+        """Return what QEMU wrote to its standard error, without its own name."""
         size = os.fstat(self._stderr).st_size
         text = os.pread(self._stderr, size, 0).decode(errors="replace").strip()
         return text.replace(f"{PROGRAM}: ", "")

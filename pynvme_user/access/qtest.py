@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pynvme_user.access.base import Access, Doorbells, DmaRegion, Region, RegionIndex
+from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.claim import claim
 from pynvme_user.errors import (
     DeviceAccessError,
@@ -161,11 +161,11 @@ class QtestAccess(Access):
         )
 
     def release_dma(self, region: DmaRegion) -> None:
-        """The RAM stays the machine's."""
+        """Keep the RAM: it stays the machine's."""
         self._regions.append(region)
 
     def reset(self) -> None:
-        """Function level reset, where this QEMU's NVMe has it."""
+        """Reset the function where this QEMU's NVMe can be; else take the bus from it."""
         at = self._config.read(_CAPABILITIES, 1)
         while at and self._config.read(at, 1) != _CAP_EXPRESS:
             at = self._config.read(at + 1, 1)

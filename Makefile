@@ -1,0 +1,67 @@
+# What a fresh Debian machine needs is installed by ./bootstrap; all else happens in .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+# The parts of the package lie in three folders; the checkers want to see one tree.
+TREE := $(VENV)/tree
+C_SOURCES := pynvme_user/_ring.c pynvme_user/_qtest.c
+BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py $(C_SOURCES) \
+	$(C_SOURCES:.c=.h)
+
+.PHONY: demo test test-unit test-c lint format bench mutants clean
+
+demo: $(VENV)/built
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest tests
+
+test-unit: $(VENV)/test
+	$(BIN)/python -m pytest tests/unit
+
+# The C core alone: warnings as errors, under AddressSanitizer and UBSan, then under valgrind.
+test-c:
+	./bootstrap gcc valgrind
+	tests/c/run
+
+# Each mutation of the core has to make a test fail.
+mutants: $(VENV)/test
+	$(BIN)/python tests/mutants.py
+
+lint: $(VENV)/lint $(TREE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(TREE) && ../bin/mypy --config-file ../../pyproject.toml -p pynvme_user
+	cd $(TREE) && ../bin/lint-imports --config ../../pyproject.toml
+
+format: $(VENV)/lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/built
+	$(BIN)/python benchmarks/vectors.py
+
+$(VENV)/built: $(BUILT_FROM)
+	./bootstrap python qemu
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/test: $(VENV)/built
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/lint: $(VENV)/built
+	$(BIN)/python -m pip install --quiet --editable '.[lint]'
+	touch $@
+
+.PHONY: $(TREE)
+$(TREE):
+	rm -rf $@ && mkdir -p $@/pynvme_user
+	ln -s $(CURDIR)/pynvme_user/* $@/pynvme_user/
+	ln -s $(CURDIR)/cli $(CURDIR)/qemu $@/pynvme_user/
+
+clean:
+	rm -rf $(VENV) build *.egg-info pynvme_user/_ring_cffi.* .pytest_cache .mypy_cache \
+		.ruff_cache .hypothesis

@@ -1,0 +1,60 @@
+"""Outcomes: what a command or a vector of them came to, and a status as an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.errors import NvmeStatusError, NvmeTimeoutError
+from pynvme_user.ring import U16Array, U64Array
+from pynvme_user.spec.status import PathStatus, Status
+
+#: The status of a command that this driver gave up after the device's DMA was stopped.
+HOST_ABORTED = Status.of(PathStatus.ABORTED_BY_HOST)
+
+
+class Completion(NamedTuple):
+    """The outcome of one command."""
+
+    cid: int
+    status: Status
+    latency_ns: int  # from submission to the poll that saw it
+    result: int  # dword 0 of the completion queue entry, command specific
+    result_upper: int  # dword 1
+
+
+@dataclass(frozen=True, slots=True)
+class VectorResult:
+    """The outcome of each I/O of a vector, in the order of its LBAs."""
+
+    status: U16Array  # the 15-bit status field; 0 is success
+    latency_ns: U64Array  # from submission to the poll that saw it
+    command: str
+
+    @property
+    def failed(self) -> npt.NDArray[np.intp]:
+        """Indices of the I/Os that did not succeed."""
+        return np.flatnonzero(self.status & 0x7FF)
+
+    def check(self) -> Self:
+        """Raise NvmeStatusError for the first I/O that failed; return self if none did."""
+        failed = self.failed
+        if len(failed):
+            index = int(failed[0])
+            check(Status(int(self.status[index])), f"{self.command}, I/O {index}")
+        return self
+
+
+def check(status: Status, command: str) -> None:
+    """Turn a status that is not success into its exception; ``command`` names the command."""
+    if status.ok:
+        return
+    if status == HOST_ABORTED:
+        raise NvmeTimeoutError(
+            f"{command} was given up: the controller did not complete it and was reset; "
+            "it can be tried again"
+        )
+    raise NvmeStatusError(status, command)

@@ -1,0 +1,63 @@
+"""The controller's registers, read and written by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from pynvme_user.access.base import Access
+from pynvme_user.errors import DeviceRemovedError
+from pynvme_user.spec.fields import Register
+from pynvme_user.spec.registers import REGISTERS, VS
+
+RegisterT = TypeVar("RegisterT", bound=Register)
+
+
+class Registers:
+    """The controller's properties (Base 2.0, section 3.1.3), read when they are asked for.
+
+    ``registers.cap.mqes`` reads CAP and gives one field of it.
+    """
+
+    _types = {register.__name__.lower(): register for register in REGISTERS}
+
+    def __init__(self, access: Access) -> None:
+        self._region = access.registers
+
+    def read(self, register: type[RegisterT]) -> RegisterT:
+        """Read a register.
+
+        Raises DeviceRemovedError if it reads all ones and so does VS, which never does.
+        """
+        width = register.width // 8
+        value = self._region.read(self._offset(register), width)
+        if value == (1 << register.width) - 1 and self._gone():
+            raise DeviceRemovedError("the device is gone: its registers read all ones")
+        return register(value)
+
+    def _gone(self) -> bool:
+        return self._region.read(self._offset(VS), 4) == 0xFFFF_FFFF
+
+    def write(self, register: Register) -> None:
+        """Write a register."""
+        self._region.write(self._offset(type(register)), register.width // 8, int(register))
+
+    @staticmethod
+    def _offset(register: type[Register]) -> int:
+        if register.offset is None:
+            raise TypeError(f"{register.__name__} is no controller property")
+        return register.offset
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            register = self._types[name]
+        except KeyError:
+            raise AttributeError(f"there is no register {name}") from None
+        return self.read(register)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._types]
+
+    def __iter__(self) -> Iterator[Register]:
+        """Read every register, in the order of their offsets."""
+        return (self.read(register) for register in REGISTERS)
