@@ -11,8 +11,10 @@
 #define _POSIX_C_SOURCE 200809L
 #include "_ring.h"
 
+#include <poll.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PAGE_LIST_ENTRIES(qp, cid) ((qp)->prp_lists + (size_t)(cid) * (qp)->prp_list_entries)
 #define NO_CID UINT16_MAX
@@ -142,6 +144,7 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.use_sgl = config->use_sgl,
 		.qid = config->qid,
 		.phase = 1,
+		.interrupt = { .event_fd = -1, .rearm_fd = -1 },
 	};
 	for (uint32_t cid = 0; cid < qp->depth; cid++)
 		qp->trackers[cid] = (struct nvme_tracker){
@@ -327,27 +330,74 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 }
 
 /*
- * Spin until a completion is there or `timeout_ns` passed. Returns whether there is one. The
+ * Let the kernel pass the next interrupt. A failure is not looked at: the device is gone then, or
+ * the wait's slices, of which the caller looks at the device's health in between, stand in.
+ */
+static void interrupt_rearm(const struct nvme_interrupt *interrupt)
+{
+	ssize_t written;
+
+	if (interrupt->rearm_offset < 0)
+		written = write(interrupt->rearm_fd, &interrupt->rearm_value,
+				(size_t)interrupt->rearm_size);
+	else
+		written = pwrite(interrupt->rearm_fd, &interrupt->rearm_value,
+				 (size_t)interrupt->rearm_size, (off_t)interrupt->rearm_offset);
+	(void)written;
+}
+
+/*
+ * Sleep until the interrupt fires or `timeout_ns` passed. May return early. An interrupt that
+ * fired before is not lost: its descriptor is readable until it is read here.
+ */
+static void interrupt_sleep(const struct nvme_interrupt *interrupt, uint64_t timeout_ns)
+{
+	struct pollfd pfd = { .fd = interrupt->event_fd, .events = POLLIN };
+	uint64_t count;
+
+	if (poll(&pfd, 1, (int)(timeout_ns / 1000000) + 1) <= 0)
+		return;
+	/* Another queue pair may share the interrupt and have read it: then there is nothing. */
+	if (read(interrupt->event_fd, &count, (size_t)interrupt->event_size) < 0)
+		return;
+	/*
+	 * At once, though the line is still asserted and fires again: it may be shared, and
+	 * whoever else sleeps for it would not wake before this queue pair sleeps next.
+	 */
+	if (interrupt->rearm_fd >= 0)
+		interrupt_rearm(interrupt);
+}
+
+/*
+ * Wait until a completion is there or `timeout_ns` passed: spinning, or sleeping where there is
+ * an interrupt and `spin_ns` did not help. Returns whether there is one. While it spins, the
  * clock is nvme_ticks(): no system call.
  */
-static int cq_spin(const struct nvme_qpair *qp, uint64_t timeout_ns)
+static int cq_await(const struct nvme_qpair *qp, uint64_t timeout_ns)
 {
+	int sleeps = qp->interrupt.event_fd >= 0;
 	uint64_t start = nvme_ticks();
 
 	for (uint32_t spins = 1;; spins++) {
+		uint64_t spent;
+
 		if (cq_peek(qp))
 			return 1;
-		if (spins % SPINS_PER_CLOCK_READ == 0 &&
-		    ticks_to_ns(nvme_ticks() - start) >= timeout_ns)
-			return 0;
 		spin_pause();
+		if (spins % SPINS_PER_CLOCK_READ && !sleeps)
+			continue;
+		spent = ticks_to_ns(nvme_ticks() - start);
+		if (spent >= timeout_ns)
+			return 0;
+		if (sleeps && spent >= qp->spin_ns)
+			interrupt_sleep(&qp->interrupt, timeout_ns - spent);
 	}
 }
 
 int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
 		    uint64_t timeout_ns)
 {
-	if (!cq_spin(qp, timeout_ns))
+	if (!cq_await(qp, timeout_ns))
 		return qp->error;
 	return nvme_qpair_poll(qp, out, max);
 }
@@ -452,7 +502,7 @@ int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeo
 			return err;
 		if (v->completed == v->count)
 			return 1;
-		if (spent >= timeout_ns || !cq_spin(qp, timeout_ns - spent))
+		if (spent >= timeout_ns || !cq_await(qp, timeout_ns - spent))
 			return 0;
 		err = vector_reap(qp, v);
 		if (err)

@@ -2,8 +2,9 @@
  * NVMe queue pairs: the polled submission and completion rings (NVMe Base 2.0, section 3.3).
  *
  * Plain C11 without Python, so that it can be tested, sanitised and read alone. Nothing here
- * allocates memory, takes a lock or calls the system, except that a doorbell may be a posted
- * message where the device has no memory-mapped one (struct nvme_doorbell).
+ * allocates memory, takes a lock or calls the system, except where that is asked for: a doorbell
+ * may be a posted message where the device has no memory-mapped one (struct nvme_doorbell), and a
+ * queue pair may sleep for its interrupt (struct nvme_interrupt).
  *
  * One queue pair belongs to one thread.
  */
@@ -61,6 +62,21 @@ struct nvme_doorbell {
 	uint32_t value; /* what the device was told last */
 };
 
+/*
+ * How a completion queue's interrupt is waited for. `event_fd` becomes readable when it fires, and
+ * `event_size` bytes read from it make it wait for the next one: an eventfd has 8, /dev/uioN 4. An
+ * interrupt that the kernel masks when it fires (INTx) is armed again by writing `rearm_size`
+ * bytes of `rearm_value` to `rearm_fd`, at `rearm_offset` unless that is negative.
+ */
+struct nvme_interrupt {
+	int event_fd; /* -1: none, the queue is polled */
+	int event_size;
+	int rearm_fd; /* -1: nothing to do */
+	int rearm_size;
+	int64_t rearm_offset;
+	uint64_t rearm_value;
+};
+
 /* What is known of an outstanding command; indexed by CID. Four to a cache line. */
 struct nvme_tracker {
 	uint64_t submitted; /* nvme_ticks() at submission */
@@ -106,6 +122,9 @@ struct nvme_qpair {
 	int error;               /* of a completion doorbell that could not be sent; stays */
 	struct nvme_doorbell sq_doorbell;
 	struct nvme_doorbell cq_doorbell;
+	/* read when there is nothing to reap */
+	struct nvme_interrupt interrupt;
+	uint64_t spin_ns; /* with an interrupt: spin for so long before sleeping */
 	/* facts for benchmarks */
 	uint64_t doorbell_writes; /* to a register, by store or by message */
 	uint64_t completed;
@@ -152,9 +171,9 @@ uint64_t nvme_ticks(void);
 uint64_t nvme_tick_rate(void);
 
 /*
- * Initialise a queue pair on zeroed ring memory. Returns 0, or -EINVAL for a depth outside
- * 1..65535 or a page size outside 4 KiB..128 MiB. Does not talk to the device, and leaves both
- * doorbells for the caller to fill in.
+ * Initialise a queue pair on zeroed ring memory, for polling. Returns 0, or -EINVAL for a depth
+ * outside 1..65535 or a page size outside 4 KiB..128 MiB. Does not talk to the device, and leaves
+ * both doorbells, and the interrupt where there is one, for the caller to fill in.
  */
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config);
 
@@ -189,8 +208,8 @@ int nvme_qpair_kick(struct nvme_qpair *qp);
 int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max);
 
 /*
- * As nvme_qpair_poll(), but spins until there is at least one completion or `timeout_ns` passed;
- * 0 then means that time ran out.
+ * As nvme_qpair_poll(), but waits until there is at least one completion or `timeout_ns` passed;
+ * 0 then means that time ran out. Spins; with an interrupt, spins for `spin_ns` and then sleeps.
  */
 int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
 		    uint64_t timeout_ns);

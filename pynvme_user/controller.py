@@ -7,10 +7,11 @@ business.
 from __future__ import annotations
 
 import atexit
+import math
 import queue as stdqueue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -29,9 +30,9 @@ from pynvme_user.errors import (
     QueueFullError,
 )
 from pynvme_user.namespace import Namespaces
-from pynvme_user.queue import ABORT_SECONDS, QueuePair, as_bytes
+from pynvme_user.queue import ABORT_SECONDS, QueueLinks, QueuePair, as_bytes
 from pynvme_user.registers import Registers
-from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Ring
+from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
 from pynvme_user.spec.commands import (
     SQE,
     AbortCdw10,
@@ -60,7 +61,6 @@ from pynvme_user.spec.registers import (
     CC,
     CSTS,
     DOORBELL_BASE,
-    REGISTERS,
     CommandSet,
     CommandSetsSupported,
     ShutdownNotification,
@@ -78,12 +78,17 @@ class Controller:
     """An enabled NVMe controller. A context manager: closing it shuts the controller down.
 
     Made by :func:`pynvme_user.open`. ``timeout`` is what one command may take, in seconds, before
-    it is aborted and, if that does not help, the controller is reset.
+    it is aborted and, if that does not help, the controller is reset. ``spin`` is how long waits
+    spin before they sleep for an interrupt, unless a queue pair says otherwise.
     """
 
-    def __init__(self, access: Access, *, timeout: float = 30.0) -> None:
+    def __init__(self, access: Access, *, timeout: float = 30.0, spin: float = math.inf) -> None:
         if timeout <= 0:
             raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
+        if spin < 0:
+            raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
+        self.spin = spin
+        self._interrupts: Sequence[Interrupt] = ()
         self.access = access
         self.timeout = timeout
         self.registers = Registers(access)
@@ -207,7 +212,7 @@ class Controller:
 
     def _set_up_shadow_doorbells(self) -> None:
         """Doorbell Buffer Config (Base 2.0, section 5.8), where the controller has it."""
-        if not self.identify.oacs.dbcs:
+        if not self.identify.oacs.dbcs or self.cap.dstrd:
             return
         if self._shadow is None:
             self._shadow = self.alloc(PAGE), self.alloc(PAGE)
@@ -250,14 +255,15 @@ class Controller:
             self.access.reset()
             self._disable()
         self.resets += 1
-        self._admin.restart(lambda ring: None)
+        self._admin.restart()
         # Whoever waits for an admin command finds its end after the reset's own commands.
         aborted = self._admin.take_aborted()
         try:
             self._enable()
             self._set_up()
             for qid, pair in self._queue_pairs.items():
-                pair.restart(self._shadow_for(qid))
+                self._clear_shadow(qid)
+                pair.restart()
                 self._create_queues(pair)
         finally:
             self._admin.give_aborted(aborted)
@@ -407,13 +413,19 @@ class Controller:
 
     # --- queue pairs --------------------------------------------------------------------------
 
-    def queue_pair(self, depth: int = 256, *, sgl: bool | None = None) -> QueuePair:
+    def queue_pair(
+        self, depth: int = 256, *, sgl: bool | None = None, spin: float | None = None
+    ) -> QueuePair:
         """Make an I/O queue pair on which ``depth`` commands can be outstanding.
 
         ``depth`` is limited by CAP.MQES: rings have one entry more than commands. ``sgl`` chooses
         SGLs or PRP lists for transfers of more than two pages; by default SGLs where the
-        controller has them. Raises ValueError for a depth that is not legal, QueueFullError if
-        the controller grants no further queue pair.
+        controller has them. ``spin`` is how many seconds a wait spins before it sleeps for the
+        queue's interrupt: 0 sleeps at once, infinity polls; the default is the controller's.
+
+        Raises ValueError for a depth that is not legal, DeviceAccessError for a finite ``spin``
+        where the access has no interrupts, QueueFullError if the controller grants no further
+        queue pair.
         """
         limit = min(self.cap.mqes, MAX_DEPTH)
         if not 1 <= depth <= limit:
@@ -431,13 +443,20 @@ class Controller:
                     f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
                     "close one"
                 )
-            pair = self._make_queue_pair(qid, depth, use_sgl=supported if sgl is None else sgl)
-            pair.configure(self._shadow_for(qid))
+            self._clear_shadow(qid)
+            pair = self._make_queue_pair(
+                qid,
+                depth,
+                use_sgl=supported if sgl is None else sgl,
+                spin=self.spin if spin is None else spin,
+            )
             self._create_queues(pair)
             self._queue_pairs[qid] = pair
         return pair
 
-    def _make_queue_pair(self, qid: int, depth: int, *, use_sgl: bool = False) -> QueuePair:
+    def _make_queue_pair(
+        self, qid: int, depth: int, *, use_sgl: bool = False, spin: float = math.inf
+    ) -> QueuePair:
         stride = 4 << self.cap.dstrd
         first = DOORBELL_BASE + 2 * qid * stride
         base = self.access.doorbells(first, 2 * stride)
@@ -450,16 +469,34 @@ class Controller:
             )
             for step in (0, stride)
         )
-        return QueuePair(self, qid, depth, (sq, cq), use_sgl=use_sgl)
+        vector = 0 if spin == math.inf else self._vector_of(qid)
+        return QueuePair(
+            self,
+            qid,
+            depth,
+            QueueLinks(
+                sq_doorbell=sq,
+                cq_doorbell=cq,
+                shadow=self._shadow if qid else None,
+                vector=vector,
+                interrupt=None if spin == math.inf else self._interrupts[vector],
+                spin=spin,
+            ),
+            use_sgl=use_sgl,
+        )
 
-    def _shadow_for(self, qid: int) -> Callable[[Ring], None]:
-        """Give what sets up the shadow doorbells of a new queue pair, on zeroed words."""
-        if self._shadow is None or self.cap.dstrd:
-            return lambda ring: None
-        shadow, event_index = self._shadow
-        for page in (shadow, event_index):
+    def _vector_of(self, qid: int) -> int:
+        """Arm the interrupts, the first time, and give the vector of a queue pair."""
+        if not self._interrupts:
+            count = min(self.access.interrupt_vectors, self.max_queue_pairs + 1)
+            self._interrupts = self.access.arm_interrupts(max(count, 1))
+        # Vector 0 is the admin queue's, shared where there is no other.
+        return qid % len(self._interrupts)
+
+    def _clear_shadow(self, qid: int) -> None:
+        """Zero a queue pair's shadow doorbells, which its creation does not do."""
+        for page in self._shadow or ():
             page.view(np.uint32)[2 * qid : 2 * qid + 2] = 0
-        return lambda ring: ring.use_shadow(2 * qid, shadow.ctypes.data, event_index.ctypes.data)
 
     def _create_queues(self, pair: QueuePair) -> None:
         """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5)."""
@@ -469,7 +506,7 @@ class Controller:
                 opc=AdminOpcode.CREATE_IO_CQ,
                 prp1=pair.cq_iova,
                 cdw10=size,
-                cdw11=CreateCqCdw11.build(pc=1),
+                cdw11=CreateCqCdw11.build(pc=1, ien=pair.sleeps, iv=pair.vector),
             ),
             SQE.build(
                 opc=AdminOpcode.CREATE_IO_SQ,
@@ -579,14 +616,19 @@ def _describe(command: SQE, *, admin: bool) -> str:
     return f"{name} (opcode {command.opc:#04x}, nsid {command.nsid:#x})"
 
 
-def open(name: str, *, timeout: float = 30.0) -> Controller:
+def open(name: str, *, timeout: float = 30.0, spin: float | None = None) -> Controller:
     """Open a device and enable its controller.
 
     ``name`` as in the README's table, for example ``"qemu:disk.img?size=1G"`` or
-    ``"0000:01:00.0"``; ``timeout`` is what one command may take, in seconds. Raises
-    DeviceNameError, DeviceAccessError, DeviceBusyError, or what went wrong on the way to CSTS.RDY.
+    ``"0000:01:00.0"``; ``timeout`` is what one command may take, in seconds. ``spin`` is how many
+    seconds a wait spins before it sleeps for an interrupt; the default is to poll, or, where the
+    name asks for interrupts, to sleep at once. Raises DeviceNameError, DeviceAccessError,
+    DeviceBusyError, or what went wrong on the way to CSTS.RDY.
     """
-    return Controller(open_access(name), timeout=timeout)
+    access = open_access(name)
+    if spin is None:
+        spin = 0.0 if access.interrupts_wanted else math.inf
+    return Controller(access, timeout=timeout, spin=spin)
 
 
 #: Open controllers stay alive until they are closed, and with them every buffer that the device

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import HOST_ABORTED, Completion, VectorResult
-from pynvme_user.dma import PAGE
+from pynvme_user.dma import PAGE, DmaBuffer, address_of
 from pynvme_user.errors import (
     ControllerFatalError,
     DeviceRemovedError,
@@ -26,6 +27,7 @@ from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
     DoorbellTarget,
+    Interrupt,
     Ring,
     U64Array,
     Vector,
@@ -61,6 +63,18 @@ def as_bytes(data: Any) -> npt.NDArray[np.uint8]:
     return np.frombuffer(memoryview(data).cast("B"), np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLinks:
+    """What ties a queue pair to its device: doorbells, their shadows, the interrupt."""
+
+    sq_doorbell: DoorbellTarget
+    cq_doorbell: DoorbellTarget
+    shadow: tuple[DmaBuffer, DmaBuffer] | None = None  # shadow doorbells, event indices
+    vector: int = 0
+    interrupt: Interrupt | None = None
+    spin: float = 0.0  # seconds
+
+
 class QueuePair:
     """A submission and a completion queue with ``depth`` commands outstanding at most.
 
@@ -74,7 +88,7 @@ class QueuePair:
         controller: Controller,
         qid: int,
         depth: int,
-        doorbells: tuple[DoorbellTarget, DoorbellTarget],
+        links: QueueLinks,
         *,
         use_sgl: bool = False,
     ) -> None:
@@ -82,7 +96,7 @@ class QueuePair:
         self.qid = qid
         self.depth = depth
         self._lock = threading.RLock()
-        self._doorbells = doorbells
+        self._links = links
         self._use_sgl = use_sgl
         entries = depth + 1
         pool = controller.dma
@@ -106,15 +120,30 @@ class QueuePair:
             qid=self.qid,
             depth=self.depth,
             page_shift=12,
-            sq=self._sq.ctypes.data,
-            cq=self._cq.ctypes.data,
-            prp_lists=self._lists.ctypes.data,
+            sq=address_of(self._sq),
+            cq=address_of(self._cq),
+            prp_lists=address_of(self._lists),
             prp_lists_iova=self._lists.iova,
             prp_list_entries=self._list_entries,
             use_sgl=self._use_sgl,
-            sq_doorbell=self._doorbells[0],
-            cq_doorbell=self._doorbells[1],
+            sq_doorbell=self._links.sq_doorbell,
+            cq_doorbell=self._links.cq_doorbell,
         )
+        if self._links.shadow:
+            shadow, event_index = self._links.shadow
+            self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
+        if self._links.interrupt:
+            self._ring.use_interrupt(self._links.interrupt, int(self._links.spin * 1e9))
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether waits end in sleep, for an interrupt."""
+        return self._links.interrupt is not None
+
+    @property
+    def vector(self) -> int:
+        """The completion queue's interrupt vector."""
+        return self._links.vector
 
     @property
     def sq_iova(self) -> int:
@@ -563,16 +592,12 @@ class QueuePair:
         """Hold the queue pair still while in this context; for the controller's reset."""
         return self._lock
 
-    def restart(self, configure: Callable[[Ring], None]) -> None:
-        """Give every outstanding command its end and begin anew; DMA has stopped.
-
-        ``configure`` sets up the new rings' shadow doorbells, where there are any.
-        """
+    def restart(self) -> None:
+        """Give every outstanding command its end and begin anew; DMA has stopped."""
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
             self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
         self._vector_buffer = None
         self._start()
-        configure(self._ring)
 
     def take_aborted(self) -> list[Completion]:
         """Take the commands that a reset ended; for the controller's reset."""
@@ -582,10 +607,6 @@ class QueuePair:
     def give_aborted(self, aborted: list[Completion]) -> None:
         """Put back what :meth:`take_aborted` took."""
         self._aborted += aborted
-
-    def configure(self, configure: Callable[[Ring], None]) -> None:
-        """Set up the rings' shadow doorbells."""
-        configure(self._ring)
 
     def close(self) -> None:
         """Wait for what is outstanding and delete the queues. Safe to call twice."""

@@ -75,6 +75,22 @@ class DoorbellTarget:
     address: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """How an interrupt is waited for: see struct nvme_interrupt.
+
+    ``event_fd`` does not block and becomes readable when it fires. One that the kernel masks
+    when it fires is armed again by writing ``rearm`` (up to 8 bytes) to ``rearm_fd``, at
+    ``rearm_offset`` unless that is negative.
+    """
+
+    event_fd: int
+    event_size: int = 8
+    rearm_fd: int = -1
+    rearm_offset: int = -1
+    rearm: bytes = b""
+
+
 class Ring:
     """The submission and completion ring of one queue pair.
 
@@ -139,6 +155,17 @@ class Ring:
         for step, doorbell in enumerate((self._qp.sq_doorbell, self._qp.cq_doorbell)):
             doorbell.shadow = words[0] + index + step
             doorbell.event_index = words[1] + index + step
+
+    def use_interrupt(self, interrupt: Interrupt, spin_ns: int) -> None:
+        """Sleep for the interrupt while waiting, after spinning for ``spin_ns``."""
+        target = self._qp.interrupt
+        target.event_fd = interrupt.event_fd
+        target.event_size = interrupt.event_size
+        target.rearm_fd = interrupt.rearm_fd
+        target.rearm_offset = interrupt.rearm_offset
+        target.rearm_size = len(interrupt.rearm)
+        target.rearm_value = int.from_bytes(interrupt.rearm, "little")
+        self._qp.spin_ns = spin_ns
 
     @property
     def outstanding(self) -> int:

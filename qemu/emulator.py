@@ -149,6 +149,9 @@ class Emulator:
         arguments += ["-device", _option("nvme", controller)]
         for nsid, disk in sorted(machine.disks.items()):
             namespace = {"bus": "nvme0", "drive": f"disk{nsid}", "nsid": str(nsid)}
+            block = disk.properties.get("logical_block_size")
+            if block:  # QEMU refuses logical blocks larger than physical ones, which are 512 bytes
+                namespace["physical_block_size"] = block
             arguments += ["-device", _option("nvme-ns", namespace | disk.properties)]
         try:
             self._process = self._start(arguments, inherited)

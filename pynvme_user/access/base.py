@@ -70,6 +70,7 @@ class Access(ABC):
     registers: Region  # the controller properties, NVMe Base 2.0 section 3.1.3
     emulated: bool = False  # its speed says nothing of hardware
     interrupt_vectors: int = 0  # how many arm_interrupts() can give; 0: poll
+    interrupts_wanted: bool = False  # the device name asks for them
     request_fd: int | None = None  # an eventfd: the kernel wants the device back, so close it
 
     @abstractmethod

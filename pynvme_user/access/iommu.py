@@ -37,6 +37,7 @@ class IommuDma:
         self._iovas = IovaSpace(self.ranges)
         self._mapped: dict[int, DmaRegion] = {}
         self._total = 0
+        self._closed = False
 
     def allocate(self, length: int) -> DmaRegion:
         """Allocate and map at least ``length`` bytes of zeroed memory. Raises DmaError."""
@@ -54,6 +55,8 @@ class IommuDma:
         return self._map(address, length, PAGE_SIZE, None)
 
     def _map(self, address: int, length: int, alignment: int, memory: object) -> DmaRegion:
+        if self._closed:
+            raise DmaError(f"{self._name} is closed: open the device again")
         iova = self._iovas.allocate(length, alignment)
         try:
             self._space.map(address, length, iova)
@@ -86,6 +89,7 @@ class IommuDma:
 
     def close(self) -> None:
         """Unmap everything. Raises DmaError for the first that fails, once all were tried."""
+        self._closed = True
         failure: DmaError | None = None
         for region in list(self._mapped.values()):
             try:

@@ -55,6 +55,10 @@ class FileRegion:
         if written != width:
             raise self._gone()
 
+    def close(self) -> None:
+        """Refuse every access from now on: the descriptor's number may become another file's."""
+        self.size = 0
+
     def _gone(self) -> DeviceRemovedError:
         return DeviceRemovedError(
             f"{self.name} no longer answers: the device was removed or reset by somebody else"
@@ -132,6 +136,7 @@ class MappedRegion:
     def close(self) -> None:
         """Unmap. Whoever kept an address must be done with it; accesses then raise."""
         self.size = 0
+        self.file.close()
         areas, self._areas = self._areas, []
         for area in areas:
             unmap(area.address, area.end - area.start)

@@ -68,8 +68,9 @@ class PciFunction:
     @property
     def vfio_cdev(self) -> Path | None:
         """The device node for use with iommufd, where the kernel offers it."""
-        names = [path.name for path in (self.path / "vfio-dev").glob("vfio*")]
-        return Path("/dev/vfio/devices", names[0]) if names else None
+        # Linux 6.1 has the folder without the node, and so without its "dev".
+        devices = [path.parent.name for path in (self.path / "vfio-dev").glob("vfio*/dev")]
+        return Path("/dev/vfio/devices", devices[0]) if devices else None
 
     @property
     def uio_node(self) -> Path | None:

@@ -63,7 +63,7 @@ def test_devices_and_hot_plug() -> None:
 
 
 def test_a_failing_command_without_iommu(tmp_path: Path) -> None:
-    """Its status and all of its output come back; what it writes is kept in a share and an image."""
+    """Its status and output come back, and what it wrote to a share and to an image."""
     image = tmp_path / "image"
     image.write_bytes(b"from the host".ljust(1 << 20, b"\0"))
     unwritten = tmp_path / "unwritten"
@@ -110,7 +110,7 @@ def test_a_shell_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 100))
     before = termios.tcgetattr(theirs)
-    shell = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "pynvme_user.qemu.guest", "--shell"],
         stdin=theirs,
         stdout=theirs,
@@ -123,11 +123,11 @@ def test_a_shell_on_a_terminal() -> None:
         os.write(ours, b"\x03")
         read_until(ours, b"# ")
         os.write(ours, b"exit 5\r")
-        assert shell.wait(30) == 5
+        assert process.wait(30) == 5
         assert termios.tcgetattr(theirs) == before
     finally:
-        shell.kill()
-        shell.wait()
+        process.kill()
+        process.wait()
         os.close(ours)
         os.close(theirs)
 
@@ -193,7 +193,7 @@ def test_setup_errors_name_the_remedy(tmp_path: Path) -> None:
         Guest(["true"], user="nobody-of-this-name").run()
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    with pytest.raises(GuestSetupError, match="nobody may not read .*: put it where nobody can"):
+    with pytest.raises(GuestSetupError, match=r"nobody may not read .*: put it where nobody can"):
         Guest(["true"], user="nobody", cwd=private).run()
 
 

@@ -1,0 +1,123 @@
+"""Memory for DMA: hugepages or ordinary pages of an anonymous memfd, never a named file.
+
+Nothing appears in a file system, so nothing is left behind by a process that is killed. It is
+shared memory, so that a fork does not turn it into copy-on-write pages behind the device's back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from pathlib import Path
+
+from pynvme_user.errors import DmaError
+
+PAGE_SIZE = mmap.PAGESIZE
+
+_HUGEPAGES = Path("/sys/kernel/mm/hugepages")
+_MFD_HUGE_SHIFT = 26  # linux/memfd.h: log2 of the hugepage's size goes here
+_MAP_FIXED = 0x10
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_longlong,
+]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def map_shared(
+    fd: int, length: int, offset: int = 0, *, at: int | None = None, flags: int = 0
+) -> int:
+    """Map a file for reading and writing; return the address. The caller unmaps it.
+
+    ``at`` replaces what is mapped there. Raises OSError. (Python's own mmap gives no address,
+    and keeps a descriptor for each mapping: thousands of buffers would exhaust them.)
+    """
+    flags |= mmap.MAP_SHARED | (0 if at is None else _MAP_FIXED)
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    address = _libc.mmap(at, length, protection, flags, fd, offset)
+    if address == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(address)
+
+
+def unmap(address: int, length: int) -> None:
+    """Undo :func:`map_shared`. Raises OSError."""
+    if _libc.munmap(address, length):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+class Memory:
+    """``length`` bytes mapped at ``address``, in pages of ``page_size``; zeroed at first.
+
+    It is unmapped with the last reference to this object, which is a DmaRegion's ``owner``: an
+    array that outlives its device reads stale bytes, and does not crash. That the device no
+    longer writes there is for the IOMMU, or for whoever stops the device, to see to.
+    """
+
+    def __init__(self, address: int, length: int, page_size: int) -> None:
+        self.address = address
+        self.length = length
+        self.page_size = page_size
+
+    def __del__(self) -> None:
+        unmap(self.address, self.length)
+
+
+def memory_file(length: int, page_size: int) -> int:
+    """Make an anonymous file of ``length`` bytes in pages of ``page_size``; return its descriptor.
+
+    The descriptor can be passed to another process. Raises OSError; hugepages that are not there
+    show only when it is mapped.
+    """
+    flags = os.MFD_CLOEXEC
+    if page_size > PAGE_SIZE:
+        flags |= os.MFD_HUGETLB | (page_size.bit_length() - 1) << _MFD_HUGE_SHIFT
+    fd = os.memfd_create("pynvme_user", flags)
+    try:
+        os.ftruncate(fd, length)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def hugepages() -> dict[int, int]:
+    """Tell how many hugepages of each size, in bytes, are free now."""
+    found = {}
+    for path in _HUGEPAGES.glob("hugepages-*kB"):
+        size = int(path.name.removeprefix("hugepages-").removesuffix("kB")) << 10
+        found[size] = int((path / "free_hugepages").read_text())
+    return found
+
+
+def allocate(length: int) -> Memory:
+    """Allocate at least ``length`` bytes, in the largest pages of which it fills half of one.
+
+    Falls back to smaller pages where there are not enough hugepages: behind an IOMMU each is as
+    safe. Raises DmaError when there is no memory at all.
+    """
+    sizes = sorted((size for size, free in hugepages().items() if free), reverse=True)
+    for page_size in [*(size for size in sizes if length > size // 2), PAGE_SIZE]:
+        rounded = (length + page_size - 1) & -page_size
+        try:
+            fd = memory_file(rounded, page_size)
+            try:
+                address = map_shared(fd, rounded, flags=mmap.MAP_POPULATE)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            failure = error
+        else:
+            return Memory(address, rounded, page_size)
+    raise DmaError(
+        f"no memory for a DMA buffer of {length} bytes ({failure.strerror}): release buffers first"
+    ) from failure

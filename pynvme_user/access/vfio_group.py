@@ -1,0 +1,169 @@
+"""VFIO as it has always been: a device's group, in a container with a type-1 IOMMU.
+
+The kernel opens a group for one process at a time, and that is the claim on the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from pynvme_user.access import ioctl
+from pynvme_user.access.sysfs import PciFunction, busy
+from pynvme_user.errors import DeviceAccessError
+
+_CONTAINER = Path("/dev/vfio/vfio")
+_PARAMETERS = "/sys/module/vfio_iommu_type1/parameters"
+#: Before Linux 5.4 no ranges were reported. What any IOMMU with 39-bit addresses can do.
+_RANGES_UNTOLD = [(0, (1 << 39) - 1)]
+
+
+class VfioGroup:
+    """A device opened through its group. ``device`` is its descriptor.
+
+    ``space`` is the container's address space; None for a group of the no-IOMMU mode.
+    """
+
+    def __init__(self, function: PciFunction) -> None:
+        """Open it. Raises DeviceAccessError with the remedy, DeviceBusyError with the holder."""
+        name = f"vfio:{function.bdf}"
+        noiommu = function.is_noiommu
+        node = Path("/dev/vfio", f"{'noiommu-' * noiommu}{function.iommu_group}")
+        with contextlib.ExitStack() as undo:
+            group = open_node(name, node)
+            undo.callback(os.close, group)
+            _check_viable(function, group)
+            container = open_node(name, _CONTAINER)
+            undo.callback(os.close, container)
+            self.space = None if noiommu else Type1Space(container)
+            _set_iommu(name, container, group, noiommu)
+            try:
+                # A mutable argument, because with bytes Python returns those, not the descriptor.
+                wanted = bytearray(function.bdf.encode() + b"\0")
+                self.device = fcntl.ioctl(group, ioctl.VFIO_GROUP_GET_DEVICE_FD, wanted, True)
+            except OSError as error:
+                raise DeviceAccessError(
+                    f"{name} could not be opened in its group ({error.strerror}): if it is being "
+                    "removed, wait for it to come back"
+                ) from error
+            undo.callback(os.close, self.device)
+            self._undo = undo.pop_all()
+
+    def close(self) -> None:
+        """Close the device, its container and its group."""
+        self._undo.close()
+
+
+class Type1Space:
+    """The address space of a container (VFIO_TYPE1v2_IOMMU)."""
+
+    def __init__(self, container: int) -> None:
+        self._container = container
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Tell the (first, last) IOVAs that can be mapped."""
+        data = ioctl.call_with_capabilities(
+            self._container, ioctl.VFIO_IOMMU_GET_INFO, ioctl.vfio_iommu_type1_info()
+        )
+        info = ioctl.vfio_iommu_type1_info.from_buffer_copy(data)
+        if info.flags & ioctl.VFIO_IOMMU_INFO_CAPS:
+            for kind, offset in ioctl.capabilities(data, info.cap_offset):
+                if kind == ioctl.VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE:
+                    return ioctl.range_array(data, offset)
+        return _RANGES_UNTOLD
+
+    def map(self, address: int, length: int, iova: int) -> None:
+        """Pin memory and let the device read and write it. Raises OSError."""
+        flags = ioctl.VFIO_DMA_MAP_FLAG_READ | ioctl.VFIO_DMA_MAP_FLAG_WRITE
+        request = ioctl.vfio_iommu_type1_dma_map(flags=flags, vaddr=address, iova=iova, size=length)
+        ioctl.call(self._container, ioctl.VFIO_IOMMU_MAP_DMA, request)
+
+    def unmap(self, iova: int, length: int) -> int:
+        """Undo :meth:`map`; return how many bytes were unmapped. Raises OSError."""
+        request = ioctl.vfio_iommu_type1_dma_unmap(iova=iova, size=length)
+        ioctl.call(self._container, ioctl.VFIO_IOMMU_UNMAP_DMA, request)
+        return int(request.size)
+
+
+def open_node(name: str, node: Path) -> int:
+    """Open a device node; return its descriptor. Each way to fail gets its own remedy."""
+    try:
+        return os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        failure = error
+    match failure.errno:
+        case errno.EBUSY:
+            raise busy(name, node) from failure
+        case errno.EACCES:
+            raise DeviceAccessError(
+                f"{name}: this user may not open {node}: run `sudo chown $USER {node}` (for good, "
+                f'a udev rule: SUBSYSTEM=="vfio", OWNER="{os.environ.get("USER", "NAME")}")'
+            ) from failure
+        case errno.EPERM:
+            raise DeviceAccessError(
+                f"{name}: {node} may be opened only with CAP_SYS_RAWIO, since no IOMMU protects "
+                "this machine from the device: run as root"
+            ) from failure
+        case errno.ENOENT | errno.ENODEV:
+            raise DeviceAccessError(
+                f"{name}: {node} is not there: run `sudo modprobe vfio-pci`, and where this is a "
+                "container, give it the device node"
+            ) from failure
+    raise DeviceAccessError(
+        f"{name}: {node} cannot be opened ({failure.strerror}): see `dmesg`"
+    ) from failure
+
+
+def _check_viable(function: PciFunction, group: int) -> None:
+    status = ioctl.vfio_group_status()
+    ioctl.call(group, ioctl.VFIO_GROUP_GET_STATUS, status)
+    if not status.flags & ioctl.VFIO_GROUP_FLAGS_VIABLE:
+        raise not_viable(function)
+
+
+def not_viable(function: PciFunction) -> DeviceAccessError:
+    """Make the error for a group of which kernel drivers still have a part; it names that part."""
+    # The kernel lets a group be used with members that have no driver, or one that does no DMA.
+    harmless = (None, "pcieport", "pci-stub")
+    others = [
+        member
+        for member in function.group_members
+        if member.driver not in harmless and "vfio" not in str(member.driver)
+    ]
+    blockers = ", ".join(f"{other.bdf} (driver {other.driver})" for other in others)
+    commands = "; ".join(
+        f"echo {other.bdf} | sudo tee {other.path}/driver/unbind" for other in others
+    )
+    return DeviceAccessError(
+        f"vfio:{function.bdf} shares IOMMU group {function.iommu_group} with "
+        f"{blockers or 'a device that the kernel uses'}, and the kernel hands out only whole "
+        f"groups: run `{commands or 'nvme-user doctor'}`, or use another slot"
+    )
+
+
+def _set_iommu(name: str, container: int, group: int, noiommu: bool) -> None:
+    kind = ioctl.VFIO_NOIOMMU_IOMMU if noiommu else ioctl.VFIO_TYPE1v2_IOMMU
+    version = fcntl.ioctl(container, ioctl.VFIO_GET_API_VERSION)
+    if version != ioctl.VFIO_API_VERSION:
+        raise DeviceAccessError(f"{name}: this kernel's VFIO has the unknown version {version}")
+    if not fcntl.ioctl(container, ioctl.VFIO_CHECK_EXTENSION, kind):
+        raise DeviceAccessError(
+            f"{name}: the kernel has no type-1 IOMMU for VFIO: run `sudo modprobe vfio_iommu_type1`"
+        )
+    try:
+        fcntl.ioctl(group, ioctl.VFIO_GROUP_SET_CONTAINER, ctypes.c_int32(container))
+        fcntl.ioctl(container, ioctl.VFIO_SET_IOMMU, kind)
+    except OSError as error:
+        if error.errno == errno.EPERM and not noiommu:
+            raise DeviceAccessError(
+                f"{name}: this IOMMU does not remap interrupts, so that a device could forge them: "
+                "enable interrupt remapping in the firmware, or accept the risk by "
+                f"`echo 1 | sudo tee {_PARAMETERS}/allow_unsafe_interrupts`"
+            ) from error
+        raise DeviceAccessError(
+            f"{name}: its group cannot be given an IOMMU ({error.strerror}): see `dmesg`"
+        ) from error
