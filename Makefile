@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 # The parts of the package lie in three folders; the checkers want to see one tree.
 TREE := $(VENV)/tree
-C_SOURCES := pynvme_user/_ring.c pynvme_user/_qtest.c
+C_SOURCES := $(addprefix pynvme_user/,_ring.c _qtest.c _bar.c)
 BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py $(C_SOURCES) \
 	$(C_SOURCES:.c=.h)
 

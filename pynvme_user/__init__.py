@@ -4,9 +4,9 @@
 written, its ``queue_pair()`` is for speed. The README has ten lines to begin with.
 """
 
-from pynvme_user.completion import Completion, VectorResult
-from pynvme_user.controller import Controller, open
-from pynvme_user.dma import DmaBuffer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pynvme_user.errors import (
     ControllerFatalError,
     DeviceAccessError,
@@ -19,8 +19,24 @@ from pynvme_user.errors import (
     NvmeTimeoutError,
     QueueFullError,
 )
-from pynvme_user.namespace import Namespace
-from pynvme_user.queue import QueuePair
+
+if TYPE_CHECKING:
+    from pynvme_user.completion import Completion, VectorResult
+    from pynvme_user.controller import Controller, open
+    from pynvme_user.dma import DmaBuffer
+    from pynvme_user.namespace import Namespace
+    from pynvme_user.queue import QueuePair
+
+#: Where the names are that need numpy and the extension, which the command's help does without.
+_HOMES = {
+    "Completion": "completion",
+    "Controller": "controller",
+    "DmaBuffer": "dma",
+    "Namespace": "namespace",
+    "QueuePair": "queue",
+    "VectorResult": "completion",
+    "open": "controller",
+}
 
 __all__ = [
     "Completion",
@@ -41,3 +57,16 @@ __all__ = [
     "VectorResult",
     "open",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -42,6 +42,13 @@ void qtest_link_free(struct qtest_link *link)
 	free(link);
 }
 
+void qtest_link_end(struct qtest_link *link)
+{
+	pthread_mutex_lock(&link->mutex);
+	link->error = -EPIPE;
+	pthread_mutex_unlock(&link->mutex);
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec now;

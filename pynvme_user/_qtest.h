@@ -25,6 +25,12 @@ struct qtest_link *qtest_link_new(int fd, int timeout_ms);
 void qtest_link_free(struct qtest_link *link);
 
 /*
+ * End a link: every later call fails with -EPIPE. To be called before the socket is closed, whose
+ * number may soon be another file's. Does not close it.
+ */
+void qtest_link_end(struct qtest_link *link);
+
+/*
  * Send one command line and wait for its answer. `reply` gets the answer without its newline,
  * NUL-terminated. Returns the answer's length, or -ETIMEDOUT, -EPIPE when QEMU is gone, or
  * -EMSGSIZE for an answer that does not fit. After an error the link is dead: every later call

@@ -32,6 +32,7 @@ from pynvme_user.errors import (
 from pynvme_user.namespace import Namespaces
 from pynvme_user.queue import ABORT_SECONDS, QueueLinks, QueuePair, as_bytes
 from pynvme_user.registers import Registers
+from pynvme_user.removal import RemovalWatch
 from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
 from pynvme_user.spec.commands import (
     SQE,
@@ -77,16 +78,13 @@ _SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
 class Controller:
     """An enabled NVMe controller. A context manager: closing it shuts the controller down.
 
-    Made by :func:`pynvme_user.open`. ``timeout`` is what one command may take, in seconds, before
+    Made by :func:`pynvme_user.open`; from here on the access is the controller's, which closes
+    it, also when it cannot be enabled. ``timeout`` is what one command may take, in seconds, before
     it is aborted and, if that does not help, the controller is reset. ``spin`` is how long waits
     spin before they sleep for an interrupt, unless a queue pair says otherwise.
     """
 
     def __init__(self, access: Access, *, timeout: float = 30.0, spin: float = math.inf) -> None:
-        if timeout <= 0:
-            raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
-        if spin < 0:
-            raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
         self.spin = spin
         self._interrupts: Sequence[Interrupt] = ()
         self.access = access
@@ -96,8 +94,10 @@ class Controller:
         self.max_transfer = PAGE  # until Identify tells
         self.resets = 0
         self.removed = False
+        self._removal: RemovalWatch | None = None
         self._failed: str | None = None
-        self._closed = False
+        self._closed = False  # from the beginning of close()
+        self._ended = False  # from its end
         # Held for an admin command and for a reset. Taken before any queue pair's lock, never
         # while one is held.
         self._admin_lock = threading.RLock()
@@ -109,6 +109,10 @@ class Controller:
         with ExitStack() as undo:
             undo.callback(access.close)
             undo.callback(self.dma.close)
+            if timeout <= 0:
+                raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
+            if spin < 0:
+                raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
             self.cap = self.registers.read(CAP)
             if self.cap.mpsmin:
                 raise NvmeError(
@@ -121,6 +125,8 @@ class Controller:
             self._enable()
             self.identify = IdentifyController.from_bytes(self.identify_page(Cns.CONTROLLER))
             self._set_up()
+            if access.request_fd is not None:
+                self._removal = RemovalWatch(access.request_fd, self.let_go)
             undo.pop_all()
         _open_controllers.add(self)
 
@@ -232,6 +238,7 @@ class Controller:
         status ABORTED_BY_HOST on its queue pair. Raises ControllerFatalError if the controller
         cannot be brought back; it can then only be closed.
         """
+        self.check_usable()
         resets = self.resets
         with self._admin_lock, ExitStack() as stopped:
             if self.resets != resets:
@@ -272,6 +279,8 @@ class Controller:
 
     def check_usable(self) -> None:
         """Raise what stands in the way of any further command."""
+        if self._ended:
+            raise NvmeError(f"{self.name} is closed: open it again")
         if self.removed:
             raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
         if self._failed:
@@ -290,6 +299,26 @@ class Controller:
     def mark_removed(self) -> None:
         """Remember that the device is gone: nothing touches its memory any more."""
         self.removed = True
+
+    def let_go(self) -> None:
+        """Give the device back now, because the kernel asks for it: it is unplugged or unbound.
+
+        The controller is disabled first, so that DMA has stopped; everything outstanding, and
+        every later call, gets DeviceRemovedError.
+        """
+        with self._admin_lock, ExitStack() as stopped:
+            if self._closed or self.removed:
+                return
+            for pair in (self._admin, *self._queue_pairs.values()):
+                stopped.enter_context(pair.stopped())
+            self._quiesce()
+            self.mark_removed()
+            self.dma.close()
+            self._close_access()
+
+    def _close_access(self) -> None:
+        with self.registers.lock:
+            self.access.close()
 
     def abort(self, sqid: int, cid: int) -> bool:
         """Ask for a command's abort (Base 2.0, section 5.1).
@@ -317,17 +346,19 @@ class Controller:
         cdw13: int = 0,
         cdw14: int = 0,
         cdw15: int = 0,
+        flags: int = 0,
         buffer: Any = None,
         timeout: float | None = None,
     ) -> Completion:
         """Run an admin command and wait for it.
 
-        ``buffer`` is any bytes-like of up to :attr:`max_transfer` bytes, writable where the
-        command's data comes from the controller. Raises NvmeStatusError for an error status,
-        NvmeTimeoutError once the command was given up, DeviceRemovedError.
+        ``flags`` is byte 1 of the command. ``buffer`` is any bytes-like of up to
+        :attr:`max_transfer` bytes, writable where the command's data comes from the controller.
+        Raises NvmeStatusError for an error status, NvmeTimeoutError once the command was given up,
+        DeviceRemovedError.
         """
         command = SQE.build(
-            opc=opcode, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
+            opc=opcode, flags=flags, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
             cdw12=cdw12, cdw13=cdw13, cdw14=cdw14, cdw15=cdw15,
         )  # fmt: skip
         with self._reachable(command, buffer) as reachable:
@@ -348,11 +379,12 @@ class Controller:
         cdw13: int = 0,
         cdw14: int = 0,
         cdw15: int = 0,
+        flags: int = 0,
         buffer: Any = None,
     ) -> Completion:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
         command = SQE.build(
-            opc=opcode, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
+            opc=opcode, flags=flags, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
             cdw12=cdw12, cdw13=cdw13, cdw14=cdw14, cdw15=cdw15,
         )  # fmt: skip
         with self._reachable(command, buffer) as reachable, self.borrow() as pair:
@@ -435,14 +467,7 @@ class Controller:
             raise ValueError("the controller has no SGLs: leave sgl out")
         self.check_usable()
         with self._admin_lock:
-            qid = next(
-                (q for q in range(1, self.max_queue_pairs + 1) if q not in self._queue_pairs), None
-            )
-            if qid is None:
-                raise QueueFullError(
-                    f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
-                    "close one"
-                )
+            qid = self._free_qid()
             self._clear_shadow(qid)
             pair = self._make_queue_pair(
                 qid,
@@ -453,6 +478,21 @@ class Controller:
             self._create_queues(pair)
             self._queue_pairs[qid] = pair
         return pair
+
+    def _free_qid(self) -> int:
+        """Find a free queue id, or free one by closing a queue pair that waits to be lent."""
+        for qid in range(1, self.max_queue_pairs + 1):
+            if qid not in self._queue_pairs:
+                return qid
+        try:
+            idle = self._idle.get_nowait()
+        except stdqueue.Empty:
+            raise QueueFullError(
+                f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
+                "close one"
+            ) from None
+        idle.close()
+        return idle.qid
 
     def _make_queue_pair(
         self, qid: int, depth: int, *, use_sgl: bool = False, spin: float = math.inf
@@ -553,6 +593,8 @@ class Controller:
                         "all I/O queue pairs are in use by queue_pair(): close one"
                     ) from None
         try:
+            # What an error or ctrl-C left behind in an earlier call must not answer for this one.
+            pair.drain()
             yield pair
         finally:
             self._idle.put(pair)
@@ -586,8 +628,10 @@ class Controller:
             return
         self._closed = True
         with ExitStack() as last:
-            last.callback(_open_controllers.discard, self)
-            last.callback(self.access.close)
+            last.callback(self._end)
+            last.callback(self._close_access)
+            if self._removal is not None:
+                self._removal.close()
             last.callback(self.dma.close)
             last.callback(self._quiesce)
             if self.removed or self._failed:
@@ -598,6 +642,10 @@ class Controller:
                 self.shutdown()
             except DeviceRemovedError:
                 self.mark_removed()
+
+    def _end(self) -> None:
+        self._ended = True
+        _open_controllers.discard(self)
 
     def __enter__(self) -> Self:
         return self

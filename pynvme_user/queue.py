@@ -96,6 +96,7 @@ class QueuePair:
         self.qid = qid
         self.depth = depth
         self._lock = threading.RLock()
+        self._wanted = False
         self._links = links
         self._use_sgl = use_sgl
         entries = depth + 1
@@ -335,7 +336,7 @@ class QueuePair:
         return done
 
     def _reap(self, wait_ns: int) -> list[Completion]:
-        with self._device_errors(), self._lock:
+        with self._device_errors(), self._turn():
             self._check_open()
             done, self._aborted = self._aborted, []
             self._ring.ring()
@@ -565,7 +566,7 @@ class QueuePair:
         """Run to the end, or until the controller was reset under it."""
         before = -1
         while True:
-            with self._device_errors(), self._lock:
+            with self._device_errors(), self._turn():
                 self._check_open()
                 if self.controller.resets != resets:
                     # What the reset took away, and what was never submitted, is given up.
@@ -588,8 +589,18 @@ class QueuePair:
 
     # --- reset and end ------------------------------------------------------------------------
 
-    def stopped(self) -> AbstractContextManager[object]:
-        """Hold the queue pair still while in this context; for the controller's reset."""
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hold the queue pair still; for the controller's reset and end."""
+        self._wanted = True
+        with self._lock:
+            self._wanted = False
+            yield
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """Give the lock to a loop that takes it again and again, after whoever waits for it."""
+        if self._wanted:
+            time.sleep(0.001)  # Python's locks are not fair
         return self._lock
 
     def restart(self) -> None:

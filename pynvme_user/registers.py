@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -23,15 +24,18 @@ class Registers:
 
     def __init__(self, access: Access) -> None:
         self._region = access.registers
+        #: Held while a register is accessed, and by whoever takes the mapping away.
+        self.lock = threading.RLock()
 
     def read(self, register: type[RegisterT]) -> RegisterT:
         """Read a register.
 
         Raises DeviceRemovedError if it reads all ones and so does VS, which never does.
         """
-        width = register.width // 8
-        value = self._region.read(self._offset(register), width)
-        if value == (1 << register.width) - 1 and self._gone():
+        with self.lock:
+            value = self._region.read(self._offset(register), register.width // 8)
+            gone = value == (1 << register.width) - 1 and self._gone()
+        if gone:
             raise DeviceRemovedError("the device is gone: its registers read all ones")
         return register(value)
 
@@ -40,7 +44,8 @@ class Registers:
 
     def write(self, register: Register) -> None:
         """Write a register."""
-        self._region.write(self._offset(type(register)), register.width // 8, int(register))
+        with self.lock:
+            self._region.write(self._offset(type(register)), register.width // 8, int(register))
 
     @staticmethod
     def _offset(register: type[Register]) -> int:

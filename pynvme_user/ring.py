@@ -1,8 +1,8 @@
 """The C core, seen from Python. The only module that imports the extension.
 
-:class:`Ring` is one queue pair's rings; :class:`QtestLink` is QEMU's qtest socket. Both turn the
-C functions' negative errno into the exceptions of :mod:`pynvme_user.errors`, and release the GIL
-while C runs.
+:class:`Ring` is one queue pair's rings; :class:`QtestLink` is QEMU's qtest socket;
+:func:`guard_bar` keeps the removal of a device from being a SIGBUS. All turn the C functions'
+negative errno into the exceptions of :mod:`pynvme_user.errors`, and release the GIL while C runs.
 """
 
 from __future__ import annotations
@@ -327,6 +327,10 @@ class QtestLink:
     def __init__(self, fd: int, timeout_ms: int) -> None:
         self._link = ffi.gc(lib.qtest_link_new(fd, timeout_ms), lib.qtest_link_free)
 
+    def close(self) -> None:
+        """End the link, before its socket is closed: every later call says that QEMU is gone."""
+        lib.qtest_link_end(self._link)
+
     @property
     def doorbell_target(self) -> tuple[int, int]:
         """The C function that posts a doorbell, and its context, as addresses."""
@@ -348,6 +352,21 @@ class QtestLink:
         if word != "OK":
             raise NvmeError(f"QEMU refused {line!r}: {answer}")
         return int(value, 16) if value else 0
+
+
+def guard_bar(address: int, length: int) -> None:
+    """Let a mapped BAR read as all ones once its device is gone, instead of SIGBUS.
+
+    Raises NvmeError if it cannot be.
+    """
+    err = lib.bar_guard(ffi.cast("void *", address), length)
+    if err:
+        _fail(err)
+
+
+def unguard_bar(address: int) -> None:
+    """End :func:`guard_bar`, before the memory is unmapped."""
+    lib.bar_unguard(ffi.cast("void *", address))
 
 
 def layout(structure: str, member: str) -> int:

@@ -8,7 +8,6 @@ that the user named.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -49,12 +48,16 @@ _NAMESPACE_PROPERTIES = frozenset(
 
 @dataclass
 class Disk:
-    """One namespace. Without a path it is a temporary disk, in memory."""
+    """One namespace. Without a path it is a temporary disk, in memory.
+
+    ``options`` are those of the block driver, named as in QEMU's ``-blockdev``.
+    """
 
     path: str = ""
     size: int | None = None
     format: str = "raw"
     driver: str = "file"
+    options: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
 
 
@@ -107,6 +110,8 @@ def _set_option(machine: Machine, disk: Disk, key: str, value: str) -> None:
             disk.driver = value
         case "memory":
             machine.ram = parse_size(value)
+        case _ if key.startswith("driver."):
+            disk.options[key.removeprefix("driver.")] = value
         case _ if key in _NAMESPACE_PROPERTIES:
             disk.properties[key] = value
         case _:
@@ -174,28 +179,22 @@ class Emulator:
         ]
 
     def _disk_arguments(self, nsid: int, disk: Disk, inherited: list[int]) -> list[str]:
-        node: dict[str, object] = {
-            "driver": disk.driver,
-            "node-name": f"file{nsid}",
-            "discard": "unmap",
-        }
+        node = {"node-name": f"file{nsid}", "discard": "unmap"}
         if disk.driver in ("null-co", "null-aio"):
             # Without read-zeroes a read leaves the buffer as it was.
-            node |= {"size": disk.size or DEFAULT_DISK, "read-zeroes": True}
+            node |= {"size": str(disk.size or DEFAULT_DISK), "read-zeroes": "on"}
         elif disk.path:
             node["filename"] = disk.path
-        else:
+        elif disk.driver == "file":
             descriptor = os.memfd_create("qemu-disk")
             inherited.append(descriptor)
             os.ftruncate(descriptor, disk.size or DEFAULT_DISK)
             node |= {"filename": f"/proc/self/fd/{descriptor}", "locking": "off"}
-        image = {
-            "driver": disk.format,
-            "node-name": f"disk{nsid}",
-            "file": f"file{nsid}",
-            "discard": "unmap",
-        }
-        return ["-blockdev", json.dumps(node), "-blockdev", json.dumps(image)]
+        image = {"node-name": f"disk{nsid}", "file": f"file{nsid}", "discard": "unmap"}
+        return [
+            *("-blockdev", _option(disk.driver, node | disk.options)),
+            *("-blockdev", _option(disk.format, image)),
+        ]
 
     def _start(self, arguments: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
         """Start QEMU from a thread that lives as long as QEMU does.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import resource
-from typing import NoReturn, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.iova import IovaSpace
@@ -36,7 +38,6 @@ class IommuDma:
         self._space = space
         self._iovas = IovaSpace(self.ranges)
         self._mapped: dict[int, DmaRegion] = {}
-        self._total = 0
         self._closed = False
 
     def allocate(self, length: int) -> DmaRegion:
@@ -62,17 +63,15 @@ class IommuDma:
             self._space.map(address, length, iova)
         except OSError as error:
             self._iovas.release(iova, length)
-            raise_map_error(self._name, error, length=length, mapped=self._total, iova=iova)
+            raise map_error(self._name, error, length, iova) from error
         region = DmaRegion(address, length, iova, memory)
         self._mapped[iova] = region
-        self._total += length
         return region
 
     def release(self, region: DmaRegion) -> None:
         """Unmap. Raises DmaError if the kernel does not; the address is not used again then."""
         if self._mapped.pop(region.iova, None) is None:
             raise DmaError(f"{self._name} has no DMA mapping at {region.iova:#x}: released twice?")
-        self._total -= region.length
         try:
             unmapped = self._space.unmap(region.iova, region.length)
         except OSError as error:
@@ -100,41 +99,44 @@ class IommuDma:
             raise failure
 
 
-def raise_map_error(name: str, error: OSError, *, length: int, mapped: int, iova: int) -> NoReturn:
-    """Raise the DmaError for a mapping that the kernel refused: what blocks it, and the remedy.
-
-    ``mapped`` is how many bytes are mapped already.
-    """
+def map_error(name: str, error: OSError, length: int, iova: int) -> DmaError:
+    """Make the error for a mapping that the kernel refused: what blocks it, and the remedy."""
     what = f"{name}: mapping {length} bytes for DMA"
     match error.errno:
         case errno.ENOMEM:
             limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-            shown = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit} bytes"
-            needed = mapped + length
-            message = (
-                f"{what} needs {needed} bytes of locked memory, and RLIMIT_MEMLOCK is {shown}: run "
-                f"`sudo prlimit --pid $$ --memlock=unlimited` in this shell (`ulimit -l` shows it; "
-                "for good, memlock in /etc/security/limits.conf or LimitMEMLOCK= in a systemd unit)"
+            needed = _locked_memory() + length
+            if limit == resource.RLIM_INFINITY or needed <= limit:
+                return DmaError(f"{what}: the kernel is out of memory: release buffers")
+            return DmaError(
+                f"{what} needs {needed} bytes of locked memory, and RLIMIT_MEMLOCK is {limit} "
+                "bytes: run `sudo prlimit --pid $$ --memlock=unlimited` in this shell (`ulimit -l` "
+                "shows it; for good, memlock in /etc/security/limits.conf, or LimitMEMLOCK= in a "
+                "systemd unit)"
             )
         case errno.ENOSPC:
-            message = (
+            return DmaError(
                 f"{what} is one mapping more than the kernel allows: release buffers, or run "
                 f"`echo 1000000 | sudo tee {_ENTRY_LIMIT}` and open the device again"
             )
         case errno.EEXIST | errno.EADDRINUSE:
-            message = (
+            return DmaError(
                 f"{what}: IOVA {iova:#x} is mapped already: close the device and open it again"
             )
         case errno.EINVAL | errno.EOVERFLOW | errno.ERANGE:
-            message = (
-                f"{what}: the IOMMU does not accept IOVA {iova:#x}: map whole pages, and report "
-                "the device's IOVA ranges if these were"
+            return DmaError(
+                f"{what}: the IOMMU does not translate IOVA {iova:#x}: use smaller buffers, or "
+                "report the IOVA ranges of this device"
             )
         case errno.EFAULT | errno.EOPNOTSUPP:
-            message = (
+            return DmaError(
                 f"{what}: the memory is not mapped here, not writable or not of a kind that can "
                 "be pinned: use memory from alloc()"
             )
-        case _:
-            message = f"{what} failed ({error.strerror}): see `dmesg`"
-    raise DmaError(message) from error
+    return DmaError(f"{what} failed ({error.strerror}): see `dmesg`")
+
+
+def _locked_memory() -> int:
+    """Add up what counts against RLIMIT_MEMLOCK: type 1 locks pages, iommufd pins them."""
+    status = Path("/proc/self/status").read_text()
+    return sum(int(size) << 10 for size in re.findall(r"Vm(?:Lck|Pin):\s+(\d+) kB", status))

@@ -78,7 +78,7 @@ def memory_file(length: int, page_size: int) -> int:
     The descriptor can be passed to another process. Raises OSError; hugepages that are not there
     show only when it is mapped.
     """
-    flags = os.MFD_CLOEXEC
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     if page_size > PAGE_SIZE:
         flags |= os.MFD_HUGETLB | (page_size.bit_length() - 1) << _MFD_HUGE_SHIFT
     fd = os.memfd_create("pynvme_user", flags)
@@ -105,19 +105,29 @@ def allocate(length: int) -> Memory:
     Falls back to smaller pages where there are not enough hugepages: behind an IOMMU each is as
     safe. Raises DmaError when there is no memory at all.
     """
+    memory, fd = allocate_file(length)
+    os.close(fd)
+    return memory
+
+
+def allocate_file(length: int) -> tuple[Memory, int]:
+    """Allocate as :func:`allocate` does; give the file's descriptor too, for the caller to close.
+
+    Whoever is passed it maps the same memory.
+    """
     sizes = sorted((size for size, free in hugepages().items() if free), reverse=True)
     for page_size in [*(size for size in sizes if length > size // 2), PAGE_SIZE]:
         rounded = (length + page_size - 1) & -page_size
+        fd = -1
         try:
             fd = memory_file(rounded, page_size)
-            try:
-                address = map_shared(fd, rounded, flags=mmap.MAP_POPULATE)
-            finally:
-                os.close(fd)
+            address = map_shared(fd, rounded, flags=mmap.MAP_POPULATE)
         except OSError as error:
             failure = error
+            if fd >= 0:
+                os.close(fd)
         else:
-            return Memory(address, rounded, page_size)
+            return Memory(address, rounded, page_size), fd
     raise DmaError(
         f"no memory for a DMA buffer of {length} bytes ({failure.strerror}): release buffers first"
     ) from failure

@@ -90,6 +90,7 @@ class QtestAccess(Access):
                     undo.enter_context(_claimed_image(disk))
             self._emulator = self._start(machine)
             undo.callback(self._emulator.close)
+            undo.callback(self._link.close)
             self._release = undo.pop_all()
         self._memory = mmap.mmap(self._emulator.memory, machine.ram)
         address = np.frombuffer(self._memory, np.uint8).ctypes.data

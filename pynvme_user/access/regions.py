@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pynvme_user.access.memory import map_shared, unmap
-from pynvme_user.errors import DeviceAccessError, DeviceRemovedError
+from pynvme_user.errors import DeviceAccessError, DeviceRemovedError, NvmeError
+from pynvme_user.ring import guard_bar, unguard_bar
 
 #: PCI configuration space (PCI Local Bus 3.0, section 6.2): the command register and its bits.
 PCI_COMMAND = 0x04
@@ -18,6 +20,7 @@ PCI_COMMAND_MASTER = 1 << 2
 PCI_COMMAND_INTX_DISABLE = 1 << 10
 
 _WIDTHS = (1, 2, 4, 8)
+_guards = threading.Lock()  # guard_bar() wants one caller at a time
 
 
 class FileRegion:
@@ -35,7 +38,7 @@ class FileRegion:
 
     def read(self, offset: int, width: int) -> int:
         """Read ``width`` bytes at ``offset``. Raises DeviceRemovedError when the device is gone."""
-        _check(self.name, self.size, offset, width)
+        check_access(self.name, self.size, offset, width)
         try:
             data = os.pread(self.fd, width, self.base + offset)
         except OSError as error:
@@ -46,7 +49,7 @@ class FileRegion:
 
     def write(self, offset: int, width: int, value: int) -> None:
         """Write ``width`` bytes at ``offset``. Raises DeviceRemovedError when it is gone."""
-        _check(self.name, self.size, offset, width)
+        check_access(self.name, self.size, offset, width)
         data = value.to_bytes(width, "little")
         try:
             written = os.pwrite(self.fd, data, self.base + offset)
@@ -79,8 +82,8 @@ class MappedRegion:
     """A BAR of memory: parts of it, or all, mapped, and the rest through ``file``.
 
     ``areas`` are the (offset, length) that may be mapped, at whole pages. Each access to a mapped
-    part is a single load or store of its width. Where the device may be gone, ``file`` answers
-    with an error, or all ones, when a load would be a SIGBUS.
+    part is a single load or store of its width. A device that is gone reads as all ones here;
+    ``file`` tells by an error, or all ones, whether it is.
     """
 
     def __init__(self, name: str, file: FileRegion, areas: Sequence[tuple[int, int]]) -> None:
@@ -91,6 +94,9 @@ class MappedRegion:
         try:
             for offset, length in areas:
                 self._areas.append(self._map(offset, length))
+        except NvmeError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise DeviceAccessError(
@@ -100,6 +106,12 @@ class MappedRegion:
 
     def _map(self, offset: int, length: int) -> _Area:
         address = map_shared(self.file.fd, length, self.file.base + offset)
+        try:
+            with _guards:
+                guard_bar(address, length)
+        except NvmeError:
+            unmap(address, length)
+            raise
         # ctypes' own setter reads before it writes, which a device would see; a memoryview's
         # does not, and copies an aligned word by one instruction.
         data = memoryview((ctypes.c_ubyte * length).from_address(address)).cast("B")
@@ -108,7 +120,7 @@ class MappedRegion:
 
     def read(self, offset: int, width: int) -> int:
         """Read ``width`` bytes at ``offset``, which is a multiple of it."""
-        _check(self.name, self.size, offset, width)
+        check_access(self.name, self.size, offset, width)
         for area in self._areas:
             if area.start <= offset < area.end:
                 return int(area.words[width][(offset - area.start) // width])
@@ -116,7 +128,7 @@ class MappedRegion:
 
     def write(self, offset: int, width: int, value: int) -> None:
         """Write ``width`` bytes at ``offset``, which is a multiple of it."""
-        _check(self.name, self.size, offset, width)
+        check_access(self.name, self.size, offset, width)
         for area in self._areas:
             if area.start <= offset < area.end:
                 area.words[width][(offset - area.start) // width] = value
@@ -139,6 +151,8 @@ class MappedRegion:
         self.file.close()
         areas, self._areas = self._areas, []
         for area in areas:
+            with _guards:
+                unguard_bar(area.address)
             unmap(area.address, area.end - area.start)
 
 
@@ -148,7 +162,8 @@ def set_command(config: FileRegion, *, set_bits: int = 0, clear_bits: int = 0) -
     config.write(PCI_COMMAND, 2, command & ~clear_bits | set_bits)
 
 
-def _check(name: str, size: int, offset: int, width: int) -> None:
+def check_access(name: str, size: int, offset: int, width: int) -> None:
+    """Raise ValueError for what is no access to a region, DeviceAccessError if it is closed."""
     if size == 0:
         raise DeviceAccessError(f"{name} is closed: open the device again")
     if width not in _WIDTHS or offset % width or not 0 <= offset <= size - width:

@@ -98,16 +98,17 @@ def holders(path: Path) -> Iterator[int]:
             continue  # another user's process, or one that has ended
 
 
-def busy(name: str, path: Path) -> DeviceBusyError:
-    """Make the error for a device node that somebody else has open; it names the holder."""
-    holder = next(holders(path), None)
-    if holder is None:
-        by = "another user's process (run as root to see which)"
-    elif holder == os.getpid():
-        by = f"this process itself, which has {path} open for this device or one of its group"
-    else:
-        by = f"process {holder} ({process_name(holder)}), which has {path} open"
-    return DeviceBusyError(f"{name} is in use by {by}: wait for it or end it", holder)
+def busy(name: str, *nodes: Path) -> DeviceBusyError:
+    """Make the error for a device of which somebody else has a node open; it names the holder."""
+    for node in nodes:
+        for holder in holders(node):
+            who = f"process {holder} ({process_name(holder)})"
+            if holder == os.getpid():
+                who = "this process itself, for this device or another of its IOMMU group"
+            return DeviceBusyError(f"{name} is in use by {who} ({node}): close it there", holder)
+    return DeviceBusyError(
+        f"{name} is in use by another user's process: run `sudo fuser -v {nodes[0]}` to see which"
+    )
 
 
 def iommu_off_message(bdf: str) -> str:

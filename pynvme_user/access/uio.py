@@ -192,8 +192,13 @@ class UioAccess(Access):
         self._start_dma()
 
     def _reset(self) -> None:
+        reset = self._function.path / "reset"
+        if not reset.exists():
+            raise DeviceAccessError(
+                f"{self.name} cannot be reset: the kernel knows no way for this device"
+            )
         try:
-            (self._function.path / "reset").write_text("1")
+            reset.write_text("1")
         except OSError as error:
             raise DeviceAccessError(
                 f"{self.name} cannot be reset ({error.strerror}): close it and open it again"

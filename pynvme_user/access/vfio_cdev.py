@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pynvme_user.access import ioctl
 from pynvme_user.access.sysfs import PciFunction, busy, holders
-from pynvme_user.access.vfio_group import not_viable, open_node
-from pynvme_user.errors import DeviceAccessError
+from pynvme_user.access.vfio_group import blockers, no_remapping, not_viable, open_node
+from pynvme_user.errors import DeviceAccessError, NvmeError
 
 _IOMMUFD = Path("/dev/iommu")
 
@@ -46,6 +46,7 @@ class VfioCdev:
             try:
                 ioctl.call(self.device, ioctl.VFIO_DEVICE_BIND_IOMMUFD, request)
             except OSError as error:
+                undo.close()  # so that whoever still has it open is not us
                 raise _bind_error(function, node, error) from error
             self.space = IoasSpace(iommufd, self.device, name)
             self._undo = undo.pop_all()
@@ -109,15 +110,17 @@ class IoasSpace:
         return int(request.length)
 
 
-def _bind_error(function: PciFunction, node: Path, error: OSError) -> DeviceAccessError | Exception:
-    # Any process may open the node; the second to bind it gets EINVAL, and EBUSY means that its
-    # group is open, or that a kernel driver has another member of it.
+def _bind_error(function: PciFunction, node: Path, error: OSError) -> NvmeError:
+    # Any process may open the node, and the kernel refuses the second to bind it with EINVAL, or
+    # EBUSY if its group is open; EPERM is for a group that is not viable, and for interrupts.
     name = f"vfio:{function.bdf}"
     group = Path("/dev/vfio", str(function.iommu_group))
-    if error.errno == errno.EINVAL and any(pid != os.getpid() for pid in holders(node)):
-        return busy(name, node)
-    if error.errno == errno.EBUSY:
-        return busy(name, group) if any(holders(group)) else not_viable(function)
+    if any(any(holders(path)) for path in (node, group)):
+        return busy(name, node, group)
+    if blockers(function):
+        return not_viable(function)
+    if error.errno == errno.EPERM:
+        return no_remapping(name, "iommufd")
     return DeviceAccessError(
         f"{name} cannot be bound to an iommufd ({error.strerror}): close it where else it is open, "
         "or use its group (iommufd=0 in the device's name)"

@@ -17,7 +17,6 @@ from pynvme_user.access.sysfs import PciFunction, busy
 from pynvme_user.errors import DeviceAccessError
 
 _CONTAINER = Path("/dev/vfio/vfio")
-_PARAMETERS = "/sys/module/vfio_iommu_type1/parameters"
 #: Before Linux 5.4 no ranges were reported. What any IOMMU with 39-bit addresses can do.
 _RANGES_UNTOLD = [(0, (1 << 39) - 1)]
 
@@ -34,7 +33,7 @@ class VfioGroup:
         noiommu = function.is_noiommu
         node = Path("/dev/vfio", f"{'noiommu-' * noiommu}{function.iommu_group}")
         with contextlib.ExitStack() as undo:
-            group = open_node(name, node)
+            group = open_node(name, node, function.vfio_cdev)
             undo.callback(os.close, group)
             _check_viable(function, group)
             container = open_node(name, _CONTAINER)
@@ -89,15 +88,18 @@ class Type1Space:
         return int(request.size)
 
 
-def open_node(name: str, node: Path) -> int:
-    """Open a device node; return its descriptor. Each way to fail gets its own remedy."""
+def open_node(name: str, node: Path, rival: Path | None = None) -> int:
+    """Open a device node; return its descriptor. Each way to fail gets its own remedy.
+
+    ``rival`` is another node of the device that keeps this one from being opened.
+    """
     try:
         return os.open(node, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         failure = error
     match failure.errno:
         case errno.EBUSY:
-            raise busy(name, node) from failure
+            raise busy(name, node, *([rival] if rival else [])) from failure
         case errno.EACCES:
             raise DeviceAccessError(
                 f"{name}: this user may not open {node}: run `sudo chown $USER {node}` (for good, "
@@ -125,23 +127,37 @@ def _check_viable(function: PciFunction, group: int) -> None:
         raise not_viable(function)
 
 
-def not_viable(function: PciFunction) -> DeviceAccessError:
-    """Make the error for a group of which kernel drivers still have a part; it names that part."""
-    # The kernel lets a group be used with members that have no driver, or one that does no DMA.
+def blockers(function: PciFunction) -> list[PciFunction]:
+    """Find the members of its group that kernel drivers have, which blocks the whole group."""
+    # The kernel does not mind members without a driver, or with one that does no DMA.
     harmless = (None, "pcieport", "pci-stub")
-    others = [
+    return [
         member
         for member in function.group_members
         if member.driver not in harmless and "vfio" not in str(member.driver)
     ]
-    blockers = ", ".join(f"{other.bdf} (driver {other.driver})" for other in others)
+
+
+def not_viable(function: PciFunction) -> DeviceAccessError:
+    """Make the error for a group of which kernel drivers still have a part; it names that part."""
+    others = blockers(function)
+    names = ", ".join(f"{other.bdf} (driver {other.driver})" for other in others)
     commands = "; ".join(
         f"echo {other.bdf} | sudo tee {other.path}/driver/unbind" for other in others
     )
     return DeviceAccessError(
         f"vfio:{function.bdf} shares IOMMU group {function.iommu_group} with "
-        f"{blockers or 'a device that the kernel uses'}, and the kernel hands out only whole "
+        f"{names or 'a device that the kernel uses'}, and the kernel hands out only whole "
         f"groups: run `{commands or 'nvme-user doctor'}`, or use another slot"
+    )
+
+
+def no_remapping(name: str, module: str) -> DeviceAccessError:
+    """Make the error for an IOMMU that does not remap interrupts; ``module`` is who refused."""
+    return DeviceAccessError(
+        f"{name}: this IOMMU does not remap interrupts, so that a device could forge them: enable "
+        "interrupt remapping in the firmware, or accept the risk by "
+        f"`echo 1 | sudo tee /sys/module/{module}/parameters/allow_unsafe_interrupts`"
     )
 
 
@@ -159,11 +175,7 @@ def _set_iommu(name: str, container: int, group: int, noiommu: bool) -> None:
         fcntl.ioctl(container, ioctl.VFIO_SET_IOMMU, kind)
     except OSError as error:
         if error.errno == errno.EPERM and not noiommu:
-            raise DeviceAccessError(
-                f"{name}: this IOMMU does not remap interrupts, so that a device could forge them: "
-                "enable interrupt remapping in the firmware, or accept the risk by "
-                f"`echo 1 | sudo tee {_PARAMETERS}/allow_unsafe_interrupts`"
-            ) from error
+            raise no_remapping(name, "vfio_iommu_type1") from error
         raise DeviceAccessError(
             f"{name}: its group cannot be given an IOMMU ({error.strerror}): see `dmesg`"
         ) from error

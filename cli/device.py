@@ -1,0 +1,81 @@
+"""The device argument, how it is opened, and which of its namespaces a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pynvme_user.cli.errors import Failure
+from pynvme_user.cli.types import DEVICE, U32
+
+if TYPE_CHECKING:
+    from pynvme_user import Controller, Namespace
+
+VARIABLE = "NVME_USER_DEVICE"
+
+_Decorator = Callable[[Callable[..., Any]], Any]
+
+
+def command(name: str, example: str) -> _Decorator:
+    """Declare a command whose help ends with an example."""
+    return click.command(name, epilog=f"\b\nExample:\n  {example}", no_args_is_help=False)
+
+
+def device_command(name: str, example: str) -> _Decorator:
+    """Declare a command whose first argument is ``device``."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        argument = click.argument(
+            "device", type=DEVICE, required=False, envvar=VARIABLE, callback=_require
+        )
+        return command(name, example)(argument(function))
+
+    return decorate
+
+
+def _require(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    if value is None:
+        raise click.UsageError(
+            "no device: name one as the first argument, for example "
+            f"'qemu:disk.img?size=1G', or set {VARIABLE}",
+            ctx,
+        )
+    return value
+
+
+namespace_option = click.option(
+    "--namespace-id",
+    "-n",
+    type=U32,
+    metavar="NSID",
+    help="The namespace; may be left out where there is only one.",
+)
+
+
+@contextmanager
+def opened(name: str, timeout: float | None = None) -> Iterator[Controller]:
+    """Open a device with the global --timeout, or another in seconds; close it at the end."""
+    import pynvme_user as nvme
+
+    default: float = click.get_current_context().obj
+    with nvme.open(name, timeout=timeout or default) as controller:
+        yield controller
+
+
+def namespace(controller: Controller, nsid: int | None) -> Namespace:
+    """Give the namespace of that id, or the only one; Failure says which there are."""
+    ids = controller.namespaces.ids
+    listed = ", ".join(map(str, ids)) or "none"
+    if nsid is None:
+        if len(ids) != 1:
+            raise Failure(
+                f"{controller.name} has {len(ids)} active namespaces ({listed}): "
+                "say which with --namespace-id"
+            )
+        nsid = ids[0]
+    if nsid not in ids:
+        raise Failure(f"namespace {nsid} is not active on {controller.name}; active: {listed}")
+    return controller.namespaces[nsid]

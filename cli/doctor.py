@@ -1,0 +1,101 @@
+"""``doctor``: what a device needs before it can be used, and the commands that mend what fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from pynvme_user.cli.device import VARIABLE, command
+from pynvme_user.cli.errors import FAILED, Failure
+from pynvme_user.cli.output import JSON, NORMAL, Page, output_option
+from pynvme_user.cli.types import DEVICE
+
+if TYPE_CHECKING:
+    from pynvme_user.doctor import Check, Report
+
+_TITLES = {
+    "iommu": "IOMMU",
+    "lockdown": "Lockdown",
+    "modules": "Modules",
+    "users": "Other users",
+    "driver": "Driver",
+    "group": "IOMMU group",
+    "node": "Permission",
+    "memlock": "Locked memory",
+    "hugepages": "Hugepages",
+}
+_WIDTH = max(map(len, _TITLES.values())) + 2
+
+
+@command("doctor", "nvme-user doctor 0000:01:00.0")
+@click.argument("device", type=DEVICE, required=False, envvar=VARIABLE)
+@output_option(NORMAL, JSON)
+@click.option("--json", "output_format", flag_value=JSON, help="As -o json.")
+def doctor(device: str | None, output_format: str) -> None:
+    """Check all that a device needs; print the command that mends each failure.
+
+    Without DEVICE, every NVMe controller is checked, and one that is usable is enough. Nothing
+    is changed. The exit code is 0 if the device can be used now, by this user, and else 1.
+    """
+    from pynvme_user.doctor import examine
+    from pynvme_user.pci import controllers
+
+    names = [device] if device is not None else [found.address for found in controllers()]
+    if not names:
+        raise Failure(
+            "this machine has no NVMe controller on PCI: 'qemu:disk.img?size=1G' is an emulated "
+            "one, which needs nothing to be set up"
+        )
+    reports = [examine(name) for name in names]
+    Page(normal=lambda: _lines(reports), json=lambda: _json(reports)).show(output_format)
+    if not any(report.usable for report in reports):
+        click.get_current_context().exit(FAILED)
+
+
+def _json(reports: list[Report]) -> object:
+    return {
+        "usable": any(report.usable for report in reports),
+        "devices": [
+            {
+                "device": report.device,
+                "usable": report.usable,
+                "checks": [asdict(check) for check in report.checks],
+            }
+            for report in reports
+        ],
+    }
+
+
+def _lines(reports: list[Report]) -> Iterator[str]:
+    for report in reports:
+        yield click.style(report.device, bold=True)
+        for check in report.checks:
+            yield f"  {_mark(check)} {_TITLES[check.name]:<{_WIDTH}}{check.text}"
+            if not check.passed and check.command:
+                yield " " * (_WIDTH + 4) + click.style(check.command, fg="cyan")
+        count = len(report.blockers)
+        if count:
+            what = "thing is" if count == 1 else "things are"
+            yield f"{count} {what} in the way: run what is printed below each, from the top down."
+        else:
+            yield f"Ready: nvme-user id-ctrl {report.device}"
+        yield ""
+
+
+def _mark(check: Check) -> str:
+    symbol, word, colour = (
+        ("✓", "ok  ", "green")
+        if check.passed
+        else ("✗", "FAIL", "red")
+        if check.blocks
+        else ("!", "slow", "yellow")
+    )
+    try:
+        symbol.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        symbol = word
+    return click.style(symbol, fg=colour)

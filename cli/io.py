@@ -1,0 +1,369 @@
+"""``read``, ``write``, ``compare``, ``write-zeroes`` and ``flush``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
+from pynvme_user.cli.errors import Failure
+from pynvme_user.cli.types import SIZE, U64
+from pynvme_user.units import format_size
+
+if TYPE_CHECKING:
+    from pynvme_user import Namespace
+    from pynvme_user.cli.files import Source
+    from pynvme_user.cli.pipeline import Piece, Pipeline
+
+_start_option = click.option(
+    "--start-block",
+    "-s",
+    type=SIZE,
+    default=0,
+    show_default=True,
+    metavar="LBA",
+    help="The first block.",
+)
+_size_option = click.option(
+    "--data-size", "-z", type=SIZE, help="Bytes to transfer: any number, 4k, 256M, 1G."
+)
+_count_option = click.option(
+    "--block-count",
+    "-c",
+    type=U64,
+    metavar="COUNT",
+    help="Blocks to transfer, less one: 0 is one block.",
+)
+_fua_option = click.option(
+    "--force-unit-access", "-f", is_flag=True, help="Bypass the device's volatile cache."
+)
+_pad_option = click.option(
+    "--pad", is_flag=True, help="Fill the last block with zeroes if the data ends within it."
+)
+_force_option = click.option(
+    "--force", is_flag=True, help="Write even where there is a partition table or file system."
+)
+
+
+def _data_option(text: str) -> Callable[[Callable[..., Any]], Any]:
+    return click.option("--data", "-d", type=click.Path(allow_dash=True), metavar="FILE", help=text)
+
+
+@device_command("read", "nvme-user read qemu:disk.img -n 1 -s 0 --data-size 64M --data copy.bin")
+@namespace_option
+@_start_option
+@_count_option
+@_size_option
+@_data_option("The file to write to; stdout if left out.")
+@_fua_option
+def read(
+    device: str,
+    namespace_id: int | None,
+    start_block: int,
+    block_count: int | None,
+    data_size: int | None,
+    data: str | None,
+    force_unit_access: bool,
+) -> None:
+    """Copy blocks of any number to a file or to stdout."""
+    from pynvme_user.cli.files import Sink
+    from pynvme_user.cli.output import refuse_terminal
+    from pynvme_user.cli.pipeline import pipeline
+    from pynvme_user.cli.progress import progress
+
+    if block_count is None and data_size is None:
+        raise click.UsageError("how much? Give --data-size or --block-count")
+    if data in (None, "-"):
+        refuse_terminal()
+    with opened(device) as controller:
+        ns = namespace(controller, namespace_id)
+        length = _length(ns, block_count, data_size) or 0
+        blocks = _blocks(ns, length)
+        _check_range(ns, start_block, blocks)
+        with (
+            Sink(data) as sink,
+            pipeline(controller, ns, lambda pair: pair.submit_read, fua=force_unit_access) as pipe,
+            progress("read", length) as advance,
+        ):
+            next_lba, end = start_block, start_block + blocks
+            while next_lba < end or pipe:
+                if next_lba < end and not pipe.full:
+                    count = min(end - next_lba, _blocks(ns, pipe.buffer.nbytes))
+                    pipe.submit(next_lba, count)
+                    next_lba += count
+                    continue
+                piece = pipe.take()
+                _check("Read", ns, piece)
+                part = piece.data[: length - sink.written]
+                sink.write(part)
+                advance(part.nbytes)
+
+
+@device_command("write", "nvme-user write qemu:disk.img -n 1 -s 0 --data some.file --pad")
+@namespace_option
+@_start_option
+@_count_option
+@_size_option
+@_data_option("The file to read from, whole; stdin, to its end, if left out.")
+@_fua_option
+@_pad_option
+@_force_option
+def write(
+    device: str,
+    namespace_id: int | None,
+    start_block: int,
+    block_count: int | None,
+    data_size: int | None,
+    data: str | None,
+    force_unit_access: bool,
+    pad: bool,
+    force: bool,
+) -> None:
+    """Copy a file or stdin, of any length, to blocks."""
+    from pynvme_user.cli.files import source
+    from pynvme_user.cli.pipeline import pipeline
+
+    with source(data) as src, opened(device) as controller:
+        ns = namespace(controller, namespace_id)
+        length = _input_length(ns, src, start_block, _length(ns, block_count, data_size), pad)
+        _guard(ns, force)
+        with pipeline(
+            controller, ns, lambda pair: pair.submit_write, fua=force_unit_access
+        ) as pipe:
+            written = 0
+
+            def finish(piece: Piece) -> None:
+                nonlocal written
+                _check("Write", ns, piece)
+                written += piece.blocks
+
+            try:
+                _feed("write", pipe, ns, src, start_block, length, pad, finish)
+            except BaseException as error:
+                if written:
+                    error.add_note(
+                        f"blocks {start_block} to {start_block + written - 1} were written"
+                    )
+                raise
+
+
+@device_command("compare", "nvme-user compare qemu:disk.img -n 1 -s 0 --data some.file")
+@namespace_option
+@_start_option
+@_count_option
+@_size_option
+@_data_option("The file to compare with, whole; stdin, to its end, if left out.")
+@_fua_option
+@_pad_option
+def compare(
+    device: str,
+    namespace_id: int | None,
+    start_block: int,
+    block_count: int | None,
+    data_size: int | None,
+    data: str | None,
+    force_unit_access: bool,
+    pad: bool,
+) -> None:
+    """Let the device compare blocks with a file or stdin; exit code 1 if they differ."""
+    from pynvme_user.cli.files import source
+    from pynvme_user.cli.pipeline import pipeline
+    from pynvme_user.spec.status import MediaStatus
+
+    with source(data) as src, opened(device) as controller:
+        ns = namespace(controller, namespace_id)
+        length = _input_length(ns, src, start_block, _length(ns, block_count, data_size), pad)
+
+        def finish(piece: Piece) -> None:
+            if piece.status is not None and piece.status.code() == MediaStatus.COMPARE_FAILURE:
+                raise Failure(
+                    f"{_range(piece.lba, piece.blocks)} of namespace {ns.nsid} differ from "
+                    f"{src.name}"
+                )
+            _check("Compare", ns, piece)
+
+        with pipeline(
+            controller, ns, lambda pair: pair.submit_compare, fua=force_unit_access
+        ) as pipe:
+            _feed("compare", pipe, ns, src, start_block, length, pad, finish)
+
+
+@device_command("write-zeroes", "nvme-user write-zeroes qemu:disk.img -n 1 -s 0 -c 2047 --deac")
+@namespace_option
+@_start_option
+@click.option(
+    "--block-count",
+    "-c",
+    type=U64,
+    default=0,
+    metavar="COUNT",
+    help="Blocks to set to zero, less one: 0, the default, is one block.",
+)
+@click.option("--deac", "-d", is_flag=True, help="Let the device deallocate the blocks.")
+@_fua_option
+@_force_option
+def write_zeroes(
+    device: str,
+    namespace_id: int | None,
+    start_block: int,
+    block_count: int,
+    deac: bool,
+    force_unit_access: bool,
+    force: bool,
+) -> None:
+    """Set blocks of any number to zero, without moving data."""
+    with opened(device) as controller:
+        ns = namespace(controller, namespace_id)
+        _check_range(ns, start_block, block_count + 1)
+        _guard(ns, force)
+        ns.write_zeroes(start_block, block_count + 1, deallocate=deac, fua=force_unit_access)
+
+
+@device_command("flush", "nvme-user flush qemu:disk.img -n 1")
+@namespace_option
+def flush(device: str, namespace_id: int | None) -> None:
+    """Make all completed writes durable."""
+    with opened(device) as controller:
+        namespace(controller, namespace_id).flush()
+
+
+# --- how much, and where -----------------------------------------------------------------------
+
+
+def _length(ns: Namespace, block_count: int | None, data_size: int | None) -> int | None:
+    """Bytes that the options ask for; None if they leave it to the input."""
+    if data_size == 0:
+        raise click.UsageError("--data-size 0 is no data")
+    if block_count is None:
+        return data_size
+    length = (block_count + 1) * ns.block_size
+    if data_size is not None and data_size != length:
+        raise click.UsageError(
+            f"--block-count {block_count} is {block_count + 1} blocks or {length} bytes here, "
+            f"--data-size says {data_size}: leave out one of them"
+        )
+    return length
+
+
+def _blocks(ns: Namespace, length: int) -> int:
+    """Blocks that hold so many bytes."""
+    return -(-length // ns.block_size)
+
+
+def _range(lba: int, blocks: int) -> str:
+    return f"blocks {lba} to {lba + blocks - 1}"
+
+
+def _check_range(ns: Namespace, lba: int, blocks: int) -> None:
+    try:
+        ns.check_range(lba, blocks)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+
+
+def _input_length(
+    ns: Namespace, src: Source, lba: int, wanted: int | None, pad: bool
+) -> int | None:
+    """Bytes to take from an input, whole blocks unless padded; None if only its end tells."""
+    length = src.length if wanted is None else wanted
+    _check_range(ns, lba, 1 if length is None else max(1, _blocks(ns, length)))
+    if length is None:
+        return None
+    if length == 0:
+        raise Failure(f"{src.name} is empty: there is nothing to do")
+    if length % ns.block_size and not pad:
+        raise click.UsageError(
+            f"{src.name if wanted is None else '--data-size'} has {length} bytes, which are not "
+            f"whole blocks of {ns.block_size}: add --pad to fill the last one with zeroes"
+        )
+    if src.length is not None and src.length < length:
+        if not pad or _blocks(ns, src.length) < _blocks(ns, length):
+            raise Failure(f"{src.name} has {src.length} bytes, fewer than the {length} asked for")
+        return src.length
+    return length
+
+
+def _guard(ns: Namespace, force: bool) -> None:
+    """Refuse to write over what may be somebody's data, unless the user insists."""
+    from pynvme_user.cli import signatures
+
+    found = None if force else signatures.find(ns)
+    if found:
+        raise Failure(
+            f"namespace {ns.nsid} of {ns.controller.name} carries {found}: "
+            "add --force to write to it all the same"
+        )
+
+
+# --- data to the device ------------------------------------------------------------------------
+
+
+def _feed(
+    what: str,
+    pipe: Pipeline,
+    ns: Namespace,
+    src: Source,
+    lba: int,
+    length: int | None,
+    pad: bool,
+    finish: Callable[[Piece], None],
+) -> None:
+    """Send an input through a pipeline, piece by piece; ``finish`` judges each that completed."""
+    from pynvme_user.cli.progress import progress
+
+    total = 0
+    with progress(what, length) as advance:
+        while length is None or total < length:
+            if pipe.full:
+                finish(pipe.take())
+            buffer = pipe.buffer if length is None else pipe.buffer[: length - total]
+            count = src.fill(buffer)
+            blocks = _blocks(ns, count)
+            total += count
+            short = count < buffer.nbytes
+            if count % ns.block_size:
+                if not pad:
+                    raise Failure(
+                        f"{src.name} ended after {total} bytes, which are not whole blocks of "
+                        f"{ns.block_size}: add --pad to fill the last one with zeroes"
+                    )
+                pipe.buffer[count : blocks * ns.block_size] = 0
+            if blocks:
+                if length is None:
+                    _check_room(ns, src, lba, blocks)
+                pipe.submit(lba, blocks)
+                lba += blocks
+                advance(count)
+            if short:
+                break
+        while pipe:
+            finish(pipe.take())
+    if total == 0:
+        raise Failure(f"{src.name} is empty: there is nothing to do")
+    if (
+        length is not None
+        and total < length
+        and not (pad and _blocks(ns, total) == _blocks(ns, length))
+    ):
+        raise Failure(
+            f"{src.name} ended after {total} bytes ({format_size(total)}), "
+            f"fewer than the {length} asked for"
+        )
+
+
+def _check_room(ns: Namespace, src: Source, lba: int, blocks: int) -> None:
+    if lba + blocks > ns.block_count:
+        raise Failure(
+            f"{src.name} has more data than there is room: namespace {ns.nsid} has blocks 0 to "
+            f"{ns.block_count - 1}"
+        )
+
+
+def _check(verb: str, ns: Namespace, piece: Piece) -> None:
+    """Raise the error that a piece completed with."""
+    from pynvme_user.completion import check
+
+    if piece.status is not None:
+        check(piece.status, f"{verb} of {_range(piece.lba, piece.blocks)} (namespace {ns.nsid})")

@@ -1,0 +1,76 @@
+"""``list``: the NVMe controllers of this machine. Nothing is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pynvme_user.cli.device import command
+from pynvme_user.cli.output import JSON, NORMAL, Page, output_option
+
+if TYPE_CHECKING:
+    from pynvme_user.pci import PciDevice
+
+_COLUMNS = ("Address", "Model", "Serial", "Driver", "IOMMU group", "NUMA node", "Used by")
+
+
+@command("list", "nvme-user list -o json")
+@output_option(NORMAL, JSON)
+def list_controllers(output_format: str) -> None:
+    """List the machine's NVMe controllers. No device is opened or disturbed."""
+    from pynvme_user.pci import controllers
+
+    devices = controllers()
+    Page(normal=lambda: _table(devices), json=lambda: _json(devices)).show(output_format)
+
+
+def _table(devices: list[PciDevice]) -> Iterator[str]:
+    if not devices:
+        yield (
+            "This machine has no NVMe controller on PCI; "
+            "'qemu:disk.img?size=1G' names an emulated one."
+        )
+        return
+    rows = [_COLUMNS, *(tuple(_cell(value) for value in _values(d)) for d in devices)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+
+
+def _values(device: PciDevice) -> tuple[str | int | None, ...]:
+    model = device.model or f"{device.vendor_id:04x}:{device.device_id:04x}"
+    return (
+        device.address,
+        model,
+        device.serial,
+        device.driver,
+        device.iommu_group,
+        device.numa_node,
+        ", ".join(str(holder) for holder in device.holders) or None,
+    )
+
+
+def _cell(value: str | int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _json(devices: list[PciDevice]) -> object:
+    return {
+        "Devices": [
+            {
+                "Address": device.address,
+                "Transport": "pcie",
+                "VendorID": device.vendor_id,
+                "DeviceID": device.device_id,
+                "ModelNumber": device.model,
+                "SerialNumber": device.serial,
+                "Firmware": device.firmware,
+                "Driver": device.driver,
+                "IommuGroup": device.iommu_group,
+                "IommuGroupMembers": device.group_members,
+                "NumaNode": device.numa_node,
+                "UsedBy": [str(holder) for holder in device.holders],
+            }
+            for device in devices
+        ]
+    }

@@ -1,0 +1,160 @@
+"""``admin-passthru`` and ``io-passthru``: any command, as it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pynvme_user.cli.device import device_command, opened
+from pynvme_user.cli.errors import Failure
+from pynvme_user.cli.output import hexdump, refuse_terminal, write_all
+from pynvme_user.cli.types import U8, U32
+
+if TYPE_CHECKING:
+    from pynvme_user import Completion, Controller, DmaBuffer
+
+#: The dwords of a command that are the user's, with nvme-cli's short options.
+_DWORDS = {2: "-2", 3: "-3", 10: "-4", 11: "-5", 12: "-6", 13: "-7", 14: "-8", 15: "-9"}
+_HOST_TO_CONTROLLER, _CONTROLLER_TO_HOST = 1, 2
+
+
+def _options(function: Callable[..., Any]) -> Any:
+    """Add the options of both commands, in the order in which they are listed."""
+    options = [
+        click.option("--opcode", "-o", type=U8, required=True, help="The opcode."),
+        click.option("--flags", "-f", type=U8, default=0, help="Byte 1 of the command."),
+        click.option("--namespace-id", "-n", type=U32, default=0, metavar="NSID", help="NSID."),
+        click.option("--data-len", "-l", type=U32, default=0, help="Bytes of data."),
+        *(
+            click.option(f"--cdw{number}", short, type=U32, default=0, help=f"Dword {number}.")
+            for number, short in _DWORDS.items()
+        ),
+        click.option(
+            "--input-file",
+            "-i",
+            type=click.Path(allow_dash=True),
+            metavar="FILE",
+            help="Where the data comes from or goes to; stdin and stdout if left out.",
+        ),
+        click.option("--read", "-r", is_flag=True, help="Data comes from the controller."),
+        click.option("--write", "-w", is_flag=True, help="Data goes to the controller."),
+        click.option(
+            "--prefill", "-p", type=U8, help="Fill the buffer with this byte first (default 0)."
+        ),
+        click.option("--raw-binary", "-b", is_flag=True, help="Print data as it is, not as hex."),
+        click.option("--show-command", "-s", is_flag=True, help="Print the command, too."),
+        click.option("--dry-run", "-d", is_flag=True, help="Print the command; do not send it."),
+        click.option(
+            "--timeout", "-t", type=U32, metavar="MS", help="What it may take, in milliseconds."
+        ),
+        click.option("--latency", "-T", is_flag=True, help="Print how long it took."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@device_command(
+    "admin-passthru",
+    "nvme-user admin-passthru qemu:disk.img --opcode 0x06 --data-len 4096 --cdw10 1 --read",
+)
+@_options
+def admin_passthru(device: str, **options: Any) -> None:
+    """Send any admin command. It is sent as it is, with no check of what it does."""
+    _passthru(device, "Admin", options)
+
+
+@device_command(
+    "io-passthru",
+    "nvme-user io-passthru qemu:disk.img --opcode 2 --namespace-id 1 --data-len 4096 "
+    "--cdw12 7 --read -b",
+)
+@_options
+def io_passthru(device: str, **options: Any) -> None:
+    """Send any I/O command. It is sent as it is, with no check of what it does."""
+    _passthru(device, "I/O", options)
+
+
+def _passthru(device: str, kind: str, options: dict[str, Any]) -> None:
+    opcode, length = options["opcode"], options["data_len"]
+    direction = opcode & 3
+    direction |= _CONTROLLER_TO_HOST if options["read"] else 0
+    direction |= _HOST_TO_CONTROLLER if options["write"] else 0
+    if length and not direction:
+        raise click.UsageError("which way does the data go? Add --read or --write")
+    if options["show_command"] or options["dry_run"]:
+        _show(options)
+    if options["dry_run"]:
+        return
+    path = options["input_file"]
+    if length and direction & _CONTROLLER_TO_HOST and options["raw_binary"] and not path:
+        refuse_terminal()
+    timeout = options["timeout"]
+    with opened(device, timeout / 1000 if timeout else None) as controller:
+        buffer = None
+        if length:
+            if length > controller.max_transfer:
+                raise Failure(
+                    f"one command carries up to {controller.max_transfer} bytes here, not {length}"
+                )
+            buffer = controller.alloc(length)
+            if options["prefill"]:
+                buffer.fill(options["prefill"])
+            if direction & _HOST_TO_CONTROLLER:
+                _fill(buffer, path, padded=options["prefill"] is not None)
+        done = _send(controller, kind, options, buffer)
+        print(f"{kind} command {opcode:#04x}: success, result {done.result:#010x}", file=sys.stderr)
+        if options["latency"]:
+            print(f"{kind} command {opcode:#04x}: {done.latency_ns / 1000:.1f} us", file=sys.stderr)
+        if buffer is not None and direction == _CONTROLLER_TO_HOST:
+            _emit(bytes(buffer), path, options["raw_binary"])
+
+
+def _show(options: dict[str, Any]) -> None:
+    names = ("opcode", "flags", "namespace_id", "cdw2", "cdw3", "data_len")
+    for name in (*names, *(f"cdw{number}" for number in range(10, 16))):
+        digits = 2 if name in ("opcode", "flags") else 8
+        click.echo(f"{name:<12} : {options[name]:0{digits}x}")
+    click.echo(f"{'timeout_ms':<12} : {options['timeout'] or 0:08x}")
+
+
+def _fill(buffer: DmaBuffer, path: str | None, *, padded: bool) -> None:
+    from pynvme_user.cli.files import source
+
+    with source(path) as src:
+        count = src.fill(buffer)
+        if count < buffer.nbytes and not padded:
+            raise Failure(
+                f"{src.name} has {count} bytes, fewer than the {buffer.nbytes} of --data-len: "
+                "add --prefill 0 to send zeroes for the rest"
+            )
+
+
+def _send(
+    controller: Controller, kind: str, options: dict[str, Any], buffer: DmaBuffer | None
+) -> Completion:
+    send = controller.admin if kind == "Admin" else controller.io
+    dwords = {f"cdw{number}": options[f"cdw{number}"] for number in _DWORDS}
+    return send(
+        options["opcode"],
+        nsid=options["namespace_id"],
+        flags=options["flags"],
+        buffer=buffer,
+        **dwords,
+    )
+
+
+def _emit(data: bytes, path: str | None, raw: bool) -> None:
+    from pynvme_user.cli.files import Sink
+
+    if path:
+        with Sink(path) as sink:
+            sink.write(data)
+    elif raw:
+        write_all(sys.stdout.fileno(), data)
+    else:
+        for line in hexdump(data):
+            click.echo(line)

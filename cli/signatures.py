@@ -1,0 +1,54 @@
+"""What is on a namespace: partition tables and file systems, known by their signatures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pynvme_user import Namespace
+
+_SECTOR = 512
+#: The furthest signature, that of btrfs, lies just behind 64 KiB.
+_SPAN = 68 << 10
+
+#: What it is called, where its signature is, and the signature.
+_MAGIC = (
+    ("an XFS file system", 0, b"XFSB"),
+    ("a LUKS volume", 0, b"LUKS\xba\xbe"),
+    ("an NTFS file system", 3, b"NTFS    "),
+    ("an exFAT file system", 3, b"EXFAT   "),
+    ("a FAT file system", 54, b"FAT"),
+    ("a FAT file system", 82, b"FAT32   "),
+    ("an F2FS file system", 1024, b"\x10\x20\xf5\xf2"),
+    ("swap space", 4086, b"SWAPSPACE2"),
+    ("a Linux RAID member", 4096, b"\xfc\x4e\x2b\xa9"),
+    ("an ISO 9660 file system", 0x8001, b"CD001"),
+    ("a btrfs file system", 0x10040, b"_BHRfS_M"),
+)
+
+
+def find(ns: Namespace) -> str | None:
+    """Read a namespace's first blocks and say what they hold; None if nothing is known.
+
+    Raises as :meth:`Namespace.read`.
+    """
+    blocks = min(ns.block_count, _SPAN // ns.block_size)
+    return identify(bytes(ns.read(0, blocks)), ns.block_size)
+
+
+def identify(head: bytes, block_size: int) -> str | None:
+    """Say what begins with these bytes. A signature of two bytes alone proves nothing."""
+    if head[block_size : block_size + 8] == b"EFI PART":
+        return "a GPT partition table"
+    for name, offset, magic in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return name
+    if any(head[at : at + 8] == b"LABELONE" for at in range(0, 4 * _SECTOR, _SECTOR)):
+        return "an LVM physical volume"
+    # The block size that follows from s_log_block_size is 64 KiB at most.
+    if head[0x438:0x43A] == b"\x53\xef" and int.from_bytes(head[0x418:0x41C], "little") <= 6:
+        return "an ext2, ext3 or ext4 file system"
+    entries = [head[at : at + 16] for at in range(446, 510, 16)]
+    if head[510:512] == b"\x55\xaa" and all(entry[0] in (0, 0x80) for entry in entries):
+        return "an MBR partition table"
+    return None

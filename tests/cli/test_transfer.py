@@ -1,0 +1,201 @@
+"""Reads and writes through the installed command: files, pipes, any length, both block sizes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MIB = 1 << 20
+
+
+def data(length: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(length)
+
+
+@pytest.mark.parametrize("block", [512, 4096])
+def test_round_trip_of_64_mib(run: Any, tmp_path: Path, block: int) -> None:
+    content = data(64 * MIB)
+    (tmp_path / "random.bin").write_bytes(content)
+    device = f"qemu:disk.img?size=256M&logical_block_size={block}"
+    run("write", device, "--namespace-id", 1, "--start-block", 0, "--data", "random.bin")
+    with open(tmp_path / "disk.img", "rb") as image:
+        assert image.read(len(content)) == content
+        assert not any(image.read(MIB))
+
+    run("read", device, "-n", 1, "-s", 0, "--data-size", "64M", "--data", "copy.bin")
+    assert (tmp_path / "copy.bin").read_bytes() == content
+    assert run("read", device, "-n", 1, "-c", 64 * MIB // block - 1).stdout == content
+
+    # The same data from a pipe, elsewhere, and the image is not refused for what it holds.
+    run("write", device, "-s", 100 * MIB // block, input=content)
+    with open(tmp_path / "disk.img", "rb") as image:
+        image.seek(100 * MIB)
+        assert image.read(len(content)) == content
+    run("compare", device, "-s", 100 * MIB // block, "-d", "random.bin")
+
+
+def test_any_length(run: Any, tmp_path: Path) -> None:
+    content = data(5 * MIB + 512)
+    device = "qemu:disk.img?size=16M"
+    run("write", device, "-s", 3, input=content)
+    for length in (1, 511, 512, 513, 3 * MIB + 7, len(content)):
+        assert run("read", device, "-s", 3, "-z", length).stdout == content[:length]
+    # From a pipe that trickles, so that no piece is full.
+    run("write", device, "-z", 1024, "-s", "0x10", input=content[:4096])
+    assert (
+        run("read", device, "-s", 16, "-z", "2k").stdout
+        == content[:1024] + content[13 * 512 + 1024 : 13 * 512 + 2048]
+    )
+
+
+def test_the_device_does_each_command_in_pieces_that_fit(run: Any) -> None:
+    content = data(MIB)
+    device = "qemu:disk.img?size=16M&mdts=1&memory=16M"  # 8 KiB in one command
+    run("write", device, input=content)
+    assert run("read", device, "-z", "1M").stdout == content
+
+
+def test_pad(run: Any, fail: Any, tmp_path: Path) -> None:
+    device = "qemu:disk.img?size=1M"
+    run("write", device, input=b"\xff" * 2048)
+    (tmp_path / "odd.bin").write_bytes(b"a" * 700)
+    assert "--pad" in fail("write", device, "-d", "odd.bin", code=2)
+    assert "--pad" in fail("write", device, "-z", 700, code=2, input=b"a" * 700)
+    assert run("read", device, "-z", 2048).stdout == b"\xff" * 2048
+    said = fail("write", device, input=b"b" * 700)
+    assert "ended after 700 bytes" in said
+    assert "--pad" in said
+    assert run("read", device, "-z", 2048).stdout == b"\xff" * 2048
+
+    padded = b"a" * 700 + bytes(1024 - 700) + b"\xff" * 1024
+    for how in (
+        {"arguments": ("-d", "odd.bin")},
+        {"arguments": ("-z", 700), "input": b"a" * 700},
+        {"arguments": (), "input": b"a" * 700},
+        {"arguments": ("-c", 1), "input": b"a" * 700},
+        {"arguments": ("-c", 1, "-d", "odd.bin")},
+    ):
+        run("write", device, input=b"\xff" * 2048)
+        run("write", device, "--pad", *how["arguments"], input=how.get("input"))
+        assert run("read", device, "-z", 2048).stdout == padded
+        run("compare", device, "--pad", *how["arguments"], input=how.get("input"))
+
+
+def test_fua_and_flush(run: Any) -> None:
+    run("write", "qemu:disk.img?size=1M", "--force-unit-access", input=b"x" * 512)
+    run("flush", "qemu:disk.img", "-n", 1)
+    assert run("read", "qemu:disk.img", "-f", "-c", 0).stdout == b"x" * 512
+
+
+def test_compare_names_the_blocks(run: Any, fail: Any, tmp_path: Path) -> None:
+    content = bytearray(data(4 * MIB))
+    run("write", "qemu:disk.img?size=8M", input=content)
+    run("compare", "qemu:disk.img", input=content)
+    content[3 * MIB + 5] ^= 1
+    (tmp_path / "other.bin").write_bytes(content)
+    said = fail("compare", "qemu:disk.img", "-d", "other.bin")
+    assert said == "blocks 6144 to 7167 of namespace 1 differ from other.bin"
+
+
+def test_write_zeroes(run: Any, fail: Any) -> None:
+    device = "qemu:disk.img?size=64M"
+    run("write", device, input=b"\xff" * (40 * MIB))
+    run("write-zeroes", device)
+    run("write-zeroes", device, "-s", 2, "--block-count", 2, "--deac")
+    head = run("read", device, "-z", 3072).stdout
+    assert head == bytes(512) + b"\xff" * 512 + bytes(1536) + b"\xff" * 512
+    run("write-zeroes", device, "-s", 8, "-c", 70_000)  # more than one command takes
+    after = run("read", device, "-s", 7, "-z", 70_003 * 512).stdout
+    assert after == b"\xff" * 512 + bytes(70_001 * 512) + b"\xff" * 512
+    assert "blocks 0 to 131071" in fail("write-zeroes", device, "-s", 131_071, "-c", 1)
+
+
+def test_which_namespace(run: Any, fail: Any) -> None:
+    device = "qemu:one.img?size=1M&ns3=three.img&ns3.size=2M"
+    assert "--namespace-id" in fail("write", device, input=b"x" * 512)
+    assert "active: 1, 3" in fail("flush", device, "-n", 2)
+    run("write", device, "-n", 3, input=b"x" * 512)
+    assert run("read", device, "-n", 3, "-c", 1).stdout == b"x" * 512 + bytes(512)
+    assert run("read", device, "-n", 1, "-c", 0).stdout == bytes(512)
+
+
+def test_count_and_size_must_agree(run: Any, fail: Any) -> None:
+    assert run("read", "qemu:", "-c", 1, "-z", "1k").stdout == bytes(1024)
+    assert "leave out one" in fail("read", "qemu:", "-c", 1, "-z", 512, code=2)
+    assert "--block-count" in fail("read", "qemu:", code=2)
+    assert "no data" in fail("read", "qemu:", "-z", 0, code=2)
+
+
+@pytest.mark.parametrize("command", ["read", "write"])
+def test_progress_on_a_terminal(start: Any, command: str, tmp_path: Path) -> None:
+    (tmp_path / "in.bin").write_bytes(bytes(8 * MIB))
+    ours, theirs = pty.openpty()
+    arguments = {"read": ("-z", "8M", "-d", "out.bin"), "write": ("-d", "in.bin")}[command]
+    process = start(command, "qemu:", *arguments, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:  # EIO: the other side is closed
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    assert command.encode() in shown
+    assert b"8.4/8.4 MB" in shown or b"8.0/8.0 MiB" in shown
+    assert b"/s" in shown
+
+
+# --- ctrl-C --------------------------------------------------------------------------------------
+
+
+def interrupted(process: Any) -> str:
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    (line,) = err.decode().splitlines()
+    assert line.startswith("nvme-user: interrupted")
+    return str(line)
+
+
+def test_ctrl_c_in_a_write(start: Any, run: Any, tmp_path: Path) -> None:
+    content = data(32 * MIB)
+    process = start("write", "qemu:disk.img?size=256M", stdin=-1)
+    process.stdin.write(content)  # returns when all but a pipe's capacity is taken
+    process.stdin.flush()
+    process.stdin, stdin = None, process.stdin
+    line = interrupted(process)
+    stdin.close()
+    written = int(line.rsplit(" to ")[1].removesuffix(" were written")) + 1
+    assert "blocks 0 to " in line
+    assert written > 16 * MIB // 512
+    # What it says is written is there, for the next one to see.
+    assert run("read", "qemu:disk.img", "-c", written - 1).stdout == content[: written * 512]
+
+
+def test_ctrl_c_in_a_read(start: Any) -> None:
+    process = start("read", "qemu:?driver=null-co&size=1T", "-z", "1T")
+    process.stdout.read(16 * MIB)
+    assert interrupted(process) == "nvme-user: interrupted"
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_ctrl_c_and_the_output_file(start: Any, tmp_path: Path, existed: bool) -> None:
+    out = tmp_path / "out.bin"
+    if existed:
+        out.touch()
+    process = start("read", "qemu:?driver=null-co&size=1T", "-z", "1T", "-d", "out.bin")
+    deadline = time.monotonic() + 30
+    while not (out.exists() and out.stat().st_size > MIB):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    line = interrupted(process)
+    assert line.endswith("out.bin is incomplete" if existed else "incomplete out.bin was removed")
+    assert out.exists() == existed

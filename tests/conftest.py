@@ -1,0 +1,100 @@
+"""What all tests share: the device under test, and how hard hypothesis tries.
+
+``--device NAME`` chooses the device; everything on it is overwritten. Tests under ``device/``
+take their sizes from it, so that they run on any device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import pynvme_user as nvme
+from pynvme_user import Controller, Namespace
+from pynvme_user.access import open_access
+
+_COMMON = {
+    # A device, and a machine with other work on it, has no constant speed.
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+    "max_examples": 40,
+}
+settings.register_profile("dev", **_COMMON)
+settings.register_profile("ci", **_COMMON, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+class PlainDoorbells(Controller):
+    """A controller that is never told of shadow doorbells: each doorbell is a register write."""
+
+    def _set_up_shadow_doorbells(self) -> None:
+        return
+
+
+#: Controllers that differ in what decides the way of a transfer.
+VARIANTS: dict[str, tuple[type[Controller], str]] = {
+    "4096-byte blocks": (Controller, "size=256M&logical_block_size=4096"),
+    "MDTS of 16 KiB": (Controller, "size=256M&mdts=2"),
+    "no MDTS": (Controller, "size=256M&mdts=0"),
+    "one queue pair": (Controller, "size=256M&max_ioqpairs=1"),
+    "no shadow doorbells": (PlainDoorbells, "size=256M"),
+}
+
+_ran = 0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default="qemu:",
+        metavar="NAME",
+        help="device to test, as pynvme_user.open() takes it; its data is lost (default: qemu:)",
+    )
+
+
+def pytest_runtest_call(item: pytest.Item) -> None:
+    global _ran
+    _ran += "device_name" in getattr(item, "fixturenames", ())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    name = terminalreporter.config.getoption("--device").rstrip(":")
+    terminalreporter.write_line(f"device {name}: {_ran} tests ran on it")
+
+
+@pytest.fixture(scope="session")
+def device_name(request: pytest.FixtureRequest) -> str:
+    """The device under test."""
+    name: str = request.config.getoption("--device")
+    return name
+
+
+@pytest.fixture(scope="session")
+def qemu(device_name: str) -> None:
+    """For tests of what only QEMU's controller, run by ourselves, can be made to do."""
+    if not device_name.startswith("qemu:"):
+        pytest.skip(f"needs a qemu: device of the test's own; --device is {device_name}")
+
+
+@pytest.fixture(scope="module")
+def controller(device_name: str) -> Iterator[Controller]:
+    """The open device, for the tests of one module."""
+    with nvme.open(device_name) as ctrl:
+        yield ctrl
+
+
+@pytest.fixture(scope="module")
+def ns(controller: Controller) -> Namespace:
+    """The device's first namespace."""
+    return controller.namespaces[min(controller.namespaces)]
+
+
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
+def variant(request: pytest.FixtureRequest, qemu: None) -> Iterator[Controller]:
+    """Controllers of other properties, one after the other."""
+    kind, options = request.param
+    with kind(open_access(f"qemu:?{options}")) as ctrl:
+        yield ctrl

@@ -1,0 +1,191 @@
+"""Opening and closing, use after closing, and the interpreter's end."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workload import Model, pattern
+
+import pynvme_user as nvme
+from pynvme_user import DmaError, NvmeError
+from pynvme_user.spec.registers import CC, CSTS, ShutdownStatus
+
+
+def test_open_and_close_many_times(device_name: str) -> None:
+    for n in range(8):
+        with nvme.open(device_name) as ctrl:
+            ns = ctrl.namespaces[min(ctrl.namespaces)]
+            data = pattern(n, ns.block_size).tobytes()
+            ns.write(n, data)
+            assert ns.read(n, 1) == data
+
+
+def test_no_descriptor_and_no_thread_is_left(device_name: str) -> None:
+    def left() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with nvme.open(device_name):
+        pass
+    gc.collect()
+    before = left()
+    for _ in range(3):
+        with nvme.open(device_name) as ctrl:
+            ctrl.namespaces[min(ctrl.namespaces)].read(0, 1)
+    deadline = time.monotonic() + 5
+    del ctrl
+    gc.collect()  # a controller and its queue pairs know each other
+    while left() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left() == before
+
+
+def test_close_shuts_the_controller_down(device_name: str) -> None:
+    """CC.SHN normal, SHST complete, then disabled: seen by the one who watches the registers."""
+    with nvme.open(device_name) as ctrl:
+        seen = []
+        write = ctrl.registers.write
+
+        def watched(register: CC) -> None:
+            seen.append((register, ctrl.registers.read(CSTS)))
+            write(register)
+
+        ctrl.registers.write = watched  # type: ignore[method-assign]
+    orders = [(r.en, r.shn) for r, _ in seen if isinstance(r, CC)]
+    assert orders == [(1, 1), (0, 0)]
+    assert seen[-1][1].shst == ShutdownStatus.COMPLETE
+
+
+def test_close_twice_and_use_after_close(device_name: str) -> None:
+    ctrl = nvme.open(device_name)
+    ns = ctrl.namespaces[min(ctrl.namespaces)]
+    qp = ctrl.queue_pair(1)
+    buffer = ctrl.alloc(4096)
+    buffer[:] = 7
+    ctrl.close()
+    ctrl.close()
+    assert qp.outstanding == 0
+    qp.close()
+    for call in (
+        lambda: ns.read(0, 1),
+        lambda: ns.write(0, bytes(ns.block_size)),
+        ns.flush,
+        lambda: ns.write_zeroes(0, 1),
+        lambda: ns.read_into(0, buffer),
+        lambda: ctrl.admin(6, cdw10=1, buffer=bytearray(4096)),
+        lambda: ctrl.admin(0x18),
+        lambda: ctrl.io(0, nsid=1),
+        lambda: ctrl.queue_pair(1),
+        lambda: qp.submit_flush(ns),
+        qp.poll,
+        lambda: qp.read_many(ns, [0], 1, buffer),
+        ctrl.reset,
+    ):
+        with pytest.raises(NvmeError, match="closed"):
+            call()
+    with pytest.raises(DmaError, match="controller is closed"):
+        ctrl.alloc(1)
+    with pytest.raises(NvmeError, match=r"closed|gone"):
+        _ = ctrl.registers.cap
+    # What the user still looks at is memory, no longer the device's.
+    assert (buffer == 7).all()
+    buffer[:] = 8
+    assert (buffer.array == 8).all()
+
+
+def test_closing_with_commands_outstanding(device_name: str) -> None:
+    """They are waited for; what they wrote is there the next time (or was never promised)."""
+    with nvme.open(device_name) as ctrl:
+        ns = ctrl.namespaces[min(ctrl.namespaces)]
+        qp = ctrl.queue_pair(4)
+        for n in range(4):
+            buffer = ctrl.alloc(ns.block_size)
+            buffer[:] = n
+            qp.submit_write(ns, n, 1, buffer)
+            if n == 1:
+                qp.ring()
+    assert qp.outstanding == 0
+    if device_name != "qemu:":  # which is another disk each time
+        with nvme.open(device_name) as ctrl:
+            ns = ctrl.namespaces[min(ctrl.namespaces)]
+            for n in range(4):
+                assert ns.read(n, 1) == bytes([n]) * ns.block_size
+
+
+def test_memory_goes_back_with_the_last_view(device_name: str) -> None:
+    """Buffers, slices, plain arrays and memoryviews each keep the machine's memory mapped."""
+    ctrl = nvme.open(device_name)
+    buffer = ctrl.alloc(1 << 16)
+    buffer[:] = np.resize(np.arange(256, dtype=np.uint8), 1 << 16)
+    views = [buffer[100:200], buffer.array, memoryview(buffer), buffer.view(np.uint32)]
+    gone = weakref.ref(buffer._allocation)
+    del buffer
+    ctrl.close()
+    del ctrl
+    gc.collect()
+    assert bytes(views[2][300:310]) == bytes(range(44, 54))
+    assert views[0][0] == 100
+    while views:
+        assert gone() is not None
+        views.pop()
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_error_while_opening_closes_all(device_name: str) -> None:
+    with pytest.raises(ValueError, match="positive number of seconds"):
+        nvme.open(device_name, timeout=0)
+    with nvme.open(device_name) as ctrl:
+        assert ctrl.namespaces
+
+
+# --- the interpreter's end ----------------------------------------------------------------------
+
+#: Says the process id of QEMU, if there is one, and leaves commands outstanding.
+UNCLOSED = """
+import sys
+import pynvme_user as nvme
+ctrl = nvme.open(sys.argv[1])
+ns = ctrl.namespaces[min(ctrl.namespaces)]
+qp = ctrl.queue_pair(8)
+for lba in range(8):
+    qp.submit_read(ns, lba, 1, ctrl.alloc(ns.block_size))
+    if lba == 4:
+        qp.ring()
+emulator = getattr(ctrl.access, "_emulator", None)
+print(emulator.pid if emulator else 0, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        ("", 0),
+        ("del ctrl, ns, qp", 0),
+        ("sys.exit(3)", 3),
+        ("raise RuntimeError('mine')", 1),
+        ("import gc; del ctrl, ns, qp; gc.collect()", 0),
+    ],
+)
+def test_the_interpreter_ends_without_close(device_name: str, last: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "ignore", "-c", UNCLOSED + last, device_name],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "mine" in done.stderr or not done.stderr
+    pid = int(done.stdout)
+    assert not pid or not Path(f"/proc/{pid}").exists()
+    with nvme.open(device_name) as ctrl:
+        Model(ctrl.namespaces[min(ctrl.namespaces)], 1 << 16).check()

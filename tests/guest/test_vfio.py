@@ -1,0 +1,245 @@
+"""VFIO with the real kernel: its view of the data, isolation, claims, users, kills, removal.
+
+Two guests: one runs the scripts on a controller that stays, one has a controller that is taken
+away and comes back. What happens in them is in scripts/.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guest_scripts import Outcome, command, outcome
+from pynvme_user.qemu.devices import NvmeDisk
+from pynvme_user.qemu.guest import Guest
+
+pytestmark = pytest.mark.guest
+
+ADDRESS = "0000:00:04.0"
+PLUGGED = "0000:01:00.0"
+KILLS = 20
+REMOVALS = 10
+MIB = 1 << 20
+
+Scripts = Callable[[str], Outcome]
+
+
+def bash(*commands: str) -> list[str]:
+    return ["bash", "-c", "\n".join(commands)]
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
+    """The outcomes of all scripts on a controller that stays."""
+    share = tmp_path_factory.mktemp("vfio")
+    Guest(
+        bash(
+            "modprobe -a vfio-pci vfio_iommu_type1",
+            command(share, "kernel_view", ADDRESS) if shutil.which("nvme") else "",
+            f"python3 -c 'import pynvme_user.binding as b; b.bind(\"{ADDRESS}\")'",
+            command(share, "isolation", ADDRESS),
+            command(share, "claims", f"vfio:{ADDRESS}"),
+            command(share, "ordinary_user", ADDRESS, "nobody"),
+            command(share, "kills", str(KILLS), *(f"vfio:{ADDRESS}{how}" for how in HOW)),
+        ),
+        share=share,
+        timeout=600,
+    ).run()
+    return lambda name: outcome(share, name)
+
+
+#: The kill's and the removal's cycles take these in turn.
+HOW = ("", "?interrupts=msix", "?interrupts=intx")
+
+
+@pytest.fixture(scope="module")
+def view(scripts: Scripts) -> dict[str, Any]:
+    if shutil.which("nvme") is None:
+        pytest.skip("nvme-cli is not installed: run ./bootstrap nvme-cli")
+    return scripts("kernel_view").only
+
+
+@pytest.fixture(scope="module")
+def isolation(scripts: Scripts) -> dict[str, dict[str, Any]]:
+    found = scripts("isolation")
+    assert found.status == 0, found.errors
+    return {line["step"]: line for line in found.lines}
+
+
+# --- the kernel's view ----------------------------------------------------------------------------
+
+
+def test_the_kernel_and_this_driver_read_what_the_other_wrote(view: dict[str, Any]) -> None:
+    assert view["driver_after_restore"] == "nvme"
+    assert view["kernel_to_ours"]
+    assert view["ours_to_kernel"]
+    assert view["kernel_data_kept"]
+
+
+@pytest.mark.parametrize("page", ["id-ctrl", "id-ns"])
+def test_nvme_cli_shows_the_same_page(page: str, view: dict[str, Any]) -> None:
+    assert view["our_pages"][page] == view["kernel_pages"][page]
+
+
+# --- isolation and what is given back -------------------------------------------------------------
+
+
+def test_an_unmapped_address_faults_and_harms_nothing(
+    isolation: dict[str, dict[str, Any]],
+) -> None:
+    found = isolation["unmapped address"]
+    device = ADDRESS.removeprefix("0000:")
+    assert ["Write", device, found["iova"]] in found["faults"], found
+    assert ["Read", device, found["iova"]] in found["faults"], found
+    assert found["memory_unharmed"]
+    assert not found["leaked_to_disk"]
+    assert found["works_after"]
+
+
+def test_buffers_are_unmapped_when_they_go(isolation: dict[str, dict[str, Any]]) -> None:
+    found = isolation["buffers"]
+    assert found["mapped"] >= 3
+    assert found["left"] == 0
+    assert found["locked"] >= 10 * 1024
+    assert found["locked_left"] == 0
+
+
+def test_all_mappings_used_up_is_a_clear_error(
+    isolation: dict[str, dict[str, Any]], report: list[str]
+) -> None:
+    found = isolation["every mapping"]
+    assert found["total"] == 65535
+    assert found["mapped"] == found["before"]
+    assert found["at_limit"] == 0
+    for refusal in (found["refusal"], found["buffer_refusal"]):
+        assert "one mapping more than the kernel allows: release buffers" in refusal
+        assert "dma_entry_limit" in refusal
+    assert found["works_at_limit"]
+    assert found["after"] == found["before"]
+    assert found["locked_left"] == 0
+    assert found["works_after"]
+    report.append(
+        f"guest: {found['total']} mappings made in {found['map_seconds']} s "
+        f"and undone in {found['unmap_seconds']} s"
+    )
+
+
+def test_close_unmaps_everything(isolation: dict[str, dict[str, Any]]) -> None:
+    found = isolation["close"]
+    assert found["limit"] == 65535
+    assert found["available"] == found["limit"]
+    before, during, unmapped = found["before"], found["during"], found["unmapped"]
+    assert during["locked"] > before["locked"]
+    assert during["pinned"] > before["pinned"]
+    assert during["hugepages"] < before["hugepages"]
+    assert unmapped["locked"] == before["locked"]
+    assert unmapped["pinned"] == before["pinned"]
+    assert found["after"] == before
+
+
+# --- who may have it ------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_and_told_the_holder(scripts: Scripts) -> None:
+    check_claims(scripts("claims").only)
+
+
+def check_claims(found: dict[str, Any]) -> None:
+    assert found["other"]["holder"] == found["pid"]
+    assert f"process {found['pid']} (python" in found["other"]["refused"]
+    assert found["itself"]["holder"] == found["pid"]
+    assert found["works"]
+    assert found["freed"]["refused"] is None
+
+
+def test_vfio_works_for_an_ordinary_user(scripts: Scripts) -> None:
+    found = scripts("ordinary_user").only
+    refused = found["root_s_node"]
+    assert refused["error"] == "DeviceAccessError"
+    assert f"chown $USER {found['node']}" in refused["text"]
+    assert found["own_node"]["error"] is None, found["own_node"]["text"]
+    assert found["own_node"]["uid"] != 0
+    assert found["own_node"]["same"]
+
+
+def test_too_little_memlock_names_bytes_and_remedy(scripts: Scripts) -> None:
+    found = scripts("ordinary_user").only
+    refused = found["little_memlock"]
+    assert refused["error"] == "DmaError"
+    assert f"needs {2 * MIB} bytes of locked memory" in refused["text"]
+    assert f"RLIMIT_MEMLOCK is {found['little']} bytes" in refused["text"]
+    assert "sudo prlimit --pid $$ --memlock=" in refused["text"]
+
+
+# --- kills ----------------------------------------------------------------------------------------
+
+
+def test_every_attach_after_a_kill_works(scripts: Scripts, report: list[str]) -> None:
+    found = scripts("kills")
+    assert found.status == 0, found.errors
+    *cycles, end = found.lines
+    assert len(cycles) == KILLS
+    for cycle in cycles:
+        assert cycle["killed"], found.errors
+        assert cycle["verified"], found.errors
+        assert {name: cycle[name] for name in end["before"]} == end["before"]
+    assert end["verified"]
+    assert end["after"] == end["before"]
+    slowest = max(cycle["attach_seconds"] for cycle in cycles)
+    report.append(f"guest: {KILLS} kills, each attach after in {slowest} s at most")
+
+
+# --- removal --------------------------------------------------------------------------------------
+
+
+def test_removals_under_io(tmp_path: Path, report: list[str]) -> None:
+    """Each request has one outcome, nothing hangs or leaks, and the device comes back."""
+    devices = [f"vfio:{PLUGGED}{how}" for how in HOW]
+    seconds = []
+    with Guest(
+        bash(
+            "modprobe -a vfio-pci vfio_iommu_type1",
+            command(tmp_path, "hot_plug", "vfio-pci", str(REMOVALS), *devices),
+        ),
+        nvme=[NvmeDisk(hotplug=True, size=64 * MIB)],
+        share=tmp_path,
+        timeout=300,
+    ) as guest:
+        for cycle in range(REMOVALS):
+            seconds.append(remove_and_return(guest, cycle))
+        guest.wait()
+    check_removals(outcome(tmp_path, "hot_plug"), REMOVALS)
+    report.append(
+        f"guest: {REMOVALS} removals under I/O, each let go in {max(seconds):.2f} s at most"
+    )
+
+
+def remove_and_return(guest: Guest, cycle: int) -> float:
+    """Take the device away while it is in use, add it again; return what the first took."""
+    guest.wait_output(f"in use {cycle}\n")
+    start = time.monotonic()
+    guest.unplug("nvme0")
+    seconds = time.monotonic() - start
+    guest.wait_output(f"gone {cycle}\n")
+    guest.plug("nvme0")
+    return seconds
+
+
+def check_removals(found: Outcome, count: int) -> None:
+    assert found.status == 0, (signal.Signals(max(0, found.status - 128) or 1), found.errors)
+    assert len(found.lines) == count
+    for cycle in found.lines:
+        assert cycle["verified"]
+        assert cycle["hung"] == []
+        assert set(cycle["errors"].values()) == {"DeviceRemovedError"}, cycle["errors"]
+        for way, outcomes in cycle["outcomes"].items():
+            submitted = outcomes.pop("submitted")
+            assert submitted == outcomes["completed"] + outcomes["removed"], (way, outcomes)
+            assert outcomes["removed"] > 0
+        assert cycle["left"] == found.lines[0]["left"]
+    assert "Traceback" not in found.errors, found.errors

@@ -1,0 +1,164 @@
+"""A ring on ordinary memory with a controller in Python at its other end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pynvme_user.ring import CQE_SIZE, SQE_SIZE, DoorbellTarget, Ring, Vector
+from pynvme_user.spec.commands import SQE, CommandFlags, NvmOpcode, Psdt, SglType
+
+PAGE = 4096
+#: Where the device sees the PRP lists: far from where they are in this process.
+LISTS_IOVA = 0x5_0000_0000
+GUARD = 64
+CANARY = 0xC0FFEE_C0FFEE_C0
+READ = bytes(SQE.build(opc=NvmOpcode.READ, nsid=1))
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
+
+
+class Rig:
+    """A queue pair of ``depth`` commands; the test plays the controller with take and complete."""
+
+    def __init__(
+        self,
+        depth: int = 4,
+        *,
+        qid: int = 1,
+        page_shift: int = 12,
+        list_entries: int = 128,
+        use_sgl: bool = False,
+    ) -> None:
+        self.qid = qid
+        self.depth = depth
+        self.entries = depth + 1
+        self.page = 1 << page_shift
+        self.list_entries = list_entries
+        self.sq = np.zeros((self.entries, SQE_SIZE), np.uint8)
+        self.cq = np.zeros((self.entries, CQE_SIZE // 2), np.uint16)
+        self.lists = np.full(2 * GUARD + depth * list_entries, CANARY, np.uint64)
+        self.bells = np.zeros(2, np.uint32)
+        self.ring = Ring(
+            qid=qid,
+            depth=depth,
+            page_shift=page_shift,
+            sq=address(self.sq),
+            cq=address(self.cq),
+            prp_lists=address(self.lists) + GUARD * 8,
+            prp_lists_iova=LISTS_IOVA,
+            prp_list_entries=list_entries,
+            use_sgl=use_sgl,
+            sq_doorbell=DoorbellTarget(mmio=address(self.bells)),
+            cq_doorbell=DoorbellTarget(mmio=address(self.bells) + 4),
+        )
+        self._sq_head = 0
+        self._cq_tail = 0
+        self._phase = 1
+
+    # --- the controller -----------------------------------------------------------------------
+
+    def take(self) -> list[SQE]:
+        """Fetch what the doorbell announces."""
+        commands = []
+        while self._sq_head != self.bells[0]:
+            commands.append(SQE.from_bytes(self.sq[self._sq_head].tobytes()))
+            self._sq_head = (self._sq_head + 1) % self.entries
+        return commands
+
+    def complete(
+        self, cid: int, status: int = 0, *, dw0: int = 0, dw1: int = 0, sqid: int | None = None
+    ) -> None:
+        """Post a completion; ``status`` is the 15-bit field."""
+        following = (self._cq_tail + 1) % self.entries
+        assert following != self.bells[1], "the completion queue overflows"
+        entry = self.cq[self._cq_tail]
+        entry[:4] = np.array([dw0, dw1], np.uint32).view(np.uint16)
+        entry[4:7] = self._sq_head, self.qid if sqid is None else sqid, cid
+        entry[7] = status << 1 | self._phase
+        self._cq_tail = following
+        if not following:
+            self._phase ^= 1
+
+    def unpost(self) -> None:
+        """Take the last completion back, as no controller can: for what comes after an error."""
+        self._cq_tail = (self._cq_tail - 1) % self.entries
+        if self._cq_tail == self.entries - 1:
+            self._phase ^= 1
+        self.cq[self._cq_tail, 7] ^= 1
+
+    def data(self, sqe: SQE, length: int) -> list[tuple[int, int]]:
+        """The (address, length) pieces that the command's data pointer describes, in order."""
+        if sqe.flags.psdt == Psdt.SGL_MPTR_CONTIGUOUS:
+            assert sqe.sgl1.id.type == SglType.DATA_BLOCK
+            assert not sqe.sgl1.id.subtype
+            return [(sqe.sgl1.addr, sqe.sgl1.length)]
+        assert sqe.flags == CommandFlags(0)
+        first = min(length, self.page - sqe.prp1 % self.page)
+        pieces = [(sqe.prp1, first)]
+        left = length - first
+        if not left:
+            assert sqe.prp2 == 0
+        elif left <= self.page:
+            pieces.append((sqe.prp2, left))
+        else:
+            for entry in self._list(sqe, -(-left // self.page)):
+                pieces.append((entry, min(left, self.page)))
+                left -= self.page
+        assert all(at % self.page == 0 for at, _ in pieces[1:])
+        return pieces
+
+    def _list(self, sqe: SQE, count: int) -> list[int]:
+        """The PRP list of a command, wiped afterwards; what it does not use must be untouched."""
+        offset, odd = divmod(sqe.prp2 - LISTS_IOVA, 8)
+        assert (odd, offset) == (0, sqe.cid * self.list_entries)
+        assert count <= self.list_entries
+        assert offset * 8 % PAGE + count * 8 <= PAGE
+        lists = self.lists[GUARD:-GUARD]
+        assert (self.lists[:GUARD] == CANARY).all()
+        assert (self.lists[-GUARD:] == CANARY).all()
+        assert (lists[offset + count : offset + self.list_entries] == CANARY).all()
+        entries = lists[offset : offset + count].tolist()
+        lists[offset : offset + count] = CANARY
+        return [int(entry) for entry in entries]
+
+    # --- the host -----------------------------------------------------------------------------
+
+    def submit(self, iova: int = 0x10000, length: int = 512, user: int = 0) -> int:
+        return self.ring.submit(READ, iova, length, user)
+
+    def round(self, status: int = 0) -> tuple[int, int]:
+        """Submit one command and complete it; return its CID and the status that came back."""
+        cid = self.submit()
+        self.ring.ring()
+        (sqe,) = self.take()
+        assert sqe.cid == cid
+        self.complete(cid, status)
+        (done,) = self.ring.poll()
+        assert done["cid"] == cid
+        return cid, int(done["status"])
+
+
+def joined(pieces: list[tuple[int, int]]) -> tuple[int, int]:
+    """The one range that the pieces make; fails where they leave a gap or overlap."""
+    start = end = pieces[0][0]
+    for at, length in pieces:
+        assert at == end
+        assert length > 0
+        end += length
+    return start, end - start
+
+
+def vector(count: int, **options: object) -> Vector:
+    """A vector of ``count`` reads of 8 blocks at scattered LBAs and addresses."""
+    index = np.arange(count, dtype=np.uint64)
+    arguments: dict[str, object] = {
+        "command": READ,
+        "lbas": index * np.uint64(7919) + np.uint64(1 << 33),
+        "iovas": index * np.uint64(0x2000) + np.uint64(0x100000),
+        "blocks": 8,
+        "last_blocks": 8,
+        "block_shift": 9,
+    }
+    return Vector(**(arguments | options))  # type: ignore[arg-type]

@@ -1,0 +1,84 @@
+"""The import direction, as pyproject.toml's contracts have it, and what these cannot see."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("pynvme_user", "cli", "qemu")
+
+
+@functools.cache
+def imports() -> list[tuple[str, str]]:
+    """(file, imported module) for each import in the package."""
+    found = []
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = str(path.relative_to(ROOT))
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    found += [(name, alias.name) for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    module = "." * node.level + (node.module or "")
+                    found.append((name, module))
+                    found += [(name, f"{module}.{alias.name}") for alias in node.names]
+    return found
+
+
+def test_the_contracts_hold(tmp_path: Path) -> None:
+    pytest.importorskip("importlinter", reason="import-linter is in the extra 'lint'")
+    # The package's parts lie in three folders; import-linter wants one tree.
+    tree = tmp_path / "pynvme_user"
+    tree.mkdir()
+    for path in (ROOT / "pynvme_user").iterdir():
+        (tree / path.name).symlink_to(path)
+    for folder in ("cli", "qemu"):
+        (tree / folder).symlink_to(ROOT / folder)
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [linter, "--config", ROOT / "pyproject.toml", "--no-cache"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 broken" in done.stdout
+
+
+def test_only_ring_imports_the_extension() -> None:
+    """import-linter does not see compiled modules."""
+    users = {name for name, module in imports() if "_ring_cffi" in module}
+    assert users == {"pynvme_user/ring.py"}
+
+
+def test_spec_imports_the_standard_library_only() -> None:
+    for name, module in imports():
+        if name.startswith("pynvme_user/spec/"):
+            top = module.split(".")[0]
+            ours = module.startswith(("pynvme_user.spec", "."))
+            assert ours or top in sys.stdlib_module_names or top == "_typeshed", (name, module)
+            assert not module.startswith(".."), (name, module)
+
+
+def test_errors_import_nothing_of_ours_at_run_time() -> None:
+    code = "import sys, pynvme_user.errors; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    ours = {name for name in done.stdout.split() if name.startswith("pynvme_user")}
+    assert ours == {"pynvme_user", "pynvme_user.errors"}
+
+
+def test_nothing_private_of_the_core_is_used_by_the_command_line() -> None:
+    for name, module in imports():
+        if name.startswith("cli/") and module.startswith("pynvme_user"):
+            assert not any(
+                part.startswith("_") and part != "__version__" for part in module.split(".")
+            ), (name, module)
