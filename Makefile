@@ -9,7 +9,7 @@ C_SOURCES := $(addprefix pynvme_user/,_ring.c _qtest.c _bar.c)
 BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py $(C_SOURCES) \
 	$(C_SOURCES:.c=.h)
 
-.PHONY: demo test test-unit test-c lint format bench mutants clean
+.PHONY: demo test test-unit test-guest guest-shell test-c lint format bench mutants clean
 
 demo: $(VENV)/built
 	@$(BIN)/python examples/demo.py
@@ -19,6 +19,14 @@ test: $(VENV)/test
 
 test-unit: $(VENV)/test
 	$(BIN)/python -m pytest tests/unit
+
+# The device tests and the rest of tests/guest, over VFIO and UIO, in guests.
+test-guest: $(VENV)/test
+	$(BIN)/python -m pytest tests/guest
+
+# A root shell in a guest with NVMe controllers; IOMMU=off for UIO.
+guest-shell: $(VENV)/built
+	$(BIN)/python -m pynvme_user.qemu.guest --shell $(if $(filter off,$(IOMMU)),--no-iommu)
 
 # The C core alone: warnings as errors, under AddressSanitizer and UBSan, then under valgrind.
 test-c:

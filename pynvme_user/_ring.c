@@ -25,6 +25,12 @@
 /* SQE flags, PSDT (figure 87): the data pointer is an SGL, metadata a contiguous buffer. */
 #define PSDT_SGL 0x40
 
+/*
+ * Who shares an interrupt may have its event taken by another queue pair between its last look at
+ * the queue and its sleep: it looks again after so long.
+ */
+#define SHARED_SLEEP_NS 1000000
+
 /* Clock reads are about 20 ns each: a spinning loop looks at the time once in so many rounds. */
 #define SPINS_PER_CLOCK_READ 64
 
@@ -239,6 +245,8 @@ int nvme_qpair_ring(struct nvme_qpair *qp)
 
 int nvme_qpair_kick(struct nvme_qpair *qp)
 {
+	if (!qp->sq_doorbell.shadow)
+		return 0;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return doorbell_write(qp, &qp->sq_doorbell, qp->sq_tail);
 }
@@ -285,6 +293,27 @@ static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *trac
 	qp->outstanding--;
 }
 
+/*
+ * Let the kernel pass the next interrupt, if it masked the last one. Called once the completions
+ * were reaped and the device told: before, its line is still asserted and would fire again. A
+ * failure is not looked at: the device is gone then, or the wait's slices, of which the caller
+ * looks at the device's health in between, stand in.
+ */
+static void interrupt_rearm(const struct nvme_interrupt *interrupt)
+{
+	ssize_t written;
+
+	if (!interrupt->masked || !__atomic_exchange_n(interrupt->masked, 0, __ATOMIC_ACQ_REL))
+		return;
+	if (interrupt->rearm_offset < 0)
+		written = write(interrupt->rearm_fd, &interrupt->rearm_value,
+				(size_t)interrupt->rearm_size);
+	else
+		written = pwrite(interrupt->rearm_fd, &interrupt->rearm_value,
+				 (size_t)interrupt->rearm_size, (off_t)interrupt->rearm_offset);
+	(void)written;
+}
+
 /* A doorbell that cannot be sent does not undo the completions: the error is kept for later. */
 static inline void cq_ring(struct nvme_qpair *qp)
 {
@@ -292,6 +321,7 @@ static inline void cq_ring(struct nvme_qpair *qp)
 
 	if (err)
 		qp->error = err;
+	interrupt_rearm(&qp->interrupt);
 }
 
 int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max)
@@ -330,23 +360,6 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 }
 
 /*
- * Let the kernel pass the next interrupt. A failure is not looked at: the device is gone then, or
- * the wait's slices, of which the caller looks at the device's health in between, stand in.
- */
-static void interrupt_rearm(const struct nvme_interrupt *interrupt)
-{
-	ssize_t written;
-
-	if (interrupt->rearm_offset < 0)
-		written = write(interrupt->rearm_fd, &interrupt->rearm_value,
-				(size_t)interrupt->rearm_size);
-	else
-		written = pwrite(interrupt->rearm_fd, &interrupt->rearm_value,
-				 (size_t)interrupt->rearm_size, (off_t)interrupt->rearm_offset);
-	(void)written;
-}
-
-/*
  * Sleep until the interrupt fires or `timeout_ns` passed. May return early. An interrupt that
  * fired before is not lost: its descriptor is readable until it is read here.
  */
@@ -355,17 +368,17 @@ static void interrupt_sleep(const struct nvme_interrupt *interrupt, uint64_t tim
 	struct pollfd pfd = { .fd = interrupt->event_fd, .events = POLLIN };
 	uint64_t count;
 
-	if (poll(&pfd, 1, (int)(timeout_ns / 1000000) + 1) <= 0)
-		return;
-	/* Another queue pair may share the interrupt and have read it: then there is nothing. */
-	if (read(interrupt->event_fd, &count, (size_t)interrupt->event_size) < 0)
-		return;
-	/*
-	 * At once, though the line is still asserted and fires again: it may be shared, and
-	 * whoever else sleeps for it would not wake before this queue pair sleeps next.
-	 */
-	if (interrupt->rearm_fd >= 0)
+	if (interrupt->shared && timeout_ns > SHARED_SLEEP_NS)
+		timeout_ns = SHARED_SLEEP_NS;
+	if (poll(&pfd, 1, (int)(timeout_ns / 1000000) + 1) <= 0) {
+		/* Whoever took the last event had nothing to reap, or has not come to it. */
 		interrupt_rearm(interrupt);
+		return;
+	}
+	/* Another queue pair may share the interrupt and have read it: then there is nothing. */
+	if (read(interrupt->event_fd, &count, (size_t)interrupt->event_size) > 0 &&
+	    interrupt->masked)
+		__atomic_store_n(interrupt->masked, 1, __ATOMIC_RELEASE);
 }
 
 /*

@@ -64,17 +64,21 @@ struct nvme_doorbell {
 
 /*
  * How a completion queue's interrupt is waited for. `event_fd` becomes readable when it fires, and
- * `event_size` bytes read from it make it wait for the next one: an eventfd has 8, /dev/uioN 4. An
- * interrupt that the kernel masks when it fires (INTx) is armed again by writing `rearm_size`
- * bytes of `rearm_value` to `rearm_fd`, at `rearm_offset` unless that is negative.
+ * `event_size` bytes read from it make it wait for the next one: an eventfd has 8, /dev/uioN 4.
+ *
+ * An interrupt that the kernel masks when it fires (INTx) is armed again by writing `rearm_size`
+ * bytes of `rearm_value` to `rearm_fd`, at `rearm_offset` unless that is negative. `masked` then
+ * tells, to all queue pairs that share the interrupt, that this is still to be done.
  */
 struct nvme_interrupt {
 	int event_fd; /* -1: none, the queue is polled */
 	int event_size;
-	int rearm_fd; /* -1: nothing to do */
+	int rearm_fd; /* -1: nothing to do, and `masked` is NULL */
 	int rearm_size;
 	int64_t rearm_offset;
 	uint64_t rearm_value;
+	uint32_t *masked;
+	uint32_t shared; /* with other queue pairs, which may take the event before this one */
 };
 
 /* What is known of an outstanding command; indexed by CID. Four to a cache line. */
@@ -194,8 +198,10 @@ int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uin
 int nvme_qpair_ring(struct nvme_qpair *qp);
 
 /*
- * Write the submission doorbell's register whatever the shadow says. For the rare case that a
- * controller and its shadow doorbells lost a wake-up; called from slow paths only.
+ * With a shadow doorbell, write the register whatever the event index says. For the rare case that
+ * a controller and its shadow doorbells lost a wake-up; called from slow paths only. Returns as
+ * nvme_qpair_ring(). Does nothing without a shadow doorbell: the register has the tail already, and
+ * to write a value twice is an error there.
  */
 int nvme_qpair_kick(struct nvme_qpair *qp);
 

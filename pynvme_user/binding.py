@@ -78,9 +78,10 @@ def unbind(bdf: str) -> bool:
 def restore(bdf: str) -> str | None:
     """Give a PCI function back to the driver that it had before; needs root.
 
-    Without a record of that, an NVMe controller goes to nvme. Returns the driver's name, or None
-    where it had none. Raises DeviceBusyError while anything uses it, DeviceAccessError, and
-    NvmeTimeoutError when the nvme driver does not get the controller to work.
+    Without a record of that, an NVMe controller goes to nvme, and anything else stays as it is.
+    Returns the driver's name, or None where it had none. Raises DeviceBusyError while anything
+    uses it, DeviceAccessError, and NvmeTimeoutError when the nvme driver does not get the
+    controller to work.
     """
     function = PciFunction(bdf)
     with _exclusively("restore", bdf):
@@ -252,7 +253,7 @@ def _remember(function: PciFunction) -> None:
 def _recall(function: PciFunction) -> _Before:
     with contextlib.suppress(FileNotFoundError):
         return _Before(**json.loads(_record(function).read_text()))
-    return _Before("nvme" if is_nvm(function) else None, None)
+    return _Before("nvme" if is_nvm(function) else function.driver, None)
 
 
 def _write(path: Path, value: str) -> None:

@@ -12,7 +12,8 @@ import queue as stdqueue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -93,6 +94,7 @@ class Controller:
         self.dma = DmaPool(access)
         self.max_transfer = PAGE  # until Identify tells
         self.resets = 0
+        self._resetting = False
         self.removed = False
         self._removal: RemovalWatch | None = None
         self._failed: str | None = None
@@ -145,6 +147,7 @@ class Controller:
             csts = self.registers.read(CSTS)
             if done(csts):
                 return csts
+            self._check_present()  # where there is no device, a bus may read as zeroes, too
             if time.monotonic() > deadline:
                 raise NvmeTimeoutError(
                     f"the controller did not {what} within {seconds:g} s (CSTS {int(csts):#x}): "
@@ -243,6 +246,10 @@ class Controller:
         with self._admin_lock, ExitStack() as stopped:
             if self.resets != resets:
                 return  # another thread came first, for the same reason
+            if self._resetting:
+                raise ControllerFatalError("the controller failed again while it was reset")
+            self._resetting = True
+            stopped.callback(setattr, self, "_resetting", False)
             for pair in (self._admin, *self._queue_pairs.values()):
                 stopped.enter_context(pair.stopped())
             try:
@@ -288,13 +295,16 @@ class Controller:
 
     def check_alive(self) -> None:
         """Look at the device: DeviceRemovedError if it is gone, ControllerFatalError on CFS."""
-        if not self.access.alive():
-            raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
+        self._check_present()
         if self.registers.read(CSTS).cfs:
             raise ControllerFatalError(
                 f"{self.name} reported a fatal error (CSTS.CFS) and was reset: "
                 "what was outstanding can be tried again"
             )
+
+    def _check_present(self) -> None:
+        if not self.access.alive():
+            raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
 
     def mark_removed(self) -> None:
         """Remember that the device is gone: nothing touches its memory any more."""
@@ -306,15 +316,17 @@ class Controller:
         The controller is disabled first, so that DMA has stopped; everything outstanding, and
         every later call, gets DeviceRemovedError.
         """
-        with self._admin_lock, ExitStack() as stopped:
-            if self._closed or self.removed:
+        with self._admin_lock, ExitStack() as last:
+            if self._closed:
                 return
             for pair in (self._admin, *self._queue_pairs.values()):
-                stopped.enter_context(pair.stopped())
-            self._quiesce()
-            self.mark_removed()
-            self.dma.close()
-            self._close_access()
+                last.enter_context(pair.stopped())
+            last.callback(self._close_access)
+            last.callback(self.dma.close, removed=True)
+            last.callback(self.mark_removed)
+            # What cannot be disabled, or reset while it is removed, has its bus mastering off.
+            with suppress(NvmeError):
+                self._quiesce()
 
     def _close_access(self) -> None:
         with self.registers.lock:
@@ -434,6 +446,8 @@ class Controller:
     ) -> Completion:
         """Run one admin command; one at a time, since they are rare."""
         with self._admin_lock:
+            # Left by a reset that its own caller saw as an exception: not this command's end.
+            self._admin.take_aborted()
             cid = self._admin.submit(command, buffer)
             deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
             while True:
@@ -529,7 +543,9 @@ class Controller:
         """Arm the interrupts, the first time, and give the vector of a queue pair."""
         if not self._interrupts:
             count = min(self.access.interrupt_vectors, self.max_queue_pairs + 1)
-            self._interrupts = self.access.arm_interrupts(max(count, 1))
+            armed = self.access.arm_interrupts(max(count, 1))
+            shared = len(armed) <= self.max_queue_pairs
+            self._interrupts = [replace(interrupt, shared=shared) for interrupt in armed]
         # Vector 0 is the admin queue's, shared where there is no other.
         return qid % len(self._interrupts)
 
@@ -645,6 +661,10 @@ class Controller:
 
     def _end(self) -> None:
         self._ended = True
+        # Not with this object, which a cycle of references may keep for long: hugepages are few.
+        for pair in (self._admin, *list(self._queue_pairs.values())):
+            pair.free()
+        self._shadow = None
         _open_controllers.discard(self)
 
     def __enter__(self) -> Self:

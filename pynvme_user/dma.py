@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.access.base import Access, DmaRegion
-from pynvme_user.errors import DmaError
+from pynvme_user.errors import DeviceRemovedError, DmaError
 
 PAGE = 4096
 #: The access is asked for at least this much at a time: one huge page, one mapping.
@@ -136,16 +136,20 @@ class DmaPool:
         # Reentrant: a finalizer may run in the middle of an allocation, by the garbage collector.
         self._lock = threading.RLock()
         self._closed = False
+        self._removed = False
 
     def alloc(self, length: int, *, zero: bool = True) -> DmaBuffer:
         """Allocate ``length`` bytes, page-aligned and contiguous in IOVA.
 
-        Raises ValueError for a length below 1 and DmaError when there is no such memory.
+        Raises ValueError for a length below 1, DmaError when there is no such memory, and
+        DeviceRemovedError when the device is gone.
         """
         if length < 1:
             raise ValueError(f"a buffer has 1 byte or more, not {length}")
         whole = -(-length // PAGE) * PAGE
         with self._lock:
+            if self._removed:
+                raise DeviceRemovedError("the device is gone: open it again when it is back")
             if self._closed:
                 raise DmaError("the controller is closed: allocate before closing it")
             extents, offset = self._take(whole)
@@ -192,10 +196,14 @@ class DmaPool:
                     return region.iova + address - region.address
         return None
 
-    def close(self) -> None:
-        """Give no more memory out. What is still looked at stays mapped in this process."""
+    def close(self, *, removed: bool = False) -> None:
+        """Give no more memory out; ``removed`` says that it is because the device is gone.
+
+        What is still looked at stays mapped in this process.
+        """
         with self._lock:
             self._closed = True
+            self._removed = removed or self._removed
             self._regions.clear()
 
     def __enter__(self) -> Self:

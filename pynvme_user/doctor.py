@@ -36,6 +36,8 @@ _CAP_IPC_LOCK = 14
 _CONTAINER = Path("/dev/vfio/vfio")
 _IOMMUFD = Path("/dev/iommu")
 _TABLES = Path("/sys/firmware/acpi/tables")
+_COMMAND_LINE = Path("/proc/cmdline")
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _GRUB_SETTINGS = Path("/etc/default/grub")
 
 
@@ -110,7 +112,7 @@ def examine(name: str) -> Report:
     # Without an IOMMU no memory is pinned: hugepages stay where they are.
     if access == "vfio" and not function.is_noiommu:
         checks.append(_memlock())
-    checks.append(_hugepages(required=access == "uio" or function.is_noiommu))
+    checks.append(_hugepages(access, required=access == "uio" or function.is_noiommu))
     return Report(f"{access}:{function.bdf}", access, tuple(checks))
 
 
@@ -137,7 +139,7 @@ def _iommu(function: PciFunction, access: str) -> Check:
             f"command reboots, or go without protection as uio:{function.bdf}",
             remedies.as_root("systemctl reboot --firmware-setup"),
         )
-    words = Path("/proc/cmdline").read_text().split()
+    words = _COMMAND_LINE.read_text().split()
     off = [word for word in words if word in ("iommu=off", "amd_iommu=off")]
     if off:
         return Check(
@@ -176,13 +178,13 @@ def _without_kernel_parameter(parameter: str) -> str:
     sudo = remedies.as_root("")
     if shutil.which("grubby"):
         return f"{sudo}grubby --update-kernel=ALL --remove-args={parameter} && {sudo}reboot"
-    edit = rf"{sudo}sed -i 's/\b{parameter}\b//g' /etc/default/grub"
+    edit = rf"{sudo}sed -i 's/\b{parameter}\b//g' {_GRUB_SETTINGS}"
     return f"{edit} && {sudo}update-grub && {sudo}reboot"
 
 
 def _lockdown(function: PciFunction, access: str) -> Check:
     try:
-        text = Path("/sys/kernel/security/lockdown").read_text()
+        text = _LOCKDOWN.read_text()
     except OSError:
         return Check("lockdown", True, "this kernel has none, or does not show it")
     mode = re.search(r"\[(\w+)\]", text)
@@ -233,11 +235,13 @@ def _users(function: PciFunction) -> Iterator[Check]:
         else:
             yield Check("users", False, f"{holder}, which no command ends: take another disk")
     if not found and _opened_elsewhere(function):
+        node = machine.group_node(function.bdf)
         yield Check(
             "users",
             False,
-            "another user's process has the IOMMU group open (the command ends it)",
-            remedies.as_root(f"fuser -k {machine.group_node(function.bdf)}"),
+            f"{node} is open in another user's process, or one that is just ending (the command "
+            "ends it)",
+            remedies.as_root(f"fuser -k {node}"),
         )
     elif not found:
         unseen = "" if os.geteuid() == 0 else ", as far as this user may see"
@@ -352,19 +356,22 @@ def _has_capability(number: int) -> bool:
     return effective is not None and bool(int(effective[1], 16) >> number & 1)
 
 
-def _hugepages(*, required: bool) -> Check:
+def _hugepages(access: str, *, required: bool) -> Check:
     free = sum(size * count for size, count in hugepages().items())
     if free >= HUGEPAGES_NEEDED:
         return Check("hugepages", True, f"{format_size(free)} free", blocks=required)
     total = machine.hugepage_total()
     used = total - free // machine.HUGEPAGE_SIZE
     count = max(used, 0) + _HUGEPAGES_ADVISED
+    arguments = ["setup", "--hugepages", str(count)]
+    if access == "uio":
+        arguments += ["--driver", UIO]
     need = f"{format_size(HUGEPAGES_NEEDED)} are needed" if required else "I/O is faster in them"
     return Check(
         "hugepages",
         False,
         f"{format_size(free)} free; {need}",
-        remedies.nvme_user("setup", "--hugepages", str(count)),
+        remedies.nvme_user(*arguments),
         blocks=required,
     )
 

@@ -20,6 +20,7 @@ HUGEPAGE_SIZE = 2 << 20
 HUGETLBFS = Path("/dev/hugepages")
 
 _POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+_MODULES = Path("/lib/modules")
 _COMPACT = Path("/proc/sys/vm/compact_memory")
 
 
@@ -89,7 +90,7 @@ def module_available(name: str) -> bool:
     """Whether modprobe can find a module for the running kernel."""
     # What modprobe itself searches; it writes - and _ as one.
     wanted = name.replace("-", "_")
-    folder = Path("/lib/modules", os.uname().release)
+    folder = _MODULES / os.uname().release
     for index in ("modules.dep", "modules.builtin"):
         with contextlib.suppress(OSError):
             for line in (folder / index).read_text().splitlines():

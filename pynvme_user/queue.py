@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -52,6 +52,7 @@ _SLICE_NS = 100_000_000
 ABORT_SECONDS = 2.0
 _FUA = WriteCdw12.fua.mask
 _DEALLOCATE = WriteZeroesCdw12.deac.mask
+_NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
 
 
 def as_bytes(data: Any) -> npt.NDArray[np.uint8]:
@@ -292,6 +293,7 @@ class QueuePair:
         """Return where the device finds a buffer, and its length in bytes."""
         iova = self.controller.dma.iova(buffer)
         if iova is None:
+            self._check_open()
             raise ValueError("the device does not reach this buffer: get one from alloc()")
         return iova, buffer.nbytes
 
@@ -381,12 +383,12 @@ class QueuePair:
         if now < self._health_due and not waited:
             return
         self._health_due = now + 0.1
-        with self._device_errors():
+        with self._device_errors(), self._lock:
+            self._check_open()
             self.controller.check_alive()
-            with self._lock:
-                # Should the device and its shadow doorbell have missed each other, this mends it.
-                self._ring.kick()
-                oldest = self._ring.oldest()
+            # Should the device and its shadow doorbell have missed each other, this mends it.
+            self._ring.kick()
+            oldest = self._ring.oldest()
         if self.qid and oldest is not None and oldest[1] > self.controller.timeout:
             self._expire(oldest[0], now)
 
@@ -405,9 +407,9 @@ class QueuePair:
             self.controller.reset()
 
     def _check_open(self) -> None:
+        self.controller.check_usable()
         if self._closed:
             raise NvmeError("the queue pair is closed: make a new one with queue_pair()")
-        self.controller.check_usable()
 
     # --- one, waiting -----------------------------------------------------------------------
 
@@ -539,6 +541,7 @@ class QueuePair:
 
         The caller has checked the ranges. The last I/O has ``last_blocks`` blocks.
         """
+        self._check_open()
         if self.outstanding:
             raise ValueError("commands are outstanding on the queue pair: poll or drain it first")
         command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)
@@ -629,6 +632,16 @@ class QueuePair:
         finally:
             self._closed = True
             self.controller.release(self)
+        self.free()
+
+    def free(self) -> None:
+        """Give the rings' memory back; for the controller, once the device no longer uses it."""
+        with self._lock:
+            self._closed = True
+            self._sq = self._cq = self._lists = _NO_MEMORY
+            self._buffers.clear()
+            self._vector_buffer = None
+            self._links = replace(self._links, shadow=None)
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -81,7 +81,8 @@ class Interrupt:
 
     ``event_fd`` does not block and becomes readable when it fires. One that the kernel masks
     when it fires is armed again by writing ``rearm`` (up to 8 bytes) to ``rearm_fd``, at
-    ``rearm_offset`` unless that is negative.
+    ``rearm_offset`` unless that is negative; ``masked`` says whether that is still to be done.
+    ``shared`` says that several queue pairs wait for it.
     """
 
     event_fd: int
@@ -89,6 +90,8 @@ class Interrupt:
     rearm_fd: int = -1
     rearm_offset: int = -1
     rearm: bytes = b""
+    shared: bool = False
+    masked: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
 
 
 class Ring:
@@ -165,6 +168,10 @@ class Ring:
         target.rearm_offset = interrupt.rearm_offset
         target.rearm_size = len(interrupt.rearm)
         target.rearm_value = int.from_bytes(interrupt.rearm, "little")
+        target.shared = interrupt.shared
+        if interrupt.rearm:
+            self._masked = ffi.from_buffer("uint32_t[]", interrupt.masked, require_writable=True)
+            target.masked = self._masked
         self._qp.spin_ns = spin_ns
 
     @property
@@ -219,7 +226,7 @@ class Ring:
             _fail(err)
 
     def kick(self) -> None:
-        """Write the submission doorbell's register even if its shadow says that it need not be."""
+        """Write the register of a shadowed submission doorbell, whatever the event index says."""
         err = lib.nvme_qpair_kick(self._qp)
         if err:
             _fail(err)

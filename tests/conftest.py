@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import software_controller
 from hypothesis import HealthCheck, settings
 
 import pynvme_user as nvme
@@ -66,10 +67,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def device_name(request: pytest.FixtureRequest) -> str:
-    """The device under test."""
+def device_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device under test. ``controller:`` is the repository's own, over vfio-user."""
     name: str = request.config.getoption("--device")
-    return name
+    if name.startswith("controller:"):
+        with software_controller.served(name.partition(":")[2]) as (name, _):
+            yield name
+    else:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from pynvme_user.errors import DeviceAccessError, DmaError
+from pynvme_user.ring import Interrupt
 
 
 class RegionIndex(IntEnum):
@@ -96,10 +97,11 @@ class Access(ABC):
         """Open a PCI region. Raises DeviceAccessError where the device has no such region."""
         raise DeviceAccessError(f"{self.name} has no region {index.name}")
 
-    def arm_interrupts(self, count: int) -> Sequence[int]:
-        """Give a descriptor for each of the interrupt vectors 0 to ``count`` - 1.
+    def arm_interrupts(self, count: int) -> Sequence[Interrupt]:
+        """Give the means to wait for each of the interrupt vectors 0 to ``count`` - 1.
 
-        It polls readable once its interrupt fired, until :meth:`clear_interrupt`.
+        Its descriptor polls readable once the interrupt fired; C takes the event and lets the
+        next one through, or else :meth:`clear_interrupt` does. All are closed with the access.
         """
         raise DeviceAccessError(f"{self.name} has no interrupts here: use polling")
 

@@ -16,6 +16,7 @@ from pynvme_user.access.claim import claim
 from pynvme_user.access.memory import PAGE_SIZE
 from pynvme_user.access.physical import PhysicalDma
 from pynvme_user.access.regions import (
+    PCI_COMMAND,
     PCI_COMMAND_INTX_DISABLE,
     PCI_COMMAND_IO,
     PCI_COMMAND_MASTER,
@@ -26,6 +27,7 @@ from pynvme_user.access.regions import (
 )
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline
 from pynvme_user.errors import DeviceAccessError, DeviceRemovedError
+from pynvme_user.ring import Interrupt
 
 #: The kernel waits up to 60 s for a function to come back from a reset.
 RESET_SECONDS = 70.0
@@ -162,10 +164,10 @@ class UioAccess(Access):
                 self._config, set_bits=PCI_COMMAND_INTX_DISABLE, clear_bits=PCI_COMMAND_MASTER
             )
 
-    def arm_interrupts(self, count: int) -> Sequence[int]:
-        """Give the one descriptor that there is, /dev/uioN, for vector 0.
+    def arm_interrupts(self, count: int) -> Sequence[Interrupt]:
+        """Give the one vector that there is: /dev/uioN is readable when it fired.
 
-        It is readable when the interrupt fired. Raises DeviceAccessError for more vectors.
+        Raises DeviceAccessError for more vectors.
         """
         if not 1 <= count <= self.interrupt_vectors:
             raise DeviceAccessError(
@@ -174,7 +176,9 @@ class UioAccess(Access):
             )
         self._armed = True
         set_command(self._config, clear_bits=PCI_COMMAND_INTX_DISABLE)
-        return [self._uio]
+        # The kernel masks the interrupt when it fires, by the command register: C writes it back.
+        command = self._config.read(PCI_COMMAND, 2).to_bytes(2, "little")
+        return [Interrupt(self._uio, 4, self._config.fd, PCI_COMMAND, command)]
 
     def clear_interrupt(self, vector: int) -> None:
         """Take the event and undo the kernel's mask, which it sets in the command register."""

@@ -29,6 +29,7 @@ from pynvme_user.access.regions import (
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline, iommu_off_message
 from pynvme_user.access.vfio_group import VfioGroup
 from pynvme_user.errors import DeviceAccessError, DeviceRemovedError, DmaError
+from pynvme_user.ring import Interrupt
 
 #: The kernel waits up to 60 s for a function to come back from a reset.
 RESET_SECONDS = 70.0
@@ -40,6 +41,7 @@ INTERRUPTS = {
     "msi": ioctl.VFIO_PCI_MSI_IRQ_INDEX,
     "intx": ioctl.VFIO_PCI_INTX_IRQ_INDEX,
 }
+_ONE = (1).to_bytes(8, "little")  # what is written to an eventfd
 _VERSION = 0x08  # the VS register, NVMe Base 2.0 section 3.1.3.2: never all ones
 
 
@@ -96,6 +98,7 @@ class VfioAccess(Access):
         self._irq_index = self._choose_interrupts(interrupts)
         self.interrupt_vectors = self._irq_count(self._irq_index)
         self._vectors: list[int] = []
+        self._unmask = -1  # an eventfd that unmasks INTx
         undo.callback(self._disarm_interrupts)
         self.request_fd = self._event(ioctl.VFIO_PCI_REQ_IRQ_INDEX, undo)
         self.error_fd = self._event(ioctl.VFIO_PCI_ERR_IRQ_INDEX, undo)
@@ -179,7 +182,7 @@ class VfioAccess(Access):
 
     # Interrupts
 
-    def arm_interrupts(self, count: int) -> Sequence[int]:
+    def arm_interrupts(self, count: int) -> Sequence[Interrupt]:
         """Give an eventfd for each of the vectors 0 to ``count`` - 1; they are closed with us.
 
         Raises DeviceAccessError for more than ``interrupt_vectors``.
@@ -196,17 +199,20 @@ class VfioAccess(Access):
                 self._set_irqs(self._irq_index, ioctl.VFIO_IRQ_SET_ACTION_TRIGGER)
             self._set_irqs(self._irq_index, ioctl.VFIO_IRQ_SET_ACTION_TRIGGER, self._vectors)
             if self._irq_index == ioctl.VFIO_PCI_INTX_IRQ_INDEX:
+                self._unmask = _eventfd()
+                self._set_irqs(self._irq_index, ioctl.VFIO_IRQ_SET_ACTION_UNMASK, [self._unmask])
                 set_command(self._config, clear_bits=PCI_COMMAND_INTX_DISABLE)
             for fd in self._vectors[:armed]:
                 os.eventfd_write(fd, 1)  # for what may have come while they were off
-        return self._vectors[:count]
+        rearm = _ONE if self._unmask >= 0 else b""
+        return [Interrupt(fd, rearm_fd=self._unmask, rearm=rearm) for fd in self._vectors[:count]]
 
     def clear_interrupt(self, vector: int) -> None:
         """Take the event; unmask INTx, which VFIO masks each time it fires."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._vectors[vector])
-        if self._irq_index == ioctl.VFIO_PCI_INTX_IRQ_INDEX:
-            self._set_irqs(self._irq_index, ioctl.VFIO_IRQ_SET_ACTION_UNMASK, count=1)
+        if self._unmask >= 0:
+            os.eventfd_write(self._unmask, 1)
 
     def _choose_interrupts(self, wanted: str | None) -> int:
         if wanted is not None and wanted not in INTERRUPTS:
@@ -236,13 +242,11 @@ class VfioAccess(Access):
         self._set_irqs(index, ioctl.VFIO_IRQ_SET_ACTION_TRIGGER, [fd])
         return fd
 
-    def _set_irqs(
-        self, index: int, action: int, eventfds: Sequence[int] = (), *, count: int = 0
-    ) -> None:
-        """Give a kind of interrupts its eventfds; without any, act on ``count`` (0: turn off)."""
+    def _set_irqs(self, index: int, action: int, eventfds: Sequence[int] = ()) -> None:
+        """Give a kind of interrupts its eventfds; without any, turn it off."""
         data = b"".join(fd.to_bytes(4, "little") for fd in eventfds)
         kind = ioctl.VFIO_IRQ_SET_DATA_EVENTFD if eventfds else ioctl.VFIO_IRQ_SET_DATA_NONE
-        request = ioctl.vfio_irq_set(flags=kind | action, index=index, count=len(eventfds) or count)
+        request = ioctl.vfio_irq_set(flags=kind | action, index=index, count=len(eventfds))
         request.argsz = len(bytes(request)) + len(data)
         try:
             fcntl.ioctl(self._device, ioctl.VFIO_DEVICE_SET_IRQS, bytes(request) + data)
@@ -259,6 +263,9 @@ class VfioAccess(Access):
         self.interrupt_vectors = 0
         while self._vectors:
             os.close(self._vectors.pop())
+        if self._unmask >= 0:
+            os.close(self._unmask)
+            self._unmask = -1
 
     # The device as a whole
 

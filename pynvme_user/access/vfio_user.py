@@ -43,6 +43,7 @@ from pynvme_user.errors import (
     NvmeError,
 )
 from pynvme_user.ring import Interrupt
+from pynvme_user.spec.registers import DOORBELL_BASE
 
 #: The socket's name where the device name is a folder, as SPDK's targets have it.
 SOCKET_NAME = "cntrl"
@@ -128,6 +129,11 @@ class VfioUserAccess(Access):
                 f"configuration space has {self._config.size:#x} bytes"
             )
         self.registers = self.region(RegionIndex.BAR0)
+        if self.registers.size <= DOORBELL_BASE:
+            raise DeviceAccessError(
+                f"{self.name} has {self.registers.size:#x} bytes of registers, fewer than an NVMe "
+                "controller: give the socket of one"
+            )
 
         self._vectors: list[int] = []
         self._msix = self._find_msix()

@@ -30,7 +30,7 @@ from pynvme_user.errors import DmaError, NvmeError
 from pynvme_user.units import format_size
 
 _IOVA_BITS = 47  # what any server's pointers hold
-#: A server that maps the memory for a real device behind it does so in pieces of this size.
+#: A server that hands the memory on to a real device does so in pieces of this size.
 _ALIGNMENT = 2 << 20
 #: Servers take a few regions (64 in libvfio-user), so each is as large as all before it, up to
 #: this: small buffers then share regions, whatever their number.
@@ -99,7 +99,8 @@ class SharedDma:
         Raises DmaError when the server does not map it, DeviceRemovedError.
         """
         total = sum(region.length for region in self._mapped.values())
-        memory, fd = allocate_file(max(length, min(total, _LARGEST_STEP)))
+        length = max(length, min(total, _LARGEST_STEP))
+        memory, fd = allocate_file((length + _ALIGNMENT - 1) & -_ALIGNMENT)
         try:
             # Nobody can shorten it under us, which would turn our next access into a SIGBUS.
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)

@@ -49,17 +49,19 @@ def test_write_zeroes(ns: Namespace, model: Model, deallocate: bool) -> None:
     ns.write(model.first, model.data)
 
 
-def test_write_zeroes_of_more_than_one_command_takes(ns: Namespace) -> None:
+def test_write_zeroes_of_more_than_one_command_takes(ns: Namespace, model: Model) -> None:
     """65536 blocks are the most of one command; one more than that twice needs three."""
     supported(ns.controller.identify.oncs.nvmwzsv, "Write Zeroes")
     blocks = min(2 * 65536 + 1, ns.block_count - 2)
     marks = pattern(5, ns.block_size).tobytes()
-    for lba in (0, 1, 65536, 65537, blocks, blocks + 1):
+    looked_at = {lba for lba in (0, 1, 65536, 65537, blocks, blocks + 1) if lba <= blocks + 1}
+    for lba in looked_at:
         ns.write(lba, marks)
     ns.write_zeroes(1, blocks)
     zeroes = bytes(ns.block_size)
-    for lba in (0, 1, 65536, 65537, blocks, blocks + 1):
+    for lba in looked_at:
         assert ns.read(lba, 1) == (marks if lba in (0, blocks + 1) else zeroes)
+    ns.write(model.first, model.data)  # which may have been among them
 
 
 def test_compare(controller: Controller, ns: Namespace, model: Model) -> None:

@@ -27,6 +27,7 @@ SLOW = "qemu:?driver=null-co&driver.latency-ns={:.0f}&size=1G&ns2.size=64M"
 
 def usable(ctrl: Controller, ns: Namespace) -> None:
     """Fail unless old and new queue pairs carry data."""
+    ctrl.timeout = 30.0  # a busy machine is no reason to give up
     data = pattern(int(time.monotonic() * 1000), 2 * ns.block_size).tobytes()
     ns.write(3, data)
     assert ns.read(3, 2) == data
@@ -135,18 +136,19 @@ def test_an_admin_command_that_never_ends(controller: Controller, ns: Namespace)
 def slow(qemu: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
     """A controller whose first namespace takes longer than a command may."""
     monkeypatch.setattr("pynvme_user.queue.ABORT_SECONDS", 0.1)
-    with nvme.open(SLOW.format(0.8e9), timeout=0.2) as ctrl:
+    with nvme.open(SLOW.format(2.5e9), timeout=0.5) as ctrl:
         yield ctrl
 
 
 def test_a_call_times_out(slow: Controller) -> None:
     start = time.monotonic()
     for count, length in enumerate((512, 4 << 20), 1):
+        slow.timeout = 0.5
         with pytest.raises(NvmeTimeoutError, match=r"Read of .* was given up.*can be tried again"):
             slow.namespaces[1].read_into(0, bytearray(length))
         assert slow.resets == count
         usable(slow, slow.namespaces[2])
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 20
 
 
 def test_commands_time_out(slow: Controller) -> None:
@@ -171,7 +173,7 @@ def test_commands_time_out(slow: Controller) -> None:
         assert slow.resets == 1
         assert sorted(c.cid for c in done) == [0, 1, 2, 3]
         assert {c.status for c in done} == {HOST_ABORTED}
-        assert all(0.2e9 < c.latency_ns < 10e9 for c in done)
+        assert all(0.5e9 < c.latency_ns < 20e9 for c in done)
         again = [slow.alloc(4096) for _ in range(8)]
         assert iovas <= {buffer.iova for buffer in again}
         # The reset took the other queue pair's command, too, with one outcome of its own.

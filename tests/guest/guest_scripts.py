@@ -16,7 +16,7 @@ DEADLINE = 240
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a script came to: its exit status, its JSON lines, and its errors as text."""
+    """What a script came to: its exit status, its JSON lines, and its standard error."""
 
     status: int
     lines: list[dict[str, Any]]

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from pynvme_user.qemu.guest import Guest, GuestResult
 
 pytestmark = pytest.mark.guest
@@ -34,7 +35,9 @@ ALLOWED_SKIP = "--device is"
 
 
 @pytest.fixture(scope="module")
-def guests(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, Future[GuestResult]]]:
+def guests(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Mapping[str, tuple[Path, Future[GuestResult]]]:
     folder = {driver: tmp_path_factory.mktemp(driver) for driver in ACCESSES}
 
     def run(driver: str) -> GuestResult:
@@ -63,9 +66,7 @@ def test_device_tests_pass(
     result = run.result()
     suite = ET.parse(folder / f"{access}.xml").getroot().find("testsuite")
     assert suite is not None, result.output
-    total, failed, skipped = (
-        int(suite.get(key, "0")) for key in ("tests", "failures", "skipped")
-    )
+    total, failed, skipped = (int(suite.get(key, "0")) for key in ("tests", "failures", "skipped"))
     failed += int(suite.get("errors", "0"))
     report.append(
         f"guest, {access}: {total - failed - skipped} passed, {failed} failed, "

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from pynvme_user.qemu.devices import NvmeDisk
 from pynvme_user.qemu.guest import Guest
 from pynvme_user.qemu.guest_errors import GuestLostError, GuestSetupError, GuestTimeoutError

@@ -1,6 +1,6 @@
-"""UIO with the real kernel: its claim, and a device that is gone without a word.
+"""UIO with the real kernel: a device that is gone without a word, the claim, kills.
 
-Nothing tells a process that its device is being removed: the kernel takes the BAR away under it.
+Nothing tells a process that its device is being removed, and nothing waits for it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,34 @@ from pathlib import Path
 
 import pytest
 from guest_scripts import command, outcome
+from test_vfio import (
+    MIB,
+    PLUGGED,
+    bash,
+    check_claims,
+    check_kills,
+    check_removals,
+    remove_and_return,
+)
+
 from pynvme_user.qemu.devices import NvmeDisk
 from pynvme_user.qemu.guest import Guest
-from test_vfio import MIB, PLUGGED, bash, check_claims, check_removals, remove_and_return
 
 pytestmark = pytest.mark.guest
 
-REMOVALS = 2
+REMOVALS = 3
+KILLS = 4
 
 
-def test_claim_and_surprise_removal(tmp_path: Path, report: list[str]) -> None:
+def test_surprise_removal_claim_and_kills(tmp_path: Path, report: list[str]) -> None:
     device = f"uio:{PLUGGED}"
     with Guest(
         bash(
             "modprobe uio_pci_generic",
             command(tmp_path, "hot_plug", "uio_pci_generic", str(REMOVALS), device),
-            "python3 -c 'import pynvme_user.binding as b; "
-            f"b.bind(\"{PLUGGED}\", \"uio_pci_generic\")'",
+            f"nvme-user bind {PLUGGED} --driver uio_pci_generic",
             command(tmp_path, "claims", device),
+            command(tmp_path, "kills", str(KILLS), device, f"{device}?interrupts=intx"),
         ),
         iommu=False,
         nvme=[NvmeDisk(hotplug=True, size=64 * MIB)],
@@ -37,4 +47,6 @@ def test_claim_and_surprise_removal(tmp_path: Path, report: list[str]) -> None:
         guest.wait()
     check_removals(outcome(tmp_path, "hot_plug"), REMOVALS)
     check_claims(outcome(tmp_path, "claims").only)
-    report.append(f"guest: UIO, {REMOVALS} surprise removals, {max(seconds):.2f} s at most")
+    report.append(f"guest: {REMOVALS} removals over UIO, each in {max(seconds):.2f} s at most")
+    slowest = check_kills(outcome(tmp_path, "kills"), KILLS)
+    report.append(f"guest: {KILLS} kills over UIO, each attach after in {slowest} s at most")

@@ -6,8 +6,6 @@ away and comes back. What happens in them is in scripts/.
 
 from __future__ import annotations
 
-import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 from guest_scripts import Outcome, command, outcome
+
 from pynvme_user.qemu.devices import NvmeDisk
 from pynvme_user.qemu.guest import Guest
 
@@ -25,6 +24,8 @@ PLUGGED = "0000:01:00.0"
 KILLS = 20
 REMOVALS = 10
 MIB = 1 << 20
+
+LARGE_NUMBERS = {"maxdna", "megcap", "nvmcap", "tnvmcap", "unvmcap"}
 
 Scripts = Callable[[str], Outcome]
 
@@ -40,11 +41,12 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
     Guest(
         bash(
             "modprobe -a vfio-pci vfio_iommu_type1",
-            command(share, "kernel_view", ADDRESS) if shutil.which("nvme") else "",
-            f"python3 -c 'import pynvme_user.binding as b; b.bind(\"{ADDRESS}\")'",
+            command(share, "kernel_view", ADDRESS),
+            f"nvme-user bind {ADDRESS}",
             command(share, "isolation", ADDRESS),
             command(share, "claims", f"vfio:{ADDRESS}"),
             command(share, "ordinary_user", ADDRESS, "nobody"),
+            command(share, "lost_bar", ADDRESS),
             command(share, "kills", str(KILLS), *(f"vfio:{ADDRESS}{how}" for how in HOW)),
         ),
         share=share,
@@ -59,8 +61,6 @@ HOW = ("", "?interrupts=msix", "?interrupts=intx")
 
 @pytest.fixture(scope="module")
 def view(scripts: Scripts) -> dict[str, Any]:
-    if shutil.which("nvme") is None:
-        pytest.skip("nvme-cli is not installed: run ./bootstrap nvme-cli")
     return scripts("kernel_view").only
 
 
@@ -83,7 +83,12 @@ def test_the_kernel_and_this_driver_read_what_the_other_wrote(view: dict[str, An
 
 @pytest.mark.parametrize("page", ["id-ctrl", "id-ns"])
 def test_nvme_cli_shows_the_same_page(page: str, view: dict[str, Any]) -> None:
-    assert view["our_pages"][page] == view["kernel_pages"][page]
+    if not view["kernel_pages"]:
+        pytest.skip("nvme-cli is not installed: run ./bootstrap nvme-cli")
+    theirs = view["kernel_pages"][page]
+    for name in LARGE_NUMBERS & theirs.keys():
+        theirs[name] = int(theirs[name])  # nvme-cli writes numbers of 128 bits as text
+    assert view["our_pages"][page] == theirs
 
 
 # --- isolation and what is given back -------------------------------------------------------------
@@ -180,21 +185,32 @@ def test_too_little_memlock_names_bytes_and_remedy(scripts: Scripts) -> None:
 
 
 def test_every_attach_after_a_kill_works(scripts: Scripts, report: list[str]) -> None:
-    found = scripts("kills")
-    assert found.status == 0, found.errors
+    slowest = check_kills(scripts("kills"), KILLS)
+    report.append(f"guest: {KILLS} kills over VFIO, each attach after in {slowest} s at most")
+
+
+def check_kills(found: Outcome, count: int) -> float:
+    """Hold the outcome of kills.py to what it should be; return the slowest attach, in seconds."""
+    assert (found.status, found.errors) == (0, "")
     *cycles, end = found.lines
-    assert len(cycles) == KILLS
+    assert len(cycles) == count
     for cycle in cycles:
-        assert cycle["killed"], found.errors
-        assert cycle["verified"], found.errors
+        assert cycle["killed"]
+        assert cycle["verified"]
         assert {name: cycle[name] for name in end["before"]} == end["before"]
     assert end["verified"]
     assert end["after"] == end["before"]
-    slowest = max(cycle["attach_seconds"] for cycle in cycles)
-    report.append(f"guest: {KILLS} kills, each attach after in {slowest} s at most")
+    return float(max(cycle["attach_seconds"] for cycle in cycles))
 
 
 # --- removal --------------------------------------------------------------------------------------
+
+
+def test_a_bar_that_is_taken_away_is_no_crash(scripts: Scripts) -> None:
+    found = scripts("lost_bar").only
+    assert [found[name] for name in ("wait", "read", "identify")] == ["removed"] * 3
+    assert found["register"] == 0xFFFF_FFFF
+    assert found["works_again"]
 
 
 def test_removals_under_io(tmp_path: Path, report: list[str]) -> None:
@@ -215,7 +231,7 @@ def test_removals_under_io(tmp_path: Path, report: list[str]) -> None:
         guest.wait()
     check_removals(outcome(tmp_path, "hot_plug"), REMOVALS)
     report.append(
-        f"guest: {REMOVALS} removals under I/O, each let go in {max(seconds):.2f} s at most"
+        f"guest: {REMOVALS} removals over VFIO, each let go in {max(seconds):.2f} s at most"
     )
 
 
@@ -231,15 +247,15 @@ def remove_and_return(guest: Guest, cycle: int) -> float:
 
 
 def check_removals(found: Outcome, count: int) -> None:
-    assert found.status == 0, (signal.Signals(max(0, found.status - 128) or 1), found.errors)
+    assert (found.status, found.errors) == (0, "")
     assert len(found.lines) == count
     for cycle in found.lines:
         assert cycle["verified"]
         assert cycle["hung"] == []
         assert set(cycle["errors"].values()) == {"DeviceRemovedError"}, cycle["errors"]
         for way, outcomes in cycle["outcomes"].items():
-            submitted = outcomes.pop("submitted")
-            assert submitted == outcomes["completed"] + outcomes["removed"], (way, outcomes)
-            assert outcomes["removed"] > 0
+            # Neither without an outcome, nor with two, nor with another one.
+            assert outcomes["completed"] > 0, way
+            assert outcomes["submitted"] == outcomes["completed"] + outcomes["removed"], way
+            assert sum(outcomes.values()) == 2 * outcomes["submitted"], (way, outcomes)
         assert cycle["left"] == found.lines[0]["left"]
-    assert "Traceback" not in found.errors, found.errors

@@ -62,6 +62,7 @@ class Rig:
     def take(self) -> list[SQE]:
         """Fetch what the doorbell announces."""
         commands = []
+        assert self.bells[0] < self.entries
         while self._sq_head != self.bells[0]:
             commands.append(SQE.from_bytes(self.sq[self._sq_head].tobytes()))
             self._sq_head = (self._sq_head + 1) % self.entries

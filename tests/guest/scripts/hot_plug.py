@@ -17,15 +17,17 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+
 import pynvme_user as nvme
 from pynvme_user import Controller, DeviceRemovedError, Namespace
 from pynvme_user.binding import bind
 from pynvme_user.errors import UnsafeAccessWarning
-from pynvme_user.pci import PciEvent, watch
+from pynvme_user.pci import watch
 from pynvme_user.ring import NO_STATUS
 
 DEADLINE = 30.0
@@ -122,12 +124,21 @@ class Worker(threading.Thread):
 # What is left behind
 
 
-def left() -> dict[str, int]:
+def descriptors() -> list[str]:
+    """What this process has open; sockets and pipes without their numbers."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own
+            found.append(os.readlink(path).partition("[")[0])
+    return sorted(found)
+
+
+def left() -> dict[str, object]:
     status = Path("/proc/self/status").read_text()
     free = re.search(r"HugePages_Free:\s+(\d+)", Path("/proc/meminfo").read_text())
     assert free is not None
     return {
-        "descriptors": len(os.listdir("/proc/self/fd")),
+        "descriptors": descriptors(),
         "threads": threading.active_count(),
         "locked": sum(int(size) for size in re.findall(r"Vm(?:Lck|Pin):\s+(\d+)", status)),
         "hugepages": int(free[1]),
@@ -145,8 +156,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-def wait_back(events: Iterator[PciEvent], address: str) -> None:
-    """Wait until the kernel's nvme driver has the controller, which has come back."""
+def wait_back(cycle: int, address: str) -> None:
+    """Say that the controller is gone, and wait until the kernel's nvme driver has it again."""
+    events = watch(DEADLINE)
+    print(f"gone {cycle}", flush=True)
     for event in events:
         if event.address == address and event.action == "bind":
             return
@@ -193,9 +206,7 @@ def main(driver: str, cycles: str, *devices: str) -> None:
         facts = use(device, cycle)
         wait_until(lambda: not path.exists(), "the device's end")
         print(json.dumps({"cycle": cycle, "device": device, **facts, "left": left()}), flush=True)
-        events = watch(DEADLINE)
-        print(f"gone {cycle}", flush=True)
-        wait_back(events, address)
+        wait_back(cycle, address)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
     kernel_view.py ADDRESS
 
-Begins with the controller under the kernel's nvme driver, and ends so. Needs nvme-cli.
+Begins with the controller under the kernel's nvme driver, and ends so. Without nvme-cli there are
+no "kernel_pages". Prints one JSON object.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +37,9 @@ def main(address: str) -> None:
     ours.write_bytes(os.urandom(SIZE))
 
     node = block_device(address)
-    pages = {page: json.loads(run("nvme", page, node, "-o", "json")) for page in PAGES}
+    pages = {}
+    if shutil.which("nvme"):
+        pages = {page: json.loads(run("nvme", page, node, "-o", "json")) for page in PAGES}
     run("dd", f"if={theirs}", f"of={node}", "bs=1M", "oflag=direct", "status=none")
 
     bind(address)
@@ -44,9 +48,8 @@ def main(address: str) -> None:
         read = ns.read(0, SIZE // ns.block_size) == theirs.read_bytes()
         ns.write((SEEK << 20) // ns.block_size, ours.read_bytes())
         ns.flush()
-    driver = [sys.executable, "-m", "pynvme_user.cli.main"]
     our_pages = {
-        page: json.loads(run(*driver, page, f"vfio:{address}", "-o", "json")) for page in PAGES
+        page: json.loads(run("nvme-user", page, f"vfio:{address}", "-o", "json")) for page in PAGES
     }
 
     restored = restore(address)

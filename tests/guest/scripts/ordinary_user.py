@@ -49,13 +49,12 @@ def as_user(name: str, memlock: int, device: str) -> dict[str, object]:
 
 
 def main(address: str, name: str) -> None:
-    import pynvme_user.access.vfio  # noqa: F401  where the user may not read this tree
-
     group = Path(f"/sys/bus/pci/devices/{address}/iommu_group").readlink().name
     node = f"/dev/vfio/{group}"
     device = f"vfio:{address}"
     plenty, little = 64 << 20, 64 << 10
     os.chmod(node, 0o600)
+    attempt(device)  # imports what the user may not be able to read
     result = {"node": node, "little": little, "root_s_node": as_user(name, plenty, device)}
     os.chown(node, pwd.getpwnam(name).pw_uid, -1)
     result["own_node"] = as_user(name, plenty, device)

@@ -209,7 +209,8 @@ def bound_and_back() -> None:
     report("refused by the driver", error=error, driver=driver(), override=override())
 
     other = "0000:00:01.0"  # the console that prints this
-    report("other class", error=refusal(lambda: binding.unbind(other)), driver=driver(other))
+    error = refusal(lambda: binding.unbind(other))
+    report("other class", error=error, restored=binding.restore(other), driver=driver(other))
     report("gone", error=refusal(lambda: binding.bind("0000:00:0f.0")))
 
     os.seteuid(65534)

@@ -1,0 +1,278 @@
+/* The admin commands (NVMe Base 2.0, section 5). */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FEATURE_NUMBER_OF_QUEUES 0x07
+#define LOG_SMART		 0x02
+
+static uint8_t zeros[PAGE_SIZE];
+
+/* --- queues ------------------------------------------------------------------------------ */
+
+static void *queue_memory(struct controller *c, const struct nvme_sqe *sqe, uint32_t entry_size,
+			  uint16_t *status)
+{
+	uint32_t size = (sqe->cdw10 >> 16) + 1;
+	uint64_t length = (uint64_t)size * entry_size;
+	void *memory;
+
+	if (size < 2 || size > c->config.mqes + 1) {
+		*status = INVALID_QUEUE_SIZE;
+		return NULL;
+	}
+	/* CAP.CQR: contiguous, so that PRP 1 is the whole queue. */
+	if (!(sqe->cdw11 & 1)) {
+		*status = INVALID_FIELD;
+		return NULL;
+	}
+	if (sqe->prp1 % PAGE_SIZE) {
+		*status = PRP_OFFSET_INVALID;
+		return NULL;
+	}
+	memory = controller_translate(c, sqe->prp1, length);
+	*status = memory ? SUCCESS : DATA_TRANSFER_ERROR;
+	return memory;
+}
+
+/* The queue that a command names, if there may be such a one; 0 otherwise. */
+static uint32_t queue_id(const struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint32_t qid = sqe->cdw10 & 0xffff;
+
+	return qid <= c->config.queues ? qid : 0;
+}
+
+static uint16_t create_cq(struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint32_t qid = queue_id(c, sqe);
+	struct nvme_cqe *entries;
+	uint16_t status;
+
+	if (!qid || c->cqs[qid].entries)
+		return INVALID_QID;
+	if (sqe->cdw11 >> 16 >= VECTORS_MAX)
+		return INVALID_VECTOR;
+	entries = queue_memory(c, sqe, sizeof(struct nvme_cqe), &status);
+	if (!entries)
+		return status;
+	c->created = 1;
+	c->doorbells[2 * qid + 1] = 0;
+	c->cqs[qid] = (struct cq){
+		.entries = entries,
+		.size = (sqe->cdw10 >> 16) + 1,
+		.phase = 1,
+		.vector = (uint16_t)(sqe->cdw11 >> 16),
+		.interrupts = sqe->cdw11 >> 1 & 1,
+		.iova = sqe->prp1,
+	};
+	return SUCCESS;
+}
+
+static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint32_t qid = queue_id(c, sqe);
+	uint32_t cqid = sqe->cdw11 >> 16;
+	uint32_t size = (sqe->cdw10 >> 16) + 1;
+	struct nvme_sqe *entries;
+	uint64_t *arrived = NULL;
+	uint16_t status;
+
+	if (!qid || c->sqs[qid].entries)
+		return INVALID_QID;
+	if (!cqid || cqid > c->config.queues || !c->cqs[cqid].entries)
+		return CQ_INVALID;
+	entries = queue_memory(c, sqe, sizeof(struct nvme_sqe), &status);
+	if (!entries)
+		return status;
+	if (c->delay_ticks) {
+		arrived = calloc(size, sizeof(*arrived));
+		if (!arrived)
+			return DATA_TRANSFER_ERROR;
+	}
+	c->doorbells[2 * qid] = 0;
+	c->sqs[qid] = (struct sq){
+		.entries = entries,
+		.arrived = arrived,
+		.size = size,
+		.cqid = cqid,
+		.iova = sqe->prp1,
+	};
+	c->cqs[cqid].sqs++;
+	c->live[c->live_count++] = qid;
+	return SUCCESS;
+}
+
+static uint16_t delete_sq(struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint32_t qid = queue_id(c, sqe);
+	struct sq *sq = &c->sqs[qid];
+	uint32_t tail = c->doorbells[2 * qid];
+
+	if (!qid || !sq->entries)
+		return INVALID_QID;
+	/* What a delay still held back: as much as its completion queue has room for. */
+	while (sq->head != tail && tail < sq->size) {
+		uint16_t cid = sq->entries[sq->head].cid;
+		const struct cq *cq = &c->cqs[sq->cqid];
+
+		if ((cq->tail + 1) % cq->size == c->doorbells[2 * sq->cqid + 1])
+			break;
+		sq->head = (sq->head + 1) % sq->size;
+		controller_complete(c, sq, qid, cid, ABORTED_SQ_DELETION, 0);
+	}
+	c->cqs[sq->cqid].sqs--;
+	free(sq->arrived);
+	*sq = (struct sq){ 0 };
+	for (uint32_t i = 0; i < c->live_count; i++)
+		if (c->live[i] == qid)
+			c->live[i] = c->live[--c->live_count];
+	return SUCCESS;
+}
+
+static uint16_t delete_cq(struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint32_t qid = queue_id(c, sqe);
+
+	if (!qid || !c->cqs[qid].entries)
+		return INVALID_QID;
+	if (c->cqs[qid].sqs)
+		return INVALID_QUEUE_DELETION;
+	c->cqs[qid] = (struct cq){ 0 };
+	return SUCCESS;
+}
+
+/* --- the others -------------------------------------------------------------------------- */
+
+static uint16_t identify(struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint32_t cns = sqe->cdw10 & 0xff;
+	int is_list = cns == 0x02 || cns == 0x07;
+
+	if (sqe->cdw11 >> 24) /* CSI: the NVM Command Set alone */
+		return INVALID_FIELD;
+	for (uint32_t i = 0; i < c->page_count; i++) {
+		struct page *page = &c->pages[i];
+
+		if (page->cns != cns)
+			continue;
+		if (page->per_namespace && sqe->nsid != 1)
+			return INVALID_NAMESPACE;
+		if (is_list && sqe->nsid >= 0xfffffffe)
+			return INVALID_NAMESPACE;
+		/* A list has the namespaces above NSID. */
+		return controller_move(c, sqe, TO_HOST, is_list && sqe->nsid ? zeros : page->data,
+				       PAGE_SIZE);
+	}
+	return INVALID_FIELD;
+}
+
+/* SMART / Health Information (section 5.16.1.3): nothing wrong, and the commands counted. */
+static void fill_smart_log(const struct controller *c, uint8_t *log)
+{
+	const uint16_t kelvin = 300;
+
+	memcpy(log + 1, &kelvin, sizeof(kelvin));
+	log[3] = 100; /* spare */
+	memcpy(log + 64, &c->reads, sizeof(c->reads));
+	memcpy(log + 80, &c->writes, sizeof(c->writes));
+}
+
+/* The three logs that are mandatory; two are of zeros: no error, no firmware slot. */
+static uint16_t get_log_page(struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint32_t lid = sqe->cdw10 & 0xff;
+	uint64_t length = (((uint64_t)(sqe->cdw11 & 0xffff) << 16 | sqe->cdw10 >> 16) + 1) * 4;
+	uint8_t log[PAGE_SIZE] = { 0 };
+
+	if (lid < 1 || lid > 3)
+		return INVALID_LOG_PAGE;
+	if (length > sizeof(log) || sqe->cdw12 || sqe->cdw13) /* no offset: LPA says so */
+		return INVALID_FIELD;
+	if (lid == LOG_SMART)
+		fill_smart_log(c, log);
+	return controller_move(c, sqe, TO_HOST, log, length);
+}
+
+static int feature_exists(uint32_t fid)
+{
+	return fid <= 0x0b && 1u << fid & 0x0fb6; /* not 0, LBA ranges (3), write cache (6) */
+}
+
+static uint16_t set_features(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
+{
+	uint32_t fid = sqe->cdw10 & 0xff;
+	uint32_t granted = c->config.queues - 1;
+	uint32_t sqs = sqe->cdw11 & 0xffff, cqs = sqe->cdw11 >> 16;
+
+	if (!feature_exists(fid))
+		return INVALID_FIELD;
+	if (sqe->cdw10 >> 31)
+		return NOT_SAVEABLE;
+	if (fid != FEATURE_NUMBER_OF_QUEUES) {
+		c->features[fid] = sqe->cdw11;
+		return SUCCESS;
+	}
+	if (sqs == 0xffff || cqs == 0xffff)
+		return INVALID_FIELD;
+	if (c->created)
+		return COMMAND_SEQUENCE_ERROR;
+	*dw0 = c->features[fid] = (sqs < granted ? sqs : granted) | (cqs < granted ? cqs : granted)
+									<< 16;
+	return SUCCESS;
+}
+
+static uint16_t get_features(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
+{
+	uint32_t fid = sqe->cdw10 & 0xff;
+
+	if (!feature_exists(fid))
+		return INVALID_FIELD;
+	switch (sqe->cdw10 >> 8 & 7) {
+	case 0: /* current; saved is the same as default where nothing can be saved */
+		*dw0 = c->features[fid];
+		return SUCCESS;
+	case 1:
+	case 2:
+		*dw0 = fid == FEATURE_NUMBER_OF_QUEUES ? (c->config.queues - 1) * 0x10001u : 0;
+		return SUCCESS;
+	case 3:
+		*dw0 = 4; /* changeable, for all namespaces, not saveable */
+		return SUCCESS;
+	}
+	return INVALID_FIELD;
+}
+
+uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
+{
+	if (sqe->flags & 3)
+		return INVALID_FIELD;
+	switch (sqe->opc) {
+	case 0x00:
+		return delete_sq(c, sqe);
+	case 0x01:
+		return create_sq(c, sqe);
+	case 0x02:
+		return get_log_page(c, sqe);
+	case 0x04:
+		return delete_cq(c, sqe);
+	case 0x05:
+		return create_cq(c, sqe);
+	case 0x06:
+		return identify(c, sqe);
+	case 0x08: /* Abort: each command is soon over by itself */
+		*dw0 = 1;
+		return SUCCESS;
+	case 0x09:
+		return set_features(c, sqe, dw0);
+	case 0x0a:
+		return get_features(c, sqe, dw0);
+	case 0x0c: /* Asynchronous Event Request: nothing ever happens here */
+		if (c->aer_count == AER_MAX)
+			return AER_LIMIT_EXCEEDED;
+		c->aers[c->aer_count++] = sqe->cid;
+		return NO_COMPLETION;
+	}
+	return INVALID_OPCODE;
+}

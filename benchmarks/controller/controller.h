@@ -1,0 +1,84 @@
+/*
+ * An NVMe controller in software: the minimum of a correct one (NVMe Base 2.0, NVM Command Set
+ * 1.0), for tests and benchmarks of the driver.
+ *
+ * Its registers are read and written by calls, its doorbells and everything that it reaches by DMA
+ * are memory. It polls: controller_poll() looks at every submission queue once, and runs in a
+ * thread of its own (controller_run()) or in the driver's, where the driver alone is to be counted.
+ *
+ * Without storage (`storage` NULL) reads and writes complete at once and move no data; with it
+ * they do. Either way the SMART log counts them, so that a benchmark can hold its own count against
+ * the controller's. One namespace.
+ *
+ * Left out: metadata, fused commands, Format, Verify, Copy, several page sizes, arbitration,
+ * asynchronous events (requests are kept for ever).
+ */
+#ifndef NVME_CONTROLLER_H
+#define NVME_CONTROLLER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct controller;
+
+struct controller_config {
+	uint8_t *storage; /* `blocks` blocks, zeroed, the caller's; NULL: none */
+	uint64_t blocks;
+	uint32_t block_shift; /* log2 of the block size */
+	uint32_t mqes;	      /* CAP.MQES: entries of a queue, minus 1 */
+	uint32_t queues;      /* I/O queues of each kind, up to 128 */
+	uint32_t mdts;	      /* 0: no limit */
+	uint64_t delay_ns;    /* how long each I/O command takes */
+	uint32_t *doorbells;  /* one page, the caller's */
+};
+
+/* Make a controller, disabled. The caller frees it. NULL without memory or for a bad config. */
+struct controller *controller_new(const struct controller_config *config);
+
+/* Free a controller that no thread runs. Frees nothing that the caller gave. */
+void controller_free(struct controller *c);
+
+/*
+ * All that follows, except controller_poll(), may be called while another thread is in
+ * controller_run(); from one thread at a time.
+ */
+
+/*
+ * Give the 4096 bytes, copied, that Identify returns for `cns`; up to 16 of them. `per_namespace`
+ * pages are for namespace 1 alone. Returns 0 or -ENOSPC.
+ */
+int controller_set_page(struct controller *c, uint32_t cns, int per_namespace, const void *page);
+
+/* Let the controller reach memory of the caller's. Returns 0, -EEXIST, -EINVAL or -ENOSPC. */
+int controller_map(struct controller *c, uint64_t iova, uint64_t length, void *address);
+
+/*
+ * Take memory back; returns its address, or NULL where no such mapping is. The controller fails
+ * (CSTS.CFS) if a queue of its lies there.
+ */
+void *controller_unmap(struct controller *c, uint64_t iova, uint64_t length);
+
+/* Read or write a register of 4 or 8 bytes, or half of one. Returns 0 or -EINVAL. */
+int controller_read(struct controller *c, uint32_t offset, uint32_t width, uint64_t *value);
+int controller_write(struct controller *c, uint32_t offset, uint32_t width, uint64_t value);
+
+/* Tell the PCI command register. No bus master: no DMA, and enabling fails. */
+void controller_set_command(struct controller *c, uint16_t command);
+
+/* Give an interrupt vector (0 to 255) its eventfd, the caller's; -1 takes it away. */
+void controller_set_event(struct controller *c, uint32_t vector, int fd);
+
+/* Reset as the bus does: registers, queues and features as at power on. Mappings stay. */
+void controller_reset(struct controller *c);
+
+/* Look at each queue once; returns how many commands were completed. Does not wait. */
+uint32_t controller_poll(struct controller *c);
+
+/*
+ * Poll until controller_stop(). After some milliseconds without a command it sleeps for 50 us
+ * between looks, unless `spin` is set.
+ */
+void controller_run(struct controller *c, int spin);
+void controller_stop(struct controller *c);
+
+#endif

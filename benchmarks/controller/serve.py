@@ -1,0 +1,396 @@
+"""Serve a software NVMe controller over vfio-user, for benchmarks and tests of the driver.
+
+    python benchmarks/controller/serve.py /tmp/nvme.sock [--memory] [--size 1G] ...
+
+Registers are messages, answered here; queues are polled in C, in a thread of its own. Without
+--memory, reads and writes complete at once and move no data. One client at a time; the next one
+finds a controller that was reset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from ctypes import byref, c_uint64
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core import DOORBELL_PAGE, Config, address_of, load
+from pages import identify_pages
+
+from pynvme_user.access import ioctl
+from pynvme_user.access.memory import map_shared, unmap
+from pynvme_user.access.vfio_user_messages import (
+    FLAGS_ERROR,
+    FLAGS_NO_REPLY,
+    FLAGS_REPLY,
+    HEADER_SIZE,
+    Command,
+    DeviceInfo,
+    DmaMap,
+    DmaUnmap,
+    Header,
+    RegionAccess,
+    Version,
+)
+from pynvme_user.units import parse_size
+
+BAR0, BAR4, CONFIG, REGIONS = 0, 4, 7, 9
+REGISTERS = 0x1000  # of BAR0, before the doorbells
+BAR0_SIZE = REGISTERS + DOORBELL_PAGE
+MSIX_AT, PCI_COMMAND = 0x40, 0x04
+VECTORS = 129
+MAX_MESSAGE = HEADER_SIZE + 64 + (1 << 20)
+DEVICE_FLAGS = 1 << 0 | 1 << 1  # it can be reset; it is a PCI function
+
+StructT = TypeVar("StructT", bound=ctypes.Structure)
+Answer = tuple[bytes, list[int]]  # a payload, and descriptors that stay ours
+
+
+def configuration_space() -> bytearray:
+    """Make that of an NVMe controller with MSI-X (PCI Local Bus 3.0, section 6.1)."""
+    space = bytearray(4096)
+    space[0x06] = 0x10  # status: there are capabilities
+    space[0x09:0x0C] = bytes([0x02, 0x08, 0x01])
+    space[0x10] = 0x04  # BAR0 has 64 bits
+    space[0x34] = MSIX_AT
+    space[MSIX_AT] = 0x11
+    space[MSIX_AT + 2 : MSIX_AT + 4] = (VECTORS - 1).to_bytes(2, "little")
+    space[MSIX_AT + 4] = BAR4
+    space[MSIX_AT + 8 : MSIX_AT + 12] = (0x1000 | BAR4).to_bytes(4, "little")
+    return space
+
+
+class RequestError(Exception):
+    """A request that is answered with an errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+class Device:
+    """The controller and its PCI function; outlives its clients."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.core = load()
+        # The doorbells lie where the region has them, so that offsets are the file's.
+        self.bar0 = os.memfd_create("doorbells", os.MFD_CLOEXEC)
+        os.ftruncate(self.bar0, BAR0_SIZE)
+        self._bar0 = mmap.mmap(self.bar0, BAR0_SIZE)
+        self._storage = mmap.mmap(-1, options.size) if options.memory else None
+        shift = options.block_size.bit_length() - 1
+        config = Config(
+            storage=address_of(self._storage) if self._storage else None,
+            blocks=options.size >> shift,
+            block_shift=shift,
+            mqes=options.mqes,
+            queues=options.queues,
+            mdts=options.mdts,
+            delay_ns=int(options.delay * 1000),
+            doorbells=address_of(self._bar0) + REGISTERS,
+        )
+        self.handle = self.core.controller_new(byref(config))
+        if not self.handle:
+            raise SystemExit("the controller cannot be made with these options: see --help")
+        for cns, per_namespace, page in identify_pages(
+            blocks=config.blocks,
+            block_shift=shift,
+            mdts=options.mdts,
+            model="memory" if options.memory else "null",
+        ):
+            self.core.controller_set_page(self.handle, cns, per_namespace, page)
+        threading.Thread(
+            target=self.core.controller_run, args=(self.handle, options.spin), daemon=True
+        ).start()
+        self._mapped: dict[int, int] = {}  # lengths, by IOVA
+        self._events: dict[int, int] = {}  # eventfds, by vector
+        self._spaces: dict[int, bytearray] = {}  # regions that are plain bytes
+        self.let_go()
+
+    def reset(self) -> None:
+        """Reset the controller, not the function: its configuration stays."""
+        self.core.controller_reset(self.handle)
+
+    def let_go(self) -> None:
+        """Forget a client: its memory, its eventfds, the configuration it made."""
+        self.reset()
+        for iova, length in list(self._mapped.items()):
+            self._unmap(iova, length)
+        for vector in list(self._events):
+            self._set_event(vector, -1)
+        self._spaces = {CONFIG: configuration_space(), BAR4: bytearray(0x2000)}
+        self.core.controller_set_command(self.handle, 0)
+
+    # Requests. What is left in the list of descriptors is closed by the caller.
+
+    def get_info(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Describe the device."""
+        size = ctypes.sizeof(DeviceInfo)
+        return bytes(DeviceInfo(size, DEVICE_FLAGS, REGIONS, 5)), []
+
+    def get_region_info(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Describe a region; with BAR0, where there is room, pass its doorbells."""
+        asked = parse(ioctl.vfio_region_info, payload)
+        if asked.index >= REGIONS:
+            raise RequestError(errno.EINVAL)
+        info = ioctl.vfio_region_info(argsz=ctypes.sizeof(asked), index=asked.index)
+        if asked.index != BAR0:
+            info.size = len(self._spaces.get(asked.index, b""))
+            info.flags = 3 if info.size else 0  # readable, writable
+            return bytes(info), []
+        capability = bytes(ioctl.vfio_info_cap_header(ioctl.VFIO_REGION_INFO_CAP_SPARSE_MMAP, 1))
+        capability += (1).to_bytes(8, "little")  # one area, and padding
+        capability += bytes(ioctl.iommu_iova_range(REGISTERS, DOORBELL_PAGE))  # offset, length
+        info.size = BAR0_SIZE
+        info.argsz += len(capability)
+        info.flags = 3 | ioctl.VFIO_REGION_INFO_FLAG_MMAP
+        if asked.argsz < info.argsz:
+            return bytes(info), []
+        info.flags |= ioctl.VFIO_REGION_INFO_FLAG_CAPS
+        info.cap_offset = ctypes.sizeof(asked)
+        return bytes(info) + capability, [self.bar0]
+
+    def read(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Read a region: registers from C, the rest from here."""
+        access = parse(RegionAccess, payload)
+        head = payload[: ctypes.sizeof(RegionAccess)]
+        start, end = access.offset, access.offset + access.count
+        if access.region == BAR0:
+            if start >= REGISTERS:
+                raise RequestError(errno.EPERM)
+            value = c_uint64()
+            err = self.core.controller_read(self.handle, start, access.count, byref(value))
+            if err:
+                raise RequestError(-err)
+            return head + value.value.to_bytes(8, "little")[: access.count], []
+        return head + self._space(access.region, end)[start:end], []
+
+    def write(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Write a region."""
+        access = parse(RegionAccess, payload)
+        head, data = payload[: ctypes.sizeof(access)], payload[ctypes.sizeof(access) :]
+        start, end = access.offset, access.offset + access.count
+        if len(data) != access.count:
+            raise RequestError(errno.EINVAL)
+        if access.region == BAR0:
+            if start >= REGISTERS:
+                raise RequestError(errno.EPERM)
+            value = int.from_bytes(data, "little")
+            err = self.core.controller_write(self.handle, start, access.count, value)
+            if err:
+                raise RequestError(-err)
+        else:
+            space = self._space(access.region, end)
+            space[start:end] = data
+            if access.region == CONFIG:
+                command = int.from_bytes(space[PCI_COMMAND : PCI_COMMAND + 2], "little")
+                self.core.controller_set_command(self.handle, command)
+        return head, []
+
+    def _space(self, region: int, end: int) -> bytearray:
+        space = self._spaces.get(region)
+        if space is None or end > len(space):
+            raise RequestError(errno.EINVAL)
+        return space
+
+    def dma_map(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Map the memory behind the one descriptor."""
+        request = parse(DmaMap, payload)
+        if len(descriptors) != 1:
+            raise RequestError(errno.EINVAL)
+        try:
+            address = map_shared(descriptors[0], request.size, request.offset)
+        except OSError as error:
+            raise RequestError(error.errno or errno.EINVAL) from error
+        err = self.core.controller_map(self.handle, request.address, request.size, address)
+        if err:
+            unmap(address, request.size)
+            raise RequestError(-err)
+        self._mapped[request.address] = request.size
+        return b"", []
+
+    def dma_unmap(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Unmap it."""
+        request = parse(DmaUnmap, payload)
+        if self._mapped.get(request.address) != request.size:
+            raise RequestError(errno.ENOENT)
+        self._unmap(request.address, request.size)
+        return payload, []
+
+    def _unmap(self, iova: int, length: int) -> None:
+        unmap(self.core.controller_unmap(self.handle, iova, length), length)
+        del self._mapped[iova]
+
+    def get_irq_info(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """There are MSI-X vectors and no others."""
+        info = parse(ioctl.vfio_irq_info, payload)
+        info.count = VECTORS if info.index == ioctl.VFIO_PCI_MSIX_IRQ_INDEX else 0
+        info.flags = 1  # by eventfd
+        return bytes(info), []
+
+    def set_irqs(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Take eventfds for vectors, or without any turn them off."""
+        request = parse(ioctl.vfio_irq_set, payload)
+        if (
+            request.index != ioctl.VFIO_PCI_MSIX_IRQ_INDEX
+            or request.start + request.count > VECTORS
+            or len(descriptors) not in (0, request.count)
+        ):
+            raise RequestError(errno.EINVAL)
+        vectors = range(request.start, request.start + request.count)
+        if not descriptors:
+            for vector in vectors or list(self._events):
+                self._set_event(vector, -1)
+            return b"", []
+        for vector, fd in zip(vectors, descriptors, strict=True):
+            self._set_event(vector, fd)
+        descriptors.clear()
+        return b"", []
+
+    def _set_event(self, vector: int, fd: int) -> None:
+        self.core.controller_set_event(self.handle, vector, fd)
+        before = self._events.pop(vector, -1)
+        if before >= 0:
+            os.close(before)
+        if fd >= 0:
+            self._events[vector] = fd
+
+    def device_reset(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Reset the controller."""
+        self.reset()
+        return b"", []
+
+    def version(self, payload: bytes, descriptors: list[int]) -> Answer:
+        """Agree on version and capabilities."""
+        if parse(Version, payload).major != 0:
+            raise RequestError(errno.EINVAL)
+        capabilities = b'{"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576}}\0'
+        return bytes(Version(0, 1)) + capabilities, []
+
+
+HANDLERS = {
+    Command.VERSION: Device.version,
+    Command.DMA_MAP: Device.dma_map,
+    Command.DMA_UNMAP: Device.dma_unmap,
+    Command.DEVICE_GET_INFO: Device.get_info,
+    Command.DEVICE_GET_REGION_INFO: Device.get_region_info,
+    Command.DEVICE_GET_IRQ_INFO: Device.get_irq_info,
+    Command.DEVICE_SET_IRQS: Device.set_irqs,
+    Command.REGION_READ: Device.read,
+    Command.REGION_WRITE: Device.write,
+    Command.DEVICE_RESET: Device.device_reset,
+}
+
+
+def parse(kind: type[StructT], payload: bytes) -> StructT:
+    """Read a request's structure."""
+    if len(payload) < ctypes.sizeof(kind):
+        raise RequestError(errno.EINVAL)
+    return kind.from_buffer_copy(payload)
+
+
+def receive(client: socket.socket, length: int, descriptors: list[int]) -> bytes:
+    """Read exactly so many bytes. Raises ConnectionError when the client is gone."""
+    data = b""
+    while len(data) < length:
+        part, beside, _, _ = client.recvmsg(length - len(data), 1024, socket.MSG_CMSG_CLOEXEC)
+        for _, _, content in beside:
+            descriptors += array.array("i", content)
+        if not part:
+            raise ConnectionError
+        data += part
+    return data
+
+
+def serve_one(device: Device, client: socket.socket) -> None:
+    """Answer one request."""
+    descriptors: list[int] = []
+    try:
+        header = Header.from_buffer_copy(receive(client, HEADER_SIZE, descriptors))
+        if not HEADER_SIZE <= header.size <= MAX_MESSAGE:
+            raise ConnectionError
+        payload = receive(client, header.size - HEADER_SIZE, descriptors)
+        reply = Header(id=header.id, command=header.command, flags=FLAGS_REPLY)
+        answer: bytes = b""
+        passed: list[int] = []
+        try:
+            if header.command not in HANDLERS:
+                raise RequestError(errno.EOPNOTSUPP)
+            answer, passed = HANDLERS[header.command](device, payload, descriptors)
+        except RequestError as error:
+            reply.flags, reply.error = FLAGS_REPLY | FLAGS_ERROR, error.number
+    finally:
+        for fd in descriptors:
+            os.close(fd)
+    if not header.flags & FLAGS_NO_REPLY:
+        reply.size = HEADER_SIZE + len(answer)
+        socket.send_fds(client, [bytes(reply) + answer], passed)
+
+
+def serve(device: Device, listener: socket.socket, *, until_eof: bool) -> None:
+    """Serve one client after the other; with ``until_eof``, until standard input ends."""
+    waiting: list[Any] = [sys.stdin] if until_eof else []
+    while True:
+        ready, _, _ = select.select([listener, *waiting], [], [])
+        if sys.stdin in ready:
+            return
+        client, _ = listener.accept()
+        with client, contextlib.suppress(ConnectionError):
+            while sys.stdin not in select.select([client, *waiting], [], [])[0]:
+                serve_one(device, client)
+            return
+        device.let_go()
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("socket", type=Path, help="where to listen")
+    parser.add_argument("--memory", action="store_true", help="keep data (default: a null device)")
+    parser.add_argument("--size", type=parse_size, default="1G", help="of the namespace (1G)")
+    parser.add_argument("--block-size", type=int, choices=(512, 1024, 2048, 4096), default=512)
+    parser.add_argument("--queues", type=int, default=128, help="I/O queue pairs, 1 to 128")
+    parser.add_argument("--mqes", type=int, default=0xFFFF, help="CAP.MQES, 1 to 65535")
+    parser.add_argument("--mdts", type=int, default=5, help="4 KiB << MDTS; 0: no limit (5)")
+    parser.add_argument("--delay", type=float, default=0, help="us that each I/O command takes")
+    parser.add_argument("--cpu", type=int, help="run on this CPU only")
+    parser.add_argument("--spin", action="store_true", help="never sleep, for benchmarks")
+    parser.add_argument("--until-eof", action="store_true", help="end with standard input")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    options = arguments()
+    if options.cpu is not None:
+        os.sched_setaffinity(0, {options.cpu})
+    device = Device(options)
+    # So that the socket goes when we are told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            listener.bind(str(options.socket))
+        except OSError as error:
+            raise SystemExit(f"{options.socket}: {error.strerror or error}: remove it") from None
+        try:
+            listener.listen()
+            print(f"vfio-user:{options.socket}", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                serve(device, listener, until_eof=options.until_eof)
+        finally:
+            options.socket.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

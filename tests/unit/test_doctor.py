@@ -1,0 +1,216 @@
+"""The doctor on machines that no guest can be: their files are laid out in a folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pynvme_user import doctor, holders, machine, remedies
+from pynvme_user.access import sysfs
+from pynvme_user.access.sysfs import PciFunction
+from pynvme_user.cli import doctor as command
+from pynvme_user.dma import DmaPool
+from pynvme_user.errors import DeviceAccessError, DeviceNameError
+from pynvme_user.pci import parse_name
+
+DISK = "0000:01:00.0"
+
+Files = dict[str, str]
+Machine = Callable[[Files], PciFunction]
+
+
+@pytest.fixture
+def lay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Make a machine out of files, and give its controller."""
+
+    def build(files: Files) -> PciFunction:
+        # As a root would be who has found all the machine's files below another folder.
+        monkeypatch.setattr(sysfs, "_DEVICES", tmp_path / "devices")
+        monkeypatch.setattr(doctor, "_TABLES", tmp_path / "tables")
+        monkeypatch.setattr(doctor, "_COMMAND_LINE", tmp_path / "cmdline")
+        monkeypatch.setattr(doctor, "_LOCKDOWN", tmp_path / "lockdown")
+        monkeypatch.setattr(doctor, "_GRUB_SETTINGS", tmp_path / "grub")
+        monkeypatch.setattr(holders, "_BLOCK", tmp_path / "block")
+        monkeypatch.setattr(machine, "_MODULES", tmp_path / "modules")
+        monkeypatch.setattr(machine, "_POOL", tmp_path / "pool")
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(shutil, "which", lambda name, **_: None)
+        (tmp_path / "devices" / DISK).mkdir(parents=True)
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return PciFunction(DISK)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("files", "text", "mends"),
+    [
+        ({"cmdline": ""}, "the firmware shows no IOMMU", "systemctl reboot --firmware-setup"),
+        (
+            {"tables/IVRS": "", "cmdline": "quiet amd_iommu=off"},
+            "off by the kernel parameter amd_iommu=off",
+            r"s/\bamd_iommu=off\b//g",
+        ),
+        (
+            {"tables/DMAR": "", "cmdline": "iommu=off intel_iommu=on"},
+            "off by the kernel parameter iommu=off",
+            r"s/\biommu=off\b//g",
+        ),
+        ({"tables/DMAR": "", "cmdline": "quiet"}, "turns it on", "intel_iommu=on"),
+        (
+            {"tables/DMAR": "", "cmdline": "intel_iommu=on"},
+            "though the firmware shows one",
+            "dmesg | grep",
+        ),
+    ],
+)
+def test_why_there_is_no_iommu(lay_out: Machine, files: Files, text: str, mends: str) -> None:
+    function = lay_out(files)
+    check = doctor._iommu(function, "vfio")
+    assert not check.passed
+    assert check.blocks
+    assert text in check.text
+    assert mends in check.command
+    assert doctor._iommu(function, "uio").passed
+
+
+@pytest.mark.parametrize("parameter", ["amd_iommu=off", "iommu=off"])
+def test_a_parameter_is_taken_away_alone(lay_out: Machine, tmp_path: Path, parameter: str) -> None:
+    """The command, without its reboot, on GRUB's settings."""
+    others = ["quiet", *({"amd_iommu=off", "iommu=off"} - {parameter}), "intel_iommu=off"]
+    settings = f'GRUB_CMDLINE_LINUX="{" ".join([*others, parameter])}"'
+    function = lay_out({"tables/IVRS": "", "cmdline": parameter, "grub": settings})
+    edit, _, rest = doctor._iommu(function, "vfio").command.partition(" && ")
+    assert rest == "update-grub && reboot"
+    subprocess.run(edit, shell=True, check=True)
+    left = (tmp_path / "grub").read_text().partition('"')[2].rstrip('"').split()
+    assert left == others
+
+
+def test_a_parameter_where_there_is_grubby(
+    lay_out: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = lay_out({"tables/DMAR": "", "cmdline": ""})
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/usr/sbin/{name}")
+    command = doctor._iommu(function, "vfio").command
+    assert command == "grubby --update-kernel=ALL --args=intel_iommu=on && reboot"
+
+
+@pytest.mark.parametrize(
+    ("text", "vfio", "uio"),
+    [
+        ("[none] integrity confidentiality\n", True, True),
+        ("none [integrity] confidentiality\n", True, False),
+        ("none integrity [confidentiality]\n", True, False),
+        (None, True, True),
+    ],
+)
+def test_kernel_lockdown(lay_out: Machine, text: str | None, vfio: bool, uio: bool) -> None:
+    """A guest in lockdown cannot end in order."""
+    function = lay_out({"lockdown": text} if text else {})
+    assert doctor._lockdown(function, "vfio").passed is vfio
+    check = doctor._lockdown(function, "uio")
+    assert check.passed is uio
+    assert check.command.endswith("" if uio else f"bind {DISK}")
+
+
+def test_a_module_that_the_kernel_has_not(lay_out: Machine) -> None:
+    release = os.uname().release
+    dep = "kernel/drivers/uio/uio_pci_generic.ko.xz: kernel/drivers/uio/uio.ko.xz\n"
+    function = lay_out({f"modules/{release}/modules.dep": dep})
+    assert machine.module_available("uio_pci_generic")
+    assert machine.module_available("uio-pci-generic")
+    assert not machine.module_available("uio")
+    check = doctor._modules(function, "vfio")
+    assert not check.passed
+    assert f"the running kernel {release} has no vfio-pci" in check.text
+
+
+def test_the_block_devices_of_one_path_of_several(lay_out: Machine) -> None:
+    """What belongs to a namespace with several controllers is found from each of them."""
+    function = lay_out(
+        {
+            f"devices/{DISK}/nvme/nvme3/nvme1c3n2/dev": "259:7",
+            f"devices/{DISK}/nvme/nvme3/nvme3n1/dev": "259:3",
+            f"devices/{DISK}/nvme/nvme3/ng3n1/dev": "237:3",
+            "block/nvme1n2/dev": "259:1",
+            "block/nvme1n2/nvme1n2p1/dev": "259:2",
+            "block/nvme3n1/dev": "259:3",
+        }
+    )
+    (holders._BLOCK / "nvme1n2p1").symlink_to("nvme1n2/nvme1n2p1")
+    assert holders.block_nodes(function) == {
+        os.makedev(259, 1): "nvme1n2",
+        os.makedev(259, 2): "nvme1n2p1",
+        os.makedev(259, 3): "nvme3n1",
+    }
+
+
+def test_a_kernel_without_hugepages(lay_out: Machine) -> None:
+    lay_out({})
+    with pytest.raises(DeviceAccessError, match="no hugepages of 2 MiB"):
+        machine.reserve_hugepages(5)
+
+
+def test_locked_memory_is_what_opening_a_controller_takes() -> None:
+    assert doctor.MEMLOCK_NEEDED >= 2 * sys.modules[DmaPool.__module__]._GROW
+
+
+@pytest.mark.parametrize(
+    ("name", "parsed"),
+    [
+        ("0000:01:00.0", (None, "0000:01:00.0")),
+        ("01:00.0", (None, "0000:01:00.0")),
+        ("vfio:10000:AB:1F.7?interrupts=msix", ("vfio", "10000:ab:1f.7")),
+        ("UIO:01:00.0", ("uio", "0000:01:00.0")),
+    ],
+)
+def test_device_names(name: str, parsed: tuple[str | None, str]) -> None:
+    assert parse_name(name) == parsed
+
+
+@pytest.mark.parametrize("name", ["qemu:", "0000:01:00", "vfio:", "nvme0", "vfio:uio:01:00.0"])
+def test_other_names(name: str) -> None:
+    with pytest.raises(DeviceNameError, match="is not a PCI device"):
+        doctor.examine(name)
+
+
+def test_commands_for_root_and_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert remedies.as_root("modprobe vfio-pci") == "modprobe vfio-pci"
+    assert remedies.write("1", "/proc/x") == "echo 1 > /proc/x"
+    assert remedies.append("1", "/etc/x") == "echo 1 >> /etc/x"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert remedies.as_root("modprobe vfio-pci") == "sudo modprobe vfio-pci"
+    assert remedies.write("1", "/proc/x") == "echo 1 | sudo tee /proc/x"
+    assert remedies.append("1", "/etc/x") == "echo 1 | sudo tee -a /etc/x"
+
+
+@pytest.mark.parametrize("folder", ["found", "other"])
+def test_nvme_user_is_found_by_sudo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """Its path is printed where sudo would find none, or another one."""
+    ours = tmp_path / "found/nvme-user"
+    for program in (ours, tmp_path / "other/nvme-user"):
+        program.parent.mkdir()
+        program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(ours.with_name("python")))
+    monkeypatch.setattr(remedies, "_SUDO_PATH", str(tmp_path / folder))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    words = shlex.split(remedies.nvme_user("bind", DISK))
+    assert words == ["sudo", "nvme-user" if folder == "found" else str(ours), "bind", DISK]
+
+
+def test_every_condition_has_a_title() -> None:
+    assert tuple(command._TITLES) == doctor.NAMES
