@@ -57,6 +57,7 @@ $(VENV)/built: $(BUILT_FROM)
 	touch $@
 
 $(VENV)/test: $(VENV)/built
+	-./bootstrap guest
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 

@@ -21,6 +21,7 @@ from pynvme_user.errors import (
 )
 
 if TYPE_CHECKING:
+    from pynvme_user.binding import bound
     from pynvme_user.completion import Completion, VectorResult
     from pynvme_user.controller import Controller, open
     from pynvme_user.dma import DmaBuffer
@@ -35,6 +36,7 @@ _HOMES = {
     "Namespace": "namespace",
     "QueuePair": "queue",
     "VectorResult": "completion",
+    "bound": "binding",
     "open": "controller",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "QueueFullError",
     "QueuePair",
     "VectorResult",
+    "bound",
     "open",
 ]
 

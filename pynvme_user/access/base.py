@@ -101,15 +101,7 @@ class Access(ABC):
         """Give the means to wait for each of the interrupt vectors 0 to ``count`` - 1.
 
         Its descriptor polls readable once the interrupt fired; C takes the event and lets the
-        next one through, or else :meth:`clear_interrupt` does. All are closed with the access.
-        """
-        raise DeviceAccessError(f"{self.name} has no interrupts here: use polling")
-
-    def clear_interrupt(self, vector: int) -> None:
-        """Take the event and let the next one through; never waits.
-
-        Reap, clear, reap once more, then sleep: nothing is missed, and a level-triggered
-        interrupt, whose cause the first reaping took away, does not fire again at once.
+        next one through. All are closed with the access.
         """
         raise DeviceAccessError(f"{self.name} has no interrupts here: use polling")
 

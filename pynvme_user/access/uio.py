@@ -180,12 +180,6 @@ class UioAccess(Access):
         command = self._config.read(PCI_COMMAND, 2).to_bytes(2, "little")
         return [Interrupt(self._uio, 4, self._config.fd, PCI_COMMAND, command)]
 
-    def clear_interrupt(self, vector: int) -> None:
-        """Take the event and undo the kernel's mask, which it sets in the command register."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._uio, 4)
-        set_command(self._config, clear_bits=PCI_COMMAND_INTX_DISABLE)
-
     def reset(self) -> None:
         """Reset the function. Its DMA has stopped on return, also when this raises.
 

@@ -207,13 +207,6 @@ class VfioAccess(Access):
         rearm = _ONE if self._unmask >= 0 else b""
         return [Interrupt(fd, rearm_fd=self._unmask, rearm=rearm) for fd in self._vectors[:count]]
 
-    def clear_interrupt(self, vector: int) -> None:
-        """Take the event; unmask INTx, which VFIO masks each time it fires."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._vectors[vector])
-        if self._unmask >= 0:
-            os.eventfd_write(self._unmask, 1)
-
     def _choose_interrupts(self, wanted: str | None) -> int:
         if wanted is not None and wanted not in INTERRUPTS:
             raise DeviceAccessError(

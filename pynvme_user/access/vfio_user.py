@@ -316,11 +316,6 @@ class VfioUserAccess(Access):
         self._set_msix(True)
         return [Interrupt(event_fd=fd) for fd in self._vectors[:count]]
 
-    def clear_interrupt(self, vector: int) -> None:
-        """Take the event; nothing masks it."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._vectors[vector])
-
     def _find_msix(self) -> int:
         """Tell where configuration space has the MSI-X capability; 0 where it has none."""
         at = self._config.read(_CAPABILITIES_POINTER, 1) & ~3

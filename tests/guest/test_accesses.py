@@ -34,10 +34,11 @@ DRIVERS = {name: driver for driver, names in ACCESSES.items() for name in names}
 ALLOWED_SKIP = "--device is"
 
 
+Runs = Mapping[str, tuple[Path, Future[GuestResult]]]
+
+
 @pytest.fixture(scope="module")
-def guests(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Mapping[str, tuple[Path, Future[GuestResult]]]:
+def guests(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = {driver: tmp_path_factory.mktemp(driver) for driver in ACCESSES}
 
     def run(driver: str) -> GuestResult:
@@ -59,7 +60,7 @@ def guests(
 @pytest.mark.parametrize("access", DRIVERS)
 def test_device_tests_pass(
     access: str,
-    guests: Mapping[str, tuple[Path, Future[GuestResult]]],
+    guests: Runs,
     report: list[str],
 ) -> None:
     folder, run = guests[DRIVERS[access]]

@@ -341,5 +341,3 @@ def test_what_an_access_need_not_have(access: Memory) -> None:
         access.region(RegionIndex.CONFIG)
     with pytest.raises(DeviceAccessError, match="use polling"):
         access.arm_interrupts(1)
-    with pytest.raises(DeviceAccessError, match="use polling"):
-        access.clear_interrupt(0)
