@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import software_controller
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import pynvme_user as nvme
 from pynvme_user import Controller, Namespace
@@ -25,7 +25,12 @@ _COMMON = {
 }
 settings.register_profile("dev", **_COMMON)
 settings.register_profile("ci", **_COMMON, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+# For mutants.py: that a test fails is enough, the smallest example of it takes minutes.
+_no_shrinking = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+settings.register_profile("mutants", **_COMMON, derandomize=True, phases=_no_shrinking)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+)
 
 
 class PlainDoorbells(Controller):

@@ -27,6 +27,9 @@ MIB = 1 << 20
 
 LARGE_NUMBERS = {"maxdna", "megcap", "nvmcap", "tnvmcap", "unvmcap"}
 
+#: The ways of waiting, which the cycles of kills and removals take in turn.
+HOW = ("", "?interrupts=msix", "?interrupts=intx")
+
 Scripts = Callable[[str], Outcome]
 
 
@@ -55,10 +58,6 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
     return lambda name: outcome(share, name)
 
 
-#: The kill's and the removal's cycles take these in turn.
-HOW = ("", "?interrupts=msix", "?interrupts=intx")
-
-
 @pytest.fixture(scope="module")
 def view(scripts: Scripts) -> dict[str, Any]:
     return scripts("kernel_view").only
@@ -84,7 +83,7 @@ def test_the_kernel_and_this_driver_read_what_the_other_wrote(view: dict[str, An
 @pytest.mark.parametrize("page", ["id-ctrl", "id-ns"])
 def test_nvme_cli_shows_the_same_page(page: str, view: dict[str, Any]) -> None:
     if not view["kernel_pages"]:
-        pytest.skip("nvme-cli is not installed: run ./bootstrap nvme-cli")
+        pytest.skip("nvme-cli is not installed: run ./bootstrap guest")
     theirs = view["kernel_pages"][page]
     for name in LARGE_NUMBERS & theirs.keys():
         theirs[name] = int(theirs[name])  # nvme-cli writes numbers of 128 bits as text

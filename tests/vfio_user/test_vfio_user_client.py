@@ -46,11 +46,9 @@ def test_ten_thousand_malicious_servers() -> None:
     outcomes = Counter(outcome for _, outcome in malicious.run(CASES))
     assert outcomes.total() == CASES
     failed = {outcome.partition(":")[0] for outcome in outcomes if "no error" not in outcome}
-    harmless = {"in_pieces", "unasked"}
-    assert (
-        failed
-        == {s.__name__ for s in (*malicious.FATAL, *malicious.OTHER, malicious.SLOW)} - harmless
-    )
+    harmless = {"in_pieces", "unasked"}  # but on a busy machine they may come too late
+    strikes = {*malicious.FATAL, *malicious.OTHER, malicious.SLOW}
+    assert failed | harmless == {strike.__name__ for strike in strikes}
     content = {outcome.partition(":")[0] for outcome in outcomes if "no error" in outcome}
     assert content >= harmless
 
