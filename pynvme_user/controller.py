@@ -70,6 +70,7 @@ from pynvme_user.spec.registers import (
 )
 
 ADMIN_DEPTH = 63
+DEFAULT_DEPTH = 256
 #: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
 MAX_TRANSFER = 2 << 20
 _MAX_QUEUE_PAIRS = 128
@@ -460,11 +461,12 @@ class Controller:
     # --- queue pairs --------------------------------------------------------------------------
 
     def queue_pair(
-        self, depth: int = 256, *, sgl: bool | None = None, spin: float | None = None
+        self, depth: int | None = None, *, sgl: bool | None = None, spin: float | None = None
     ) -> QueuePair:
         """Make an I/O queue pair on which ``depth`` commands can be outstanding.
 
-        ``depth`` is limited by CAP.MQES: rings have one entry more than commands. ``sgl`` chooses
+        ``depth`` is limited by CAP.MQES, rings having one entry more than commands; the default
+        is 256 or, where that is less, what the controller can do. ``sgl`` chooses
         SGLs or PRP lists for transfers of more than two pages; by default SGLs where the
         controller has them. ``spin`` is how many seconds a wait spins before it sleeps for the
         queue's interrupt: 0 sleeps at once, infinity polls; the default is the controller's.
@@ -474,13 +476,16 @@ class Controller:
         queue pair.
         """
         limit = min(self.cap.mqes, MAX_DEPTH)
+        if depth is None:
+            depth = min(DEFAULT_DEPTH, limit)
         if not 1 <= depth <= limit:
             raise ValueError(f"the depth of a queue pair here is 1 to {limit}, not {depth}")
         supported = self.identify.sgls.sgls != 0
         if sgl and not supported:
             raise ValueError("the controller has no SGLs: leave sgl out")
-        self.check_usable()
         with self._admin_lock:
+            # Under the lock: the kernel may ask for the device back at any time.
+            self.check_usable()
             qid = self._free_qid()
             self._clear_shadow(qid)
             pair = self._make_queue_pair(
