@@ -7,6 +7,7 @@ take their sizes from it, so that they run on any device.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 import pynvme_user as nvme
 from pynvme_user import Controller, Namespace
 from pynvme_user.access import open_access
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job has ctrl-C ignored, and so would every command that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _COMMON = {
     # A device, and a machine with other work on it, has no constant speed.
