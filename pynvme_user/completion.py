@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pynvme_user.errors import NvmeStatusError, NvmeTimeoutError
 from pynvme_user.ring import U16Array, U64Array
-from pynvme_user.spec.status import PathStatus, Status
+from pynvme_user.spec.status import GenericStatus, PathStatus, Status
 
 #: The status of a command that this driver gave up after the device's DMA was stopped.
 HOST_ABORTED = Status.of(PathStatus.ABORTED_BY_HOST)
@@ -52,6 +52,10 @@ def check(status: Status, command: str) -> None:
     """Turn a status that is not success into its exception; ``command`` names the command."""
     if status.ok:
         return
+    if status.code() is GenericStatus.ABORTED_BY_REQUEST:
+        raise NvmeTimeoutError(
+            f"{command} was aborted, having taken longer than the timeout: it can be tried again"
+        )
     if status == HOST_ABORTED:
         raise NvmeTimeoutError(
             f"{command} was given up: the controller did not complete it and was reset; "

@@ -118,6 +118,7 @@ class QueuePair:
         self._sq.fill(0)
         self._cq.fill(0)
         self._buffers: list[object] = [None] * self.depth
+        self._aborting = (-1, 0.0)
         self._ring = Ring(
             qid=self.qid,
             depth=self.depth,
@@ -178,9 +179,8 @@ class QueuePair:
         iova, length = (0, 0) if buffer is None else self._dma(buffer)
         with self._lock:
             self._check_open()
-            cid = self._ring.submit(bytes(command), iova, length)
-            self._buffers[cid] = buffer
-        return cid
+            self._hold(buffer)
+            return self._ring.submit(bytes(command), iova, length)
 
     def submit_read(
         self,
@@ -232,9 +232,7 @@ class QueuePair:
         cdw12 = blocks - 1 | (_FUA if fua else 0) | (_DEALLOCATE if deallocate else 0)
         with self._lock:
             self._check_open()
-            cid = self._ring.submit_io(NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
-            self._buffers[cid] = None
-        return cid
+            return self._ring.submit_io(NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
 
     def submit_flush(self, ns: Namespace) -> int:
         """Submit a Flush; return its CID (Base 2.0, 7.1)."""
@@ -283,11 +281,16 @@ class QueuePair:
             )
         with self._lock:
             self._check_open()
-            cid = self._ring.submit_io(
+            self._hold(buffer)
+            return self._ring.submit_io(
                 opcode, ns.nsid, lba, blocks - 1 | (_FUA if fua else 0), iova, length
             )
-            self._buffers[cid] = buffer
-        return cid
+
+    def _hold(self, buffer: object) -> None:
+        """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
+        no gap between the two.
+        """
+        self._buffers[self._ring.next_cid] = buffer
 
     def _dma(self, buffer: npt.NDArray[Any]) -> tuple[int, int]:
         """Return where the device finds a buffer, and its length in bytes."""
@@ -392,8 +395,6 @@ class QueuePair:
         if self.qid and oldest is not None and oldest[1] > self.controller.timeout:
             self._expire(oldest[0], now)
 
-    _aborting: tuple[int, float] = (-1, 0.0)
-
     def _expire(self, cid: int, now: float) -> None:
         """Deal with an overdue command: Abort; if it has not ended soon after, reset.
 
@@ -403,7 +404,6 @@ class QueuePair:
             self._aborting = (cid, now)
             self.controller.abort(self.qid, cid)
         elif now - self._aborting[1] > ABORT_SECONDS:
-            self._aborting = (-1, 0.0)
             self.controller.reset()
 
     def _check_open(self) -> None:
@@ -431,7 +431,8 @@ class QueuePair:
         """
         with self._lock:
             self._check_open()
-            cid = self._ring.submit_io(
+            self._hold(keep)
+            self._ring.submit_io(
                 opcode,
                 ns.nsid,
                 lba,
@@ -439,7 +440,6 @@ class QueuePair:
                 iova,
                 blocks << ns.block_shift,
             )
-            self._buffers[cid] = keep
         try:
             done = self.drain()
         except KeyboardInterrupt:
@@ -563,6 +563,7 @@ class QueuePair:
             raise
         if not self.outstanding:
             self._vector_buffer = None
+            self._aborting = (-1, 0.0)  # C reaped what it was about
         return VectorResult(vector.status, vector.latency_ns, f"{opcode.name.title()} of a vector")
 
     def _run(self, vector: Vector, resets: int) -> None:

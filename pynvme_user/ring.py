@@ -189,6 +189,13 @@ class Ring:
         """Commands reaped so far."""
         return int(self._qp.completed)
 
+    @property
+    def next_cid(self) -> int:
+        """CID that the next submission gets. Raises QueueFullError where there is none."""
+        if self._qp.outstanding == self.depth:
+            _fail(-errno.EAGAIN)
+        return int(self._qp.free_head)
+
     def submit(self, command: bytes, iova: int, length: int, user: int = 0) -> int:
         """Put a 64-byte command into the ring; return its CID. Does not ring the doorbell.
 

@@ -4,7 +4,8 @@ Run it from anywhere as ``python tests/mutants.py [WORD...]``, with the interpre
 project and its tests are installed; words choose the mutants whose names have one of them. Each
 mutant of mutants.txt is one small change to a copy of the tree, in which the extension is built
 again where C changed; the unit tests of the core run first, then the device tests on ``qemu:``, to
-the first failure. It prints which test killed each mutant, and exits with 1 if one survived.
+the first failure, and after them, for C, the sanitizers' run. It prints which test killed each
+mutant, and exits with 1 if one survived.
 """
 
 from __future__ import annotations
@@ -82,8 +83,18 @@ class Tree:
         if done.returncode:
             raise SystemExit(f"the extension does not build:\n{done.stdout}{done.stderr}")
 
-    def test(self) -> str:
-        """Run the tests; return which one failed first, or nothing if none did."""
+    def test_c(self) -> str:
+        """Run the C core's own test; return its name if it failed."""
+        script = self.root / "tests/c/run"
+        done = subprocess.run([script], cwd=self.root, capture_output=True, check=False)
+        return "tests/c/run" if done.returncode else ""
+
+    def test(self, *, compiled: bool) -> str:
+        """Run the tests; return which one failed first, or nothing if none did.
+
+        The C core's own test comes last, if it was ``compiled``: an access beyond an array may go
+        unnoticed anywhere but under its sanitizers.
+        """
         files = [str(path) for pattern in TESTS for path in sorted(self.root.glob(pattern))]
         command = ("-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider")
         try:
@@ -91,7 +102,7 @@ class Tree:
         except subprocess.TimeoutExpired:
             return f"the deadline of {SECONDS} s"
         if done.returncode == 0:
-            return ""
+            return self.test_c() if compiled else ""
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
         if failed:
             return failed[1]
@@ -111,7 +122,7 @@ def try_out(tree: Tree, mutant: Mutant) -> str:
     try:
         if compiled:
             tree.build()
-        return tree.test()
+        return tree.test(compiled=compiled)
     finally:
         path.write_text(whole, encoding="utf-8")
         if compiled:
@@ -124,7 +135,7 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as where:
         tree = Tree(Path(where))
         tree.build()
-        killer = tree.test()
+        killer = tree.test(compiled=True)
         if killer:
             raise SystemExit(f"without any mutant {killer} fails")
         for mutant in chosen:

@@ -221,6 +221,19 @@ static void test_random_work(uint32_t depth, int sgl, uint64_t steps)
 
 /* --- garbage ----------------------------------------------------------------------------- */
 
+/* A CID that is mostly one of ours, else just beyond them, or any. */
+static uint16_t random_cid(uint32_t depth)
+{
+	switch (random_below(8)) {
+	case 0:
+		return (uint16_t)random_below(65536);
+	case 1:
+		return (uint16_t)depth;
+	default:
+		return (uint16_t)random_below(depth);
+	}
+}
+
 /* Any bytes with a right phase tag: reaped if they name a command, else -EPROTO; never a crash. */
 static void test_garbage(uint64_t rounds)
 {
@@ -240,9 +253,7 @@ static void test_garbage(uint64_t rounds)
 						     .dw0 = random_below(UINT32_MAX),
 						     .sqhd = (uint16_t)random_below(65536),
 						     .sqid = (uint16_t)random_below(8) ? 1 : 9,
-						     .cid = random_below(4) ?
-								    (uint16_t)random_below(depth) :
-								    (uint16_t)random_below(65536),
+						     .cid = random_cid(depth),
 						     .status = (uint16_t)random_below(65536),
 					     });
 		while ((count = nvme_qpair_poll(&pair.qp, pair.out, depth)) > 0)
