@@ -1,129 +1,16 @@
-"""The ``nvme-user`` command: its group, its exit codes, and errors as one line on stderr."""
+"""The ``nvme-user`` program. Next to nothing is imported here, so that ctrl-C is met early."""
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
-import warnings
-from typing import Any
-
-import click
-from click.shell_completion import get_completion_class, shell_complete
-
-from pynvme_user.cli import bind, doctor, identify, io, passthru, registers, setup
-from pynvme_user.cli import list as listing
-from pynvme_user.cli.errors import DEBUG_VARIABLE, describe
-
-PROGRAM = "nvme-user"
-_COMPLETE = "_NVME_USER_COMPLETE"
-
-_COMMANDS = (
-    listing.list_controllers,
-    identify.identify,
-    identify.id_ctrl,
-    identify.id_ns,
-    identify.list_ns,
-    registers.show_regs,
-    io.read,
-    io.write,
-    io.compare,
-    io.write_zeroes,
-    io.flush,
-    passthru.admin_passthru,
-    passthru.io_passthru,
-    bind.bind,
-    bind.unbind,
-    bind.restore,
-    setup.setup,
-    doctor.doctor,
-)
-
-
-class _InOrder(click.Group):
-    """A group that lists its commands in the order given, not in the alphabet's."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.commands]
-
-
-def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
-    completion = get_completion_class(shell) if shell else None
-    if completion is not None:
-        click.echo(completion(cli, {}, PROGRAM, _COMPLETE).source())
-        ctx.exit()
-
-
-@click.group(
-    PROGRAM,
-    cls=_InOrder,
-    commands={str(command.name): command for command in _COMMANDS},
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    invoke_without_command=True,
-    epilog="\b\nExamples:\n"
-    "  nvme-user identify 'qemu:disk.img?size=1G'\n"
-    "  nvme-user read qemu:disk.img --data-size 64M | sha256sum\n\n"
-    "Exit codes: 0 done, 1 the device or the transfer failed, 2 usage, 130 interrupted.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="What one command may take before it is aborted.",
-)
-@click.option(
-    "--completion",
-    type=click.Choice(["bash", "zsh", "fish"]),
-    is_eager=True,
-    expose_value=False,
-    callback=_print_completion,
-    help="Print the shell's completion script, to be evaluated by it.",
-)
-@click.version_option(package_name="pynvme_user", prog_name=PROGRAM)
-@click.pass_context
-def cli(ctx: click.Context, timeout: float) -> None:
-    """Talk to an NVMe controller from user space.
-
-    DEVICE is 'qemu:disk.img?size=1G' (QEMU's emulated NVMe), a PCI address such as 0000:01:00.0,
-    or what NVME_USER_DEVICE holds. Commands and options are nvme-cli's.
-    """
-    ctx.obj = timeout
-    if ctx.invoked_subcommand is None:
-        raise click.UsageError("no command", ctx)
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    warnings.showwarning = _show_warning
-    instruction = os.environ.get(_COMPLETE)
-    if instruction:
-        return shell_complete(cli, {}, PROGRAM, _COMPLETE, instruction)
     try:
-        # Not cli.main(), which has a word of its own to say about ctrl-C and usage errors.
-        with cli.make_context(PROGRAM, sys.argv[1:]) as ctx:
-            cli.invoke(ctx)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except BaseException as error:
-        if os.environ.get(DEBUG_VARIABLE):
-            traceback.print_exc()
-        sentence, code = describe(error)
-        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
-        _drop_stdout()
-        return code
-    return 0
+        from pynvme_user.cli.group import run
 
-
-def _drop_stdout() -> None:
-    """Keep the interpreter from flushing once more, at its end, what cannot be written."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+        return run()
+    except KeyboardInterrupt:
+        print("nvme-user: interrupted", file=sys.stderr)
+        return 130

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pynvme_user.cli.main import cli
+from pynvme_user.cli.group import cli
 
 PATH = Path(__file__).parents[2] / "docs" / "cli.md"
 HEADING = "## Commands\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from reference import PATH, example, render
 
-from pynvme_user.cli.main import cli
+from pynvme_user.cli.group import cli
 
 
 def test_reference_is_up_to_date() -> None:
