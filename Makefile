@@ -14,8 +14,10 @@ BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py $(C_SOURCES) \
 demo: $(VENV)/built
 	@$(BIN)/python examples/demo.py
 
+# Everything on QEMU's NVMe and in guests, then the device tests once more over vfio-user.
 test: $(VENV)/test
 	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests/device --device controller: -q -r fE
 
 test-unit: $(VENV)/test
 	$(BIN)/python -m pytest tests/unit
