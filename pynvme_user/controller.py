@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pynvme_user.access import open_access
 from pynvme_user.access.base import Access
 from pynvme_user.completion import Completion, check
-from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
+from pynvme_user.dma import PAGE, DmaBuffer, DmaPool, as_bytes
 from pynvme_user.errors import (
     ControllerFatalError,
     DeviceRemovedError,
@@ -31,7 +31,7 @@ from pynvme_user.errors import (
     QueueFullError,
 )
 from pynvme_user.namespace import Namespaces
-from pynvme_user.queue import ABORT_SECONDS, QueueLinks, QueuePair, as_bytes
+from pynvme_user.queue import ABORT_SECONDS, QueueLinks, QueuePair
 from pynvme_user.registers import Registers
 from pynvme_user.removal import RemovalWatch
 from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
@@ -628,6 +628,15 @@ class Controller:
         Raises DmaError when there is none.
         """
         return self.dma.alloc(length)
+
+    def map(self, data: Any) -> DmaBuffer:
+        """Let the device reach memory of the caller's own, such as an mmap, without a copy.
+
+        Whole pages, aligned to a page; they are pinned and stay mapped as long as the buffer, which
+        is that memory, or a view of it lives. Raises DmaError for other memory, and where the
+        access reaches only memory of its own (qemu:, uio:).
+        """
+        return self.dma.map(data)
 
     # --- end ----------------------------------------------------------------------------------
 

@@ -127,6 +127,21 @@ def address_of(array: npt.NDArray[Any]) -> int:
     return address
 
 
+def as_bytes(data: Any) -> npt.NDArray[np.uint8]:
+    """View any contiguous bytes-like as an array of bytes, without a copy."""
+    if isinstance(data, np.ndarray):
+        if not data.flags.c_contiguous:
+            raise ValueError("the array has gaps: pass a contiguous one")
+        return data.reshape(-1).view(np.uint8)
+    return np.frombuffer(memoryview(data).cast("B"), np.uint8)
+
+
+def _buffer(allocation: Allocation) -> DmaBuffer:
+    buffer = np.asarray(allocation).view(DmaBuffer)
+    buffer._allocation = allocation
+    return buffer
+
+
 class DmaPool:
     """The DMA memory of one controller. Thread-safe."""
 
@@ -148,19 +163,20 @@ class DmaPool:
             raise ValueError(f"a buffer has 1 byte or more, not {length}")
         whole = -(-length // PAGE) * PAGE
         with self._lock:
-            if self._removed:
-                raise DeviceRemovedError("the device is gone: open it again when it is back")
-            if self._closed:
-                raise DmaError("the controller is closed: allocate before closing it")
+            self._check_open()
             extents, offset = self._take(whole)
         region = extents.region
         allocation = Allocation(region.address + offset, length, region.iova + offset, region.owner)
         weakref.finalize(allocation, self._give, extents, offset, whole).atexit = False
         if zero:
             ctypes.memset(allocation.address, 0, length)
-        buffer = np.asarray(allocation).view(DmaBuffer)
-        buffer._allocation = allocation
-        return buffer
+        return _buffer(allocation)
+
+    def _check_open(self) -> None:
+        if self._removed:
+            raise DeviceRemovedError("the device is gone: open it again when it is back")
+        if self._closed:
+            raise DmaError("the controller is closed: allocate before closing it")
 
     def _take(self, length: int) -> tuple[_Extents, int]:
         for extents in self._regions:
@@ -181,6 +197,25 @@ class DmaPool:
             if extents.unused and len(self._regions) > 1 and not self._closed:
                 self._regions.remove(extents)
                 self._access.release_dma(extents.region)
+
+    def map(self, data: Any) -> DmaBuffer:
+        """Let the device reach memory that the caller brings: whole pages, aligned to a page.
+
+        The buffer is that memory; it is unmapped, and unpinned, with the last view of the buffer.
+        Raises DmaError where the memory cannot be mapped, or the access has only its own.
+        """
+        array = as_bytes(data)
+        with self._lock:
+            self._check_open()
+            region = self._access.map_dma(address_of(array), array.nbytes)
+        allocation = Allocation(region.address, region.length, region.iova, array)
+        weakref.finalize(allocation, self._unmap, region).atexit = False
+        return _buffer(allocation)
+
+    def _unmap(self, region: DmaRegion) -> None:
+        with self._lock:
+            if not self._closed:  # else the access has unmapped everything
+                self._access.release_dma(region)
 
     def iova(self, array: npt.NDArray[Any]) -> int | None:
         """Address of a contiguous array as the device sees it; None if it is not DMA memory."""

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import check
-from pynvme_user.dma import DmaBuffer
+from pynvme_user.dma import DmaBuffer, as_bytes
 from pynvme_user.errors import NvmeError
-from pynvme_user.queue import as_bytes
 from pynvme_user.spec.commands import Cns, NvmOpcode
 from pynvme_user.spec.identify import (
     IdentifyNamespace,

@@ -55,15 +55,6 @@ _DEALLOCATE = WriteZeroesCdw12.deac.mask
 _NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
 
 
-def as_bytes(data: Any) -> npt.NDArray[np.uint8]:
-    """View any contiguous bytes-like as an array of bytes, without a copy."""
-    if isinstance(data, np.ndarray):
-        if not data.flags.c_contiguous:
-            raise ValueError("the array has gaps: pass a contiguous one")
-        return data.reshape(-1).view(np.uint8)
-    return np.frombuffer(memoryview(data).cast("B"), np.uint8)
-
-
 @dataclass(frozen=True, slots=True)
 class QueueLinks:
     """What ties a queue pair to its device: doorbells, their shadows, the interrupt."""

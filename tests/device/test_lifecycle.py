@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -189,3 +190,33 @@ def test_the_interpreter_ends_without_close(device_name: str, last: str, code: i
     assert not pid or not Path(f"/proc/{pid}").exists()
     with nvme.open(device_name) as ctrl:
         Model(ctrl.namespaces[min(ctrl.namespaces)], 1 << 16).check()
+
+
+# --- memory that the user brings -----------------------------------------------------------------
+
+
+def test_memory_of_the_users_own(device_name: str) -> None:
+    memory = mmap.mmap(-1, 16 * mmap.PAGESIZE)
+    with nvme.open(device_name) as ctrl:
+        ns = ctrl.namespaces[min(ctrl.namespaces)]
+        if not device_name.startswith(("vfio:", "0000:")):
+            with pytest.raises(DmaError, match="use a buffer from alloc"):
+                ctrl.map(memory)
+            return
+        data = pattern(5, len(memory))
+        buffer = ctrl.map(memory)
+        buffer[:] = data
+        ns.write_from(0, buffer)
+        assert bytes(memory) == data.tobytes()
+        memory[:] = bytes(len(memory))
+        ns.read_into(0, buffer)
+        assert bytes(memory) == data.tobytes()
+        # A part of a page would show the device what else is on it.
+        with pytest.raises(DmaError, match="whole pages"):
+            ctrl.map(memoryview(memory)[: mmap.PAGESIZE + 512])
+        last = weakref.ref(buffer._allocation)
+        del buffer
+        gc.collect()
+        assert last() is None
+        assert ctrl.map(memory).iova
+    assert bytes(memory) == data.tobytes()
