@@ -11,10 +11,10 @@ import math
 import queue as stdqueue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from pynvme_user.errors import (
     NvmeTimeoutError,
     QueueFullError,
 )
+from pynvme_user.lifecycle import Lifecycle
 from pynvme_user.namespace import Namespaces
 from pynvme_user.queue import ABORT_SECONDS, QueueLinks, QueuePair
 from pynvme_user.registers import Registers
@@ -55,19 +56,7 @@ from pynvme_user.spec.commands import (
     SetFeaturesCdw10,
 )
 from pynvme_user.spec.identify import IdentifyController
-from pynvme_user.spec.registers import (
-    ACQ,
-    AQA,
-    ASQ,
-    CAP,
-    CC,
-    CSTS,
-    DOORBELL_BASE,
-    CommandSet,
-    CommandSetsSupported,
-    ShutdownNotification,
-    ShutdownStatus,
-)
+from pynvme_user.spec.registers import CSTS, DOORBELL_BASE
 
 ADMIN_DEPTH = 63
 DEFAULT_DEPTH = 256
@@ -75,6 +64,21 @@ DEFAULT_DEPTH = 256
 MAX_TRANSFER = 2 << 20
 _MAX_QUEUE_PAIRS = 128
 _SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
+
+
+class CommandFields(TypedDict, total=False):
+    """The fields of a raw command (Base 2.0, section 3.3.3.1); ``flags`` is byte 1."""
+
+    nsid: int
+    flags: int
+    cdw2: int
+    cdw3: int
+    cdw10: int
+    cdw11: int
+    cdw12: int
+    cdw13: int
+    cdw14: int
+    cdw15: int
 
 
 class Controller:
@@ -116,7 +120,8 @@ class Controller:
                 raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
             if spin < 0:
                 raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
-            self.cap = self.registers.read(CAP)
+            self._lifecycle = Lifecycle(self.registers, self._check_present)
+            self.cap = self._lifecycle.cap
             if self.cap.mpsmin:
                 raise NvmeError(
                     f"the controller's smallest memory page is {PAGE << self.cap.mpsmin} bytes; "
@@ -124,7 +129,7 @@ class Controller:
                 )
             self._admin = self._make_queue_pair(0, min(ADMIN_DEPTH, self.cap.mqes))
             undo.callback(self._quiesce)
-            self._disable()
+            self._lifecycle.disable()
             self._enable()
             self.identify = IdentifyController.from_bytes(self.identify_page(Cns.CONTROLLER))
             self._set_up()
@@ -140,64 +145,16 @@ class Controller:
 
     # --- enable, disable, reset ---------------------------------------------------------------
 
-    def _wait_for(self, what: str, done: Callable[[CSTS], bool], seconds: float) -> CSTS:
-        """Wait until CSTS is as it should be; NvmeTimeoutError names ``what`` was waited for."""
-        deadline = time.monotonic() + seconds
-        pause = 0.0001
-        while True:
-            csts = self.registers.read(CSTS)
-            if done(csts):
-                return csts
-            self._check_present()  # where there is no device, a bus may read as zeroes, too
-            if time.monotonic() > deadline:
-                raise NvmeTimeoutError(
-                    f"the controller did not {what} within {seconds:g} s (CSTS {int(csts):#x}): "
-                    "reset the device, or power it off and on"
-                )
-            time.sleep(pause)
-            pause = min(pause * 2, 0.01)
-
-    @property
-    def _ready_seconds(self) -> float:
-        """CAP.TO, which bounds every change of CSTS.RDY, in seconds."""
-        return max(self.cap.to, 1) * 0.5
-
-    def _disable(self) -> None:
-        """Bring a controller in any state to CSTS.RDY = 0 (Base 2.0, section 3.5.1)."""
-        cc = self.registers.read(CC)
-        if cc.en and not self.registers.read(CSTS).rdy:
-            # EN may not be cleared between its setting and RDY, unless the controller failed.
-            self._wait_for("become ready", lambda s: bool(s.rdy or s.cfs), self._ready_seconds)
-        if cc.en:
-            self.registers.write(cc.replace(en=0, shn=ShutdownNotification.NONE))
-        self._wait_for("become disabled", lambda s: not s.rdy, self._ready_seconds)
-
     def _enable(self) -> None:
-        """Set the admin queue up and enable (Base 2.0, section 3.5.1)."""
         admin = self._admin
-        entries = admin.depth + 1
-        self.registers.write(AQA.build(asqs=entries - 1, acqs=entries - 1))
-        self.registers.write(ASQ(admin.sq_iova))
-        self.registers.write(ACQ(admin.cq_iova))
-        css = CommandSet.NVM
-        if self.cap.css & CommandSetsSupported.IOCS:
-            css = CommandSet.ALL_SUPPORTED
-        elif self.cap.css & CommandSetsSupported.NOIOCS:
-            css = CommandSet.ADMIN_ONLY
-        self.registers.write(CC.build(en=1, css=css, iosqes=6, iocqes=4))
-        csts = self._wait_for("become ready", lambda s: bool(s.rdy or s.cfs), self._ready_seconds)
-        if csts.cfs:
-            raise ControllerFatalError(
-                "the controller reported a fatal error (CSTS.CFS) when it was enabled: "
-                "reset the device, or power it off and on"
-            )
+        self._lifecycle.enable(admin.depth + 1, admin.sq_iova, admin.cq_iova)
 
     def _quiesce(self) -> None:
         """Stop DMA by what still works, for a controller that is let go."""
         if self.removed:
             return
         try:
-            self._disable()
+            self._lifecycle.disable()
         except DeviceRemovedError:
             self.mark_removed()
         except NvmeError:
@@ -264,11 +221,11 @@ class Controller:
 
     def _reset_stopped(self) -> None:
         try:
-            self._disable()
+            self._lifecycle.disable()
         except NvmeTimeoutError:
             # CC.EN did not do it. The bus does, or the access says why not.
             self.access.reset()
-            self._disable()
+            self._lifecycle.disable()
         self.resets += 1
         self._admin.restart()
         # Whoever waits for an admin command finds its end after the reset's own commands.
@@ -350,56 +307,26 @@ class Controller:
         self,
         opcode: int,
         *,
-        nsid: int = 0,
-        cdw2: int = 0,
-        cdw3: int = 0,
-        cdw10: int = 0,
-        cdw11: int = 0,
-        cdw12: int = 0,
-        cdw13: int = 0,
-        cdw14: int = 0,
-        cdw15: int = 0,
-        flags: int = 0,
         buffer: Any = None,
         timeout: float | None = None,
+        **fields: Unpack[CommandFields],
     ) -> Completion:
         """Run an admin command and wait for it.
 
-        ``flags`` is byte 1 of the command. ``buffer`` is any bytes-like of up to
-        :attr:`max_transfer` bytes, writable where the command's data comes from the controller.
-        Raises NvmeStatusError for an error status, NvmeTimeoutError once the command was given up,
-        DeviceRemovedError.
+        ``fields`` are the command's own (``nsid``, ``cdw10``, ...), 0 where not given. ``buffer``
+        is any bytes-like of up to :attr:`max_transfer` bytes, writable where the command's data
+        comes from the controller. Raises NvmeStatusError for an error status, NvmeTimeoutError
+        once the command was given up, DeviceRemovedError.
         """
-        command = SQE.build(
-            opc=opcode, flags=flags, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
-            cdw12=cdw12, cdw13=cdw13, cdw14=cdw14, cdw15=cdw15,
-        )  # fmt: skip
+        command = SQE.build(opc=opcode, **fields)
         with self._reachable(command, buffer) as reachable:
             done = self._execute(command, reachable, timeout)
             check(done.status, _describe(command, admin=True))
         return done
 
-    def io(
-        self,
-        opcode: int,
-        *,
-        nsid: int,
-        cdw2: int = 0,
-        cdw3: int = 0,
-        cdw10: int = 0,
-        cdw11: int = 0,
-        cdw12: int = 0,
-        cdw13: int = 0,
-        cdw14: int = 0,
-        cdw15: int = 0,
-        flags: int = 0,
-        buffer: Any = None,
-    ) -> Completion:
+    def io(self, opcode: int, *, buffer: Any = None, **fields: Unpack[CommandFields]) -> Completion:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
-        command = SQE.build(
-            opc=opcode, flags=flags, nsid=nsid, cdw2=cdw2, cdw3=cdw3, cdw10=cdw10, cdw11=cdw11,
-            cdw12=cdw12, cdw13=cdw13, cdw14=cdw14, cdw15=cdw15,
-        )  # fmt: skip
+        command = SQE.build(opc=opcode, **fields)
         with self._reachable(command, buffer) as reachable, self.borrow() as pair:
             pair.submit(command, reachable)
             (done,) = pair.drain()
@@ -642,12 +569,7 @@ class Controller:
 
     def shutdown(self) -> None:
         """Shut down normally: CC.SHN, and wait for CSTS.SHST (Base 2.0, section 3.6.1)."""
-        seconds = max(_SHUTDOWN_SECONDS, self.identify.rtd3e / 1e6)
-        cc = self.registers.read(CC)
-        self.registers.write(cc.replace(shn=ShutdownNotification.NORMAL))
-        self._wait_for(
-            "shut down", lambda s: s.shst == ShutdownStatus.COMPLETE or bool(s.cfs), seconds
-        )
+        self._lifecycle.shut_down(max(_SHUTDOWN_SECONDS, self.identify.rtd3e / 1e6))
 
     def close(self) -> None:
         """Close the queue pairs, shut the controller down, give memory and device back.
