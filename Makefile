@@ -5,9 +5,8 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 # The parts of the package lie in three folders; the checkers want to see one tree.
 TREE := $(VENV)/tree
-C_SOURCES := $(addprefix pynvme_user/,_ring.c _qtest.c _bar.c)
-BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py $(C_SOURCES) \
-	$(C_SOURCES:.c=.h)
+BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py \
+	$(filter-out %_cffi.c,$(wildcard pynvme_user/_*.[ch]))
 
 .PHONY: demo test test-unit test-guest guest-shell test-c lint format bench mutants clean
 

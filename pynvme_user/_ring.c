@@ -1,29 +1,14 @@
 /*
- * NVMe queue pairs. See _ring.h for what each function does and does not do.
- *
- * Ordering, in one place:
- *  - a command is written before the doorbell that announces it: a full barrier stands before
- *    every doorbell, since a shadow doorbell's store must also precede the load of its event
- *    index (NVMe Base 2.0, section 5.8 and appendix B.5);
- *  - a completion's status word, which carries the phase tag, is loaded with acquire order before
- *    anything else of the entry is read.
+ * NVMe queue pairs. See _ring.h for what each function does and does not do, and _ring_inline.h for
+ * the steps of the I/O path and their order in memory.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "_ring.h"
+#include "_ring_inline.h"
 
 #include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#define PAGE_LIST_ENTRIES(qp, cid) ((qp)->prp_lists + (size_t)(cid) * (qp)->prp_list_entries)
-#define NO_CID UINT16_MAX
-
-/* SC in 7:0 and SCT in 10:8 of the status field: success is both, whole, being 0. */
-#define STATUS_CODE_AND_TYPE 0x7ff
-
-/* SQE flags, PSDT (figure 87): the data pointer is an SGL, metadata a contiguous buffer. */
-#define PSDT_SGL 0x40
 
 /*
  * Who shares an interrupt may have its event taken by another queue pair between its last look at
@@ -34,10 +19,21 @@
 /* Clock reads are about 20 ns each: a spinning loop looks at the time once in so many rounds. */
 #define SPINS_PER_CLOCK_READ 64
 
+/*
+ * How many completions a loop waits for at once at most, and for how long. More than a quarter of
+ * the queue would leave the device without work; more than this gains nothing.
+ */
+#define GATHER 32
+#define GATHER_NS 1000
+
+/* Submissions between two doorbells, and two looks at the clock, of a loop that fills a queue. */
+#define BATCH 64
+
 /* --- time -------------------------------------------------------------------------------- */
 
 static uint64_t tick_rate;
-static uint64_t ns_per_tick; /* 32.32 fixed point */
+uint64_t nvme_ns_per_tick;
+uint64_t nvme_ticks_per_ns;
 
 static uint64_t clock_ns(void)
 {
@@ -73,67 +69,21 @@ uint64_t nvme_tick_rate(void)
 			;
 		ticks = nvme_ticks() - ticks;
 		tick_rate = (uint64_t)((unsigned __int128)ticks * 1000000000u / elapsed);
-		ns_per_tick = (uint64_t)(((unsigned __int128)elapsed << 32) / ticks);
+		nvme_ns_per_tick = (uint64_t)(((unsigned __int128)elapsed << 32) / ticks);
+		nvme_ticks_per_ns = (uint64_t)(((unsigned __int128)ticks << 32) / elapsed);
 	}
 	return tick_rate;
-}
-
-static inline uint64_t ticks_to_ns(uint64_t ticks)
-{
-	return (uint64_t)(((unsigned __int128)ticks * ns_per_tick) >> 32);
-}
-
-static inline void spin_pause(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
-
-/* --- doorbells --------------------------------------------------------------------------- */
-
-static inline int doorbell_write(struct nvme_qpair *qp, struct nvme_doorbell *db, uint32_t value)
-{
-	qp->doorbell_writes++;
-	if (db->mmio) {
-		*db->mmio = value;
-		return 0;
-	}
-	return db->post(db->context, db->address, value);
-}
-
-/*
- * True if the step from `old` to `new` passed the controller's event index. Ring indices wrap at
- * the queue's size, not at 2^16, so the distances are taken in 16 bits as the specification's
- * appendix B.5 does: a spurious doorbell is harmless, a missing one is not.
- */
-static inline int doorbell_needed(uint16_t event_index, uint16_t new, uint16_t old)
-{
-	return (uint16_t)(new - event_index - 1) < (uint16_t)(new - old);
-}
-
-static inline int doorbell_update(struct nvme_qpair *qp, struct nvme_doorbell *db, uint32_t value)
-{
-	uint32_t old = db->value;
-
-	db->value = value;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (db->shadow) {
-		*db->shadow = value;
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (!doorbell_needed((uint16_t)*db->event_index, (uint16_t)value, (uint16_t)old))
-			return 0;
-	}
-	return doorbell_write(qp, db, value);
 }
 
 /* --- submission -------------------------------------------------------------------------- */
 
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config)
 {
-	if (config->depth < 1 || config->depth > UINT16_MAX || config->page_shift < 12 ||
+	uint32_t entries = config->depth + 1;
+	uint32_t gather = config->depth / 4 < GATHER ? config->depth / 4 : GATHER;
+
+	if (config->depth < 1 || config->depth > UINT16_MAX || config->cq_entries < entries ||
+	    config->cq_entries > UINT16_MAX + 1 || config->page_shift < 12 ||
 	    config->page_shift > 27)
 		return -EINVAL;
 
@@ -141,15 +91,19 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.sq = config->sq,
 		.cq = config->cq,
 		.trackers = config->trackers,
+		.entries = entries,
+		.cq_entries = config->cq_entries,
+		.cq_slack = config->cq_entries - entries,
+		.depth = config->depth,
+		.phase = 1,
+		.qid = config->qid,
+		.use_sgl = config->use_sgl,
+		.gather = 1,
+		.gather_max = (uint16_t)(gather ? gather : 1),
+		.page_size = UINT32_C(1) << config->page_shift,
+		.prp_list_entries = config->prp_list_entries,
 		.prp_lists = config->prp_lists,
 		.prp_lists_iova = config->prp_lists_iova,
-		.prp_list_entries = config->prp_list_entries,
-		.page_shift = config->page_shift,
-		.entries = config->depth + 1,
-		.depth = config->depth,
-		.use_sgl = config->use_sgl,
-		.qid = config->qid,
-		.phase = 1,
 		.interrupt = { .event_fd = -1, .rearm_fd = -1 },
 	};
 	for (uint32_t cid = 0; cid < qp->depth; cid++)
@@ -160,87 +114,58 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 	return 0;
 }
 
-/*
- * PRP entries for `length` bytes at `iova` (section 4.1.1): the first may start anywhere in its
- * page, all others start a page. Two pages need no list. Returns 0, or -EMSGSIZE.
- */
-static inline int sqe_set_prps(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
-			       uint64_t iova, uint32_t length)
+void nvme_qpair_use_interrupt(struct nvme_qpair *qp, const struct nvme_interrupt *interrupt,
+			      uint64_t spin_ns)
 {
-	uint64_t page = UINT64_C(1) << qp->page_shift;
-	uint64_t next = (iova | (page - 1)) + 1;
-	uint64_t end = iova + length;
-
-	sqe->prp1 = iova;
-	if (end <= next) {
-		sqe->prp2 = 0;
-	} else if (end <= next + page) {
-		sqe->prp2 = next;
-	} else {
-		uint64_t *list = PAGE_LIST_ENTRIES(qp, cid);
-		uint64_t count = (end - next + page - 1) >> qp->page_shift;
-
-		if (count > qp->prp_list_entries)
-			return -EMSGSIZE;
-		for (uint64_t i = 0; i < count; i++)
-			list[i] = next + (i << qp->page_shift);
-		sqe->prp2 = qp->prp_lists_iova + (uint64_t)cid * qp->prp_list_entries * 8;
-	}
-	return 0;
+	qp->interrupt = *interrupt;
+	qp->spin_ns = spin_ns;
+	qp->cq_slack = 0;
+	qp->gather = qp->gather_max = 1;
 }
 
-static inline int sqe_set_data(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
-			       uint64_t iova, uint32_t length)
+int nvme_data_describe(const struct nvme_qpair *qp, struct data_pointer *data, uint16_t cid,
+		       uint64_t iova, uint32_t length)
 {
-	if (iova & 3)
-		return -EINVAL;
-	/* An SGL pays only where PRPs would need a list in memory. */
-	if (qp->use_sgl && length > (2u << qp->page_shift)) {
-		sqe->flags |= PSDT_SGL;
-		sqe->prp1 = iova;
-		sqe->prp2 = length; /* figure 94: length in 31:0, type 0h (data block) in 63:60 */
+	uint64_t page = qp->page_size;
+	uint64_t next = (iova | (page - 1)) + 1;
+	uint64_t count = (iova + length - next + page - 1) / page;
+	uint64_t *list = qp->prp_lists + (size_t)cid * qp->prp_list_entries;
+
+	if (qp->use_sgl) {
+		data->flags = PSDT_SGL;
+		data->prp2 = length; /* figure 94: length in 31:0, type 0h (data block) in 63:60 */
 		return 0;
 	}
-	return sqe_set_prps(qp, sqe, cid, iova, length);
+	if (count > qp->prp_list_entries)
+		return -EMSGSIZE;
+	for (uint64_t i = 0; i < count; i++)
+		list[i] = next + i * page;
+	data->prp2 = qp->prp_lists_iova + (uint64_t)cid * qp->prp_list_entries * 8;
+	return 0;
 }
 
 int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t iova,
 		      uint32_t length, uint32_t user)
 {
-	struct nvme_tracker *tracker;
-	struct nvme_sqe *sqe;
-	uint16_t cid;
-	int err;
+	struct data_pointer data = { command->prp1, command->prp2, 0 };
+	uint64_t lba = (uint64_t)command->cdw11 << 32 | command->cdw10;
 
 	if (qp->outstanding == qp->depth)
 		return -EAGAIN;
-
-	cid = qp->free_head;
-	tracker = &qp->trackers[cid];
-	sqe = &qp->sq[qp->sq_tail];
-	*sqe = *command;
-	sqe->cid = cid;
 	if (length) {
-		err = sqe_set_data(qp, sqe, cid, iova, length);
+		int err = data_set(qp, &data, qp->free_head, iova, length);
+
 		if (err)
 			return err;
 	}
-
-	qp->free_head = tracker->next_free;
-	qp->outstanding++;
-	tracker->outstanding = 1;
-	tracker->user = user;
-	tracker->submitted = nvme_ticks();
-	if (++qp->sq_tail == qp->entries)
-		qp->sq_tail = 0;
-	return cid;
+	sq_write_io(qp, command, qp->free_head, &data, lba, command->cdw12);
+	sq_advance(qp);
+	return tracker_take(qp, user, ticks_now());
 }
 
 int nvme_qpair_ring(struct nvme_qpair *qp)
 {
-	if (qp->sq_tail == qp->sq_doorbell.value)
-		return 0;
-	return doorbell_update(qp, &qp->sq_doorbell, qp->sq_tail);
+	return sq_ring(qp);
 }
 
 int nvme_qpair_kick(struct nvme_qpair *qp)
@@ -252,46 +177,6 @@ int nvme_qpair_kick(struct nvme_qpair *qp)
 }
 
 /* --- completion -------------------------------------------------------------------------- */
-
-/*
- * The CQ's next entry if the device has written it, judged by the phase tag alone; else NULL.
- * The tag's load orders all later loads of the entry after it.
- */
-static inline const struct nvme_cqe *cq_peek(const struct nvme_qpair *qp)
-{
-	const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
-	uint16_t status = __atomic_load_n(&cqe->status, __ATOMIC_ACQUIRE);
-
-	return (status & 1) == qp->phase ? cqe : NULL;
-}
-
-static inline void cq_advance(struct nvme_qpair *qp)
-{
-	if (++qp->cq_head == qp->entries) {
-		qp->cq_head = 0;
-		qp->phase ^= 1;
-	}
-}
-
-/* The tracker of the command that a completion names, or NULL if it names none that is ours. */
-static inline struct nvme_tracker *cqe_tracker(const struct nvme_qpair *qp,
-					       const struct nvme_cqe *cqe)
-{
-	struct nvme_tracker *tracker;
-
-	if (cqe->sqid != qp->qid || cqe->cid >= qp->depth)
-		return NULL;
-	tracker = &qp->trackers[cqe->cid];
-	return tracker->outstanding ? tracker : NULL;
-}
-
-static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *tracker, uint16_t cid)
-{
-	tracker->outstanding = 0;
-	tracker->next_free = qp->free_head;
-	qp->free_head = cid;
-	qp->outstanding--;
-}
 
 /*
  * Let the kernel pass the next interrupt, if it masked the last one. Called once the completions
@@ -315,10 +200,11 @@ static void interrupt_rearm(const struct nvme_interrupt *interrupt)
 }
 
 /* A doorbell that cannot be sent does not undo the completions: the error is kept for later. */
-static inline void cq_ring(struct nvme_qpair *qp)
+void nvme_cq_report(struct nvme_qpair *qp)
 {
 	int err = doorbell_update(qp, &qp->cq_doorbell, qp->cq_head);
 
+	qp->cq_unreported = 0;
 	if (err)
 		qp->error = err;
 	interrupt_rearm(&qp->interrupt);
@@ -326,16 +212,17 @@ static inline void cq_ring(struct nvme_qpair *qp)
 
 int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max)
 {
-	const struct nvme_cqe *cqe;
+	struct cqe_end end;
 	uint32_t count = 0;
 	uint64_t now;
 
-	if (!max || !cq_peek(qp))
+	if (!max || !cq_peek(qp, &end))
 		return qp->error;
 
-	now = nvme_ticks();
-	while (count < max && (cqe = cq_peek(qp))) {
-		struct nvme_tracker *tracker = cqe_tracker(qp, cqe);
+	now = ticks_now();
+	do {
+		const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
+		struct nvme_tracker *tracker = cqe_tracker(qp, &end);
 
 		if (!tracker) {
 			/* What was reaped before it still counts; the next poll finds it again. */
@@ -348,14 +235,14 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 			.user = tracker->user,
 			.dw0 = cqe->dw0,
 			.dw1 = cqe->dw1,
-			.cid = cqe->cid,
-			.status = cqe->status >> 1,
+			.cid = end.cid,
+			.status = end.status,
 		};
-		tracker_free(qp, tracker, cqe->cid);
+		tracker_free(qp, tracker, end.cid);
 		cq_advance(qp);
-	}
+	} while (count < max && cq_peek(qp, &end));
 	qp->completed += count;
-	cq_ring(qp);
+	cq_report(qp);
 	return (int)count;
 }
 
@@ -381,38 +268,101 @@ static void interrupt_sleep(const struct nvme_interrupt *interrupt, uint64_t tim
 		__atomic_store_n(interrupt->masked, 1, __ATOMIC_RELEASE);
 }
 
-/*
- * Wait until a completion is there or `timeout_ns` passed: spinning, or sleeping where there is
- * an interrupt and `spin_ns` did not help. Returns whether there is one. While it spins, the
- * clock is nvme_ticks(): no system call.
- */
-static int cq_await(const struct nvme_qpair *qp, uint64_t timeout_ns)
+/* As nvme_cq_await(), where there is an interrupt to sleep for once `spin_ns` did not help. */
+static int cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
 {
-	int sleeps = qp->interrupt.event_fd >= 0;
-	uint64_t start = nvme_ticks();
+	uint64_t start = ticks_now();
+	struct cqe_end entry;
 
-	for (uint32_t spins = 1;; spins++) {
-		uint64_t spent;
+	while (!cq_peek(qp, &entry)) {
+		uint64_t now = ticks_now();
 
-		if (cq_peek(qp))
-			return 1;
-		spin_pause();
-		if (spins % SPINS_PER_CLOCK_READ && !sleeps)
-			continue;
-		spent = ticks_to_ns(nvme_ticks() - start);
-		if (spent >= timeout_ns)
+		if (now >= end)
 			return 0;
-		if (sleeps && spent >= qp->spin_ns)
-			interrupt_sleep(&qp->interrupt, timeout_ns - spent);
+		if (ticks_to_ns(now - start) < qp->spin_ns)
+			spin_pause();
+		else
+			interrupt_sleep(&qp->interrupt, ticks_to_ns(end - now));
 	}
+	return 1;
+}
+
+/* Let the device write `gather` entries before the first is looked at; not for long. */
+static inline void cq_gather(const struct nvme_qpair *qp)
+{
+	uint32_t at = qp->cq_head + qp->gather - 1;
+	uint16_t phase = qp->phase;
+	uint64_t end = ticks_now() + ns_to_ticks(GATHER_NS);
+
+	if (at >= qp->cq_entries) {
+		at -= qp->cq_entries;
+		phase ^= 1;
+	}
+	do {
+		const uint16_t *status = &qp->cq[at].status;
+
+		if ((__atomic_load_n(status, __ATOMIC_RELAXED) & 1) == phase)
+			return;
+		spin_pause();
+	} while (ticks_now() < end);
+}
+
+int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
+{
+	struct cqe_end entry;
+
+	if (qp->interrupt.event_fd >= 0)
+		return cq_await_interrupt(qp, end);
+	if (qp->gather > 1 && qp->outstanding >= qp->gather)
+		cq_gather(qp);
+	for (uint32_t spins = 1; !cq_peek(qp, &entry); spins++) {
+		spin_pause();
+		if (spins % SPINS_PER_CLOCK_READ == 0 && ticks_now() >= end)
+			return 0;
+	}
+	return 1;
 }
 
 int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
 		    uint64_t timeout_ns)
 {
-	if (!cq_await(qp, timeout_ns))
+	if (!nvme_cq_await(qp, ticks_now() + ns_to_ticks(timeout_ns)))
 		return qp->error;
 	return nvme_qpair_poll(qp, out, max);
+}
+
+int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t lba,
+			uint32_t cdw12, uint64_t iova, uint32_t length, uint64_t timeout_ns)
+{
+	struct nvme_tracker *tracker;
+	struct data_pointer data;
+	struct cqe_end end;
+	uint64_t now;
+	int err;
+
+	if (unlikely(qp->outstanding))
+		return -EBUSY;
+	err = data_set(qp, &data, qp->free_head, iova, length);
+	if (unlikely(err))
+		return err;
+	sq_write_io(qp, command, qp->free_head, &data, lba, cdw12);
+	sq_advance(qp);
+	now = ticks_now();
+	tracker_take(qp, 0, now);
+	err = sq_ring(qp);
+	if (unlikely(err))
+		return err;
+	if (unlikely(!nvme_cq_await(qp, now + ns_to_ticks(timeout_ns))))
+		return -ETIME;
+	cq_peek(qp, &end);
+	tracker = cqe_tracker(qp, &end);
+	if (unlikely(!tracker))
+		return -EPROTO;
+	tracker_free(qp, tracker, end.cid);
+	cq_advance(qp);
+	qp->completed++;
+	cq_report(qp);
+	return end.status;
 }
 
 int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status)
@@ -457,70 +407,101 @@ int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 
 /* --- vectors ----------------------------------------------------------------------------- */
 
-/* Fill the queue from the vector and ring once. Returns 0 or a negative errno. */
-static inline int vector_submit(struct nvme_qpair *qp, struct nvme_vector *v)
+/* Write the vector's next I/O at the tail, under `cid`. Returns 0 or a negative errno. */
+static inline int vector_write(struct nvme_qpair *qp, struct nvme_vector *v, uint16_t cid)
 {
-	struct nvme_sqe command = v->command;
+	uint32_t i = v->submitted;
+	uint32_t blocks = i + 1 == v->count ? v->last_blocks : v->blocks;
+	struct data_pointer data;
+	int err = data_set(qp, &data, cid, v->iovas[v->slots ? cid : i], blocks << v->block_shift);
 
-	while (v->submitted < v->count && qp->outstanding < qp->depth) {
-		uint32_t i = v->submitted;
-		uint32_t blocks = i + 1 == v->count ? v->last_blocks : v->blocks;
-		uint64_t iova = v->iovas[v->slots ? qp->free_head : i];
-		int cid;
-
-		command.cdw10 = (uint32_t)v->lbas[i];
-		command.cdw11 = (uint32_t)(v->lbas[i] >> 32);
-		command.cdw12 = v->command.cdw12 | (blocks - 1);
-		cid = nvme_qpair_submit(qp, &command, iova, blocks << v->block_shift, i);
-		if (cid < 0)
-			return cid;
-		v->submitted++;
-	}
-	return nvme_qpair_ring(qp);
+	if (unlikely(err))
+		return err;
+	sq_write_io(qp, &v->command, cid, &data, v->lbas[i], v->command.cdw12 | (blocks - 1));
+	sq_advance(qp);
+	v->submitted++;
+	return 0;
 }
 
-/* Reap what is there into the vector's arrays. Returns 0 or a negative errno. */
-static inline int vector_reap(struct nvme_qpair *qp, struct nvme_vector *v)
+/* Fill the queue from the vector, in batches. Returns 0 or a negative errno. */
+static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 {
-	uint64_t now = nvme_ticks();
-	const struct nvme_cqe *cqe;
+	while (v->submitted < v->count && qp->outstanding < qp->depth) {
+		uint64_t now = ticks_now();
+		int err = 0;
 
-	while ((cqe = cq_peek(qp))) {
-		struct nvme_tracker *tracker = cqe_tracker(qp, cqe);
-		uint16_t status = cqe->status >> 1;
-
-		if (!tracker)
-			return -EPROTO;
-		v->status[tracker->user] = status;
-		v->latency_ns[tracker->user] = ticks_to_ns(now - tracker->submitted);
-		v->failed += (status & STATUS_CODE_AND_TYPE) != 0;
-		v->completed++;
-		qp->completed++;
-		tracker_free(qp, tracker, cqe->cid);
-		cq_advance(qp);
+		for (uint32_t n = 0; n < BATCH && v->submitted < v->count &&
+				     qp->outstanding < qp->depth; n++) {
+			err = vector_write(qp, v, qp->free_head);
+			if (err)
+				break;
+			tracker_take(qp, v->submitted - 1, now);
+		}
+		if (!err)
+			err = sq_ring(qp);
+		if (err)
+			return err;
 	}
-	cq_ring(qp);
-	return qp->error;
+	return 0;
+}
+
+/*
+ * Reap up to a batch into the vector's arrays, each followed by the next I/O under the same CID,
+ * and ring once. Returns 0 or a negative errno.
+ */
+static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now)
+{
+	struct cqe_end end;
+	uint32_t count = 0;
+	int err = 0;
+
+	while (count < BATCH && cq_peek(qp, &end)) {
+		struct nvme_tracker *tracker = cqe_tracker(qp, &end);
+		uint32_t i;
+
+		if (unlikely(!tracker)) {
+			err = -EPROTO;
+			break;
+		}
+		i = tracker->user;
+		v->status[i] = end.status;
+		v->latency_ns[i] = ticks_to_ns(now - tracker->submitted);
+		v->failed += (end.status & STATUS_CODE_AND_TYPE) != 0;
+		cq_advance(qp);
+		count++;
+		if (likely(v->submitted < v->count)) {
+			err = vector_write(qp, v, end.cid);
+			if (likely(!err)) {
+				tracker->user = v->submitted - 1;
+				tracker->submitted = now;
+				continue;
+			}
+		}
+		tracker_free(qp, tracker, end.cid);
+		if (unlikely(err))
+			break;
+	}
+	v->completed += count;
+	qp->completed += count;
+	if (!err)
+		err = sq_ring(qp);
+	cq_reaped(qp, count);
+	return err ? err : qp->error;
 }
 
 int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeout_ns)
 {
-	uint64_t start = nvme_ticks();
+	uint64_t now = ticks_now();
+	uint64_t end = now + ns_to_ticks(timeout_ns);
+	int err = vector_fill(qp, v);
 
-	for (;;) {
-		uint64_t spent = ticks_to_ns(nvme_ticks() - start);
-		int err = vector_submit(qp, v);
-
-		if (err)
-			return err;
-		if (v->completed == v->count)
-			return 1;
-		if (spent >= timeout_ns || !cq_await(qp, timeout_ns - spent))
+	while (!err && v->completed < v->count) {
+		if (now >= end || !nvme_cq_await(qp, end))
 			return 0;
-		err = vector_reap(qp, v);
-		if (err)
-			return err;
+		now = ticks_now();
+		err = vector_turn(qp, v, now);
 	}
+	return err ? err : 1;
 }
 
 /* --- layout ------------------------------------------------------------------------------ */

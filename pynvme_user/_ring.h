@@ -101,37 +101,43 @@ struct nvme_completion {
 
 /*
  * A queue pair. The caller owns all memory that is pointed to and keeps it for the life of the
- * pair. `depth` commands can be outstanding; both rings have depth + 1 entries, so neither can
- * overflow and the submission head need not be looked at.
+ * pair. `depth` commands can be outstanding; the submission queue has depth + 1 entries and the
+ * completion queue that many or more, so neither can overflow and the submission head need not be
+ * looked at.
  */
 struct nvme_qpair {
-	/* read or written by every submission */
+	/* the first line: what every submission and completion reads or writes */
 	struct nvme_sqe *sq;
-	struct nvme_tracker *trackers;
-	uint64_t *prp_lists;     /* `prp_list_entries` for each CID */
-	uint64_t prp_lists_iova;
-	uint32_t prp_list_entries;
-	uint32_t page_shift;     /* CC.MPS + 12 */
-	uint32_t entries;        /* of each ring: depth + 1 */
-	uint32_t sq_tail;
-	uint32_t outstanding;
-	uint32_t depth;
-	uint16_t free_head;      /* LIFO: the CID whose lines are still in the cache */
-	uint16_t use_sgl;        /* one data block descriptor instead of a PRP list */
-	uint16_t qid;
-	uint16_t phase;          /* the phase tag of a new completion: 1 or 0 */
-	/* read or written by every completion */
 	struct nvme_cqe *cq;
+	struct nvme_tracker *trackers;
+	uint32_t sq_tail;
 	uint32_t cq_head;
-	int error;               /* of a completion doorbell that could not be sent; stays */
+	uint32_t entries;        /* of the submission queue: depth + 1 */
+	uint32_t cq_entries;
+	uint32_t depth;
+	uint32_t outstanding;
+	uint32_t cq_unreported;  /* reaped entries that the device was not told of */
+	uint32_t cq_slack;       /* entries that may stay so: cq_entries - entries, or 0 */
+	uint16_t phase;          /* the phase tag of a new completion: 1 or 0 */
+	uint16_t qid;
+	uint16_t free_head;      /* LIFO: the CID whose lines are still in the cache */
+	uint16_t gather;         /* completions worth waiting for at once: see nvme_cq_await() */
+	/* the second and third: once per batch */
 	struct nvme_doorbell sq_doorbell;
+	uint64_t doorbell_writes; /* to a register, by store or by message */
+	uint64_t completed;
 	struct nvme_doorbell cq_doorbell;
+	/* for transfers of more than one page */
+	uint32_t page_size;       /* 4 KiB << CC.MPS */
+	uint32_t prp_list_entries;
+	uint64_t *prp_lists;      /* `prp_list_entries` for each CID */
+	uint64_t prp_lists_iova;
+	uint16_t use_sgl;         /* one data block descriptor instead of a PRP list */
+	uint16_t gather_max;      /* what `gather` may grow to: depth / 4 up to GATHER, or 1 */
 	/* read when there is nothing to reap */
 	struct nvme_interrupt interrupt;
 	uint64_t spin_ns; /* with an interrupt: spin for so long before sleeping */
-	/* facts for benchmarks */
-	uint64_t doorbell_writes; /* to a register, by store or by message */
-	uint64_t completed;
+	int error;        /* of a completion doorbell that could not be sent; stays */
 };
 
 /* What nvme_qpair_init() needs; see struct nvme_qpair for the members of the same name. */
@@ -144,6 +150,7 @@ struct nvme_qpair_config {
 	uint32_t prp_list_entries;
 	uint32_t page_shift;
 	uint32_t depth;
+	uint32_t cq_entries; /* depth + 1 or more; what is more spares completion doorbells */
 	uint16_t qid;
 	uint16_t use_sgl;
 };
@@ -176,10 +183,18 @@ uint64_t nvme_tick_rate(void);
 
 /*
  * Initialise a queue pair on zeroed ring memory, for polling. Returns 0, or -EINVAL for a depth
- * outside 1..65535 or a page size outside 4 KiB..128 MiB. Does not talk to the device, and leaves
- * both doorbells, and the interrupt where there is one, for the caller to fill in.
+ * outside 1..65535, a completion queue smaller than the submission queue or larger than 65536
+ * entries, or a page size outside 4 KiB..128 MiB. Does not talk to the device, and leaves both
+ * doorbells for the caller to fill in.
  */
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config);
+
+/*
+ * Let waits sleep for an interrupt once they have spun for `spin_ns`. From then on the device is
+ * told of each batch of completions at once: its interrupt depends on it.
+ */
+void nvme_qpair_use_interrupt(struct nvme_qpair *qp, const struct nvme_interrupt *interrupt,
+			      uint64_t spin_ns);
 
 /*
  * Put one command into the submission queue; the command's CID and, for length > 0, its data
@@ -204,6 +219,16 @@ int nvme_qpair_ring(struct nvme_qpair *qp);
  * to write a value twice is an error there.
  */
 int nvme_qpair_kick(struct nvme_qpair *qp);
+
+/*
+ * Run one command that reads or writes `length` bytes at `iova`, and wait for it: `command` with
+ * `lba` in CDW10 and 11 and `cdw12`. Returns its 15-bit status field, or -ETIME if it was submitted
+ * and has not completed within `timeout_ns`: it is outstanding then. Else nothing was submitted:
+ * -EBUSY if other commands are outstanding, or as nvme_qpair_submit(); -EPROTO and the errno of a
+ * doorbell as nvme_qpair_poll().
+ */
+int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t lba,
+			uint32_t cdw12, uint64_t iova, uint32_t length, uint64_t timeout_ns);
 
 /*
  * Reap up to `max` completions into `out` and tell the device once. Returns their number, which
@@ -248,5 +273,6 @@ uint32_t nvme_layout(const char *structure, const char *member);
 _Static_assert(sizeof(struct nvme_sqe) == 64, "SQE");
 _Static_assert(sizeof(struct nvme_cqe) == 16, "CQE");
 _Static_assert(sizeof(struct nvme_tracker) == 16, "four trackers to a cache line");
+_Static_assert(offsetof(struct nvme_qpair, sq_doorbell) == 64, "the hot members fill one line");
 
 #endif

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import queue as stdqueue
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -103,6 +102,8 @@ class Controller:
         self.removed = False
         self._removal: RemovalWatch | None = None
         self._failed: str | None = None
+        #: Whether commands can be run at all; check_usable() says what stands in the way.
+        self.usable = True
         self._closed = False  # from the beginning of close()
         self._ended = False  # from its end
         # Held for an admin command and for a reset. Taken before any queue pair's lock, never
@@ -111,7 +112,11 @@ class Controller:
         self._queue_pairs: dict[int, QueuePair] = {}
         #: The active namespaces, by namespace id.
         self.namespaces = Namespaces(self)
-        self._idle: stdqueue.LifoQueue[QueuePair] = stdqueue.LifoQueue()
+        # Queue pairs that wait to be lent. pop() and append() are atomic; who waits for one is
+        # counted, so that giving one back costs the condition only where somebody does.
+        self._idle: list[QueuePair] = []
+        self._given_back = threading.Condition()
+        self._waiting = 0
         self._shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         with ExitStack() as undo:
             undo.callback(access.close)
@@ -217,6 +222,7 @@ class Controller:
                 raise
             except NvmeError as error:
                 self._failed = str(error)
+                self.usable = False
                 raise ControllerFatalError(f"the reset failed: {error}") from error
 
     def _reset_stopped(self) -> None:
@@ -267,6 +273,7 @@ class Controller:
     def mark_removed(self) -> None:
         """Remember that the device is gone: nothing touches its memory any more."""
         self.removed = True
+        self.usable = False
 
     def let_go(self) -> None:
         """Give the device back now, because the kernel asks for it: it is unplugged or unbound.
@@ -431,8 +438,8 @@ class Controller:
             if qid not in self._queue_pairs:
                 return qid
         try:
-            idle = self._idle.get_nowait()
-        except stdqueue.Empty:
+            idle = self._idle.pop()
+        except IndexError:
             raise QueueFullError(
                 f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
                 "close one"
@@ -488,18 +495,17 @@ class Controller:
 
     def _create_queues(self, pair: QueuePair) -> None:
         """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5)."""
-        size = CreateQueueCdw10.build(qid=pair.qid, qsize=pair.depth)
         commands = (
             SQE.build(
                 opc=AdminOpcode.CREATE_IO_CQ,
                 prp1=pair.cq_iova,
-                cdw10=size,
+                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.cq_entries - 1),
                 cdw11=CreateCqCdw11.build(pc=1, ien=pair.sleeps, iv=pair.vector),
             ),
             SQE.build(
                 opc=AdminOpcode.CREATE_IO_SQ,
                 prp1=pair.sq_iova,
-                cdw10=size,
+                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.depth),
                 cdw11=CreateSqCdw11.build(pc=1, cqid=pair.qid),
             ),
         )
@@ -524,28 +530,47 @@ class Controller:
 
     @contextmanager
     def borrow(self) -> Iterator[QueuePair]:
-        """Lend a queue pair for one call: an idle one, a new one, or, where the controller grants
-        no more, the next that another thread gives back.
-        """
-        self.check_usable()
-        try:
-            pair = self._idle.get_nowait()
-        except stdqueue.Empty:
-            try:
-                pair = self.queue_pair(min(64, self.cap.mqes))
-            except QueueFullError:
-                try:
-                    pair = self._idle.get(timeout=self.timeout)
-                except stdqueue.Empty:
-                    raise QueueFullError(
-                        "all I/O queue pairs are in use by queue_pair(): close one"
-                    ) from None
+        """Lend a queue pair for one call, with nothing outstanding; see :meth:`lend`."""
+        pair = self.lend()
         try:
             # What an error or ctrl-C left behind in an earlier call must not answer for this one.
             pair.drain()
             yield pair
         finally:
-            self._idle.put(pair)
+            self.give_back(pair)
+
+    def lend(self) -> QueuePair:
+        """Lend an idle queue pair, a new one, or, where the controller grants no more, the next
+        that another thread gives back. The caller owes it to :meth:`give_back`.
+        """
+        if not self.usable:
+            self.check_usable()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        try:
+            return self.queue_pair(min(64, self.cap.mqes))
+        except QueueFullError:
+            return self._await_idle()
+
+    def _await_idle(self) -> QueuePair:
+        with self._given_back:
+            self._waiting += 1
+            try:
+                while self._given_back.wait_for(lambda: self._idle, self.timeout):
+                    with suppress(IndexError):  # lend() takes one without the condition
+                        return self._idle.pop()
+            finally:
+                self._waiting -= 1
+        raise QueueFullError("all I/O queue pairs are in use by queue_pair(): close one")
+
+    def give_back(self, pair: QueuePair) -> None:
+        """Give back what :meth:`lend` lent."""
+        self._idle.append(pair)
+        if self._waiting:
+            with self._given_back:
+                self._given_back.notify()
 
     # --- memory and namespaces ----------------------------------------------------------------
 
@@ -597,6 +622,7 @@ class Controller:
 
     def _end(self) -> None:
         self._ended = True
+        self.usable = False
         # Not with this object, which a cycle of references may keep for long: hugepages are few.
         for pair in (self._admin, *list(self._queue_pairs.values())):
             pair.free()

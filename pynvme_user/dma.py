@@ -219,8 +219,8 @@ class DmaPool:
 
     def iova(self, array: npt.NDArray[Any]) -> int | None:
         """Address of a contiguous array as the device sees it; None if it is not DMA memory."""
-        if isinstance(array, DmaBuffer) and array._allocation is not None:
-            return array.iova
+        if type(array) is DmaBuffer and array._allocation is not None:
+            return array._iova or array.iova
         address = address_of(array)
         with self._lock:
             for extents in self._regions:

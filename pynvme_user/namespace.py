@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from pynvme_user.completion import check
 from pynvme_user.dma import DmaBuffer, as_bytes
 from pynvme_user.errors import NvmeError
-from pynvme_user.spec.commands import Cns, NvmOpcode
+from pynvme_user.ring import CommandTemplate, command_template
+from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
 from pynvme_user.spec.identify import (
     IdentifyNamespace,
     NamespaceIdentifiers,
     decode_namespace_list,
 )
+from pynvme_user.spec.nvm import WriteCdw12
 from pynvme_user.spec.status import Status
 
 if TYPE_CHECKING:
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
 BOUNCE = 4 << 20
 #: NLB has 16 bits, zero-based (NVM 1.0, section 3.2).
 MAX_BLOCKS = 0x10000
+_FUA = WriteCdw12.fua.mask
+
+
+class _Operation(NamedTuple):
+    """A command that moves data, and what it does with the buffer."""
+
+    opcode: NvmOpcode
+    fills: bool  # the buffer, instead of taking the data from it
+    command: CommandTemplate
 
 
 class Namespace:
@@ -56,6 +67,16 @@ class Namespace:
                 f"namespace {nsid} has blocks of 2**{self.block_shift} bytes, which no NVM "
                 "command set format has: format it"
             )
+        #: Blocks that one read or write carries.
+        self.max_blocks = min(controller.max_transfer >> self.block_shift, MAX_BLOCKS)
+        self._read, self._write, self._compare = (
+            _Operation(
+                opcode,
+                opcode is NvmOpcode.READ,
+                command_template(bytes(SQE.build(opc=opcode, nsid=nsid))),
+            )
+            for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
+        )
 
     @property
     def block_size(self) -> int:
@@ -92,59 +113,82 @@ class Namespace:
 
     def write(self, lba: int, data: Any, *, fua: bool = False) -> None:
         """Write any bytes-like of whole blocks."""
-        self._transfer(NvmOpcode.WRITE, lba, as_bytes(data), fua)
+        self._transfer(self._write, lba, data, fua)
 
     def read_into(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
         """Fill a writable buffer of whole blocks."""
-        array = as_bytes(buffer)
-        if not array.flags.writeable:
-            raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
-        self._transfer(NvmOpcode.READ, lba, array, fua)
+        self._transfer(self._read, lba, buffer, fua)
 
     def write_from(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
         """Write a buffer of whole blocks; the same as :meth:`write`."""
-        self._transfer(NvmOpcode.WRITE, lba, as_bytes(buffer), fua)
+        self._transfer(self._write, lba, buffer, fua)
 
     def compare(self, lba: int, data: Any, *, fua: bool = False) -> None:
         """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
 
         Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
         """
-        self._transfer(NvmOpcode.COMPARE, lba, as_bytes(data), fua)
+        self._transfer(self._compare, lba, data, fua)
 
-    def _transfer(
-        self, opcode: NvmOpcode, lba: int, array: npt.NDArray[np.uint8], fua: bool
-    ) -> None:
+    def _transfer(self, operation: _Operation, lba: int, buffer: Any, fua: bool) -> None:
+        """Transfer any memory of whole blocks.
+
+        One command from or to a DmaBuffer is the way that has to be quick: what it does not need
+        stands behind the conditions.
+        """
+        opcode, fills, command = operation
+        array = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
+        if fills and not array.flags.writeable:
+            raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
         length = array.nbytes
-        if length % self.block_size:
+        blocks = length >> self.block_shift
+        if blocks << self.block_shift != length:
             raise ValueError(f"{length} bytes are not whole blocks of {self.block_size}")
-        self.check_range(lba, length >> self.block_shift)
-        iova = self.controller.dma.iova(array)
-        if iova is not None and iova % 4 == 0:
-            self._direct(opcode, lba, iova, array, fua)
+        if lba < 0 or not 0 < blocks <= self.block_count - lba or self.metadata_size:
+            self.check_range(lba, blocks)
+        controller = self.controller
+        iova = array._iova if type(array) is DmaBuffer else None
+        if iova is None:
+            as_bytes(array)  # raises ValueError for gaps
+            iova = controller.dma.iova(array)
+        if iova is None or iova & 3:
+            self._bounce(operation, lba, as_bytes(array), fua)
             return
+        if blocks > self.max_blocks:
+            self._split(opcode, lba, iova, array, fua)
+            return
+        cdw12 = blocks - 1 | _FUA if fua else blocks - 1
+        pair = controller.lend()
+        try:
+            status = pair.transfer(command, lba, cdw12, iova, length, array)
+        finally:
+            controller.give_back(pair)
+        if status:
+            check(Status(status), self._what(opcode, lba, blocks))
+
+    def _bounce(
+        self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8], fua: bool
+    ) -> None:
+        """Transfer memory that the device does not reach, by copying it in pieces."""
+        length = array.nbytes
         piece = self.controller.dma.alloc(min(length, BOUNCE), zero=False)
         for offset in range(0, length, BOUNCE):
             part = array[offset : offset + BOUNCE]
-            bounce = piece[: part.nbytes].view(DmaBuffer)
-            if opcode != NvmOpcode.READ:
+            bounce = piece[: part.nbytes]
+            if not operation.fills:
                 bounce[:] = part
-            self._direct(opcode, lba + (offset >> self.block_shift), bounce.iova, bounce, fua)
-            if opcode == NvmOpcode.READ:
+            self._transfer(operation, lba + (offset >> self.block_shift), bounce, fua)
+            if operation.fills:
                 part[:] = bounce
 
-    def _direct(
+    def _split(
         self, opcode: NvmOpcode, lba: int, iova: int, array: npt.NDArray[np.uint8], fua: bool
     ) -> None:
-        """Transfer DMA memory, split at what one command can carry."""
+        """Transfer DMA memory that one command cannot carry."""
         blocks = array.nbytes >> self.block_shift
-        most = min(self.controller.max_transfer >> self.block_shift, MAX_BLOCKS)
+        most = self.max_blocks
+        lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
         with self.controller.borrow() as pair:
-            if blocks <= most:
-                status = pair.run_one(opcode, self, lba, blocks, iova, fua=fua, keep=array)
-                check(status, self._what(opcode, lba, blocks))
-                return
-            lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
             result = pair.run_vector(
                 opcode,
                 self,

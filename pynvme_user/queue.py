@@ -6,12 +6,13 @@ every queue pair to reset the device, and costs nothing that the I/O path would 
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,13 @@ from pynvme_user.errors import (
 from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
+    CommandTemplate,
     DoorbellTarget,
     Interrupt,
     Ring,
     U64Array,
     Vector,
+    fail,
 )
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import (
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 
 #: C spins for this long at most before Python looks at signals and at the device's health.
 _SLICE_NS = 100_000_000
+#: Entries of a completion queue at least, where the controller has them: a page of them.
+_MIN_CQ_ENTRIES = PAGE // CQE_SIZE
 #: How long an aborted command may take to end before the controller is reset.
 ABORT_SECONDS = 2.0
 _FUA = WriteCdw12.fua.mask
@@ -65,6 +70,23 @@ class QueueLinks:
     vector: int = 0
     interrupt: Interrupt | None = None
     spin: float = 0.0  # seconds
+
+
+class Loop(Protocol):
+    """Many I/Os that C runs on a ring: :class:`Vector`, and the benchmark's workload."""
+
+    @property
+    def completed(self) -> int:
+        """I/Os that have ended so far."""
+
+    def run(self, ring: Ring, timeout_ns: int) -> bool:
+        """Go on for up to ``timeout_ns``; True at the end, with nothing outstanding."""
+
+    def stop(self) -> None:
+        """Submit no more."""
+
+    def give_up(self, status: int) -> None:
+        """Give what has no outcome this status: DMA has stopped. It is at its end then."""
 
 
 class QueuePair:
@@ -89,18 +111,26 @@ class QueuePair:
         self.depth = depth
         self._lock = threading.RLock()
         self._wanted = False
+        self._busy = False
         self._links = links
         self._use_sgl = use_sgl
-        entries = depth + 1
+        #: Entries of the completion queue. Those beyond the depth spare writes of its doorbell.
+        self.cq_entries = depth + 1
+        if qid:
+            more = max(2 * depth + 1, _MIN_CQ_ENTRIES)
+            self.cq_entries = min(more, controller.cap.mqes + 1)
         pool = controller.dma
-        self._sq = pool.alloc(entries * SQE_SIZE)
-        self._cq = pool.alloc(entries * CQE_SIZE)
+        self._sq = pool.alloc((depth + 1) * SQE_SIZE)
+        self._cq = pool.alloc(self.cq_entries * CQE_SIZE)
         # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages.
         list_entries = max(1, -(-controller.max_transfer // PAGE))
         self._list_entries = 1 << (list_entries - 1).bit_length()
         self._lists = pool.alloc(depth * self._list_entries * 8)
         self._aborted: list[Completion] = []
-        self._vector_buffer: object = None
+        self._keep: object = None
+        self._loop: Loop | None = None
+        self._loop_keep: object = None
+        self._loop_resets = 0
         self._closed = False
         self._start()
 
@@ -122,6 +152,7 @@ class QueuePair:
             use_sgl=self._use_sgl,
             sq_doorbell=self._links.sq_doorbell,
             cq_doorbell=self._links.cq_doorbell,
+            cq_entries=self.cq_entries,
         )
         if self._links.shadow:
             shadow, event_index = self._links.shadow
@@ -404,39 +435,54 @@ class QueuePair:
 
     # --- one, waiting -----------------------------------------------------------------------
 
-    def run_one(
+    def transfer(
         self,
-        opcode: NvmOpcode,
-        ns: Namespace,
+        command: CommandTemplate,
         lba: int,
-        blocks: int,
+        cdw12: int,
         iova: int,
-        *,
-        fua: bool,
+        length: int,
         keep: npt.NDArray[Any],
-    ) -> Status:
-        """Run one read-like command whose place in DMA memory is known; ``keep`` holds it.
+    ) -> int:
+        """Run one read-like command and wait for it; return its 15-bit status field.
 
-        The caller has checked the range. Nothing else may be outstanding. After ctrl-C the
-        command is drained before KeyboardInterrupt goes on.
+        The caller has checked the range; ``keep`` holds the memory. What an earlier call left
+        outstanding, because of an error or ctrl-C, is waited for first. After ctrl-C the command
+        is drained before KeyboardInterrupt goes on. Raises as :meth:`poll`.
         """
-        with self._lock:
-            self._check_open()
-            self._hold(keep)
-            self._ring.submit_io(
-                opcode,
-                ns.nsid,
-                lba,
-                blocks - 1 | (_FUA if fua else 0),
-                iova,
-                blocks << ns.block_shift,
-            )
         try:
-            done = self.drain()
+            # Before the command: ctrl-C is seen when C returns, whatever has become of it.
+            self._keep = keep
+            # In place of the lock, which costs as much as all else here: stopped() first says that
+            # it wants the queue pair and then looks whether it is busy, this does the opposite.
+            self._busy = True
+            try:
+                if self._wanted or self._closed or self._aborted or not self.controller.usable:
+                    status = -errno.EBUSY
+                else:
+                    status = self._ring.transfer(command, lba, cdw12, iova, length, _SLICE_NS)
+            finally:
+                self._busy = False
+            if status < 0:
+                status = self._transfer_on(status, command, lba, cdw12, iova, length, keep)
         except KeyboardInterrupt:
             self.drain()
             raise
-        return done[0].status
+        self._keep = None
+        return status
+
+    def _transfer_on(self, status: int, *transfer: Any) -> int:
+        """Go on where C did not see the command's end at once."""
+        if status == -errno.EBUSY:
+            with self._turn():  # after who wants the queue pair
+                self._check_open()
+            self.drain()
+            return self.transfer(*transfer)
+        if status != -errno.ETIME:
+            with self._device_errors():
+                fail(status)
+        (done,) = self.drain()
+        return int(done.status)
 
     # --- many at once -------------------------------------------------------------------------
 
@@ -532,9 +578,6 @@ class QueuePair:
 
         The caller has checked the ranges. The last I/O has ``last_blocks`` blocks.
         """
-        self._check_open()
-        if self.outstanding:
-            raise ValueError("commands are outstanding on the queue pair: poll or drain it first")
         command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)
         vector = Vector(
             command=bytes(command),
@@ -545,42 +588,50 @@ class QueuePair:
             block_shift=ns.block_shift,
             slots=slots,
         )
-        self._vector_buffer = keep
-        resets = self.controller.resets
         try:
-            self._run(vector, resets)
+            while not self.advance(vector, _SLICE_NS, keep=keep):
+                pass
         except BaseException:
-            self._stop(vector, resets)
+            self._drain_loop(vector, keep)
             raise
-        if not self.outstanding:
-            self._vector_buffer = None
-            self._aborting = (-1, 0.0)  # C reaped what it was about
         return VectorResult(vector.status, vector.latency_ns, f"{opcode.name.title()} of a vector")
 
-    def _run(self, vector: Vector, resets: int) -> None:
-        """Run to the end, or until the controller was reset under it."""
-        before = -1
-        while True:
-            with self._device_errors(), self._turn():
-                self._check_open()
-                if self.controller.resets != resets:
-                    # What the reset took away, and what was never submitted, is given up.
-                    self._aborted.clear()
-                    vector.give_up(int(HOST_ABORTED))
-                    return
-                if vector.run(self._ring, _SLICE_NS):
-                    return
-            if vector.completed == before:
-                self._check_health(waited=True)
-            before = vector.completed
+    def advance(self, loop: Loop, timeout_ns: int, *, keep: object) -> bool:
+        """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
 
-    def _stop(self, vector: Vector, resets: int) -> None:
-        """Drain a vector that is not to go on, so that its memory can be let go."""
-        if self.controller.removed or self._closed:
+        ``keep`` holds its data's memory, up to the end. Between the first call and the one that
+        returns True the queue pair is the loop's alone. A reset of the controller ends it: the I/Os
+        that were outstanding, or never submitted, are given up with the status ABORTED_BY_HOST.
+        Raises ValueError if other commands are outstanding, and as :meth:`poll`.
+        """
+        if self._loop is not loop:
+            self._check_open()
+            if self.outstanding:
+                fail(-errno.EBUSY)
+            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
+        before = loop.completed
+        with self._device_errors(), self._turn():
+            self._check_open()
+            if self.controller.resets != self._loop_resets:
+                self._aborted.clear()
+                loop.give_up(int(HOST_ABORTED))
+                ended = True
+            else:
+                ended = loop.run(self._ring, timeout_ns)
+        if ended:
+            self._loop = self._loop_keep = None
+            self._aborting = (-1, 0.0)  # C reaped what it was about
+        elif loop.completed == before:
+            self._check_health(waited=timeout_ns >= _SLICE_NS)
+        return ended
+
+    def _drain_loop(self, loop: Loop, keep: object) -> None:
+        """Drain a loop that is not to go on, so that its memory can be let go."""
+        if self.controller.removed or self._closed or self._loop is not loop:
             return
-        vector.stop()
-        self._run(vector, resets)
-        self._vector_buffer = None
+        loop.stop()
+        while not self.advance(loop, _SLICE_NS, keep=keep):
+            pass
 
     # --- reset and end ------------------------------------------------------------------------
 
@@ -588,9 +639,13 @@ class QueuePair:
     def stopped(self) -> Iterator[None]:
         """Hold the queue pair still; for the controller's reset and end."""
         self._wanted = True
-        with self._lock:
+        try:
+            with self._lock:
+                while self._busy:
+                    time.sleep(0.0001)
+                yield
+        finally:
             self._wanted = False
-            yield
 
     def _turn(self) -> AbstractContextManager[object]:
         """Give the lock to a loop that takes it again and again, after whoever waits for it."""
@@ -602,7 +657,7 @@ class QueuePair:
         """Give every outstanding command its end and begin anew; DMA has stopped."""
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
             self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
-        self._vector_buffer = None
+        self._keep = self._loop_keep = None
         self._start()
 
     def take_aborted(self) -> list[Completion]:
@@ -632,7 +687,7 @@ class QueuePair:
             self._closed = True
             self._sq = self._cq = self._lists = _NO_MEMORY
             self._buffers.clear()
-            self._vector_buffer = None
+            self._keep = self._loop_keep = None
             self._links = replace(self._links, shadow=None)
 
     def __enter__(self) -> Self:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -45,7 +47,35 @@ COMPLETION_DTYPE = np.dtype(
 )
 
 
-def _fail(err: int) -> NoReturn:
+#: A command that is ready for the ring, all but what each transfer adds.
+CommandTemplate = Any
+
+_CACHE_LINE = 64
+
+
+def new_lines(ctype: str, count: int = 1) -> Any:
+    """Zeroed C structures that begin a cache line; the pointer's owner comes with it."""
+    length = ffi.sizeof(ctype) * count
+    memory = np.zeros(length + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return ffi.from_buffer(f"{ctype}[]", memory[start : start + length], require_writable=True)
+
+
+def check_result(result: int) -> int:
+    """Return what a C function gave, or raise the exception for a negative errno."""
+    if result < 0:
+        fail(result)
+    return result
+
+
+def command_template(command: bytes) -> CommandTemplate:
+    """Prepare a 64-byte command for :attr:`Ring.transfer`."""
+    template = ffi.new("struct nvme_sqe *")
+    ffi.buffer(template)[:] = command
+    return template
+
+
+def fail(err: int) -> NoReturn:
     """Raise the exception for a negative errno of the C core."""
     match -err:
         case errno.EAGAIN:
@@ -58,6 +88,8 @@ def _fail(err: int) -> NoReturn:
             raise DmaError("the buffer does not start at a multiple of 4 bytes")
         case errno.EMSGSIZE:
             raise DmaError("the transfer is larger than the queue pair's PRP lists can describe")
+        case errno.EBUSY:
+            raise ValueError("commands are outstanding on the queue pair: poll or drain it first")
         case errno.EPIPE | errno.ETIMEDOUT:
             raise DeviceRemovedError(
                 "the device's process is gone or no longer answers: open the device again"
@@ -98,8 +130,14 @@ class Ring:
     """The submission and completion ring of one queue pair.
 
     The memory at ``sq``, ``cq`` and ``prp_lists`` is the caller's, zeroed, visible to the device
-    and kept until the ring is no longer used. One thread at a time.
+    and kept until the ring is no longer used. ``cq_entries`` beyond ``depth`` + 1 spare completion
+    doorbells. One thread at a time.
     """
+
+    #: ``transfer(command, lba, cdw12, iova, length, timeout_ns)``: nvme_qpair_transfer() itself,
+    #: since each Python frame on its way costs as much as the ring. Its negative results are for
+    #: :func:`fail`, but -ETIME, which leaves the command outstanding.
+    transfer: Callable[[CommandTemplate, int, int, int, int, int], int]
 
     def __init__(
         self,
@@ -115,10 +153,13 @@ class Ring:
         use_sgl: bool,
         sq_doorbell: DoorbellTarget,
         cq_doorbell: DoorbellTarget,
+        cq_entries: int | None = None,
     ) -> None:
         self.depth = depth
-        self._trackers = ffi.new("struct nvme_tracker[]", depth)
-        self._qp = ffi.new("struct nvme_qpair *")
+        self._trackers = new_lines("struct nvme_tracker", depth)
+        self._memory = new_lines("struct nvme_qpair")
+        self._qp = ffi.cast("struct nvme_qpair *", self._memory)
+        self.transfer = partial(lib.nvme_qpair_transfer, self._qp)
         config = ffi.new(
             "struct nvme_qpair_config *",
             {
@@ -130,12 +171,16 @@ class Ring:
                 "prp_list_entries": prp_list_entries,
                 "page_shift": page_shift,
                 "depth": depth,
+                "cq_entries": depth + 1 if cq_entries is None else cq_entries,
                 "qid": qid,
                 "use_sgl": use_sgl,
             },
         )
         if lib.nvme_qpair_init(self._qp, config):
-            raise ValueError(f"a depth of {depth} with pages of 2**{page_shift} bytes is not legal")
+            raise ValueError(
+                f"a depth of {depth} with {config.cq_entries} completion queue entries and pages "
+                f"of 2**{page_shift} bytes is not legal"
+            )
         for doorbell, target in (
             (self._qp.sq_doorbell, sq_doorbell),
             (self._qp.cq_doorbell, cq_doorbell),
@@ -161,18 +206,27 @@ class Ring:
 
     def use_interrupt(self, interrupt: Interrupt, spin_ns: int) -> None:
         """Sleep for the interrupt while waiting, after spinning for ``spin_ns``."""
-        target = self._qp.interrupt
-        target.event_fd = interrupt.event_fd
-        target.event_size = interrupt.event_size
-        target.rearm_fd = interrupt.rearm_fd
-        target.rearm_offset = interrupt.rearm_offset
-        target.rearm_size = len(interrupt.rearm)
-        target.rearm_value = int.from_bytes(interrupt.rearm, "little")
-        target.shared = interrupt.shared
+        target = ffi.new(
+            "struct nvme_interrupt *",
+            {
+                "event_fd": interrupt.event_fd,
+                "event_size": interrupt.event_size,
+                "rearm_fd": interrupt.rearm_fd,
+                "rearm_size": len(interrupt.rearm),
+                "rearm_offset": interrupt.rearm_offset,
+                "rearm_value": int.from_bytes(interrupt.rearm, "little"),
+                "shared": interrupt.shared,
+            },
+        )
         if interrupt.rearm:
             self._masked = ffi.from_buffer("uint32_t[]", interrupt.masked, require_writable=True)
             target.masked = self._masked
-        self._qp.spin_ns = spin_ns
+        lib.nvme_qpair_use_interrupt(self._qp, target, spin_ns)
+
+    @property
+    def pointer(self) -> Any:
+        """The ``struct nvme_qpair *`` for C; valid as long as this object is."""
+        return self._qp
 
     @property
     def outstanding(self) -> int:
@@ -193,7 +247,7 @@ class Ring:
     def next_cid(self) -> int:
         """CID that the next submission gets. Raises QueueFullError where there is none."""
         if self._qp.outstanding == self.depth:
-            _fail(-errno.EAGAIN)
+            fail(-errno.EAGAIN)
         return int(self._qp.free_head)
 
     def submit(self, command: bytes, iova: int, length: int, user: int = 0) -> int:
@@ -205,7 +259,7 @@ class Ring:
         self._command_bytes[:] = command
         cid: int = lib.nvme_qpair_submit(self._qp, self._command, iova, length, user)
         if cid < 0:
-            _fail(cid)
+            fail(cid)
         return cid
 
     def submit_io(
@@ -223,20 +277,20 @@ class Ring:
         command.cdw12 = cdw12
         cid: int = lib.nvme_qpair_submit(self._qp, command, iova, length, 0)
         if cid < 0:
-            _fail(cid)
+            fail(cid)
         return cid
 
     def ring(self) -> None:
         """Tell the device of what was submitted. Raises DeviceRemovedError if it is gone."""
         err = lib.nvme_qpair_ring(self._qp)
         if err:
-            _fail(err)
+            fail(err)
 
     def kick(self) -> None:
         """Write the register of a shadowed submission doorbell, whatever the event index says."""
         err = lib.nvme_qpair_kick(self._qp)
         if err:
-            _fail(err)
+            fail(err)
 
     def poll(self, limit: int | None = None) -> npt.NDArray[np.void]:
         """Reap what is there: a view of COMPLETION_DTYPE entries, valid until the next call.
@@ -245,7 +299,7 @@ class Ring:
         """
         count = lib.nvme_qpair_poll(self._qp, self._out, self.depth if limit is None else limit)
         if count < 0:
-            _fail(count)
+            fail(count)
         return self._reaped[:count]
 
     def wait(self, timeout_ns: int, limit: int | None = None) -> npt.NDArray[np.void]:
@@ -253,7 +307,7 @@ class Ring:
         limit = self.depth if limit is None else limit
         count = lib.nvme_qpair_wait(self._qp, self._out, limit, timeout_ns)
         if count < 0:
-            _fail(count)
+            fail(count)
         return self._reaped[:count]
 
     def oldest(self) -> tuple[int, float] | None:
@@ -322,7 +376,7 @@ class Vector:
         """
         done: int = lib.nvme_vector_run(ring._qp, self._vector, timeout_ns)
         if done < 0:
-            _fail(done)
+            fail(done)
         return bool(done)
 
     def stop(self) -> None:
@@ -360,7 +414,7 @@ class QtestLink:
         reply = ffi.new("char[]", 256)
         got = lib.qtest_link_call(self._link, data, len(data), reply, 256)
         if got < 0:
-            _fail(got)
+            fail(got)
         answer = ffi.string(reply).decode()
         word, _, value = answer.partition(" ")
         if word != "OK":
@@ -375,7 +429,7 @@ def guard_bar(address: int, length: int) -> None:
     """
     err = lib.bar_guard(ffi.cast("void *", address), length)
     if err:
-        _fail(err)
+        fail(err)
 
 
 def unguard_bar(address: int) -> None:

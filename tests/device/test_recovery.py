@@ -284,7 +284,7 @@ def test_interrupted_vector(qemu: None) -> None:
         timer.join()
         assert qp.outstanding == 0
         assert 0 < qp._ring.completed < 4096
-        assert qp._vector_buffer is None
+        assert qp._loop_keep is None
         qp.read_many(ns, range(4), 1, buffer).check()
         usable(ctrl, ctrl.namespaces[2])
 

@@ -63,13 +63,16 @@ def test_vectors_and_single_commands(model: Model, sgl: bool) -> None:
 
 
 def test_doorbells_of_the_variant(variant: Controller) -> None:
-    """With shadow doorbells most stay in memory; without them each batch writes two registers."""
+    """With shadow doorbells most stay in memory; without them each batch writes its register.
+
+    The completion queue has room for more than these, so that its register is left alone.
+    """
     ns = variant.namespaces[1]
     with variant.queue_pair(8) as qp:
         for _ in range(50):
             qp.submit_flush(ns)
             qp.drain()
-        assert qp.doorbell_writes >= 100 or variant._shadow is not None
+        assert qp.doorbell_writes == 50 or variant._shadow is not None
 
 
 def test_limits_of_the_variant(variant: Controller, request: pytest.FixtureRequest) -> None:

@@ -39,8 +39,9 @@ OK = Status(0)
 class Queue:
     """A submission and a completion queue at IOVAs of the host's memory."""
 
-    def __init__(self, qid: int, entries: int, sq: int, cq: int) -> None:
-        self.qid, self.entries, self.sq, self.cq = qid, entries, sq, cq
+    def __init__(self, qid: int, entries: int, sq: int, cq: int, cq_entries: int) -> None:
+        self.qid, self.entries, self.sq = qid, entries, sq
+        self.cq, self.cq_entries = cq, cq_entries
         self.head = self.tail = 0
         self.phase = 1
 
@@ -75,7 +76,7 @@ class SoftController(Access):
         self._memory: list[tuple[DmaRegion, mmap.mmap]] = []
         self._bells = np.zeros(self.size // 4, np.uint32)
         self._queues: dict[int, Queue] = {}
-        self._cqs: dict[int, int] = {}
+        self._cqs: dict[int, tuple[int, int]] = {}
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -146,7 +147,8 @@ class SoftController(Access):
             self._csts = CSTS.build(cfs=1)
         elif self.becomes_ready:
             aqa = AQA(self._set[AQA.offset])  # type: ignore[index]
-            admin = Queue(0, aqa.asqs + 1, self._set[ASQ.offset], self._set[ACQ.offset])  # type: ignore[index]
+            asq, acq = self._set[ASQ.offset], self._set[ACQ.offset]  # type: ignore[index]
+            admin = Queue(0, aqa.asqs + 1, asq, acq, aqa.acqs + 1)
             self._queues = {0: admin}
             self._csts = CSTS.build(rdy=1)
 
@@ -200,10 +202,10 @@ class SoftController(Access):
             case AdminOpcode.SET_FEATURES if sqe.cdw10 == FeatureId.NUMBER_OF_QUEUES:
                 result = self.queues_granted[0] - 1 | (self.queues_granted[1] - 1) << 16
             case AdminOpcode.CREATE_IO_CQ:
-                self._cqs[sqe.cdw10 & 0xFFFF] = sqe.prp1
+                self._cqs[sqe.cdw10 & 0xFFFF] = sqe.prp1, (sqe.cdw10 >> 16) + 1
             case AdminOpcode.CREATE_IO_SQ:
                 qid = sqe.cdw10 & 0xFFFF
-                self._queues[qid] = Queue(qid, (sqe.cdw10 >> 16) + 1, sqe.prp1, self._cqs[qid])
+                self._queues[qid] = Queue(qid, (sqe.cdw10 >> 16) + 1, sqe.prp1, *self._cqs[qid])
             case AdminOpcode.DELETE_IO_SQ:
                 del self._queues[sqe.cdw10]
                 stride = 4 << self.cap.dstrd
@@ -236,7 +238,7 @@ class SoftController(Access):
         where = self.host(queue.cq + 16 * queue.tail, 16)
         where[:14] = bytes(entry)[:14]
         where[14:] = bytes(entry)[14:]
-        queue.tail = (queue.tail + 1) % queue.entries
+        queue.tail = (queue.tail + 1) % queue.cq_entries
         if not queue.tail:
             queue.phase ^= 1
 

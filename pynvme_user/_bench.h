@@ -1,0 +1,143 @@
+/*
+ * The benchmark's loop: keeps one queue pair busy with a generated workload and accounts for the
+ * latency of every I/O. No allocation, no lock, no system call.
+ *
+ * The times of one I/O, in fio's words: `start` is when it was due (when its place in the queue
+ * came free, or, under a fixed rate, its arrival), slat from there to the doorbell, clat from the
+ * doorbell to the turn that reaped it, lat both together. The clock is read twice a turn, not
+ * twice an I/O: I/Os that are reaped in one turn end at the same time, those that one doorbell
+ * announces are submitted at the same time.
+ */
+#ifndef PYNVME_USER_BENCH_H
+#define PYNVME_USER_BENCH_H
+
+#include "_generator.h"
+#include "_ring.h"
+
+/* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
+
+/* fio's resolution: 64 buckets for each power of two of nanoseconds, the last open-ended. */
+#define NVME_BUCKETS 1856
+
+/* Latencies in nanoseconds. All members but `counts` are exact. */
+struct nvme_histogram {
+	uint64_t count;
+	uint64_t sum;
+	uint64_t squares_low; /* the sum of squares, 128 bits */
+	uint64_t squares_high;
+	uint64_t min; /* UINT64_MAX while there is none */
+	uint64_t max;
+	uint64_t counts[1856];
+};
+
+/* What one direction of a workload came to. */
+struct nvme_bench_result {
+	uint64_t ios;
+	uint64_t blocks;
+	uint64_t failed; /* with a status other than success; not in ios, blocks or latencies */
+	uint64_t late;   /* under a fixed rate: submitted after they were due by more than a turn */
+	struct nvme_histogram slat;
+	struct nvme_histogram clat;
+	struct nvme_histogram lat;
+};
+
+/* Index of a Flush among results and commands; the others are enum nvme_direction. */
+#define NVME_BENCH_FLUSH 3
+
+/* One command's data and what is known of it while it is outstanding; indexed by CID. */
+struct nvme_bench_slot {
+	uint64_t iova; /* of its data buffer, which holds the largest I/O */
+	uint64_t start;
+	uint64_t lba;
+	uint32_t blocks;
+	uint32_t direction;
+};
+
+/* One I/O for the logs; bench/result.py has the same as IO_RECORD. Times in nanoseconds. */
+struct nvme_bench_record {
+	uint64_t end;
+	uint64_t slat;
+	uint64_t clat;
+	uint64_t lat;
+	uint64_t offset;
+	uint32_t bytes;
+	uint32_t direction;
+};
+
+/* How the I/Os of one direction are spread over time, where that is not as fast as it goes. */
+struct nvme_bench_rate {
+	uint64_t ticks_per_io;    /* 32.32 fixed point; both 0: no limit */
+	uint64_t ticks_per_block; /* likewise */
+	uint64_t due;             /* when the next one arrives, in ticks */
+};
+
+struct nvme_bench {
+	struct nvme_sqe commands[4];     /* by direction: opcode, nsid, flags */
+	struct nvme_generator *generator;
+	struct nvme_bench_slot *slots;   /* as many as the queue pair is deep */
+	struct nvme_bench_result *results; /* four, by direction */
+	uint32_t depth;                  /* I/Os to keep outstanding; may be changed between runs */
+	uint32_t block_shift;
+	uint32_t reap_min;               /* completions to wait for before more is submitted */
+	uint32_t submit_max;             /* commands per doorbell */
+	uint32_t deallocate_ranges;      /* trims: bytes of a range in each slot's buffer, or 0 */
+	uint32_t flush_every;            /* a Flush after so many writes; 0: none */
+	uint32_t append_zone;            /* zone append: log2 of the zone's blocks; 0: no zones */
+	uint32_t stop;                   /* submit no more */
+	uint32_t exhausted;              /* the generator is at its end */
+	uint32_t writes;                 /* since the last Flush */
+	/* gates */
+	uint32_t gated;                  /* whether any of these is in use */
+	uint32_t has_pending;            /* an I/O that was generated and waits */
+	struct nvme_io pending;
+	struct nvme_bench_rate rates[3]; /* by direction */
+	const uint32_t *arrivals;        /* 4096 quantiles of the time between two, 16.16; or NULL */
+	uint64_t arrivals_random;
+	uint64_t think_ticks;            /* pause after `think_ios` I/Os */
+	uint64_t think_until;
+	uint32_t think_ios;
+	uint32_t think_count;
+	/* the log of single I/Os */
+	struct nvme_bench_record *records;
+	uint32_t record_count;
+	uint32_t record_limit;
+	uint64_t epoch;                  /* ticks at the beginning, which records count from */
+	/* facts */
+	uint64_t submitted[4];           /* by direction, since the beginning */
+	uint64_t ended[4];
+	uint64_t turns;
+};
+
+/* What one submission and one completion cost at queue depth 1, in nanoseconds. */
+struct nvme_overhead {
+	uint64_t ios;
+	struct nvme_histogram submit;   /* from before the command to after the doorbell */
+	struct nvme_histogram complete; /* from the last poll that found nothing to the end of the one
+	                                   that found it */
+};
+
+/* Make a result or a histogram empty. */
+void nvme_histogram_clear(struct nvme_histogram *histogram);
+void nvme_bench_result_clear(struct nvme_bench_result *result);
+
+/* Count one latency; bucket_of() in bench/result.py is the same law. */
+void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns);
+
+/*
+ * Go on for up to `timeout_ns`. Nothing but the benchmark's I/Os may be outstanding on the pair.
+ * Returns 1 when the workload is at its end, or `stop` is set, and nothing is outstanding; 0 when
+ * the time is over or the log is full; or a negative errno as nvme_vector_run() does. A status
+ * other than success does not end it: it is counted.
+ */
+int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t timeout_ns);
+
+/*
+ * Run `ios` I/Os of bench->generator one at a time and time each step by itself. Returns 1, 0 when
+ * `timeout_ns` is over before, or a negative errno.
+ */
+int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t ios,
+			uint64_t timeout_ns, struct nvme_overhead *overhead);
+
+/* cdef: end */
+
+#endif

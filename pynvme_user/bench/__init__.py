@@ -1,0 +1,1 @@
+"""The benchmark: jobs, the loop that runs them, and what comes out of it."""

@@ -1,0 +1,422 @@
+"""One job of a benchmark, resolved to base units: bytes, seconds, percent.
+
+The names are fio's where fio has the thing. What a value means is fio's HOWTO; what it means on a
+bare device is in docs/fio-options.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+Workload = Literal[
+    "read",
+    "write",
+    "randread",
+    "randwrite",
+    "rw",
+    "randrw",
+    "trim",
+    "randtrim",
+    "trimwrite",
+    "randtrimwrite",
+    "zone-append",
+]
+Mode = Literal["polled", "hybrid", "interrupt"]
+VerifyMethod = Literal["crc32c", "xxhash", "pattern", "meta"]
+DistributionKind = Literal["random", "zipf", "pareto", "normal", "zoned", "zoned_abs"]
+RateProcess = Literal["linear", "poisson"]
+Metric = Literal["iops", "bw", "lat"]
+ExitWhat = Literal["group", "stonewall", "all"]
+ContinueOnError = Literal["read", "write", "verify"]
+UnifiedReporting = Literal["none", "mixed", "both"]
+
+# fio's seventeen, and two more for devices that make enough I/Os to know them.
+PERCENTILES = (
+    *(1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0),
+    *(95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 99.9999),
+)
+MOST_PERCENTILES = 20
+DEFAULT_SEED = 0x89  # fio's, for randrepeat without randseed
+
+
+class JobError(ValueError):
+    """A job that cannot be run as it is written: one sentence that names what is wrong."""
+
+
+class Direction(IntEnum):
+    """What one I/O does; the order is fio's, and that of every per-direction tuple."""
+
+    READ = 0
+    WRITE = 1
+    TRIM = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSizes:
+    """The sizes of one direction's I/Os, in bytes."""
+
+    low: int = 4096
+    high: int = 4096  # low == high: one size; otherwise multiples of low up to high
+    split: tuple[tuple[int, int], ...] = ()  # (bytes, percent), the percents sum to 100
+    align: int = 0  # blockalign: random offsets are multiples of it; 0: of low
+
+    @property
+    def largest(self) -> int:
+        """The largest I/O, in bytes."""
+        return max((size for size, _ in self.split), default=self.high)
+
+    @property
+    def smallest(self) -> int:
+        """The smallest I/O, in bytes."""
+        return min((size for size, _ in self.split), default=self.low)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """A length or an offset: bytes, percent of the namespace, or zones. One of them is given."""
+
+    bytes: int | None = None
+    percent: int | None = None
+    zones: int | None = None
+
+    def of(self, capacity: int, zone_size: int = 0) -> int:
+        """Tell its bytes in a namespace of `capacity` bytes and zones of `zone_size` bytes.
+
+        A percentage is rounded down. Raises JobError for zones where there are none.
+        """
+        if self.percent is not None:
+            return capacity * self.percent // 100
+        if self.zones is not None:
+            if not zone_size:
+                raise JobError(f"{self} counts zones, and the namespace has none: use bytes or %")
+            return self.zones * zone_size
+        assert self.bytes is not None
+        return self.bytes
+
+    def __str__(self) -> str:
+        if self.percent is not None:
+            return f"{self.percent}%"
+        return f"{self.bytes}" if self.zones is None else f"{self.zones}z"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """How often each part of the range is chosen by random I/O.
+
+    `zones` are (percent of the accesses, percent of the range) for zoned, or (percent of the
+    accesses, bytes) for zoned_abs; the access percents sum to 100.
+    """
+
+    kind: DistributionKind = "random"
+    theta: float = 0.0  # zipf's theta, pareto's power, normal's deviation in percent
+    center: float | None = None  # 0 to 1: where the most probable is; None: fio's default
+    zones: tuple[tuple[int, int], ...] = ()
+
+
+UNIFORM = Distribution()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteadyState:
+    """End the job once the metric stays within the limit for `duration` seconds."""
+
+    metric: Metric
+    slope: bool  # the limit is that of the slope, not of the greatest deviation from the mean
+    limit: float
+    percent: bool  # the limit is a percentage of the mean, not absolute
+    duration: float  # seconds; the window that is looked at
+    ramp: float = 0.0  # seconds before the first look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strided:
+    """zonemode=strided: `size` bytes of I/O in each `range` bytes, `skip` bytes between ranges."""
+
+    range: int
+    size: int
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job. Bytes, seconds, percent; three-tuples are by :class:`Direction`.
+
+    Made and validated by :mod:`pynvme_user.bench.draft`; :func:`clones` gives the parts that each
+    have one queue pair.
+    """
+
+    name: str = "bench"
+    description: str = ""
+    given: tuple[tuple[str, str], ...] = ()  # the options as they were written, for the results
+    group: int = 0  # jobs of one group run at the same time; groups run one after another
+    reporting_group: int = 0  # with group_reporting, jobs of one are reported as one
+    group_reporting: bool = False
+    stats: bool = True  # False: left out of the results
+    unified_rw_reporting: UnifiedReporting = "none"
+    wait_for: str | None = None  # the job that has to end before this one starts
+
+    # Where
+    filenames: tuple[str, ...] = ()  # device names; each I/O goes to the next one in turn
+    nsid: int | None = None  # None: the first active namespace
+    offset: Size = Size(bytes=0)
+    offset_align: int = 0  # what an offset in percent is rounded up to; 0: the smallest block
+    offset_increment: Size = Size(bytes=0)  # added for each further clone
+    size: Size | None = None  # the range that the I/O stays in; None: to the namespace's end
+    io_size: Size | None = None  # how much is moved; None: as much as the range
+    strided: Strided | None = None
+
+    # What
+    rw: Workload = "read"  # fio's readwrite is rw here
+    block_sizes: tuple[BlockSizes, BlockSizes, BlockSizes] = (
+        BlockSizes(),
+        BlockSizes(),
+        BlockSizes(),
+    )
+    bs_unaligned: bool = False  # any multiple of the block size in a range, not only those of low
+    bs_is_seq_rand: bool = False  # read's sizes are those of sequential, write's of random I/O
+    rwmixread: int = 50  # percent
+    rw_sequencer: Literal["sequential", "identical"] = "sequential"
+    rw_every: int = 1  # random: I/Os per random offset, made as rw_sequencer says
+    rw_skip: int = 0  # sequential: bytes added to each next offset; negative goes backwards
+    random_distribution: tuple[Distribution, Distribution, Distribution] = (
+        UNIFORM,
+        UNIFORM,
+        UNIFORM,
+    )
+    percentage_random: tuple[int, int, int] = (100, 100, 100)
+    norandommap: bool = False
+    randrepeat: bool = True
+    allrandrepeat: bool = False
+    randseed: int | None = None
+    number_ios: int | None = None
+    loops: int = 1
+    fsync: int = 0  # a Flush after every so many writes; 0: none
+    end_fsync: bool = False  # a Flush after the last write
+    fua: bool = False  # Force Unit Access in every write
+
+    # Data that is written
+    zero_buffers: bool = False
+    refill_buffers: bool = False  # new random data for every write
+    buffer_pattern: bytes = b""  # repeated; empty: random data
+    buffer_compress_percentage: int = 0  # share of each chunk that is zeros (or the pattern)
+    buffer_compress_chunk: int = 512  # bytes; 0: the block
+
+    # How
+    iodepth: int = 1
+    iodepth_batch: int = 1  # commands per doorbell
+    iodepth_batch_complete_min: int = 1  # wait for at least so many before submitting more
+    iodepth_batch_complete_max: int = 0  # reap at most so many at once; 0: as many as there are
+    iodepth_low: int = 0  # let the queue drain to this before it is filled again; 0: keep it full
+    serialize_overlap: bool = False
+    numjobs: int = 1
+    clone: int = 0  # which of the numjobs this is, from 0; see clones()
+    number: int = 1  # of all queues of the run, from 1; log files are named by it
+    seed: int = 0  # 64 bits; what all random choices of this queue follow from
+    mode: Mode = "polled"
+    cpus_allowed: frozenset[int] = frozenset()  # empty: any
+    cpus_split: bool = False  # each clone has one CPU of cpus_allowed for itself
+    numa_cpu_nodes: frozenset[int] = frozenset()
+    nice: int = 0
+
+    # When
+    runtime: float | None = None
+    time_based: bool = False
+    ramp_time: float = 0.0
+    startdelay: tuple[float, float] = (0.0, 0.0)  # a time drawn from this range
+    thinktime: float = 0.0
+    thinktime_spin: float = 0.0  # of thinktime
+    thinktime_blocks: int = 1
+    thinktime_at_issue: bool = False  # thinktime_blocks counts what is issued, not completed
+    thinktime_iotime: float = 0.0  # I/O for so long between two thinktimes; 0: by blocks alone
+    rate: tuple[int, int, int] = (0, 0, 0)  # bytes per second; 0: as fast as it goes
+    rate_iops: tuple[int, int, int] = (0, 0, 0)
+    rate_min: tuple[int, int, int] = (0, 0, 0)  # bytes per second; below it the job fails
+    rate_iops_min: tuple[int, int, int] = (0, 0, 0)
+    rate_cycle: float = 1.0  # what rate_min is averaged over
+    rate_process: RateProcess = "linear"
+    rate_ignore_thinktime: bool = False
+
+    flow: int = 0  # weight of this job's I/Os among those of its flow_id; 0: goes its own pace
+    flow_id: int = 0
+    flow_sleep: float = 0.0  # how long to wait before looking again, when ahead of the others
+
+    # When it ends
+    exitall: bool = False  # the end of this job ends those of exit_what
+    exit_what: ExitWhat = "group"
+    exitall_on_error: bool = False
+    continue_on_error: frozenset[ContinueOnError] = frozenset()
+    max_latency: tuple[float, float, float] = (0.0, 0.0, 0.0)  # a slower I/O fails the job; 0: none
+    latency_target: float | None = None
+    latency_window: float = 0.0
+    latency_percentile: float = 100.0
+    latency_run: bool = False
+    steadystate: SteadyState | None = None
+
+    # Verification
+    verify: VerifyMethod | None = None
+    do_verify: bool = True
+    verify_only: bool = False
+    verify_pattern: bytes = b""
+    verify_pattern_offsets: tuple[int, ...] = ()  # where in it 8 bytes are the block's offset
+    verify_interval: int = 0  # bytes; 0: the block
+    verify_offset: int = 0  # bytes; where in the interval the header is
+    verify_fatal: bool = False
+    verify_dump: bool = False
+    verify_backlog: int = 0  # verify after so many writes; 0: at the end
+    verify_backlog_batch: int = 0  # so many at a time; 0: verify_backlog
+    verify_state: str | None = None  # the write journal's path
+
+    # Results
+    write_bw_log: str | None = None  # prefix of the file names
+    write_lat_log: str | None = None
+    write_iops_log: str | None = None
+    write_hist_log: str | None = None
+    per_job_logs: bool = True
+    log_avg_msec: int = 0  # 0: each I/O
+    log_hist_msec: int = 0
+    log_hist_coarseness: int = 0
+    log_max_value: bool = False
+    log_offset: bool = False
+    log_unix_epoch: bool = False
+    bwavgtime: float = 0.5  # seconds; the samples that bw_min, bw_mean and so on are made of
+    iopsavgtime: float = 0.5
+    percentile_list: tuple[float, ...] = PERCENTILES
+    clat_percentiles: bool = True
+    lat_percentiles: bool = False
+    slat_percentiles: bool = False
+    significant_figures: int = 4
+    unit_base: Literal[0, 1, 8] = 0  # 8: bytes, 1: bits, 0: as it fits
+    kb_base: Literal[1000, 1024] = 1024
+
+    @property
+    def directions(self) -> frozenset[Direction]:
+        """The directions that its I/O can have."""
+        found = set()
+        if self.rw in ("read", "randread", "rw", "randrw"):
+            found.add(Direction.READ)
+        if self.rw in ("write", "randwrite", "rw", "randrw", "trimwrite", "randtrimwrite"):
+            found.add(Direction.WRITE)
+        if self.rw == "zone-append":
+            found.add(Direction.WRITE)
+        if "trim" in self.rw:
+            found.add(Direction.TRIM)
+        return frozenset(found)
+
+    @property
+    def random(self) -> bool:
+        """Whether its offsets are random."""
+        return self.rw.startswith("rand")
+
+    @property
+    def destructive(self) -> bool:
+        """Whether it changes the device's data."""
+        return self.directions != {Direction.READ} and not self.verify_only
+
+    @property
+    def sizes_used(self) -> list[BlockSizes]:
+        """The block sizes that its I/O can have."""
+        if self.bs_is_seq_rand:  # random I/O may be sequential in part: percentage_random
+            return [self.block_sizes[Direction.READ], self.block_sizes[Direction.WRITE]]
+        return [self.block_sizes[direction] for direction in sorted(self.directions)]
+
+    @property
+    def largest_block(self) -> int:
+        """The largest I/O in bytes: what a data buffer has to hold."""
+        return max(sizes.largest for sizes in self.sizes_used)
+
+    @property
+    def smallest_block(self) -> int:
+        """The smallest I/O in bytes."""
+        return min(sizes.smallest for sizes in self.sizes_used)
+
+    @property
+    def random_map(self) -> bool:
+        """Whether each block of the range is taken once before any is taken again.
+
+        As in fio, blockalign and every distribution but the uniform one turn it off.
+        """
+        return (
+            self.random
+            and not self.norandommap
+            and all(
+                self.random_distribution[direction].kind == "random"
+                and self.block_sizes[direction].align in (0, self.block_sizes[direction].low)
+                for direction in self.directions
+            )
+        )
+
+    def region(self, capacity: int, zone_size: int = 0) -> tuple[int, int]:
+        """(offset, length) in bytes of the range in a namespace of `capacity` bytes.
+
+        As fio has it: `size` counts from the offset, is in percent of the whole namespace, and in
+        bytes is shared among the devices; the range ends where the namespace does. Raises JobError
+        if nothing is left of it.
+        """
+        offset = self.offset.of(capacity, zone_size)
+        offset += self.offset_increment.of(capacity, zone_size) * self.clone
+        if self.offset.percent is not None or self.offset_increment.percent is not None:
+            align = self.offset_align or self.smallest_block
+            offset = -(-offset // align) * align
+        length = capacity - offset
+        if self.size is not None:
+            share = 1 if self.size.bytes is None else len(self.filenames)
+            length = min(length, self.size.of(capacity, zone_size) // share)
+        if length < self.smallest_block:
+            raise JobError(
+                f"job {self.name!r} has no room for a block of {self.smallest_block} bytes: its "
+                f"range has {max(length, 0)} bytes from {offset} on, in a namespace of {capacity}: "
+                f"change size, offset or offset_increment"
+            )
+        return offset, length
+
+    def amount(self, *capacities: int, zone_size: int = 0) -> int:
+        """Bytes to move in one loop: `io_size`, or else the ranges of all its namespaces."""
+        if self.io_size is not None:
+            return self.io_size.of(sum(capacities), zone_size)
+        return sum(self.region(capacity, zone_size)[1] for capacity in capacities)
+
+
+def clones(jobs: Iterable[Job]) -> list[Job]:
+    """Split jobs into parts that have one queue pair each.
+
+    A part has `numjobs` 1, its number in its job as `clone`, its number in the run as `number`, and
+    a `seed` of its own: the same in every run with `randrepeat` or `randseed`, else drawn here.
+    """
+    parts: list[Job] = []
+    for job in jobs:
+        for clone in range(job.numjobs):
+            number = len(parts) + 1
+            parts.append(
+                dataclasses.replace(
+                    job,
+                    numjobs=1,
+                    clone=clone,
+                    number=number,
+                    seed=_seed(job, number),
+                    cpus_allowed=_cpus(job, number),
+                )
+            )
+    return parts
+
+
+def _seed(job: Job, number: int) -> int:
+    if job.randseed is not None:
+        base = job.randseed
+    elif job.randrepeat or job.allrandrepeat:
+        base = DEFAULT_SEED
+    else:
+        return secrets.randbits(64)
+    # An odd factor: no two queues of a run have the same seed.
+    return (base + number * 0x9E3779B97F4A7C15) & ((1 << 64) - 1)
+
+
+def _cpus(job: Job, number: int) -> frozenset[int]:
+    if not job.cpus_split or not job.cpus_allowed:
+        return job.cpus_allowed
+    cpus = sorted(job.cpus_allowed)
+    return frozenset({cpus[(number - 1) % len(cpus)]})

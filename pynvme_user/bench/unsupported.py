@@ -1,0 +1,122 @@
+"""What fio has and the benchmark does not, each with its reason."""
+
+from __future__ import annotations
+
+CHECKSUMS = (
+    *("md5", "crc64", "crc32", "crc16", "crc7", "sha512", "sha256", "sha1"),
+    *("sha3-224", "sha3-256", "sha3-384", "sha3-512"),
+)
+"""Methods of fio's `verify` that are done as crc32c: the headers are the driver's own."""
+
+_FILES = "files of a file system; the benchmark runs on a bare device"
+_NETWORK = "the network; the benchmark runs on a bare device"
+_MEMORY = "memory and not an NVMe namespace"
+_CPU = "it moves no data (for a device that does nothing, use qemu:?driver=null-co)"
+ENGINES = {
+    name: f"the engine is for {reason}" if reason is not _CPU else reason
+    for reason, names in {
+        _FILES: "mmap splice falloc ftruncate e4defrag filecreate filestat filedelete dircreate "
+        "dirstat dirdelete libcufile libhipfile libnfs nfs ime_psync ime_psyncv ime_aio libhdfs "
+        "gfapi gfapi_async dfs",
+        _NETWORK: "net netsplice rdma http rbd rados libiscsi nbd librpma_apm_client "
+        "librpma_apm_server librpma_gpspm_client librpma_gpspm_server",
+        _MEMORY: "dev-dax pmemblk libpmem",
+        "SCSI devices": "sg libzbc",
+        "MTD flash": "mtd",
+        _CPU: "null cpuio exec cpp_null",
+    }.items()
+    for name in names.split()
+}
+ENGINES["external"] = "of external engines only SPDK's do what the driver does"
+"""fio's engines that are not accepted, and why."""
+
+GROUPS = (
+    (
+        "the I/O to do is made by the job's options, not read from a log",
+        "read_iolog read_iolog_chunked replay_no_stall replay_redirect replay_scale replay_align "
+        "replay_time_scale replay_skip merge_blktrace_file merge_blktrace_scalars "
+        "merge_blktrace_iters",
+    ),
+    ("the I/O is not written to a log that could be replayed", "write_iolog"),
+    ("a job file starts no programs: start them around the benchmark", "exec_prerun exec_postrun"),
+    ("there are no files, only devices", "opendir lockfile sync_file_range create_only"),
+    ("several devices are taken in turn", "file_service_type"),
+    ("nothing is read that is not measured", "pre_read"),
+    (
+        "the whole benchmark runs as one user in one cgroup",
+        "uid gid cgroup cgroup_weight cgroup_nodelete",
+    ),
+    ("set it for the machine", "lockmem"),
+    ("memory for DMA is the device's, not a job's", "numa_mem_policy gpu_dev_id"),
+    ("it has no meaning in fio any more", "rwmixcycle flow_watermark"),
+    (
+        "commands of one queue all have the same priority",
+        "cmdprio cmdprio_percentage cmdprio_class cmdprio_bssplit cmdprio_hint log_prio",
+    ),
+    ("a write has no life-time hint", "write_hint"),
+    ("there are no barriers in NVMe: use fsync or fua", "write_barrier"),
+    ("atomic writes are not asked for: NVMe makes small ones atomic by itself", "atomic"),
+    (
+        "equal buffers are not made on purpose",
+        "dedupe_percentage dedupe_mode dedupe_working_set_percentage dedupe_global",
+    ),
+    (
+        "verification does not trim",
+        "trim_percentage trim_verify_zero trim_backlog trim_backlog_batch",
+    ),
+    ("the write journal has its own option: use verify_state", "verify_state_load"),
+    ("errors are counted by their NVMe status", "ignore_error block_error_percentiles"),
+    (
+        "zones are written by rw=zone-append alone",
+        "zonecapacity read_beyond_wp max_open_zones job_max_open_zones ignore_zone_limits "
+        "zone_reset_threshold zone_reset_frequency",
+    ),
+    (
+        "logs are written as text, with times from the job's start or from 1970",
+        "log_compression log_compression_cpus log_store_compressed log_alternate_epoch "
+        "log_alternate_epoch_clock_id log_window_value",
+    ),
+    ("write the jobs out", "profile"),
+    ("it is percentage_random now", "percentage_sequential"),
+    ("reads are sent without Force Unit Access", "readfua"),
+    ("use rw=write: other commands are not measured", "write_mode sg_write_mode"),
+    (
+        "placement, streams and metadata are not sent",
+        "fdp fdp_pli fdp_pli_select dataplacement plids dp_scheme stream_id md_per_io_size pi_act "
+        "pi_chk apptag apptag_mask deac verify_mode num_range",
+    ),
+    (
+        f"its engine is for {_FILES}",
+        "donorname inplace stat_type cuda_io gpu_dev_ids nfs_url namenode hdfsdirectory volume "
+        "brick pool cont chunk_size object_class svc_client",
+    ),
+    (
+        f"its engine is for {_NETWORK}",
+        "hostname port interface ttl nodelay protocol proto listen pingpong window_size mss "
+        "clustername rbdname clientname conf busy_poll touch_objects verb bindname uri http_host "
+        "http_user http_pass https http_mode http_s3_region http_s3_key http_s3_keyid "
+        "http_s3_sse_customer_key http_s3_sse_customer_algorithm http_s3_storage_class "
+        "http_swift_auth_token http_verbose serverip direct_write_to_pmem busy_wait_polling",
+    ),
+    ("its engine is for MTD flash", "skip_bad"),
+    (
+        "its engine moves no data",
+        "cpuload cpuchunks cpumode exit_on_io_done program arguments grace_time std_redirect",
+    ),
+)
+"""(reason, names) of the options that are not supported."""
+
+OPTIONS = {name: reason for reason, names in GROUPS for name in names.split()}
+"""The reason by the option's name."""
+
+_OFF = {
+    **dict.fromkeys(("write_mode", "sg_write_mode"), ("write",)),
+    "file_service_type": ("roundrobin",),
+    "numa_mem_policy": ("default", "local"),
+    **dict.fromkeys(("uid", "gid"), ()),
+}
+
+
+def is_off(name: str, text: str) -> bool:
+    """Tell whether that value of an unsupported option is the one without an effect."""
+    return name in OPTIONS and text.strip() in _OFF.get(name, ("0", "none"))

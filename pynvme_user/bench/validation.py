@@ -1,0 +1,144 @@
+"""What a job has to be before it can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+from pynvme_user.bench.job import MOST_PERCENTILES, Direction, Job, JobError, Workload
+
+_Need = Callable[[bool, str], None]
+
+
+def validated(job: Job) -> Job:
+    """Return the job itself if it can be run.
+
+    Raises JobError, whose message names the option and the remedy.
+    """
+
+    def need(right: bool, problem: str) -> None:
+        if not right:
+            raise JobError(f"job {job.name!r}: {problem}")
+
+    need(job.rw in get_args(Workload), f"rw={job.rw} is none of {', '.join(get_args(Workload))}")
+    need(bool(job.filenames), "it has no device: give filename= or --filename")
+    need(job.nsid is None or 0 < job.nsid < 0xFFFFFFFF, "nsid is from 1 to 4294967294")
+    for option in ("iodepth", "numjobs", "loops", "iodepth_batch", "thinktime_blocks", "rw_every"):
+        need(getattr(job, option) >= 1, f"{option} is at least 1")
+    need(job.iodepth <= 65535, "iodepth is at most 65535")
+    need(job.numjobs <= 65535, "numjobs is at most 65535, the queues that a controller can have")
+    need(
+        job.iodepth_batch <= job.iodepth,
+        f"iodepth_batch={job.iodepth_batch} is more than iodepth={job.iodepth}",
+    )
+    need(
+        job.iodepth_batch_complete_min <= job.iodepth,
+        f"iodepth_batch_complete_min={job.iodepth_batch_complete_min} is more than "
+        f"iodepth={job.iodepth}",
+    )
+    need(job.iodepth_low <= job.iodepth, "iodepth_low is at most iodepth")
+    for direction in job.directions:
+        _validate_direction(job, direction, need)
+    need(0 <= job.rwmixread <= 100, "rwmixread is a percentage, 0 to 100")
+    for size, option in (
+        (job.offset, "offset"),
+        (job.offset_increment, "offset_increment"),
+        (job.size, "size"),
+    ):
+        need(
+            size is None or size.percent is None or 0 <= size.percent <= 100,
+            f"{option} is at most 100%",
+        )
+    need(
+        not job.time_based or bool(job.runtime),
+        "time_based needs a runtime",
+    )
+    need(job.runtime is None or job.runtime > 0, "runtime is more than 0")
+    need(
+        job.thinktime > 0 or (job.thinktime_spin == 0 and job.thinktime_iotime == 0),
+        "thinktime_spin and thinktime_iotime need a thinktime",
+    )
+    need(job.thinktime_spin <= job.thinktime, "thinktime_spin is at most thinktime")
+    need(
+        not (any(job.rate) and any(job.rate_iops)),
+        "rate and rate_iops are two ways to say the same: give one",
+    )
+    need(
+        job.latency_target is None or job.latency_window > 0,
+        "latency_target needs a latency_window",
+    )
+    need(0 < job.latency_percentile <= 100, "latency_percentile is more than 0 and at most 100")
+    need(
+        0 < len(job.percentile_list) <= MOST_PERCENTILES,
+        f"percentile_list has 1 to {MOST_PERCENTILES} percentiles",
+    )
+    need(
+        all(0 < percentile <= 100 for percentile in job.percentile_list),
+        "each of percentile_list is more than 0 and at most 100",
+    )
+    need(0 <= job.buffer_compress_percentage <= 100, "buffer_compress_percentage is at most 100")
+    need(1 <= job.significant_figures <= 10, "significant_figures is 1 to 10")
+    _validate_verify(job, need)
+    if job.rw == "zone-append":
+        need(job.verify is None, "zone-append cannot be verified")
+    return job
+
+
+def _validate_direction(job: Job, direction: Direction, need: _Need) -> None:
+    name = direction.name.lower()
+    sizes = job.block_sizes[direction]
+    need(sizes.smallest > 0, f"the block size of {name} is more than 0")
+    need(sizes.low <= sizes.high, f"the block sizes of {name} go from the smaller to the larger")
+    percents = [percent for _, percent in sizes.split]
+    need(not percents or sum(percents) == 100, f"bssplit of {name} has to add up to 100%")
+    need(0 <= job.percentage_random[direction] <= 100, "percentage_random is 0 to 100")
+    distribution = job.random_distribution[direction]
+    zones = distribution.zones
+    match distribution.kind:
+        case "zipf":
+            need(
+                distribution.theta > 0 and distribution.theta != 1,
+                "zipf's theta is more than 0 and not 1",
+            )
+        case "pareto":
+            need(0 < distribution.theta < 1, "pareto's power is more than 0 and less than 1")
+        case "normal":
+            need(0 < distribution.theta <= 100, "normal's deviation is more than 0%, at most 100%")
+        case "zoned" | "zoned_abs":
+            need(
+                sum(access for access, _ in zones) == 100,
+                f"the accesses of {distribution.kind} have to add up to 100%",
+            )
+        case "random":
+            pass
+    if distribution.kind == "zoned":
+        need(sum(size for _, size in zones) == 100, "the sizes of zoned have to add up to 100%")
+    need(
+        distribution.center is None or 0 <= distribution.center <= 1,
+        "the center of a distribution is from 0 to 1",
+    )
+
+
+def _validate_verify(job: Job, need: _Need) -> None:
+    if job.verify is None:
+        need(not job.verify_only, "verify_only needs verify=")
+        need(job.verify_state is None, "verify_state needs verify=")
+        return
+    need(
+        Direction.WRITE in job.directions or job.directions == {Direction.READ},
+        f"rw={job.rw} writes nothing that could be verified",
+    )
+    need(
+        job.verify != "pattern" or bool(job.verify_pattern),
+        "verify=pattern needs a verify_pattern",
+    )
+    need(
+        not (job.verify_only and job.time_based),
+        "verify_only ends when all is verified: leave time_based out",
+    )
+    for direction in job.directions:
+        interval = job.verify_interval
+        need(
+            not interval or job.block_sizes[direction].smallest % interval == 0,
+            f"verify_interval={interval} has to divide the block size",
+        )
