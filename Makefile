@@ -58,7 +58,7 @@ $(VENV)/built: $(BUILT_FROM)
 	touch $@
 
 $(VENV)/test: $(VENV)/built
-	-./bootstrap guest
+	-./bootstrap guest bench valgrind
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 

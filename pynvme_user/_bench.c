@@ -7,6 +7,9 @@
 /* I/Os between two looks at the clock. */
 #define TURN 64
 
+/* One turn in so many is timed by itself, for the costs of submission and completion. */
+#define TIMED_TURNS 64
+
 /* --- histograms -------------------------------------------------------------------------- */
 
 void nvme_histogram_clear(struct nvme_histogram *histogram)
@@ -17,7 +20,7 @@ void nvme_histogram_clear(struct nvme_histogram *histogram)
 
 void nvme_bench_result_clear(struct nvme_bench_result *result)
 {
-	result->ios = result->blocks = result->failed = result->late = 0;
+	result->ios = result->blocks = result->failed = 0;
 	nvme_histogram_clear(&result->slat);
 	nvme_histogram_clear(&result->clat);
 	nvme_histogram_clear(&result->lat);
@@ -56,7 +59,188 @@ void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns)
 	histogram_add(histogram, ns, 1);
 }
 
+/* fio's classes of batches: 0, 1-4, 5-8, 9-16, 17-32, 33-64, more. */
+static inline uint32_t batch_class(uint32_t n)
+{
+	if (n <= 4)
+		return n != 0;
+	return n > 64 ? 6 : 31 - (uint32_t)__builtin_clz(n - 1);
+}
+
+/* Count I/Os that were the `first` to the `last` outstanding, by fio's classes of depths. */
+static inline void depths_add(uint64_t *depths, uint32_t first, uint32_t last)
+{
+	uint32_t class = 31 - (uint32_t)__builtin_clz(first);
+
+	for (; class < 6 && first <= last; class++) {
+		uint32_t end = (UINT32_C(2) << class) - 1;
+
+		if (end > last)
+			end = last;
+		depths[class] += end - first + 1;
+		first = end + 1;
+	}
+	if (first <= last)
+		depths[6] += last - first + 1;
+}
+
+/* --- what comes next --------------------------------------------------------------------- */
+
+/* Random 64-bit words: SplitMix64's steps, as in _generator.h. */
+static inline uint64_t bench_random(struct nvme_bench *b)
+{
+	return nvme_random_next(&b->random);
+}
+
+/* The arrival after one of `blocks` blocks: linear, or as the quantiles spread it. */
+static inline void rate_advance(struct nvme_bench *b, struct nvme_bench_rate *rate, uint32_t blocks)
+{
+	unsigned __int128 step = rate->ticks_per_io;
+	uint64_t per_blocks = rate->ticks_per_block * blocks;
+
+	/* Whichever limit is the lower rate. */
+	if (per_blocks > step)
+		step = per_blocks;
+	if (b->arrivals)
+		step = step * b->arrivals[bench_random(b) >> 52] >> 16;
+	step += rate->fraction;
+	rate->due += (uint64_t)(step >> 32);
+	rate->fraction = (uint64_t)step & UINT32_MAX;
+}
+
+/* The next I/O of the list or of the generator. Returns 1, or 0 at the end. */
+static inline int bench_next(struct nvme_bench *b, struct nvme_io *io)
+{
+	if (!b->list)
+		return nvme_generator_next(b->generator, io);
+	if (b->list_next == b->list_count)
+		return 0;
+	*io = b->list[b->list_next++];
+	return 1;
+}
+
+/* Say that there is nothing to do before `when`. Returns 0, for bench_due(). */
+static inline int bench_wait(struct nvme_bench *b, uint64_t when)
+{
+	b->wake = when;
+	return 0;
+}
+
+/*
+ * The next I/O, where something may hold it back. Returns 1 with the I/O and its `start`, or 0 if
+ * there is none now: it is kept as pending, or the generator is at its end.
+ */
+static int bench_due(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now, struct nvme_io *io,
+		     uint64_t *start)
+{
+	struct nvme_bench_rate *rate;
+	int err = 0;
+
+	b->wake = now;
+	if (b->depth_low) {
+		b->draining = b->draining && qp->outstanding > b->depth_low;
+		if (b->draining)
+			return 0;
+	}
+	if (b->think_until > now)
+		return bench_wait(b, b->think_until);
+	if (b->think_ios && b->think_count >= b->think_ios) {
+		if (qp->outstanding)
+			return 0;
+		b->think_count = 0;
+		b->think_until = now + b->think_ticks;
+		return bench_wait(b, b->think_until);
+	}
+	if (b->flush_every && b->writes >= b->flush_every) {
+		b->writes = 0;
+		*io = (struct nvme_io){ .direction = NVME_BENCH_FLUSH };
+		return 1;
+	}
+	if (!b->has_pending) {
+		if (!bench_next(b, &b->pending)) {
+			b->exhausted = 1;
+			return 0;
+		}
+		b->has_pending = 1;
+	}
+	if (!b->writes_left && b->pending.direction == NVME_DIRECTION_WRITE)
+		return 0;
+	*io = b->pending;
+	rate = &b->rates[io->direction];
+	if (rate->ticks_per_io | rate->ticks_per_block) {
+		if (!rate->due)
+			rate->due = now;
+		if (rate->due > now)
+			return bench_wait(b, rate->due);
+	}
+	if (b->verify) {
+		uint8_t *data = b->slots[qp->free_head].data;
+
+		if (io->direction == NVME_DIRECTION_READ)
+			err = nvme_verify_begin_read(b->verify, io->lba, io->blocks);
+		else if (io->direction == NVME_DIRECTION_WRITE)
+			err = nvme_verify_begin_write(b->verify, io->lba, io->blocks, data);
+		else
+			err = nvme_verify_begin_trim(b->verify, io->lba, io->blocks,
+						     NVME_VERIFY_DEALLOCATE);
+		if (err == -EBUSY)
+			return 0; /* until the I/O of the same blocks has ended */
+		if (err)
+			return err;
+	}
+	if (rate->ticks_per_io | rate->ticks_per_block) {
+		*start = rate->due;
+		rate_advance(b, rate, io->blocks);
+	}
+	b->has_pending = 0;
+	b->think_count++;
+	if (io->direction == NVME_DIRECTION_WRITE) {
+		b->writes++;
+		b->writes_left--;
+	}
+	return 1;
+}
+
 /* --- submission -------------------------------------------------------------------------- */
+
+/* The range of a Dataset Management command, NVM Command Set 1.0, figure 43. */
+struct dsm_range {
+	uint32_t attributes;
+	uint32_t blocks;
+	uint64_t lba;
+};
+
+/*
+ * Write the command of an I/O that is not a plain read or write at the tail. Returns 0 or a
+ * negative errno.
+ */
+static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, const struct nvme_io *io,
+			     uint16_t cid, uint64_t iova, uint8_t *buffer)
+{
+	const struct nvme_sqe *command = &b->commands[io->direction];
+	struct data_pointer data = { 0 };
+	uint64_t cdw10_11 = (uint64_t)command->cdw11 << 32 | command->cdw10;
+	uint32_t cdw12 = command->cdw12;
+	int err = 0;
+
+	if (io->direction == NVME_DIRECTION_TRIM) {
+		const struct dsm_range range = { .blocks = io->blocks, .lba = io->lba };
+
+		memcpy(buffer, &range, sizeof(range));
+		err = data_set(qp, &data, cid, iova, sizeof(range));
+	} else if (io->direction == NVME_DIRECTION_WRITE) {
+		uint64_t *words = (uint64_t *)buffer;
+
+		for (uint32_t i = 0; b->refill && i < io->blocks << b->block_shift >> 3; i++)
+			words[i] = bench_random(b);
+		cdw10_11 = b->zone_blocks ? io->lba - io->lba % b->zone_blocks : io->lba;
+		cdw12 |= io->blocks - 1;
+		err = data_set(qp, &data, cid, iova, io->blocks << b->block_shift);
+	}
+	if (!err)
+		sq_write_io(qp, command, cid, &data, cdw10_11, cdw12);
+	return err;
+}
 
 /* Write one I/O's command at the tail, under the next free CID. Returns 0 or a negative errno. */
 static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const struct nvme_io *io,
@@ -65,12 +249,20 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const
 	uint16_t cid = qp->free_head;
 	struct nvme_bench_slot *slot = &b->slots[cid];
 	const struct nvme_sqe *command = &b->commands[io->direction];
-	struct data_pointer data;
-	int err = data_set(qp, &data, cid, slot->iova, io->blocks << b->block_shift);
+	int err;
 
+	if (likely(io->direction < NVME_DIRECTION_TRIM && !(b->refill | b->zone_blocks))) {
+		struct data_pointer data;
+
+		err = data_set(qp, &data, cid, slot->iova, io->blocks << b->block_shift);
+		if (likely(!err))
+			sq_write_io(qp, command, cid, &data, io->lba,
+				    command->cdw12 | (io->blocks - 1));
+	} else {
+		err = bench_write_other(qp, b, io, cid, slot->iova, slot->data);
+	}
 	if (unlikely(err))
 		return err;
-	sq_write_io(qp, command, cid, &data, io->lba, command->cdw12 | (io->blocks - 1));
 	sq_advance(qp);
 	tracker_take(qp, 0, start);
 	slot->start = start;
@@ -84,28 +276,42 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const
  * Fill the queue, up to a turn's number of I/Os that are due at `now`, and ring once. Returns 0 or
  * a negative errno.
  */
-static inline int bench_submit(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now)
+static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair *qp,
+							      struct nvme_bench *b, uint64_t now,
+							      int gated)
 {
-	uint16_t cids[TURN];
+	uint32_t limit = b->submit_max ? b->submit_max : TURN;
+	uint64_t timed = b->turns % TIMED_TURNS ? 0 : ticks_now();
+	uint32_t outstanding = qp->outstanding;
 	uint32_t counts[4] = { 0 };
+	uint16_t cids[TURN];
 	uint32_t n = 0;
 	uint64_t rung;
 	int err;
 
-	while (n < TURN && qp->outstanding < b->depth) {
+	while (n < limit && qp->outstanding < b->depth) {
+		uint64_t start = now;
 		struct nvme_io io;
 
-		if (unlikely(!nvme_generator_next(b->generator, &io))) {
+		if (gated) {
+			err = bench_due(qp, b, now, &io, &start);
+			if (unlikely(err < 0))
+				return err;
+			if (!err)
+				break;
+		} else if (unlikely(!nvme_generator_next(b->generator, &io))) {
 			b->exhausted = 1;
 			break;
 		}
 		cids[n] = qp->free_head;
-		err = bench_write(qp, b, &io, now);
+		err = bench_write(qp, b, &io, start);
 		if (unlikely(err))
 			return err;
 		counts[io.direction]++;
 		n++;
 	}
+	if (gated && qp->outstanding == b->depth)
+		b->draining = 1;
 	if (!n)
 		return 0;
 	err = sq_ring(qp);
@@ -118,22 +324,86 @@ static inline int bench_submit(struct nvme_qpair *qp, struct nvme_bench *b, uint
 				      counts[direction]);
 			b->submitted[direction] += counts[direction];
 		}
+	if (timed) {
+		b->submit_ticks += rung - timed;
+		b->submit_timed += n;
+	}
+	depths_add(b->depths, outstanding + 1, outstanding + n);
+	b->submits[batch_class(n)]++;
 	return err;
 }
 
 /* --- completion -------------------------------------------------------------------------- */
 
+static void bench_count_error(struct nvme_bench *b, uint32_t status)
+{
+	/* The last entry takes what there is no room for. */
+	for (uint32_t i = 0; i < NVME_BENCH_ERRORS; i++) {
+		struct nvme_bench_error *error = &b->errors[i];
+
+		if (!error->ios || error->status == status || i == NVME_BENCH_ERRORS - 1) {
+			error->status = status;
+			error->ios++;
+			return;
+		}
+	}
+}
+
+/* Judge what a read brought, and tell the table how a command ended. */
+static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok)
+{
+	struct nvme_verify *v = b->verify;
+	struct nvme_verify_fault fault;
+
+	switch (slot->direction) {
+	case NVME_DIRECTION_READ:
+		if (ok && nvme_verify_check(v, slot->lba, slot->blocks, slot->data, &fault) > 0) {
+			if (b->fault_count < NVME_BENCH_FAULTS)
+				b->faults[b->fault_count] = fault;
+			b->fault_count++;
+			b->stop |= b->verify_fatal;
+		}
+		nvme_verify_end_read(v, slot->lba, slot->blocks);
+		break;
+	case NVME_DIRECTION_WRITE:
+		nvme_verify_end_write(v, slot->lba, slot->blocks, ok);
+		break;
+	case NVME_DIRECTION_TRIM:
+		nvme_verify_end_trim(v, slot->lba, slot->blocks, NVME_VERIFY_DEALLOCATE, ok);
+		break;
+	}
+}
+
+static inline void bench_record(struct nvme_bench *b, const struct nvme_bench_slot *slot,
+				uint64_t submitted, uint64_t now)
+{
+	b->records[b->record_count++] = (struct nvme_bench_record){
+		.end = ticks_to_ns(now - b->epoch),
+		.slat = ticks_to_ns(submitted - slot->start),
+		.clat = ticks_to_ns(now - submitted),
+		.lat = ticks_to_ns(now - slot->start),
+		.offset = slot->lba << b->block_shift,
+		.bytes = slot->blocks << b->block_shift,
+		.direction = slot->direction,
+	};
+}
+
 /* Reap up to a turn's number of completions. Returns 0 or a negative errno. */
 static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now)
 {
+	uint32_t limit = b->reap_max ? b->reap_max : TURN;
+	uint64_t timed = b->turns % TIMED_TURNS ? 0 : now;
 	struct cqe_end end;
 	uint32_t n = 0;
 	int err = 0;
 
-	while (n < TURN && cq_peek(qp, &end)) {
+	if (b->records && b->record_limit - b->record_count < limit)
+		limit = b->record_limit - b->record_count;
+	while (n < limit && cq_peek(qp, &end)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, &end);
 		const struct nvme_bench_slot *slot;
 		struct nvme_bench_result *result;
+		int ok = !(end.status & STATUS_CODE_AND_TYPE);
 
 		if (unlikely(!tracker)) {
 			err = -EPROTO;
@@ -141,44 +411,106 @@ static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 		}
 		slot = &b->slots[end.cid];
 		result = &b->results[slot->direction];
-		if (likely(!(end.status & STATUS_CODE_AND_TYPE))) {
+		if (likely(ok)) {
 			result->ios++;
 			result->blocks += slot->blocks;
 			histogram_add(&result->clat, ticks_to_ns(now - tracker->submitted), 1);
 			histogram_add(&result->lat, ticks_to_ns(now - slot->start), 1);
+			if (unlikely(b->records != NULL))
+				bench_record(b, slot, tracker->submitted, now);
 		} else {
 			result->failed++;
+			bench_count_error(b, end.status & STATUS_CODE_AND_TYPE);
 		}
+		if (unlikely(b->verify != NULL))
+			bench_verify(b, slot, ok);
 		b->ended[slot->direction]++;
 		tracker_free(qp, tracker, end.cid);
 		cq_advance(qp);
 		n++;
 	}
 	qp->completed += n;
+	b->turns++;
+	b->reaps[batch_class(n)]++;
 	cq_reaped(qp, n);
+	if (timed) {
+		b->reap_ticks += ticks_now() - timed;
+		b->reap_timed += n;
+	}
 	return err ? err : qp->error;
+}
+
+/* Wait for `reap_min` completions, or as many as are outstanding, but not beyond `end`. */
+static void bench_await_many(const struct nvme_qpair *qp, uint32_t reap_min, uint64_t end)
+{
+	uint32_t wanted = reap_min < qp->outstanding ? reap_min : qp->outstanding;
+
+	while (!cq_is_ready(qp, wanted - 1) && ticks_now() < end)
+		spin_pause();
+}
+
+/*
+ * One round of a workload that something may hold back; `now` is read anew before the round's
+ * completions. Returns 1 at the end, 0 to go on, -ETIME when the caller is to come again, or
+ * another negative errno.
+ */
+static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
+			     uint64_t end)
+{
+	int err = b->stop || b->exhausted ? 0 : bench_submit(qp, b, *now, 1);
+
+	if (unlikely(err))
+		return err;
+	if (!qp->outstanding) {
+		if (b->stop || b->exhausted || !b->writes_left)
+			return 1;
+		if (*now >= end || b->wake > end)
+			return -ETIME;
+		spin_pause();
+		*now = ticks_now();
+		return 0;
+	}
+	if (*now >= end || (b->records && b->record_count == b->record_limit))
+		return -ETIME;
+	if (b->reap_min > 1)
+		bench_await_many(qp, b->reap_min, end);
+	/* A turn that reaps nothing looks at what has become due. */
+	if (b->wake > *now && b->wake < end)
+		end = b->wake;
+	nvme_cq_await(qp, end);
+	*now = ticks_now();
+	return bench_reap(qp, b, *now);
+}
+
+/* The same for one that keeps the queue full. */
+static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
+			      uint64_t end)
+{
+	int err = b->stop || b->exhausted ? 0 : bench_submit(qp, b, *now, 0);
+
+	if (unlikely(err))
+		return err;
+	if (unlikely(!qp->outstanding))
+		return 1;
+	if (*now >= end || !nvme_cq_await(qp, end))
+		return -ETIME;
+	*now = ticks_now();
+	return bench_reap(qp, b, *now);
 }
 
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout_ns)
 {
 	uint64_t now = ticks_now();
 	uint64_t end = now + ns_to_ticks(timeout_ns);
+	int done = 0;
 
-	for (;;) {
-		int err = b->stop || b->exhausted ? 0 : bench_submit(qp, b, now);
-
-		if (unlikely(err))
-			return err;
-		if (unlikely(!qp->outstanding))
-			return 1;
-		if (now >= end || !nvme_cq_await(qp, end))
-			return 0;
-		now = ticks_now();
-		err = bench_reap(qp, b, now);
-		if (unlikely(err))
-			return err;
-		b->turns++;
-	}
+	if (b->gated)
+		while (!done)
+			done = bench_round_gated(qp, b, &now, end);
+	else
+		while (!done)
+			done = bench_round(qp, b, &now, end);
+	return done == -ETIME ? 0 : done;
 }
 
 /* Reap one completion if it is there: 1 or 0, or -EPROTO. */

@@ -13,6 +13,7 @@
 
 #include "_generator.h"
 #include "_ring.h"
+#include "_verify.h"
 
 /* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
 
@@ -35,7 +36,6 @@ struct nvme_bench_result {
 	uint64_t ios;
 	uint64_t blocks;
 	uint64_t failed; /* with a status other than success; not in ios, blocks or latencies */
-	uint64_t late;   /* under a fixed rate: submitted after they were due by more than a turn */
 	struct nvme_histogram slat;
 	struct nvme_histogram clat;
 	struct nvme_histogram lat;
@@ -47,6 +47,7 @@ struct nvme_bench_result {
 /* One command's data and what is known of it while it is outstanding; indexed by CID. */
 struct nvme_bench_slot {
 	uint64_t iova; /* of its data buffer, which holds the largest I/O */
+	uint8_t *data; /* the same in this process */
 	uint64_t start;
 	uint64_t lba;
 	uint32_t blocks;
@@ -64,48 +65,84 @@ struct nvme_bench_record {
 	uint32_t direction;
 };
 
-/* How the I/Os of one direction are spread over time, where that is not as fast as it goes. */
-struct nvme_bench_rate {
-	uint64_t ticks_per_io;    /* 32.32 fixed point; both 0: no limit */
-	uint64_t ticks_per_block; /* likewise */
-	uint64_t due;             /* when the next one arrives, in ticks */
+/* How many I/Os ended with a status other than success. */
+struct nvme_bench_error {
+	uint64_t ios;
+	uint32_t status; /* SCT in 10:8, SC in 7:0 */
 };
 
+/* When the I/Os of one direction arrive, where that is not as fast as it goes. */
+struct nvme_bench_rate {
+	uint64_t ticks_per_io;    /* 32.32 fixed point; both 0: as fast as it goes */
+	uint64_t ticks_per_block; /* likewise */
+	uint64_t due;             /* when the next one arrives, in ticks; 0: with the first run */
+	uint64_t fraction;        /* of a tick, below 2^32 */
+};
+
+#define NVME_BENCH_ERRORS 16
+#define NVME_BENCH_FAULTS 64
+
+/*
+ * A benchmark on one queue pair. The caller keeps all memory that is pointed to. Members that a
+ * workload does not use are 0.
+ */
 struct nvme_bench {
-	struct nvme_sqe commands[4];     /* by direction: opcode, nsid, flags */
+	struct nvme_sqe commands[4];       /* by direction: opcode, nsid, flags */
 	struct nvme_generator *generator;
-	struct nvme_bench_slot *slots;   /* as many as the queue pair is deep */
+	struct nvme_bench_slot *slots;     /* as many as the queue pair is deep */
 	struct nvme_bench_result *results; /* four, by direction */
-	uint32_t depth;                  /* I/Os to keep outstanding; may be changed between runs */
+	uint32_t depth;         /* I/Os to keep outstanding; may be changed between runs */
 	uint32_t block_shift;
-	uint32_t reap_min;               /* completions to wait for before more is submitted */
-	uint32_t submit_max;             /* commands per doorbell */
-	uint32_t deallocate_ranges;      /* trims: bytes of a range in each slot's buffer, or 0 */
-	uint32_t flush_every;            /* a Flush after so many writes; 0: none */
-	uint32_t append_zone;            /* zone append: log2 of the zone's blocks; 0: no zones */
-	uint32_t stop;                   /* submit no more */
-	uint32_t exhausted;              /* the generator is at its end */
-	uint32_t writes;                 /* since the last Flush */
-	/* gates */
-	uint32_t gated;                  /* whether any of these is in use */
-	uint32_t has_pending;            /* an I/O that was generated and waits */
-	struct nvme_io pending;
-	struct nvme_bench_rate rates[3]; /* by direction */
-	const uint32_t *arrivals;        /* 4096 quantiles of the time between two, 16.16; or NULL */
-	uint64_t arrivals_random;
-	uint64_t think_ticks;            /* pause after `think_ios` I/Os */
-	uint64_t think_until;
-	uint32_t think_ios;
+	uint32_t stop;          /* submit no more */
+	uint32_t exhausted;     /* the generator is at its end */
+	uint32_t submit_max;    /* commands per doorbell; 0: a turn's */
+	uint32_t reap_max;      /* completions per turn; 0: a turn's */
+	/* Any of these makes the loop look at them before each I/O: set `gated` then. */
+	uint32_t gated;
+	uint32_t reap_min;      /* wait for so many completions */
+	uint32_t depth_low;     /* once full, drain to this before submitting more */
+	uint32_t draining;
+	uint32_t flush_every;   /* a Flush after so many writes */
+	uint32_t writes;        /* since the last one */
+	uint32_t refill;        /* new random data for every write */
+	uint32_t think_ios;     /* after so many I/Os, wait for their end and then `think_ticks` */
 	uint32_t think_count;
-	/* the log of single I/Os */
-	struct nvme_bench_record *records;
+	uint32_t has_pending;   /* an I/O that was generated and waits */
+	struct nvme_io pending;
+	uint64_t think_ticks;
+	uint64_t think_until;
+	const struct nvme_io *list; /* these I/Os, instead of the generator's */
+	uint64_t list_count;
+	uint64_t list_next;
+	uint64_t writes_left;   /* pause once so many writes are submitted; UINT64_MAX: never */
+	uint64_t zone_blocks;   /* writes are Zone Appends to zones of so many blocks */
+	uint64_t random;        /* of arrivals and data */
+	const uint32_t *arrivals; /* 4096 quantiles of the time between two, in 1/65536 of the mean */
+	struct nvme_bench_rate rates[3]; /* by direction */
+	uint64_t wake;          /* while nothing is outstanding: when there is something to do */
+	/* verification, or NULL */
+	struct nvme_verify *verify;
+	struct nvme_verify_fault *faults; /* NVME_BENCH_FAULTS, the first ones found */
+	uint64_t fault_count;
+	uint32_t verify_fatal;  /* stop at the first */
+	/* the log of single I/Os, or NULL */
 	uint32_t record_count;
 	uint32_t record_limit;
-	uint64_t epoch;                  /* ticks at the beginning, which records count from */
-	/* facts */
-	uint64_t submitted[4];           /* by direction, since the beginning */
+	struct nvme_bench_record *records;
+	uint64_t epoch;         /* ticks that records count from */
+	/* facts, since the beginning */
+	uint64_t submitted[4];  /* by direction */
 	uint64_t ended[4];
 	uint64_t turns;
+	uint64_t depths[7];     /* I/Os by those outstanding with them: 1, 2-3, 4-7 ... 64 and more */
+	uint64_t submits[7];    /* doorbells by their I/Os: 0, 1-4, 5-8, 9-16 ... more than 64 */
+	uint64_t reaps[7];      /* turns by their completions, likewise */
+	struct nvme_bench_error errors[16];
+	/* what one turn in 64 cost, in ticks, and the I/Os in it */
+	uint64_t submit_ticks;
+	uint64_t submit_timed;
+	uint64_t reap_ticks;
+	uint64_t reap_timed;
 };
 
 /* What one submission and one completion cost at queue depth 1, in nanoseconds. */
@@ -125,9 +162,10 @@ void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns);
 
 /*
  * Go on for up to `timeout_ns`. Nothing but the benchmark's I/Os may be outstanding on the pair.
- * Returns 1 when the workload is at its end, or `stop` is set, and nothing is outstanding; 0 when
- * the time is over or the log is full; or a negative errno as nvme_vector_run() does. A status
- * other than success does not end it: it is counted.
+ * Returns 1 when the workload is at its end, or `stop` is set, or `writes_left` is 0, and nothing
+ * is outstanding; 0 when the time is over, the log is full, or nothing is outstanding and nothing due before `wake`; or a
+ * negative errno as nvme_vector_run() does. A status other than success does not end it: it is
+ * counted.
  */
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t timeout_ns);
 

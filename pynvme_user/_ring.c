@@ -173,7 +173,7 @@ int nvme_qpair_kick(struct nvme_qpair *qp)
 	if (!qp->sq_doorbell.shadow)
 		return 0;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return doorbell_write(qp, &qp->sq_doorbell, qp->sq_tail);
+	return doorbell_write(&qp->sq_doorbell, qp->sq_tail);
 }
 
 /* --- completion -------------------------------------------------------------------------- */
@@ -202,7 +202,7 @@ static void interrupt_rearm(const struct nvme_interrupt *interrupt)
 /* A doorbell that cannot be sent does not undo the completions: the error is kept for later. */
 void nvme_cq_report(struct nvme_qpair *qp)
 {
-	int err = doorbell_update(qp, &qp->cq_doorbell, qp->cq_head);
+	int err = doorbell_update(&qp->cq_doorbell, qp->cq_head);
 
 	qp->cq_unreported = 0;
 	if (err)
@@ -290,21 +290,10 @@ static int cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
 /* Let the device write `gather` entries before the first is looked at; not for long. */
 static inline void cq_gather(const struct nvme_qpair *qp)
 {
-	uint32_t at = qp->cq_head + qp->gather - 1;
-	uint16_t phase = qp->phase;
 	uint64_t end = ticks_now() + ns_to_ticks(GATHER_NS);
 
-	if (at >= qp->cq_entries) {
-		at -= qp->cq_entries;
-		phase ^= 1;
-	}
-	do {
-		const uint16_t *status = &qp->cq[at].status;
-
-		if ((__atomic_load_n(status, __ATOMIC_RELAXED) & 1) == phase)
-			return;
+	while (!cq_is_ready(qp, qp->gather - 1u) && ticks_now() < end)
 		spin_pause();
-	} while (ticks_now() < end);
 }
 
 int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)

@@ -59,7 +59,8 @@ struct nvme_doorbell {
 	uint64_t address;
 	volatile uint32_t *shadow;
 	volatile uint32_t *event_index;
-	uint32_t value; /* what the device was told last */
+	uint32_t value;  /* what the device was told last */
+	uint64_t writes; /* to the register, by store or by message: a fact for benchmarks */
 };
 
 /*
@@ -122,11 +123,10 @@ struct nvme_qpair {
 	uint16_t qid;
 	uint16_t free_head;      /* LIFO: the CID whose lines are still in the cache */
 	uint16_t gather;         /* completions worth waiting for at once: see nvme_cq_await() */
-	/* the second and third: once per batch */
+	/* a line each: once per batch, and more seldom */
 	struct nvme_doorbell sq_doorbell;
-	uint64_t doorbell_writes; /* to a register, by store or by message */
-	uint64_t completed;
 	struct nvme_doorbell cq_doorbell;
+	uint64_t completed;       /* a fact for benchmarks */
 	/* for transfers of more than one page */
 	uint32_t page_size;       /* 4 KiB << CC.MPS */
 	uint32_t prp_list_entries;
@@ -274,5 +274,6 @@ _Static_assert(sizeof(struct nvme_sqe) == 64, "SQE");
 _Static_assert(sizeof(struct nvme_cqe) == 16, "CQE");
 _Static_assert(sizeof(struct nvme_tracker) == 16, "four trackers to a cache line");
 _Static_assert(offsetof(struct nvme_qpair, sq_doorbell) == 64, "the hot members fill one line");
+_Static_assert(sizeof(struct nvme_doorbell) == 64, "a doorbell fills one line");
 
 #endif

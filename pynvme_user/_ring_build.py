@@ -10,8 +10,25 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-HEADERS = ("_ring.h", "_generator.h", "_bench.h", "_qtest.h", "_bar.h")
-SOURCES = ("_ring.c", "_generator.c", "_bench.c", "_qtest.c", "_bar.c")
+HEADERS = (
+    "_ring.h",
+    "_generator.h",
+    "_checksum.h",
+    "_verify.h",
+    "_bench.h",
+    "_qtest.h",
+    "_bar.h",
+)
+SOURCES = (
+    "_ring.c",
+    "_generator.c",
+    "_checksum.c",
+    "_verify.c",
+    "_verify_fault.c",
+    "_bench.c",
+    "_qtest.c",
+    "_bar.c",
+)
 
 
 def declarations(header: str) -> str:

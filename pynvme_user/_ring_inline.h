@@ -87,9 +87,9 @@ static inline void device_barrier(void)
 #endif
 }
 
-static inline int doorbell_write(struct nvme_qpair *qp, struct nvme_doorbell *db, uint32_t value)
+static inline int doorbell_write(struct nvme_doorbell *db, uint32_t value)
 {
-	qp->doorbell_writes++;
+	db->writes++;
 	if (likely(db->mmio != NULL)) {
 		*db->mmio = value;
 		return 0;
@@ -107,7 +107,7 @@ static inline int doorbell_needed(uint16_t event_index, uint16_t new, uint16_t o
 	return (uint16_t)(new - event_index - 1) < (uint16_t)(new - old);
 }
 
-static inline int doorbell_update(struct nvme_qpair *qp, struct nvme_doorbell *db, uint32_t value)
+static inline int doorbell_update(struct nvme_doorbell *db, uint32_t value)
 {
 	uint32_t old = db->value;
 
@@ -119,7 +119,7 @@ static inline int doorbell_update(struct nvme_qpair *qp, struct nvme_doorbell *d
 		if (!doorbell_needed((uint16_t)*db->event_index, (uint16_t)value, (uint16_t)old))
 			return 0;
 	}
-	return doorbell_write(qp, db, value);
+	return doorbell_write(db, value);
 }
 
 /* --- submission -------------------------------------------------------------------------- */
@@ -192,7 +192,7 @@ static inline int sq_ring(struct nvme_qpair *qp)
 {
 	if (qp->sq_tail == qp->sq_doorbell.value)
 		return 0;
-	return doorbell_update(qp, &qp->sq_doorbell, qp->sq_tail);
+	return doorbell_update(&qp->sq_doorbell, qp->sq_tail);
 }
 
 /* --- trackers ---------------------------------------------------------------------------- */
@@ -241,6 +241,19 @@ static inline int cq_peek(const struct nvme_qpair *qp, struct cqe_end *end)
 	end->cid = (uint16_t)(value >> 32);
 	end->status = (uint16_t)(value >> 49);
 	return (value >> 48 & 1) == qp->phase;
+}
+
+/* Whether the device has written the entry `ahead` of the next one. Orders nothing. */
+static inline int cq_is_ready(const struct nvme_qpair *qp, uint32_t ahead)
+{
+	uint32_t at = qp->cq_head + ahead;
+	uint16_t phase = qp->phase;
+
+	if (at >= qp->cq_entries) {
+		at -= qp->cq_entries;
+		phase ^= 1;
+	}
+	return (__atomic_load_n(&qp->cq[at].status, __ATOMIC_RELAXED) & 1) == phase;
 }
 
 static inline void cq_advance(struct nvme_qpair *qp)

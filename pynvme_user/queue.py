@@ -190,6 +190,11 @@ class QueuePair:
         """Doorbell registers written so far; shadow doorbells in memory do not count."""
         return self._ring.doorbell_writes
 
+    @property
+    def cq_doorbell_writes(self) -> int:
+        """Those of them that reported completions."""
+        return self._ring.cq_doorbell_writes
+
     # --- submission ---------------------------------------------------------------------------
 
     def submit(self, command: SQE, buffer: npt.NDArray[Any] | None = None) -> int:

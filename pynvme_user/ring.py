@@ -236,7 +236,12 @@ class Ring:
     @property
     def doorbell_writes(self) -> int:
         """Doorbell registers written so far (shadow doorbells do not count)."""
-        return int(self._qp.doorbell_writes)
+        return int(self._qp.sq_doorbell.writes + self._qp.cq_doorbell.writes)
+
+    @property
+    def cq_doorbell_writes(self) -> int:
+        """Those of them that reported completions."""
+        return int(self._qp.cq_doorbell.writes)
 
     @property
     def completed(self) -> int:

@@ -1,18 +1,21 @@
 """The benchmark's loop in C, seen from Python: one queue pair kept busy with generated I/Os.
 
-With ring.py and generator.py, the only modules that import the extension.
+With ring.py, generator.py and verification.py, the only modules that import the extension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user._ring_cffi import ffi, lib
+from pynvme_user.dma import DmaBuffer, address_of
 from pynvme_user.generator import Generator
-from pynvme_user.ring import Ring, U64Array, check_result, new_lines
+from pynvme_user.ring import Ring, U64Array, check_result, new_lines, tick_rate
+from pynvme_user.verification import Fault, Verifier
 
 BUCKETS: int = lib.NVME_BUCKETS
 #: Where a Flush's results are; the others are by fio's direction: read, write, trim.
@@ -36,7 +39,6 @@ RESULT_DTYPE = np.dtype(
         ("ios", "<u8"),
         ("blocks", "<u8"),
         ("failed", "<u8"),
-        ("late", "<u8"),
         ("slat", HISTOGRAM_DTYPE),
         ("clat", HISTOGRAM_DTYPE),
         ("lat", HISTOGRAM_DTYPE),
@@ -44,27 +46,80 @@ RESULT_DTYPE = np.dtype(
 )
 
 
-class Workload:
-    """Generated I/Os on one queue pair, for :meth:`QueuePair.advance`.
+#: struct nvme_io: an I/O of a list.
+IO_DTYPE = np.dtype([("lba", "<u8"), ("blocks", "<u4"), ("direction", "<u4")])
+#: struct nvme_bench_record: an I/O of the log, times in nanoseconds.
+RECORD_DTYPE = np.dtype(
+    [
+        ("end", "<u8"),
+        ("slat", "<u8"),
+        ("clat", "<u8"),
+        ("lat", "<u8"),
+        ("offset", "<u8"),
+        ("bytes", "<u4"),
+        ("direction", "<u4"),
+    ]
+)
+_NEVER = (1 << 64) - 1
+_QUANTILES = 4096
 
-    ``commands`` are 64 bytes each by direction (and FLUSH), without what each I/O adds; ``iovas``
-    has the address of a data buffer for each CID, which holds the generator's largest I/O;
-    ``depth`` is how many I/Os to keep outstanding.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How often the I/Os of one direction arrive; 0 for as often as it goes."""
+
+    ios: float = 0  # per second
+    blocks: float = 0  # per second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What a workload does besides keeping its queue full; see struct nvme_bench."""
+
+    submit_max: int = 0  # commands per doorbell; 0: as many as there are
+    reap_max: int = 0  # completions between two submissions at most; 0: as many as there are
+    reap_min: int = 0  # completions to wait for before more is submitted
+    depth_low: int = 0  # once full, drain to this before submitting more
+    flush_every: int = 0  # a Flush after so many writes
+    refill: bool = False  # new random data for every write
+    think_ios: int = 0  # after so many I/Os ...
+    think: float = 0.0  # ... pause for so many seconds
+    zone_blocks: int = 0  # writes are Zone Appends to zones of so many blocks
+    rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())  # by direction
+    poisson: bool = False  # arrivals by chance, instead of evenly
+    seed: int = 0  # of arrivals and refilled data
+
+
+class Workload:
+    """I/Os on one queue pair, for :meth:`QueuePair.advance`.
+
+    They come from ``generator``, or from ``ios`` (IO_DTYPE) where that is given. ``commands`` are
+    64 bytes each by direction (and FLUSH), without what each I/O adds. ``buffer`` is DMA memory of
+    ``queue_depth`` pieces, one for each CID, and holds the largest I/O in each; ``depth`` is how
+    many I/Os to keep outstanding.
     """
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Generator | None,
         *,
         commands: Mapping[int, bytes],
-        iovas: U64Array,
-        depth: int,
+        buffer: DmaBuffer,
+        queue_depth: int,
         block_shift: int,
+        depth: int | None = None,
+        ios: npt.NDArray[np.void] | None = None,
+        pace: Pace | None = None,
+        verifier: Verifier | None = None,
+        verify_fatal: bool = False,
+        records: int = 0,
     ) -> None:
-        self._generator = generator
-        self._slots = new_lines("struct nvme_bench_slot", len(iovas))
-        for slot, iova in zip(self._slots, iovas.tolist(), strict=True):
-            slot.iova = iova
+        self._alive: list[object] = [generator, buffer, verifier]
+        self._slots = new_lines("struct nvme_bench_slot", queue_depth)
+        piece = buffer.nbytes // queue_depth
+        for index, slot in enumerate(self._slots):
+            slot.iova = buffer.iova + index * piece
+            slot.data = ffi.cast("uint8_t *", address_of(buffer) + index * piece)
         #: RESULT_DTYPE, by direction; C adds to it while it runs.
         self.results: npt.NDArray[np.void] = np.zeros(4, RESULT_DTYPE)
         self._results = ffi.from_buffer(
@@ -72,17 +127,150 @@ class Workload:
         )
         self._memory = new_lines("struct nvme_bench")
         self._bench = bench = self._memory[0]
-        bench.generator = generator.pointer
         bench.slots = self._slots
         bench.results = self._results
-        bench.depth = depth
+        bench.depth = queue_depth if depth is None else depth
         bench.block_shift = block_shift
+        bench.epoch = lib.nvme_ticks()
         for direction, command in commands.items():
             ffi.buffer(ffi.addressof(bench.commands[direction]))[:] = command
+        if generator is not None:
+            bench.generator = generator.pointer
+        if ios is not None:
+            self.list(ios)
+        self._set_pace(pace or Pace())
+        if verifier is not None:
+            self._faults = ffi.new("struct nvme_verify_fault[]", lib.NVME_BENCH_FAULTS)
+            bench.faults = self._faults
+            bench.verify = verifier.struct
+            bench.verify_fatal = verify_fatal
+            bench.gated = 1
+        if records:
+            self._records = np.zeros(records, RECORD_DTYPE)
+            pointer = ffi.from_buffer(
+                "struct nvme_bench_record[]", self._records, require_writable=True
+            )
+            self._alive.append(pointer)
+            bench.records = pointer
+            bench.record_limit = records
+            bench.gated = 1
         self.clear()
 
+    def _set_pace(self, pace: Pace) -> None:
+        bench = self._bench
+        bench.submit_max, bench.reap_max = min(pace.submit_max, 64), min(pace.reap_max, 64)
+        bench.reap_min, bench.depth_low = pace.reap_min, pace.depth_low
+        bench.flush_every, bench.refill = pace.flush_every, pace.refill
+        bench.think_ios = pace.think_ios if pace.think else 0
+        ticks = tick_rate()
+        bench.think_ticks = int(pace.think * ticks)
+        bench.zone_blocks = pace.zone_blocks
+        bench.random = pace.seed
+        bench.writes_left = _NEVER
+        for target, rate in zip(bench.rates, pace.rates, strict=True):
+            target.ticks_per_io = int((ticks << 32) / rate.ios) if rate.ios else 0
+            target.ticks_per_block = int((ticks << 32) / rate.blocks) if rate.blocks else 0
+        if pace.poisson:
+            # Of the exponential law, the mean of each of so many equal shares: their mean is 1.
+            left = 1 - np.linspace(0, 1, _QUANTILES + 1)
+            integral = left * np.log(np.maximum(left, np.finfo(float).tiny)) - left
+            quantiles = np.diff(integral) * _QUANTILES
+            self._arrivals = np.round(quantiles * 65536).astype(np.uint32)
+            pointer = ffi.from_buffer("uint32_t[]", self._arrivals)
+            self._alive.append(pointer)
+            bench.arrivals = pointer
+        bench.gated = (
+            pace.reap_min > 1
+            or any((pace.depth_low, pace.flush_every, bench.think_ios))
+            or any(rate.ios or rate.blocks for rate in pace.rates)
+        )
+
+    def list(self, ios: npt.NDArray[np.void]) -> None:
+        """Go on with these I/Os (IO_DTYPE), in place of what was left."""
+        self._list = np.ascontiguousarray(ios, IO_DTYPE)
+        self._list_pointer = ffi.from_buffer("struct nvme_io[]", self._list)
+        bench = self._bench
+        bench.list, bench.list_count, bench.list_next = self._list_pointer, len(ios), 0
+        bench.exhausted = bench.has_pending = bench.stop = 0
+        bench.gated = 1
+
+    def pause_after(self, writes: int | None) -> None:
+        """End a run once so many more writes were submitted and completed; None: never."""
+        self._bench.writes_left = _NEVER if writes is None else writes
+        self._bench.gated |= writes is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is no further I/O to submit."""
+        return bool(self._bench.exhausted)
+
+    @property
+    def depth(self) -> int:
+        """I/Os to keep outstanding; may be changed between two runs."""
+        return int(self._bench.depth)
+
+    @depth.setter
+    def depth(self, depth: int) -> None:
+        self._bench.depth = depth
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long there is nothing to do yet: nothing is outstanding and nothing due."""
+        if self.submitted != self.completed:
+            return 0.0
+        return max(0.0, (self._bench.wake - lib.nvme_ticks()) / tick_rate())
+
+    @property
+    def errors(self) -> dict[int, int]:
+        """I/Os by their status (SCT and SC) other than success, since the beginning."""
+        return {int(error.status): int(error.ios) for error in self._bench.errors if error.ios}
+
+    @property
+    def batches(self) -> tuple[U64Array, U64Array, U64Array]:
+        """Depths, doorbells and turns in fio's seven classes; see struct nvme_bench."""
+        bench = self._bench
+        depths, submits, reaps = (
+            np.array(list(counts), np.uint64)
+            for counts in (bench.depths, bench.submits, bench.reaps)
+        )
+        return depths, submits, reaps
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Time-stamp counts for each submission, and for each completion without the wait for it.
+
+        From one turn in 64.
+        """
+        bench = self._bench
+        return (
+            bench.submit_ticks / max(1, bench.submit_timed),
+            bench.reap_ticks / max(1, bench.reap_timed),
+        )
+
+    @property
+    def turns(self) -> int:
+        """How often completions were looked for and, but for time-outs, found."""
+        return int(self._bench.turns)
+
+    @property
+    def fault_count(self) -> int:
+        """Reads whose data was not what it had to be."""
+        return int(self._bench.fault_count)
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The first of them."""
+        found = min(self.fault_count, lib.NVME_BENCH_FAULTS)
+        return [Fault.from_c(self._faults[index]) for index in range(found)]
+
+    def take_records(self) -> npt.NDArray[np.void]:
+        """The log since the last call, as RECORD_DTYPE, oldest first."""
+        count = self._bench.record_count
+        self._bench.record_count = 0
+        return self._records[:count].copy()
+
     def clear(self) -> None:
-        """Begin to count anew, as after a ramp time."""
+        """Begin to count anew, as after a ramp time. Errors and faults stay."""
         for index in range(len(self.results)):
             lib.nvme_bench_result_clear(ffi.addressof(self._results[index]))
 

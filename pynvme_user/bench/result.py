@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from math import sqrt
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -381,6 +382,12 @@ class JobResult:
     clat_percentiles: bool = True
     lat_percentiles: bool = False
     io_log: npt.NDArray[np.void] | None = None  # IO_RECORD of each I/O, when a log wants them
+    unified_rw_reporting: Literal["none", "mixed", "both"] = "none"
+    bwavgtime_ms: int = 500  # the intervals that bw_min, bw_mean and so on are taken over
+    iopsavgtime_ms: int = 500
+    significant_figures: int = 4  # of the summary's numbers
+    unit_base: Literal[0, 1, 8] = 0  # 1: the summary's bandwidths are in bits
+    kb_base: Literal[1000, 1024] = 1024  # which of the two it names first
 
     @property
     def failed(self) -> int:

@@ -52,10 +52,11 @@ def test_the_contracts_hold(tmp_path: Path) -> None:
     assert " 0 broken" in done.stdout
 
 
-def test_the_extension_has_three_importers() -> None:
-    """The rings, and the benchmark's two; import-linter does not see compiled modules."""
+def test_the_extension_has_four_importers() -> None:
+    """The rings, and the benchmark's three; import-linter does not see compiled modules."""
     users = {name for name, module in imports() if "_ring_cffi" in module}
-    assert users == {f"pynvme_user/{name}.py" for name in ("ring", "generator", "workload")}
+    bindings = ("ring", "generator", "verification", "workload")
+    assert users == {f"pynvme_user/{name}.py" for name in bindings}
 
 
 def test_spec_imports_the_standard_library_only() -> None:

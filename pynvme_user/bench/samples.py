@@ -1,0 +1,135 @@
+"""The course of a run: samples of the engine brought to longer intervals, and their rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.bench.result import SAMPLE
+
+Floats = npt.NDArray[np.float64]
+NS_PER_MS = 1_000_000
+
+#: fio's bwavgtime and iopsavgtime: what bw_min, iops_stddev and the like are taken over.
+AVERAGE_MS = 500
+
+
+def resample(samples: npt.NDArray[np.void], interval_ms: int) -> npt.NDArray[np.void]:
+    """Sum samples (SAMPLE) up to intervals of about this length.
+
+    A sample counts where its middle lies, so that one that ends a little late stays with its
+    interval; the engine's own interval should divide the length. The end of each interval is that
+    of its last sample, and an interval without a sample is not made up.
+    """
+    return _sum_windows(samples, windows(samples, interval_ms))
+
+
+def windows(samples: npt.NDArray[np.void], interval_ms: int) -> npt.NDArray[np.uint64]:
+    """Tell the number, from 0, of the interval that each sample lies in."""
+    ends = samples["end_ns"]
+    middles = ends - np.diff(ends, prepend=np.uint64(0)) // np.uint64(2)
+    return np.asarray(middles // np.uint64(interval_ms * NS_PER_MS), dtype=np.uint64)
+
+
+def add_up(parts: Iterable[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """Sum the samples of jobs that ran side by side, in intervals of AVERAGE_MS."""
+    summed = [resample(part, AVERAGE_MS) for part in parts]
+    together = np.concatenate([np.zeros(0, dtype=SAMPLE), *summed])
+    number = np.concatenate(
+        [np.zeros(0, dtype=np.uint64), *(windows(part, AVERAGE_MS) for part in summed)]
+    )
+    order = np.lexsort((together["end_ns"], number))
+    return _sum_windows(together[order], number[order])
+
+
+def _sum_windows(
+    samples: npt.NDArray[np.void], number: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.void]:
+    if not samples.size:
+        return samples
+    first = np.flatnonzero(np.concatenate(([True], number[1:] != number[:-1])))
+    summed = np.zeros(first.size, dtype=SAMPLE)
+    summed["end_ns"] = samples["end_ns"][np.append(first[1:], samples.size) - 1]
+    for name in ("ios", "bytes", "slat_sum", "clat_sum", "lat_sum"):
+        summed[name] = np.add.reduceat(samples[name], first)
+    return summed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """Rates over time, one entry for each interval."""
+
+    end_s: Floats  # seconds since the measured part began
+    iops: Floats
+    bytes_per_second: Floats
+    lat_ns: Floats  # mean of the interval's I/Os; NaN where none completed
+    clat_ns: Floats
+    slat_ns: Floats
+
+
+def course(samples: npt.NDArray[np.void], interval_ms: int = AVERAGE_MS) -> Course:
+    """Turn samples into rates over intervals of at least this length.
+
+    A last interval of less than half the length is left out: over so few I/Os its rate tells
+    when the run ended, not how fast it was. A run that has no other keeps it.
+    """
+    summed = resample(samples, interval_ms)
+    length = np.diff(summed["end_ns"].astype(np.float64), prepend=0.0) / 1e9
+    if summed.size > 1 and length[-1] < interval_ms / 2000:
+        summed, length = summed[:-1], length[:-1]
+    length = np.maximum(length, 1e-9)
+    ios = summed["ios"].astype(np.float64)
+    counted = np.where(ios > 0, ios, np.nan)
+    return Course(
+        end_s=summed["end_ns"] / 1e9,
+        iops=ios / length,
+        bytes_per_second=summed["bytes"] / length,
+        lat_ns=summed["lat_sum"] / counted,
+        clat_ns=summed["clat_sum"] / counted,
+        slat_ns=summed["slat_sum"] / counted,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a rate varied over the intervals of a run."""
+
+    samples: int = 0
+    min: float = 0.0
+    max: float = 0.0
+    mean: float = 0.0
+    stddev: float = 0.0
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike) -> Spread:
+        """Take the sample standard deviation (n - 1), 0.0 of fewer than two values."""
+        rates = np.asarray(values, dtype=np.float64)
+        if not rates.size:
+            return cls()
+        stddev = float(rates.std(ddof=1)) if rates.size > 1 else 0.0
+        return cls(rates.size, float(rates.min()), float(rates.max()), float(rates.mean()), stddev)
+
+
+def mean_error(values: npt.ArrayLike) -> float:
+    """Estimate the standard error of the mean of rates that followed one another.
+
+    Neighbouring intervals of a run are alike (a device's cache fills, its garbage collection comes
+    and goes), so the values are worth fewer than they are many. Means of ever longer batches are
+    compared, and the largest error that at least eight batches show is taken: the plain one when
+    the intervals are independent. NaN of fewer than two values.
+    """
+    rates = np.asarray(values, dtype=np.float64)
+    if rates.size < 2:
+        return float("nan")
+    largest = 0.0
+    batch = 1
+    while batch == 1 or rates.size // batch >= 8:
+        count = rates.size // batch
+        means = rates[: count * batch].reshape(count, batch).mean(axis=1)
+        largest = max(largest, float(means.std(ddof=1)) / sqrt(count))
+        batch *= 2
+    return largest

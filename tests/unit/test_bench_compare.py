@@ -1,0 +1,170 @@
+"""Comparing two results: what is noise has to be called so, and what is not, not."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from bench_samples import DEVICE, job_of, run_of, sweep_of
+
+from pynvme_user.bench.compare import as_json, compare, load, table
+from pynvme_user.bench.fio_json import document
+from pynvme_user.bench.result import Direction
+
+FIO = shutil.which("fio")
+
+
+def result(seed, iops=2000.0, typical=80_000, seconds=10, bins=True, **more):
+    rng = np.random.default_rng(seed)
+    rates = {Direction.READ: iops}
+    run = run_of(job_of(rng, seconds=seconds, rates=rates, typical=typical, **more))
+    return json.loads(json.dumps(document(run, bins=bins)))
+
+
+def by_metric(comparison):
+    return {row.metric: row for row in comparison.rows}
+
+
+def test_a_run_beside_itself_has_no_change():
+    one = result(1)
+    comparison = compare(one, one)
+    # Of the 20,000 I/Os, two are beyond 99.99 %: too few to tell how far that one varies.
+    verdicts = {row.metric: row.verdict for row in comparison.rows}
+    assert verdicts.pop("clat_ns_99.990000") == "noise unknown"
+    assert set(verdicts.values()) == {"within the noise"}
+    assert {row.change for row in comparison.rows} == {0.0}
+    assert comparison.notes == []
+
+
+def test_like_runs_are_within_the_noise():
+    """Of the verdicts on 40 pairs of unchanged runs, not more than a few may be wrong."""
+    runs = [result(seed, seconds=8) for seed in range(2, 22)]
+    rows = [
+        row
+        for n, first in enumerate(runs)
+        for second in (runs[n - 1], runs[n - 2])
+        for row in compare(first, second).rows
+    ]
+    wrong = [row for row in rows if row.verdict in ("better", "worse")]
+    assert len(rows) > 200
+    assert len(wrong) / len(rows) < 0.06, [(row.metric, row.change, row.noise) for row in wrong]
+
+
+def test_real_changes_are_seen():
+    found = by_metric(compare(result(1), result(2, iops=2400.0, typical=110_000)))
+    assert found["iops"].verdict == "better"
+    assert found["iops"].change == pytest.approx(20, abs=3)
+    assert found["bw_bytes"].verdict == "better"
+    for metric in ("lat_ns_mean", "clat_ns_50.000000", "clat_ns_99.000000"):
+        assert found[metric].verdict == "worse"
+        assert found[metric].change > found[metric].noise > 0
+    back = by_metric(compare(result(2, iops=2400.0, typical=110_000), result(1)))
+    assert back["iops"].verdict == "worse"
+    assert back["lat_ns_mean"].verdict == "better"
+
+
+def test_a_device_that_sways_is_not_called_faster():
+    """Rates of neighbouring intervals alike: many samples, but few independent ones."""
+    # Ten levels of two seconds each; the second run happens to have the better ones.
+    first, second = result(1, seconds=20), result(1, seconds=20)
+    rng = np.random.default_rng(3)
+    for run, lift in ((first, 1.0), (second, 1.04)):
+        samples = run["pynvme_user"]["jobs"][0]["samples"]["read"]
+        levels = np.repeat(rng.normal(1000, 150, 10), 4) * lift
+        samples["ios"] = levels.astype(int).tolist()
+        run["jobs"][0]["read"]["iops"] = float(levels.mean() * 2)
+    row = by_metric(compare(first, second))["iops"]
+    plain = 2.4 * np.hypot(*[150 / 40**0.5] * 2) / 1000 * 100
+    assert row.noise > 1.5 * plain
+    assert row.verdict == "within the noise"
+
+
+def test_percentiles_that_too_few_ios_tell():
+    found = by_metric(compare(result(1, iops=300.0), result(2, iops=300.0)))
+    assert found["clat_ns_99.990000"].noise is None
+    assert found["clat_ns_99.990000"].verdict == "noise unknown"
+    assert found["clat_ns_50.000000"].noise > 0
+
+
+def test_without_bins_or_in_a_short_run_the_noise_is_unknown():
+    found = by_metric(compare(result(1, bins=False), result(2, bins=False)))
+    assert found["clat_ns_99.000000"].verdict == "noise unknown"
+    assert found["iops"].noise is not None
+    short = compare(result(1, seconds=2), result(2, seconds=2))
+    assert {row.verdict for row in short.rows} == {"noise unknown"}
+    assert "noise is unknown" in "\n".join(table(short))
+
+
+def test_jobs_are_matched_by_name_place_and_clone():
+    rng = np.random.default_rng(4)
+    first = document(sweep_of(rng, iodepths=(1, 2, 4), seconds=1.0))
+    second = document(sweep_of(rng, iodepths=(2, 4, 8), seconds=1.0))
+    comparison = compare(first, second)
+    assert {row.point["iodepth"] for row in comparison.rows} == {2, 4}
+    assert "only in the first: sweep (iodepth=1)" in comparison.notes
+    assert "only in the second: sweep (iodepth=8)" in comparison.notes
+    clones = document(run_of(*(job_of(rng, seconds=1, number=n) for n in (1, 2))))
+    rows = compare(clones, clones).rows
+    assert {row.job for row in rows} == {"randread", "randread #2"}
+    nothing = compare(first, clones)
+    assert nothing.rows == []
+    assert "no job in common" in "\n".join(table(nothing))
+
+
+def test_what_makes_them_less_comparable_is_noted():
+    first = result(1, seconds=2)
+    second = result(1, seconds=2, iodepth=16)
+    ours = second["pynvme_user"]["jobs"][0]
+    ours["device"]["firmware"] = "2.0"
+    ours["failed"]["read"] = 7
+    second["pynvme_user"]["interrupted"] = True
+    notes = compare(first, second).notes
+    assert "randread: iodepth is 8 in the first and 16 in the second" in notes
+    assert (
+        f"randread: the device's firmware is {DEVICE.firmware} in the first and 2.0 in the second"
+        in notes
+    )
+    assert "randread: 7 I/Os failed in the second" in notes
+    assert "the second run was interrupted" in notes
+
+
+def test_the_table_and_its_json(tmp_path):
+    comparison = compare(result(1), result(2, iops=2400.0))
+    lines = list(table(comparison))
+    assert lines[0].split() == ["first", "second", "change", "noise"]
+    assert lines[1].split()[:3] == ["randread", "read", "IOPS"]
+    assert lines[1].endswith("better")
+    assert "±" in lines[1]
+    written = json.loads(json.dumps(as_json(comparison), allow_nan=False))
+    assert written["format_version"] == 1
+    row = written["rows"][0]
+    columns = "job point direction metric before after change noise verdict"
+    assert list(row) == columns.split()
+    assert isinstance(row["before"], float)
+
+
+def test_files(tmp_path):
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(result(1, seconds=1)))
+    assert load(path)["jobs"][0]["jobname"] == "randread"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        load(path)
+    path.write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="has no jobs"):
+        load(path)
+
+
+@pytest.mark.skipif(FIO is None, reason="fio is not installed")
+def test_with_fios_own_json(tmp_path):
+    command = [FIO, "--name=randread", f"--filename={tmp_path / 'data'}", "--size=1m"]
+    command += ["--rw=randread", "--time_based", "--runtime=1", "--output-format=json+"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    theirs = json.loads(done.stdout[done.stdout.index("{") :])
+    found = by_metric(compare(theirs, result(1, seconds=1)))
+    assert found["iops"].before == theirs["jobs"][0]["read"]["iops"]
+    assert found["iops"].noise is None
+    theirs["jobs"][0]["read"] |= {"iops_samples": 16, "iops_stddev": 40.0}
+    found = by_metric(compare(theirs, result(1)))
+    assert found["iops"].noise > 0
