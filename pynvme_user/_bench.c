@@ -218,28 +218,28 @@ static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, const 
 			     uint16_t cid, uint64_t iova, uint8_t *buffer)
 {
 	const struct nvme_sqe *command = &b->commands[io->direction];
-	struct data_pointer data = { 0 };
-	uint64_t cdw10_11 = (uint64_t)command->cdw11 << 32 | command->cdw10;
-	uint32_t cdw12 = command->cdw12;
-	int err = 0;
+	uint32_t length = io->blocks << b->block_shift;
+	uint64_t lba = io->lba;
 
+	if (io->direction == NVME_BENCH_FLUSH) {
+		sq_write(qp, command, cid);
+		return 0;
+	}
 	if (io->direction == NVME_DIRECTION_TRIM) {
 		const struct dsm_range range = { .blocks = io->blocks, .lba = io->lba };
 
 		memcpy(buffer, &range, sizeof(range));
-		err = data_set(qp, &data, cid, iova, sizeof(range));
-	} else if (io->direction == NVME_DIRECTION_WRITE) {
+		return sqe_set_data(qp, sq_write(qp, command, cid), cid, iova, sizeof(range));
+	}
+	if (io->direction == NVME_DIRECTION_WRITE) {
 		uint64_t *words = (uint64_t *)buffer;
 
-		for (uint32_t i = 0; b->refill && i < io->blocks << b->block_shift >> 3; i++)
+		for (uint32_t i = 0; b->refill && i < length / 8; i++)
 			words[i] = bench_random(b);
-		cdw10_11 = b->zone_blocks ? io->lba - io->lba % b->zone_blocks : io->lba;
-		cdw12 |= io->blocks - 1;
-		err = data_set(qp, &data, cid, iova, io->blocks << b->block_shift);
+		if (b->zone_blocks)
+			lba -= lba % b->zone_blocks;
 	}
-	if (!err)
-		sq_write_io(qp, command, cid, &data, cdw10_11, cdw12);
-	return err;
+	return sq_write_io(qp, command, cid, lba, command->cdw12 | (io->blocks - 1), iova, length);
 }
 
 /* Write one I/O's command at the tail, under the next free CID. Returns 0 or a negative errno. */
@@ -251,16 +251,11 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const
 	const struct nvme_sqe *command = &b->commands[io->direction];
 	int err;
 
-	if (likely(io->direction < NVME_DIRECTION_TRIM && !(b->refill | b->zone_blocks))) {
-		struct data_pointer data;
-
-		err = data_set(qp, &data, cid, slot->iova, io->blocks << b->block_shift);
-		if (likely(!err))
-			sq_write_io(qp, command, cid, &data, io->lba,
-				    command->cdw12 | (io->blocks - 1));
-	} else {
+	if (likely(io->direction < NVME_DIRECTION_TRIM && !(b->refill | b->zone_blocks)))
+		err = sq_write_io(qp, command, cid, io->lba, command->cdw12 | (io->blocks - 1),
+				  slot->iova, io->blocks << b->block_shift);
+	else
 		err = bench_write_other(qp, b, io, cid, slot->iova, slot->data);
-	}
 	if (unlikely(err))
 		return err;
 	sq_advance(qp);
@@ -388,48 +383,80 @@ static inline void bench_record(struct nvme_bench *b, const struct nvme_bench_sl
 	};
 }
 
+/*
+ * I/Os of one turn that have everything in common that is accounted for: direction and times. A
+ * device that answers a batch with a batch makes a turn one run.
+ */
+struct bench_run {
+	uint64_t submitted;
+	uint64_t start;
+	uint64_t ios;
+	uint64_t blocks;
+	uint32_t direction;
+};
+
+/* Account for a run that ended at `now`. */
+static void bench_count(struct nvme_bench *b, const struct bench_run *run, uint64_t now)
+{
+	struct nvme_bench_result *result = &b->results[run->direction];
+
+	if (!run->ios)
+		return;
+	b->ended[run->direction] += run->ios;
+	result->ios += run->ios;
+	result->blocks += run->blocks;
+	histogram_add(&result->clat, ticks_to_ns(now - run->submitted), run->ios);
+	histogram_add(&result->lat, ticks_to_ns(now - run->start), run->ios);
+}
+
 /* Reap up to a turn's number of completions. Returns 0 or a negative errno. */
 static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now)
 {
 	uint32_t limit = b->reap_max ? b->reap_max : TURN;
 	uint64_t timed = b->turns % TIMED_TURNS ? 0 : now;
-	struct cqe_end end;
+	struct bench_run run = { 0 };
 	uint32_t n = 0;
+	uint64_t end;
 	int err = 0;
 
 	if (b->records && b->record_limit - b->record_count < limit)
 		limit = b->record_limit - b->record_count;
-	while (n < limit && cq_peek(qp, &end)) {
-		struct nvme_tracker *tracker = cqe_tracker(qp, &end);
+	while (n < limit && !((end = cq_peek(qp)) & CQE_PHASE)) {
+		struct nvme_tracker *tracker = cqe_tracker(qp, end);
+		uint16_t status = cqe_status(end) & STATUS_CODE_AND_TYPE;
 		const struct nvme_bench_slot *slot;
-		struct nvme_bench_result *result;
-		int ok = !(end.status & STATUS_CODE_AND_TYPE);
 
 		if (unlikely(!tracker)) {
 			err = -EPROTO;
 			break;
 		}
-		slot = &b->slots[end.cid];
-		result = &b->results[slot->direction];
-		if (likely(ok)) {
-			result->ios++;
-			result->blocks += slot->blocks;
-			histogram_add(&result->clat, ticks_to_ns(now - tracker->submitted), 1);
-			histogram_add(&result->lat, ticks_to_ns(now - slot->start), 1);
+		slot = &b->slots[cqe_cid(end)];
+		if (likely(!status)) {
+			if (tracker->submitted != run.submitted || slot->start != run.start ||
+			    slot->direction != run.direction) {
+				bench_count(b, &run, now);
+				run = (struct bench_run){
+					.submitted = tracker->submitted,
+					.start = slot->start,
+					.direction = slot->direction,
+				};
+			}
+			run.ios++;
+			run.blocks += slot->blocks;
 			if (unlikely(b->records != NULL))
 				bench_record(b, slot, tracker->submitted, now);
 		} else {
-			result->failed++;
-			bench_count_error(b, end.status & STATUS_CODE_AND_TYPE);
+			b->ended[slot->direction]++;
+			b->results[slot->direction].failed++;
+			bench_count_error(b, status);
 		}
 		if (unlikely(b->verify != NULL))
-			bench_verify(b, slot, ok);
-		b->ended[slot->direction]++;
-		tracker_free(qp, tracker, end.cid);
+			bench_verify(b, slot, !status);
+		tracker_free(qp, tracker, cqe_cid(end));
 		cq_advance(qp);
 		n++;
 	}
-	qp->completed += n;
+	bench_count(b, &run, now);
 	b->turns++;
 	b->reaps[batch_class(n)]++;
 	cq_reaped(qp, n);
@@ -516,18 +543,17 @@ int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout
 /* Reap one completion if it is there: 1 or 0, or -EPROTO. */
 static inline int bench_reap_one(struct nvme_qpair *qp)
 {
+	uint64_t end = cq_peek(qp);
 	struct nvme_tracker *tracker;
-	struct cqe_end end;
 
-	if (!cq_peek(qp, &end))
+	if (end & CQE_PHASE)
 		return 0;
-	tracker = cqe_tracker(qp, &end);
+	tracker = cqe_tracker(qp, end);
 	if (unlikely(!tracker))
 		return -EPROTO;
-	tracker_free(qp, tracker, end.cid);
+	tracker_free(qp, tracker, cqe_cid(end));
 	cq_advance(qp);
-	qp->completed++;
-	cq_report(qp);
+	cq_report(qp, 1);
 	return 1;
 }
 

@@ -95,8 +95,7 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.cq_entries = config->cq_entries,
 		.cq_slack = config->cq_entries - entries,
 		.depth = config->depth,
-		.phase = 1,
-		.qid = config->qid,
+		.expected = CQE_PHASE | (uint64_t)config->qid << 16,
 		.use_sgl = config->use_sgl,
 		.gather = 1,
 		.gather_max = (uint16_t)(gather ? gather : 1),
@@ -123,42 +122,46 @@ void nvme_qpair_use_interrupt(struct nvme_qpair *qp, const struct nvme_interrupt
 	qp->gather = qp->gather_max = 1;
 }
 
-int nvme_data_describe(const struct nvme_qpair *qp, struct data_pointer *data, uint16_t cid,
+int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
 		       uint64_t iova, uint32_t length)
 {
 	uint64_t page = qp->page_size;
 	uint64_t next = (iova | (page - 1)) + 1;
-	uint64_t count = (iova + length - next + page - 1) / page;
+	uint64_t end = iova + length;
+	uint64_t count = (end - next + page - 1) / page;
 	uint64_t *list = qp->prp_lists + (size_t)cid * qp->prp_list_entries;
 
+	if (end <= next + page) {
+		sqe->prp2 = next;
+		return 0;
+	}
 	if (qp->use_sgl) {
-		data->flags = PSDT_SGL;
-		data->prp2 = length; /* figure 94: length in 31:0, type 0h (data block) in 63:60 */
+		sqe->flags |= PSDT_SGL;
+		sqe->prp2 = length; /* figure 94: length in 31:0, type 0h (data block) in 63:60 */
 		return 0;
 	}
 	if (count > qp->prp_list_entries)
 		return -EMSGSIZE;
 	for (uint64_t i = 0; i < count; i++)
 		list[i] = next + i * page;
-	data->prp2 = qp->prp_lists_iova + (uint64_t)cid * qp->prp_list_entries * 8;
+	sqe->prp2 = qp->prp_lists_iova + (uint64_t)cid * qp->prp_list_entries * 8;
 	return 0;
 }
 
 int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t iova,
 		      uint32_t length, uint32_t user)
 {
-	struct data_pointer data = { command->prp1, command->prp2, 0 };
-	uint64_t lba = (uint64_t)command->cdw11 << 32 | command->cdw10;
+	struct nvme_sqe *sqe;
 
-	if (qp->outstanding == qp->depth)
+	if (unlikely(qp->outstanding == qp->depth))
 		return -EAGAIN;
+	sqe = sq_write(qp, command, qp->free_head);
 	if (length) {
-		int err = data_set(qp, &data, qp->free_head, iova, length);
+		int err = sqe_set_data(qp, sqe, qp->free_head, iova, length);
 
-		if (err)
+		if (unlikely(err))
 			return err;
 	}
-	sq_write_io(qp, command, qp->free_head, &data, lba, command->cdw12);
 	sq_advance(qp);
 	return tracker_take(qp, user, ticks_now());
 }
@@ -212,19 +215,19 @@ void nvme_cq_report(struct nvme_qpair *qp)
 
 int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max)
 {
-	struct cqe_end end;
+	uint64_t end = cq_peek(qp);
 	uint32_t count = 0;
 	uint64_t now;
 
-	if (!max || !cq_peek(qp, &end))
+	if (!max || end & CQE_PHASE)
 		return qp->error;
 
 	now = ticks_now();
 	do {
 		const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
-		struct nvme_tracker *tracker = cqe_tracker(qp, &end);
+		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 
-		if (!tracker) {
+		if (unlikely(!tracker)) {
 			/* What was reaped before it still counts; the next poll finds it again. */
 			if (!count)
 				return -EPROTO;
@@ -235,14 +238,14 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 			.user = tracker->user,
 			.dw0 = cqe->dw0,
 			.dw1 = cqe->dw1,
-			.cid = end.cid,
-			.status = end.status,
+			.cid = cqe_cid(end),
+			.status = cqe_status(end),
 		};
-		tracker_free(qp, tracker, end.cid);
+		tracker_free(qp, tracker, cqe_cid(end));
 		cq_advance(qp);
-	} while (count < max && cq_peek(qp, &end));
-	qp->completed += count;
-	cq_report(qp);
+		end = cq_peek(qp);
+	} while (count < max && !(end & CQE_PHASE));
+	cq_report(qp, count);
 	return (int)count;
 }
 
@@ -272,9 +275,8 @@ static void interrupt_sleep(const struct nvme_interrupt *interrupt, uint64_t tim
 static int cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
 {
 	uint64_t start = ticks_now();
-	struct cqe_end entry;
 
-	while (!cq_peek(qp, &entry)) {
+	while (cq_peek(qp) & CQE_PHASE) {
 		uint64_t now = ticks_now();
 
 		if (now >= end)
@@ -298,13 +300,11 @@ static inline void cq_gather(const struct nvme_qpair *qp)
 
 int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
 {
-	struct cqe_end entry;
-
 	if (qp->interrupt.event_fd >= 0)
 		return cq_await_interrupt(qp, end);
 	if (qp->gather > 1 && qp->outstanding >= qp->gather)
 		cq_gather(qp);
-	for (uint32_t spins = 1; !cq_peek(qp, &entry); spins++) {
+	for (uint32_t spins = 1; cq_peek(qp) & CQE_PHASE; spins++) {
 		spin_pause();
 		if (spins % SPINS_PER_CLOCK_READ == 0 && ticks_now() >= end)
 			return 0;
@@ -324,17 +324,14 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 			uint32_t cdw12, uint64_t iova, uint32_t length, uint64_t timeout_ns)
 {
 	struct nvme_tracker *tracker;
-	struct data_pointer data;
-	struct cqe_end end;
-	uint64_t now;
+	uint64_t now, end;
 	int err;
 
 	if (unlikely(qp->outstanding))
 		return -EBUSY;
-	err = data_set(qp, &data, qp->free_head, iova, length);
+	err = sq_write_io(qp, command, qp->free_head, lba, cdw12, iova, length);
 	if (unlikely(err))
 		return err;
-	sq_write_io(qp, command, qp->free_head, &data, lba, cdw12);
 	sq_advance(qp);
 	now = ticks_now();
 	tracker_take(qp, 0, now);
@@ -343,15 +340,14 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 		return err;
 	if (unlikely(!nvme_cq_await(qp, now + ns_to_ticks(timeout_ns))))
 		return -ETIME;
-	cq_peek(qp, &end);
-	tracker = cqe_tracker(qp, &end);
+	end = cq_peek(qp);
+	tracker = cqe_tracker(qp, end);
 	if (unlikely(!tracker))
 		return -EPROTO;
-	tracker_free(qp, tracker, end.cid);
+	tracker_free(qp, tracker, cqe_cid(end));
 	cq_advance(qp);
-	qp->completed++;
-	cq_report(qp);
-	return end.status;
+	cq_report(qp, 1);
+	return cqe_status(end);
 }
 
 int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status)
@@ -362,7 +358,7 @@ int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint1
 	for (uint32_t cid = 0; cid < qp->depth; cid++) {
 		struct nvme_tracker *tracker = &qp->trackers[cid];
 
-		if (!tracker->outstanding)
+		if (!tracker->submitted)
 			continue;
 		out[count++] = (struct nvme_completion){
 			.latency_ns = ticks_to_ns(now - tracker->submitted),
@@ -384,7 +380,7 @@ int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 	for (uint32_t cid = 0; cid < qp->depth; cid++) {
 		const struct nvme_tracker *tracker = &qp->trackers[cid];
 
-		if (tracker->outstanding && (found < 0 || now - tracker->submitted > oldest)) {
+		if (tracker->submitted && (found < 0 || now - tracker->submitted > oldest)) {
 			oldest = now - tracker->submitted;
 			found = (int)cid;
 		}
@@ -400,15 +396,15 @@ int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 static inline int vector_write(struct nvme_qpair *qp, struct nvme_vector *v, uint16_t cid)
 {
 	uint32_t i = v->submitted;
-	uint32_t blocks = i + 1 == v->count ? v->last_blocks : v->blocks;
-	struct data_pointer data;
-	int err = data_set(qp, &data, cid, v->iovas[v->slots ? cid : i], blocks << v->block_shift);
+	uint32_t blocks = unlikely(i + 1 == v->count) ? v->last_blocks : v->blocks;
+	uint64_t iova = v->iovas[v->slots ? cid : i];
+	int err = sq_write_io(qp, &v->command, cid, v->lbas[i], v->command.cdw12 | (blocks - 1),
+			      iova, blocks << v->block_shift);
 
 	if (unlikely(err))
 		return err;
-	sq_write_io(qp, &v->command, cid, &data, v->lbas[i], v->command.cdw12 | (blocks - 1));
 	sq_advance(qp);
-	v->submitted++;
+	v->submitted = i + 1;
 	return 0;
 }
 
@@ -440,38 +436,37 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
  */
 static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now)
 {
-	struct cqe_end end;
 	uint32_t count = 0;
+	uint64_t end;
 	int err = 0;
 
-	while (count < BATCH && cq_peek(qp, &end)) {
-		struct nvme_tracker *tracker = cqe_tracker(qp, &end);
-		uint32_t i;
+	while (count < BATCH && !((end = cq_peek(qp)) & CQE_PHASE)) {
+		struct nvme_tracker *tracker = cqe_tracker(qp, end);
+		uint16_t status = cqe_status(end);
+		uint16_t cid = cqe_cid(end);
 
 		if (unlikely(!tracker)) {
 			err = -EPROTO;
 			break;
 		}
-		i = tracker->user;
-		v->status[i] = end.status;
-		v->latency_ns[i] = ticks_to_ns(now - tracker->submitted);
-		v->failed += (end.status & STATUS_CODE_AND_TYPE) != 0;
+		v->status[tracker->user] = status;
+		v->latency_ns[tracker->user] = ticks_to_ns(now - tracker->submitted);
+		if (unlikely(status & STATUS_CODE_AND_TYPE))
+			v->failed++;
 		cq_advance(qp);
 		count++;
 		if (likely(v->submitted < v->count)) {
-			err = vector_write(qp, v, end.cid);
-			if (likely(!err)) {
-				tracker->user = v->submitted - 1;
-				tracker->submitted = now;
+			tracker->user = v->submitted;
+			tracker->submitted = now;
+			err = vector_write(qp, v, cid);
+			if (likely(!err))
 				continue;
-			}
 		}
-		tracker_free(qp, tracker, end.cid);
+		tracker_free(qp, tracker, cid);
 		if (unlikely(err))
 			break;
 	}
 	v->completed += count;
-	qp->completed += count;
 	if (!err)
 		err = sq_ring(qp);
 	cq_reaped(qp, count);

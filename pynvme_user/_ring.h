@@ -84,10 +84,9 @@ struct nvme_interrupt {
 
 /* What is known of an outstanding command; indexed by CID. Four to a cache line. */
 struct nvme_tracker {
-	uint64_t submitted; /* nvme_ticks() at submission */
+	uint64_t submitted; /* nvme_ticks() at submission; 0: not outstanding */
 	uint32_t user;      /* the caller's number for the command */
-	uint16_t next_free; /* the free list's link while the CID is free */
-	uint16_t outstanding;
+	uint32_t next_free; /* the free list's link while the CID is free */
 };
 
 /* One reaped completion, for the caller. */
@@ -117,20 +116,19 @@ struct nvme_qpair {
 	uint32_t cq_entries;
 	uint32_t depth;
 	uint32_t outstanding;
-	uint32_t cq_unreported;  /* reaped entries that the device was not told of */
-	uint32_t cq_slack;       /* entries that may stay so: cq_entries - entries, or 0 */
-	uint16_t phase;          /* the phase tag of a new completion: 1 or 0 */
-	uint16_t qid;
+	uint64_t expected;       /* of a new completion's second half: see cq_peek() */
+	uint32_t page_size;      /* 4 KiB << CC.MPS */
 	uint16_t free_head;      /* LIFO: the CID whose lines are still in the cache */
 	uint16_t gather;         /* completions worth waiting for at once: see nvme_cq_await() */
 	/* a line each: once per batch, and more seldom */
 	struct nvme_doorbell sq_doorbell;
 	struct nvme_doorbell cq_doorbell;
 	uint64_t completed;       /* a fact for benchmarks */
-	/* for transfers of more than one page */
-	uint32_t page_size;       /* 4 KiB << CC.MPS */
-	uint32_t prp_list_entries;
+	uint32_t cq_unreported;   /* reaped entries that the device was not told of */
+	uint32_t cq_slack;        /* entries that may stay so: cq_entries - entries, or 0 */
+	/* for transfers of more than two pages */
 	uint64_t *prp_lists;      /* `prp_list_entries` for each CID */
+	uint32_t prp_list_entries;
 	uint64_t prp_lists_iova;
 	uint16_t use_sgl;         /* one data block descriptor instead of a PRP list */
 	uint16_t gather_max;      /* what `gather` may grow to: depth / 4 up to GATHER, or 1 */

@@ -14,7 +14,7 @@
  *    every doorbell; a shadow doorbell's store must also precede the load of its event index
  *    (NVMe Base 2.0, section 5.8 and appendix B.5), which takes a full barrier;
  *  - a completion's status word, which carries the phase tag, is loaded with acquire order before
- *    anything else of the entry is read; what lies in the same eight bytes comes with it.
+ *    anything else of the entry is read.
  */
 #ifndef PYNVME_USER_RING_INLINE_H
 #define PYNVME_USER_RING_INLINE_H
@@ -32,8 +32,8 @@
 #define likely(condition) __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
-/* Entries of the rings are read and written in words of eight bytes. */
-typedef uint64_t __attribute__((may_alias)) ring_word;
+/* Two dwords in one load or store: CDW10 and CDW11, the second half of a CQE. */
+typedef uint64_t __attribute__((may_alias)) dword_pair;
 
 /* --- time -------------------------------------------------------------------------------- */
 
@@ -124,61 +124,55 @@ static inline int doorbell_update(struct nvme_doorbell *db, uint32_t value)
 
 /* --- submission -------------------------------------------------------------------------- */
 
-/* Where a command's data lies, as the command says it. */
-struct data_pointer {
-	uint64_t prp1;
-	uint64_t prp2;
-	uint64_t flags; /* PSDT, in byte 1 of the command */
-};
-
 /*
- * A PRP list for all pages but the first, or an SGL data block; see nvme_qpair_submit(). Returns 0
- * or -EMSGSIZE. Not inline: what needs it is larger than two pages.
+ * What nvme_sqe_set_data() does where more than one page is touched: a second PRP entry, a PRP list
+ * or an SGL data block. Returns 0 or -EMSGSIZE.
  */
-int nvme_data_describe(const struct nvme_qpair *qp, struct data_pointer *data, uint16_t cid,
+int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
 		       uint64_t iova, uint32_t length);
 
 /*
- * Describe `length` bytes at `iova` (section 4.1.1): the first PRP entry may start anywhere in its
- * page, all others start a page. Two pages need no list. Returns 0, -EINVAL or -EMSGSIZE.
+ * Describe `length` bytes at `iova` in an entry: PRP entry 1 alone, for what lies in one page.
+ * Returns 0, -EINVAL or -EMSGSIZE.
  */
-static inline int data_set(const struct nvme_qpair *qp, struct data_pointer *data, uint16_t cid,
-			   uint64_t iova, uint32_t length)
+static inline int sqe_set_data(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
+			       uint64_t iova, uint32_t length)
 {
-	uint64_t first = qp->page_size - (iova & (qp->page_size - 1)); /* bytes up to its end */
+	uint64_t offset = iova & (uint64_t)(qp->page_size - 1);
 
 	if (unlikely(iova & 3))
 		return -EINVAL;
-	data->prp1 = iova;
-	data->prp2 = 0;
-	data->flags = 0;
-	if (likely(length <= first))
-		return 0;
-	if (length > first + qp->page_size)
-		return nvme_data_describe(qp, data, cid, iova, length);
-	data->prp2 = iova + first;
+	sqe->prp1 = iova;
+	if (unlikely(offset + length > qp->page_size))
+		return nvme_sqe_set_pages(qp, sqe, cid, iova, length);
+	sqe->prp2 = 0;
 	return 0;
 }
 
 /*
- * Write the entry at the tail: `command` with its CID, its data pointer and, in CDW10 and 11, an
- * LBA. Eight stores of eight bytes that fill the line. Does not move the tail.
+ * Write a command with its CID at the tail, in wide stores, and return the entry, for the caller to
+ * complete. Does not move the tail, so that what cannot be completed was never there.
  */
-static inline void sq_write_io(const struct nvme_qpair *qp, const struct nvme_sqe *command,
-			       uint16_t cid, const struct data_pointer *data, uint64_t lba,
-			       uint32_t cdw12)
+static inline struct nvme_sqe *sq_write(const struct nvme_qpair *qp, const struct nvme_sqe *command,
+					uint16_t cid)
 {
-	const ring_word *from = (const ring_word *)command;
-	ring_word *to = (ring_word *)&qp->sq[qp->sq_tail];
+	struct nvme_sqe *sqe = &qp->sq[qp->sq_tail];
 
-	to[0] = from[0] | data->flags << 8 | (uint64_t)cid << 16;
-	to[1] = from[1];
-	to[2] = from[2];
-	to[3] = data->prp1;
-	to[4] = data->prp2;
-	to[5] = lba;
-	to[6] = (from[6] & ~(uint64_t)UINT32_MAX) | cdw12;
-	to[7] = from[7];
+	*sqe = *command;
+	sqe->cid = cid;
+	return sqe;
+}
+
+/* The same for a read or write of `blocks` blocks from `lba` on. Returns 0 or a negative errno. */
+static inline int sq_write_io(const struct nvme_qpair *qp, const struct nvme_sqe *command,
+			      uint16_t cid, uint64_t lba, uint32_t cdw12, uint64_t iova,
+			      uint32_t length)
+{
+	struct nvme_sqe *sqe = sq_write(qp, command, cid);
+
+	*(dword_pair *)&sqe->cdw10 = lba;
+	sqe->cdw12 = cdw12;
+	return sqe_set_data(qp, sqe, cid, iova, length);
 }
 
 static inline void sq_advance(struct nvme_qpair *qp)
@@ -203,17 +197,16 @@ static inline uint16_t tracker_take(struct nvme_qpair *qp, uint32_t user, uint64
 	uint16_t cid = qp->free_head;
 	struct nvme_tracker *tracker = &qp->trackers[cid];
 
-	qp->free_head = tracker->next_free;
+	qp->free_head = (uint16_t)tracker->next_free;
 	qp->outstanding++;
 	tracker->submitted = now;
 	tracker->user = user;
-	tracker->outstanding = 1;
 	return cid;
 }
 
 static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *tracker, uint16_t cid)
 {
-	tracker->outstanding = 0;
+	tracker->submitted = 0;
 	tracker->next_free = qp->free_head;
 	qp->free_head = cid;
 	qp->outstanding--;
@@ -221,33 +214,37 @@ static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *trac
 
 /* --- completion -------------------------------------------------------------------------- */
 
-/* The second half of a completion queue entry, all that most completions need, in one load. */
-struct cqe_end {
-	uint16_t sqid;
-	uint16_t cid;
-	uint16_t status; /* without the phase tag */
-};
-
 /*
- * Whether the device has written the CQ's next entry, judged by the phase tag alone; its second
- * half then is in `end`, and all later loads of the entry are ordered after this one.
+ * The second half of the CQ's next entry: SQHD in 15:0, SQID in 31:16, CID in 47:32, the phase tag
+ * in 48, the status field above it. In one load, and exclusive-or'ed with what is expected of SQID
+ * and phase tag: CQE_PHASE clear says that the device has written the entry, CQE_SQID clear that it
+ * is of this queue. The load orders all later loads of the entry after it.
  */
-static inline int cq_peek(const struct nvme_qpair *qp, struct cqe_end *end)
+static inline uint64_t cq_peek(const struct nvme_qpair *qp)
 {
-	const ring_word *word = (const ring_word *)&qp->cq[qp->cq_head] + 1;
-	uint64_t value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+	const dword_pair *word = (const dword_pair *)&qp->cq[qp->cq_head] + 1;
 
-	end->sqid = (uint16_t)(value >> 16);
-	end->cid = (uint16_t)(value >> 32);
-	end->status = (uint16_t)(value >> 49);
-	return (value >> 48 & 1) == qp->phase;
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE) ^ qp->expected;
+}
+
+#define CQE_SQID (UINT64_C(0xffff) << 16)
+#define CQE_PHASE (UINT64_C(1) << 48)
+
+static inline uint16_t cqe_cid(uint64_t end)
+{
+	return (uint16_t)(end >> 32);
+}
+
+static inline uint16_t cqe_status(uint64_t end)
+{
+	return (uint16_t)(end >> 49);
 }
 
 /* Whether the device has written the entry `ahead` of the next one. Orders nothing. */
 static inline int cq_is_ready(const struct nvme_qpair *qp, uint32_t ahead)
 {
 	uint32_t at = qp->cq_head + ahead;
-	uint16_t phase = qp->phase;
+	uint16_t phase = qp->expected >> 48;
 
 	if (at >= qp->cq_entries) {
 		at -= qp->cq_entries;
@@ -260,35 +257,36 @@ static inline void cq_advance(struct nvme_qpair *qp)
 {
 	uint32_t head = qp->cq_head + 1;
 
-	qp->cq_unreported++;
 	if (unlikely(head == qp->cq_entries)) {
 		head = 0;
-		qp->phase ^= 1;
+		qp->expected ^= CQE_PHASE;
 	}
 	qp->cq_head = head;
 }
 
 /* The tracker of the command that a completion names, or NULL if it names none that is ours. */
 static inline struct nvme_tracker *cqe_tracker(const struct nvme_qpair *qp,
-					       const struct cqe_end *end)
+					       uint64_t end)
 {
 	struct nvme_tracker *tracker;
 
-	if (unlikely(end->sqid != qp->qid || end->cid >= qp->depth))
+	if (unlikely(end & CQE_SQID || cqe_cid(end) >= qp->depth))
 		return NULL;
-	tracker = &qp->trackers[end->cid];
-	return likely(tracker->outstanding) ? tracker : NULL;
+	tracker = &qp->trackers[cqe_cid(end)];
+	return likely(tracker->submitted) ? tracker : NULL;
 }
 
 /* The slow end of cq_report(): the doorbell, and the interrupt where there is one. */
 void nvme_cq_report(struct nvme_qpair *qp);
 
 /*
- * Tell the device what was reaped, once it has to know: while `cq_slack` entries or fewer are
+ * Tell the device that `n` were reaped, once it has to know: while `cq_slack` entries or fewer are
  * unreported, the queue has room for all that is outstanding. A register's write is spared so.
  */
-static inline void cq_report(struct nvme_qpair *qp)
+static inline void cq_report(struct nvme_qpair *qp, uint32_t n)
 {
+	qp->completed += n;
+	qp->cq_unreported += n;
 	if (qp->cq_unreported > qp->cq_slack)
 		nvme_cq_report(qp);
 }
@@ -302,7 +300,7 @@ static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
 	uint32_t more = n < 2 ? 1 : 2 * n;
 
 	qp->gather = (uint16_t)(more < qp->gather_max ? more : qp->gather_max);
-	cq_report(qp);
+	cq_report(qp, n);
 }
 
 /*

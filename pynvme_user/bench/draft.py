@@ -8,14 +8,13 @@ from typing import Any
 
 from pynvme_user.bench import unsupported
 from pynvme_user.bench.job import (
+    LARGEST_BATCH,
     BlockSizes,
     Direction,
     Job,
     JobError,
     Size,
     SteadyState,
-    Strided,
-    Workload,
 )
 from pynvme_user.bench.options import find
 from pynvme_user.bench.validation import validated
@@ -78,7 +77,7 @@ class Draft:
         values = {key: value for key, value in self._values.items() if key in _FIELDS}
         values.setdefault("name", name)
         for key, made in (
-            *_workload(self._values).items(),
+            *_mix(self._values).items(),
             *_sizes(self._values).items(),
             *_range(self._values).items(),
             *_flushes(self._values).items(),
@@ -100,6 +99,7 @@ class Draft:
 
     def _notes(self) -> Iterable[str]:
         given = dict(self._given.values())
+        depth = _queue(self._values)["iodepth"]
         if self._values.get("ioengine") == "sync" and self._values.get("iodepth", 1) > 1:
             yield (
                 f"ioengine={given['ioengine']} has one I/O in flight, so iodepth={given['iodepth']}"
@@ -107,27 +107,20 @@ class Draft:
             )
         if given.get("verify") in unsupported.CHECKSUMS:
             yield f"verify={given['verify']} is done with crc32c in the driver's own headers"
+        batch = self._values.get("iodepth_batch", 1)
+        if min(batch or depth, depth) > LARGEST_BATCH:
+            yield f"iodepth_batch={batch} is taken as {LARGEST_BATCH}, the most for one doorbell"
         if given.get("direct") == "0" or given.get("buffered") == "1":
             yield "there is no page cache: all I/O is direct"
         if given.get("io_submit_mode") == "offload":
             yield ("the job's thread submits itself; with a rate, latency counts from the arrival")
 
 
-def _workload(given: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    if "rw" in given:
-        workload: Workload = given["rw"][0]
-        number: int | None = given["rw"][1]
-        made["rw"] = workload
-        if number is not None:
-            if workload.startswith("rand"):
-                made["rw_every"] = number
-            else:
-                made["rw_skip"] = number
+def _mix(given: dict[str, Any]) -> dict[str, Any]:
     mixes = [key for key in given if key in ("rwmixread", "rwmixwrite")]
     if mixes and mixes[-1] == "rwmixwrite":
-        made["rwmixread"] = 100 - given["rwmixwrite"]
-    return made
+        return {"rwmixread": 100 - given["rwmixwrite"]}
+    return {}
 
 
 def _sizes(given: dict[str, Any]) -> dict[str, Any]:
@@ -159,13 +152,6 @@ def _range(given: dict[str, Any]) -> dict[str, Any]:
         made["size"] = Size(bytes=low)
         if "size" in given and "io_size" not in given:
             made["io_size"] = given["size"]
-    if given.get("zonemode", "strided" if given.get("zonesize") else "none") == "strided":
-        size = given.get("zonesize", 0)
-        if not size:
-            raise JobError("zonemode=strided needs zonesize=")
-        made["strided"] = Strided(
-            range=given.get("zonerange") or size, size=size, skip=given.get("zoneskip", 0)
-        )
     for key in ("number_ios", "size", "io_size"):  # 0: not given
         if given.get(key) in (0, Size(bytes=0)):
             made[key] = None
@@ -185,7 +171,7 @@ def _queue(given: dict[str, Any]) -> dict[str, Any]:
     depth = 1 if given.get("ioengine") == "sync" else given.get("iodepth", 1)
     made: dict[str, Any] = {"iodepth": depth}
     if "iodepth_batch" in given:  # 0: the whole depth
-        made["iodepth_batch"] = min(given["iodepth_batch"] or depth, depth)
+        made["iodepth_batch"] = min(given["iodepth_batch"] or depth, depth, LARGEST_BATCH)
     least = min(given.get("iodepth_batch_complete_min", 1), depth)
     made["iodepth_batch_complete_min"] = least
     if most := given.get("iodepth_batch_complete_max", 0):
@@ -202,10 +188,6 @@ def _times(given: dict[str, Any]) -> dict[str, Any]:
         made["runtime"] = None
     if given.get("latency_target") == 0:
         made["latency_target"] = None
-    made["thinktime_at_issue"] = given.get("thinktime_blocks_type") == "issue"
-    # A spin longer than the whole pause is the whole pause.
-    if "thinktime_spin" in given:
-        made["thinktime_spin"] = min(given["thinktime_spin"], given.get("thinktime", 0.0))
     for key in ("rate", "rate_iops", "rate_min", "rate_iops_min", "max_latency"):
         if key in given:
             made[key] = tuple(value or 0 for value in given[key])
@@ -240,4 +222,9 @@ def _data(given: dict[str, Any]) -> dict[str, Any]:
     if "verify" in given:
         method = {"0": None, "crc32c-intel": "crc32c"}.get(given["verify"], given["verify"])
         made["verify"] = "crc32c" if method in unsupported.CHECKSUMS else method
+    if given.get("serialize_overlap") and not made.get("verify"):
+        raise JobError(
+            "serialize_overlap= is not supported without verify=, which always does it: leave it "
+            "out, or take a workload with the random map, whose I/Os do not overlap"
+        )
     return made

@@ -78,17 +78,22 @@ def read_job_files(
     return builder.result()
 
 
-def command_line_job(
-    options: Pairs, name: str = "bench", *, environment: Mapping[str, str] = os.environ
-) -> Jobs:
-    """Make the one job of a command line without a job file.
+def command_line_jobs(options: Pairs, *, environment: Mapping[str, str] = os.environ) -> Jobs:
+    """Make the jobs of a command line without a job file.
 
-    Raises JobError with one line for each problem.
+    As in fio, each `name` begins a job, and what stands before the first counts for all; without
+    one there is one job. Raises JobError with one line for each problem.
     """
+    sections = [_Section("global", "")]
+    for line in _command_line(options, environment):
+        if line.name == "name":
+            sections.append(_Section(line.text or "", ""))
+        sections[-1].lines.append(line)
+    if len(sections) == 1:
+        sections[0].name = "bench"
     builder = _Builder([])
-    section = _Section(name, "")
-    section.lines += _command_line(options, environment)
-    builder.add(section)
+    for section in sections:
+        builder.add(section)
     return builder.result()
 
 
@@ -167,10 +172,12 @@ class _Builder:
 
 
 def _command_line(options: Pairs, environment: Mapping[str, str]) -> list[_Line]:
-    """Each --filename is one more device; of any other option the last one counts."""
+    """Each --filename of a job is one more device; of any other option the last one counts."""
     lines: list[_Line] = []
+    named = False  # a device, since the job began
     for name, text in options:
-        more = name == "filename" and any(line.name == name for line in lines)
+        more = name == "filename" and named
+        named = name == "filename" or (named and name != "name")
         text = None if text is None else substitute(text, environment)
         lines.append(_Line("", 0, name, text, more))
     return lines

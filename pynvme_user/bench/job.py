@@ -27,7 +27,7 @@ Workload = Literal[
     "zone-append",
 ]
 Mode = Literal["polled", "hybrid", "interrupt"]
-VerifyMethod = Literal["crc32c", "xxhash", "pattern", "meta"]
+VerifyMethod = Literal["crc32c", "xxhash", "pattern", "pattern_hdr", "meta"]
 DistributionKind = Literal["random", "zipf", "pareto", "normal", "zoned", "zoned_abs"]
 RateProcess = Literal["linear", "poisson"]
 Metric = Literal["iops", "bw", "lat"]
@@ -41,6 +41,7 @@ PERCENTILES = (
     *(95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 99.9999),
 )
 MOST_PERCENTILES = 20
+LARGEST_BATCH = 64  # commands per doorbell
 DEFAULT_SEED = 0x89  # fio's, for randrepeat without randseed
 
 
@@ -134,15 +135,6 @@ class SteadyState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Strided:
-    """zonemode=strided: `size` bytes of I/O in each `range` bytes, `skip` bytes between ranges."""
-
-    range: int
-    size: int
-    skip: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job. Bytes, seconds, percent; three-tuples are by :class:`Direction`.
 
@@ -153,6 +145,7 @@ class Job:
     name: str = "bench"
     description: str = ""
     given: tuple[tuple[str, str], ...] = ()  # the options as they were written, for the results
+    point: tuple[tuple[str, int | str], ...] = ()  # its place in a sweep: (option, value)
     group: int = 0  # jobs of one group run at the same time; groups run one after another
     reporting_group: int = 0  # with group_reporting, jobs of one are reported as one
     group_reporting: bool = False
@@ -168,7 +161,6 @@ class Job:
     offset_increment: Size = Size(bytes=0)  # added for each further clone
     size: Size | None = None  # the range that the I/O stays in; None: to the namespace's end
     io_size: Size | None = None  # how much is moved; None: as much as the range
-    strided: Strided | None = None
 
     # What
     rw: Workload = "read"  # fio's readwrite is rw here
@@ -177,17 +169,8 @@ class Job:
         BlockSizes(),
         BlockSizes(),
     )
-    bs_unaligned: bool = False  # any multiple of the block size in a range, not only those of low
-    bs_is_seq_rand: bool = False  # read's sizes are those of sequential, write's of random I/O
     rwmixread: int = 50  # percent
-    rw_sequencer: Literal["sequential", "identical"] = "sequential"
-    rw_every: int = 1  # random: I/Os per random offset, made as rw_sequencer says
-    rw_skip: int = 0  # sequential: bytes added to each next offset; negative goes backwards
-    random_distribution: tuple[Distribution, Distribution, Distribution] = (
-        UNIFORM,
-        UNIFORM,
-        UNIFORM,
-    )
+    random_distribution: Distribution = UNIFORM
     percentage_random: tuple[int, int, int] = (100, 100, 100)
     norandommap: bool = False
     randrepeat: bool = True
@@ -212,7 +195,6 @@ class Job:
     iodepth_batch_complete_min: int = 1  # wait for at least so many before submitting more
     iodepth_batch_complete_max: int = 0  # reap at most so many at once; 0: as many as there are
     iodepth_low: int = 0  # let the queue drain to this before it is filled again; 0: keep it full
-    serialize_overlap: bool = False
     numjobs: int = 1
     clone: int = 0  # which of the numjobs this is, from 0; see clones()
     number: int = 1  # of all queues of the run, from 1; log files are named by it
@@ -229,21 +211,13 @@ class Job:
     ramp_time: float = 0.0
     startdelay: tuple[float, float] = (0.0, 0.0)  # a time drawn from this range
     thinktime: float = 0.0
-    thinktime_spin: float = 0.0  # of thinktime
     thinktime_blocks: int = 1
-    thinktime_at_issue: bool = False  # thinktime_blocks counts what is issued, not completed
-    thinktime_iotime: float = 0.0  # I/O for so long between two thinktimes; 0: by blocks alone
     rate: tuple[int, int, int] = (0, 0, 0)  # bytes per second; 0: as fast as it goes
     rate_iops: tuple[int, int, int] = (0, 0, 0)
     rate_min: tuple[int, int, int] = (0, 0, 0)  # bytes per second; below it the job fails
     rate_iops_min: tuple[int, int, int] = (0, 0, 0)
     rate_cycle: float = 1.0  # what rate_min is averaged over
     rate_process: RateProcess = "linear"
-    rate_ignore_thinktime: bool = False
-
-    flow: int = 0  # weight of this job's I/Os among those of its flow_id; 0: goes its own pace
-    flow_id: int = 0
-    flow_sleep: float = 0.0  # how long to wait before looking again, when ahead of the others
 
     # When it ends
     exitall: bool = False  # the end of this job ends those of exit_what
@@ -254,7 +228,6 @@ class Job:
     latency_target: float | None = None
     latency_window: float = 0.0
     latency_percentile: float = 100.0
-    latency_run: bool = False
     steadystate: SteadyState | None = None
 
     # Verification
@@ -264,11 +237,8 @@ class Job:
     verify_pattern: bytes = b""
     verify_pattern_offsets: tuple[int, ...] = ()  # where in it 8 bytes are the block's offset
     verify_interval: int = 0  # bytes; 0: the block
-    verify_offset: int = 0  # bytes; where in the interval the header is
     verify_fatal: bool = False
-    verify_dump: bool = False
     verify_backlog: int = 0  # verify after so many writes; 0: at the end
-    verify_backlog_batch: int = 0  # so many at a time; 0: verify_backlog
     verify_state: str | None = None  # the write journal's path
 
     # Results
@@ -280,7 +250,6 @@ class Job:
     log_avg_msec: int = 0  # 0: each I/O
     log_hist_msec: int = 0
     log_hist_coarseness: int = 0
-    log_max_value: bool = False
     log_offset: bool = False
     log_unix_epoch: bool = False
     bwavgtime: float = 0.5  # seconds; the samples that bw_min, bw_mean and so on are made of
@@ -320,8 +289,6 @@ class Job:
     @property
     def sizes_used(self) -> list[BlockSizes]:
         """The block sizes that its I/O can have."""
-        if self.bs_is_seq_rand:  # random I/O may be sequential in part: percentage_random
-            return [self.block_sizes[Direction.READ], self.block_sizes[Direction.WRITE]]
         return [self.block_sizes[direction] for direction in sorted(self.directions)]
 
     @property
@@ -343,11 +310,8 @@ class Job:
         return (
             self.random
             and not self.norandommap
-            and all(
-                self.random_distribution[direction].kind == "random"
-                and self.block_sizes[direction].align in (0, self.block_sizes[direction].low)
-                for direction in self.directions
-            )
+            and self.random_distribution.kind == "random"
+            and all(sizes.align in (0, sizes.low) for sizes in self.sizes_used)
         )
 
     def region(self, capacity: int, zone_size: int = 0) -> tuple[int, int]:

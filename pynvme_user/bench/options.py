@@ -161,11 +161,8 @@ SECTIONS = (
             ),
             _option("offset_increment", v.size, "Added to the offset for each further clone."),
             _option(
-                "zonemode", r.zone_mode, "strided: parts of the range are skipped; default none."
+                "zonemode", r.zone_mode, "Only none: a range is used without gaps.", effect=False
             ),
-            _option("zonesize", v.natural, "strided: bytes to move in each part."),
-            _option("zonerange", v.natural, "strided: bytes of each part; default zonesize."),
-            _option("zoneskip", v.natural, "strided: bytes between two parts; default 0."),
             _nothing("directory", "The device is named by filename."),
             _nothing("filename_format", "The device is named by filename."),
             _nothing("unique_filename", "The device is named by filename."),
@@ -191,16 +188,9 @@ SECTIONS = (
             _option(
                 "rw",
                 r.workload,
-                "One of " + ", ".join(get_args(Workload)) + ". With :N after it: random, a new "
-                "offset only every N I/Os; sequential, N bytes added to each next offset; default "
-                "read.",
+                "One of " + ", ".join(get_args(Workload)) + "; default read.",
                 "readwrite",
                 metavar="WORKLOAD",
-            ),
-            _option(
-                "rw_sequencer",
-                v.choice("sequential", "identical"),
-                "The N I/Os of rw=randread:N: sequential or identical; default sequential.",
             ),
             _option("rwmixread", v.percent, "Share of reads in rw and randrw; default 50."),
             _option(
@@ -235,15 +225,6 @@ SECTIONS = (
             ),
             _option(
                 "bssplit", _splits, "Sizes with their shares; ones without share the rest evenly."
-            ),
-            _option(
-                "bs_unaligned",
-                v.boolean,
-                "bsrange: any number of logical blocks in between.",
-                "blocksize_unaligned",
-            ),
-            _option(
-                "bs_is_seq_rand", v.boolean, "read's sizes for sequential, write's for random I/O."
             ),
             _option("ba", _sizes, "Random offsets are multiples of it; no map.", "blockalign"),
         ),
@@ -312,7 +293,7 @@ SECTIONS = (
             _option(
                 "iodepth_batch",
                 v.natural,
-                "Commands per doorbell; default 1.",
+                "Commands per doorbell, at most 64; default 1.",
                 "iodepth_batch_submit",
             ),
             _option(
@@ -327,7 +308,11 @@ SECTIONS = (
                 v.natural,
                 "Let the queue drain to so many before it is filled again.",
             ),
-            _option("serialize_overlap", v.boolean, "No two I/Os in flight on the same blocks."),
+            _option(
+                "serialize_overlap",
+                v.boolean,
+                "No two I/Os in flight on the same blocks: so with verify, always.",
+            ),
             _nothing(
                 "io_submit_mode", "offload is noted: with a rate, latency counts from arrival."
             ),
@@ -375,16 +360,8 @@ SECTIONS = (
             _option("ramp_time", _seconds, "Do the I/O for so long before it is measured."),
             _option("startdelay", v.span(_seconds), "Wait so long first; of a range, at random."),
             _option("thinktime", _microseconds, "Pause after I/O; in us."),
-            _option(
-                "thinktime_spin", _microseconds, "How much of thinktime keeps the CPU busy; in us."
-            ),
             _option("thinktime_blocks", v.natural, "I/Os between two pauses; default 1."),
-            _option(
-                "thinktime_blocks_type",
-                v.choice("complete", "issue"),
-                "Which I/Os thinktime_blocks counts: complete or issue; default complete.",
-            ),
-            _option("thinktime_iotime", _seconds, "I/O for so long between two pauses."),
+            _nothing("thinktime_spin", "A pause always spins.", bare=None),
             _option("rate", _sizes, "Bytes per second: read, write, trim."),
             _option("rate_iops", _sizes, "I/Os per second: read, write, trim."),
             _option(
@@ -397,15 +374,10 @@ SECTIONS = (
             _option(
                 "rate_cycle", _milliseconds, "What rate_min averages over; in ms.", "ratecycle"
             ),
-            _option("rate_ignore_thinktime", v.boolean, "Do not catch up after a thinktime."),
-            _option("flow", v.natural, "Weight among the jobs of one flow: I/Os keep this ratio."),
-            _option("flow_id", v.natural, "Which flow; default 0."),
-            _option("flow_sleep", _microseconds, "How long to wait when ahead; in us."),
             _option("max_latency", v.by_direction(_microseconds), "A slower I/O fails the job."),
             _option("latency_target", _microseconds, "Find the depth that keeps below it; in us."),
             _option("latency_window", _microseconds, "How long each depth is tried; in us."),
             _option("latency_percentile", v.number, "Share of I/Os below the target; default 100."),
-            _option("latency_run", v.boolean, "Go on steering the depth to the end."),
             _option(
                 "steadystate",
                 r.steady_state,
@@ -433,9 +405,11 @@ SECTIONS = (
                     "crc32c-intel",
                     "xxhash",
                     "pattern",
+                    "pattern_hdr",
                     "meta",
                 ),
-                "crc32c, xxhash, pattern, meta. Headers are the driver's own, not fio's; "
+                "crc32c, xxhash, pattern, pattern_hdr, meta. Headers are the driver's own, not "
+                "fio's; "
                 + ", ".join(unsupported.CHECKSUMS)
                 + " are done as crc32c, which is noted.",
             ),
@@ -443,16 +417,9 @@ SECTIONS = (
             _option("verify_only", v.boolean, "Do not write: verify what an earlier run wrote."),
             _option("verify_pattern", r.pattern, "As buffer_pattern; %o is the block's offset."),
             _option("verify_interval", v.natural, "Bytes with a header each; default the block."),
-            _option("verify_offset", v.natural, "Where in the interval the header is; default 0."),
             _option("verify_fatal", v.boolean, "End at the first fault."),
-            _option("verify_dump", v.boolean, "Write the expected and the found block to files."),
             _option(
                 "verify_backlog", v.natural, "Verify after so many writes; default 0: at the end."
-            ),
-            _option(
-                "verify_backlog_batch",
-                v.natural,
-                "How many of those blocks to verify; default all.",
             ),
             _option("verify_state", _text, "File of the write journal, which survives a crash."),
             _nothing("verify_async", "The job's own thread verifies."),
@@ -483,7 +450,6 @@ SECTIONS = (
             _option(
                 "log_hist_coarseness", v.natural, "0 to 6; each halves the buckets; default 0."
             ),
-            _option("log_max_value", v.boolean, "Log the largest values instead of averages."),
             _option("log_offset", v.boolean, "Log the offset of each I/O, too."),
             _option("log_unix_epoch", v.boolean, "Log times since 1970."),
             _option(

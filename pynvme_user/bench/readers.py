@@ -11,20 +11,26 @@ from pynvme_user.bench import values as v
 from pynvme_user.bench.job import UNIFORM, Distribution, DistributionKind, JobError, Workload
 
 
-def workload(text: str, kb_base: int = 1024) -> tuple[str, int | None]:
-    """Read the workload's name, and the number after a colon."""
+def workload(text: str, kb_base: int = 1024) -> str:
+    """Read the workload's name; a number after a colon has to be the one without an effect."""
     word, _, number = text.strip().partition(":")
     word = {"readwrite": "rw", "zone_append": "zone-append"}.get(word, word)
     if word not in get_args(Workload):
         raise JobError(f"{word!r} is none of {', '.join(get_args(Workload))}")
-    return word, v.integer(number, kb_base) if number else None
+    if number and v.integer(number, kb_base) != (1 if word.startswith("rand") else 0):
+        raise JobError(
+            "not supported: every I/O has a random offset of its own"
+            if word.startswith("rand")
+            else "not supported: sequential I/O leaves nothing out and goes forwards"
+        )
+    return word
 
 
 _THETAS = {"zipf": 1.1, "pareto": 0.2}
 
 
-def distribution(text: str, kb_base: int = 1024) -> tuple[Distribution, ...]:
-    """Read ``zipf:1.2``, ``zoned:60/10:40/90`` and so on: one for each direction."""
+def distribution(text: str, kb_base: int = 1024) -> Distribution:
+    """Read ``zipf:1.2``, ``zoned:60/10:40/90`` and so on."""
     match = re.fullmatch(r"\s*([a-z_]+)\s*(?:[:=](.*))?", text)
     kinds = get_args(DistributionKind)
     if match is None or match[1] not in kinds:
@@ -32,21 +38,21 @@ def distribution(text: str, kb_base: int = 1024) -> tuple[Distribution, ...]:
     kind: DistributionKind = match[1]  # type: ignore[assignment]
     rest = match[2] or ""
     if kind == "random":
-        return (UNIFORM,) * 3
+        return UNIFORM
     if kind in ("zoned", "zoned_abs"):
         extent = v.percent if kind == "zoned" else v.natural
         text = re.sub(rf",\s*{kind}[:=]", ",", rest)
-        return tuple(
-            UNIFORM if zones is None else Distribution(kind=kind, zones=zones)
-            for zones in v.by_direction(v.zones(extent))(text, kb_base)
-        )
+        zones, *others = v.by_direction(v.zones(extent))(text, kb_base)
+        if zones is None or any(other != zones for other in others):
+            raise JobError("not supported: reads, writes and trims have one distribution: give one")
+        return Distribution(kind=kind, zones=zones)
     numbers = v.numbers(rest)
     if not numbers and kind in _THETAS:
         numbers = (_THETAS[kind],)
     if not 1 <= len(numbers) <= 2:
         raise JobError(f"{text!r} needs a value, and may have a center: write for example {kind}:1")
     center = numbers[1] if len(numbers) == 2 else None
-    return (Distribution(kind=kind, theta=numbers[0], center=center),) * 3
+    return Distribution(kind=kind, theta=numbers[0], center=center)
 
 
 def steady_state(text: str, kb_base: int = 1024) -> tuple[str, bool, float, bool]:
@@ -83,10 +89,12 @@ QUEUED = (
 
 
 def zone_mode(text: str, kb_base: int = 1024) -> str:
-    """Read none or strided."""
+    """Read none."""
     if text.strip() == "zbd":
         raise JobError("not supported: zones are written by rw=zone-append alone")
-    return v.choice("none", "strided")(text, kb_base)
+    if text.strip() == "strided":
+        raise JobError("not supported: a range is used without gaps")
+    return v.choice("none")(text, kb_base)
 
 
 def memory_align(text: str, kb_base: int = 1024) -> None:

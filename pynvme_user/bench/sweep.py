@@ -6,19 +6,22 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
-from pynvme_user.bench.fio_file import Jobs, Pairs
-from pynvme_user.bench.job import JobError
+from pynvme_user.bench.fio_file import Jobs, Pairs, substitute
+from pynvme_user.bench.job import Job, JobError
 from pynvme_user.bench.options import find
 
 SWEPT = ("rw", "bs", "numjobs", "iodepth")
 """What may have a list. In a job file bs=a,b,c is read,write,trim as fio has it; so it is there."""
 
+Place = tuple[tuple[str, str], ...]
+"""The options that have a list, each with its value at one point."""
 
-def points(options: Pairs) -> list[tuple[Pairs, str]]:
-    """Take lists apart: the options of each combination, and a label such as ``bs=4k iodepth=8``.
 
-    The option that is given last varies fastest. The label is empty where there is no list. Raises
-    JobError for an unknown option or an empty place in a list.
+def points(options: Pairs) -> list[tuple[Pairs, Place]]:
+    """Take lists apart: the options of each combination, and what it differs from the others in.
+
+    The option that is given last varies fastest. The place is empty where there is no list. Raises
+    JobError for an unknown option, an empty place in a list, or a list beside another value.
     """
     choices: list[list[tuple[str, str | None]]] = []
     for name, text in options:
@@ -28,51 +31,52 @@ def points(options: Pairs) -> list[tuple[Pairs, str]]:
             if not all(values):
                 raise JobError(f"{name}={text}: a value is missing beside a comma")
         choices.append([(name, value) for value in values])
-    swept = [len(values) > 1 for values in choices]
+    varies = [len(values) > 1 for values in choices]
+    names = [find(name).name for name, _ in options]
+    for name, varying in zip(names, varies, strict=True):
+        if varying and names.count(name) > 1:
+            raise JobError(f"{name} is given twice, and has a list of values: give it once")
     return [
-        (
-            point,
-            " ".join(
-                f"{name}={value}"
-                for (name, value), varies in zip(point, swept, strict=True)
-                if varies
-            ),
-        )
+        (point, tuple((find(name).name, value) for name, value in _only(point, varies) if value))
         for point in itertools.product(*choices)
     ]
+
+
+def _only(point: Pairs, chosen: list[bool]) -> Iterator[tuple[str, str | None]]:
+    return itertools.compress(point, chosen)
 
 
 def sweep(options: Pairs, make: Callable[[Pairs], Jobs]) -> Jobs:
     """Make the jobs of every combination; those of one wait for those of the one before.
 
-    `make` makes the jobs from options without lists: :func:`command_line_job`, or
-    :func:`read_job_files` with them as overrides. A job's label is added to its name. Raises
+    `make` makes the jobs from options without lists: :func:`command_line_jobs`, or
+    :func:`read_job_files` with them as overrides. Each job has its place as `point`. Raises
     JobError as `make` does.
     """
-    combinations = points(options)
-    made = [(make(point), label) for point, label in combinations]
-    jobs = tuple(
-        job
-        for (result, label), group, reporting_group in _groups(made)
-        for job in (
+    jobs: list[Job] = []
+    notes: list[str] = []
+    group = reporting_group = 0
+    for point, place in points(options):
+        made = make(point)
+        jobs += (
             dataclasses.replace(
                 job,
-                name=f"{job.name} {label}".strip(),
+                point=tuple((name, _value(name, text, job.kb_base)) for name, text in place),
                 group=job.group + group,
                 reporting_group=job.reporting_group + reporting_group,
-                wait_for=f"{job.wait_for} {label}".strip() if job.wait_for else None,
             )
-            for job in result.jobs
+            for job in made.jobs
         )
-    )
-    return Jobs(jobs, tuple(dict.fromkeys(note for result, _ in made for note in result.notes)))
+        notes += made.notes
+        group = jobs[-1].group + 1
+        reporting_group = jobs[-1].reporting_group + 1
+    return Jobs(tuple(jobs), tuple(dict.fromkeys(notes)))
 
 
-def _groups(
-    made: list[tuple[Jobs, str]],
-) -> Iterator[tuple[tuple[Jobs, str], int, int]]:
-    group = reporting_group = 0
-    for result, label in made:
-        yield (result, label), group, reporting_group
-        group += result.jobs[-1].group + 1
-        reporting_group += result.jobs[-1].reporting_group + 1
+def _value(name: str, text: str, kb_base: int) -> int | str:
+    """Give a place as results have it: block sizes in bytes."""
+    value = find(name).read(substitute(text), kb_base)
+    if isinstance(value, tuple):  # one size for reads, writes and trims
+        value = value[0]
+    assert isinstance(value, int | str)
+    return value

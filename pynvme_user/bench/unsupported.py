@@ -50,6 +50,28 @@ GROUPS = (
     ("memory for DMA is the device's, not a job's", "numa_mem_policy gpu_dev_id"),
     ("it has no meaning in fio any more", "rwmixcycle flow_watermark"),
     (
+        "jobs do not wait for each other's I/Os: give each a rate, or mix reads and writes in one",
+        "flow flow_id flow_sleep",
+    ),
+    ("every I/O has an offset of its own, drawn or the next one", "rw_sequencer"),
+    ("a range is used without gaps", "zonesize zonerange zoneskip"),
+    (
+        "a size is a multiple of bsrange's lower end, the same for sequential and random I/O",
+        "bs_unaligned blocksize_unaligned bs_is_seq_rand",
+    ),
+    (
+        "a pause comes after so many completed I/Os, thinktime_blocks, and with a rate the I/Os "
+        "that arrived meanwhile are due after it",
+        "thinktime_blocks_type thinktime_iotime rate_ignore_thinktime",
+    ),
+    ("once the depth for latency_target is found, it stays", "latency_run"),
+    (
+        "the header stands at the interval's start, a fault is told in words, and all of a backlog "
+        "is verified",
+        "verify_offset verify_dump verify_backlog_batch",
+    ),
+    ("a log has averages: log_avg_msec=0 writes each I/O", "log_max_value"),
+    (
         "commands of one queue all have the same priority",
         "cmdprio cmdprio_percentage cmdprio_class cmdprio_bssplit cmdprio_hint log_prio",
     ),
@@ -112,6 +134,8 @@ OPTIONS = {name: reason for reason, names in GROUPS for name in names.split()}
 _OFF = {
     **dict.fromkeys(("write_mode", "sg_write_mode"), ("write",)),
     "file_service_type": ("roundrobin",),
+    "rw_sequencer": ("sequential",),
+    "thinktime_blocks_type": ("complete",),
     "numa_mem_policy": ("default", "local"),
     **dict.fromkeys(("uid", "gid"), ()),
 }

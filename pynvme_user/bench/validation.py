@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import get_args
 
-from pynvme_user.bench.job import MOST_PERCENTILES, Direction, Job, JobError, Workload
+from pynvme_user.bench.job import (
+    LARGEST_BATCH,
+    MOST_PERCENTILES,
+    Direction,
+    Distribution,
+    Job,
+    JobError,
+    Workload,
+)
 
 _Need = Callable[[bool, str], None]
 
@@ -23,13 +31,13 @@ def validated(job: Job) -> Job:
     need(job.rw in get_args(Workload), f"rw={job.rw} is none of {', '.join(get_args(Workload))}")
     need(bool(job.filenames), "it has no device: give filename= or --filename")
     need(job.nsid is None or 0 < job.nsid < 0xFFFFFFFF, "nsid is from 1 to 4294967294")
-    for option in ("iodepth", "numjobs", "loops", "iodepth_batch", "thinktime_blocks", "rw_every"):
+    for option in ("iodepth", "numjobs", "loops", "iodepth_batch", "thinktime_blocks"):
         need(getattr(job, option) >= 1, f"{option} is at least 1")
     need(job.iodepth <= 65535, "iodepth is at most 65535")
     need(job.numjobs <= 65535, "numjobs is at most 65535, the queues that a controller can have")
     need(
-        job.iodepth_batch <= job.iodepth,
-        f"iodepth_batch={job.iodepth_batch} is more than iodepth={job.iodepth}",
+        job.iodepth_batch <= min(job.iodepth, LARGEST_BATCH),
+        f"iodepth_batch={job.iodepth_batch} is more than iodepth={job.iodepth}, or {LARGEST_BATCH}",
     )
     need(
         job.iodepth_batch_complete_min <= job.iodepth,
@@ -39,6 +47,7 @@ def validated(job: Job) -> Job:
     need(job.iodepth_low <= job.iodepth, "iodepth_low is at most iodepth")
     for direction in job.directions:
         _validate_direction(job, direction, need)
+    _validate_distribution(job.random_distribution, need)
     need(0 <= job.rwmixread <= 100, "rwmixread is a percentage, 0 to 100")
     for size, option in (
         (job.offset, "offset"),
@@ -54,11 +63,6 @@ def validated(job: Job) -> Job:
         "time_based needs a runtime",
     )
     need(job.runtime is None or job.runtime > 0, "runtime is more than 0")
-    need(
-        job.thinktime > 0 or (job.thinktime_spin == 0 and job.thinktime_iotime == 0),
-        "thinktime_spin and thinktime_iotime need a thinktime",
-    )
-    need(job.thinktime_spin <= job.thinktime, "thinktime_spin is at most thinktime")
     need(
         not (any(job.rate) and any(job.rate_iops)),
         "rate and rate_iops are two ways to say the same: give one",
@@ -92,7 +96,9 @@ def _validate_direction(job: Job, direction: Direction, need: _Need) -> None:
     percents = [percent for _, percent in sizes.split]
     need(not percents or sum(percents) == 100, f"bssplit of {name} has to add up to 100%")
     need(0 <= job.percentage_random[direction] <= 100, "percentage_random is 0 to 100")
-    distribution = job.random_distribution[direction]
+
+
+def _validate_distribution(distribution: Distribution, need: _Need) -> None:
     zones = distribution.zones
     match distribution.kind:
         case "zipf":
@@ -103,7 +109,7 @@ def _validate_direction(job: Job, direction: Direction, need: _Need) -> None:
         case "pareto":
             need(0 < distribution.theta < 1, "pareto's power is more than 0 and less than 1")
         case "normal":
-            need(0 < distribution.theta <= 100, "normal's deviation is more than 0%, at most 100%")
+            need(0 < distribution.theta < 100, "normal's deviation is more than 0%, less than 100%")
         case "zoned" | "zoned_abs":
             need(
                 sum(access for access, _ in zones) == 100,
@@ -129,8 +135,8 @@ def _validate_verify(job: Job, need: _Need) -> None:
         f"rw={job.rw} writes nothing that could be verified",
     )
     need(
-        job.verify != "pattern" or bool(job.verify_pattern),
-        "verify=pattern needs a verify_pattern",
+        job.verify not in ("pattern", "pattern_hdr") or bool(job.verify_pattern),
+        f"verify={job.verify} needs a verify_pattern",
     )
     need(
         not (job.verify_only and job.time_based),

@@ -1,0 +1,177 @@
+"""The namespaces that a run works on: opened once, described for the results, looked at first."""
+
+from __future__ import annotations
+
+import math
+import struct
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from pynvme_user.bench.job import Job, JobError
+from pynvme_user.bench.result import Device
+from pynvme_user.controller import Controller
+from pynvme_user.controller import open as open_controller
+from pynvme_user.errors import NvmeError, NvmeStatusError
+from pynvme_user.namespace import Namespace
+from pynvme_user.spec.commands import Cns
+from pynvme_user.verify_state import NamespaceIdentity
+
+#: How long a wait spins in each mode before it sleeps for an interrupt, in seconds.
+SPIN = {"polled": math.inf, "hybrid": 50e-6, "interrupt": 0.0}
+_ACCESSES = ("vfio-user", "vfio", "uio", "qemu")
+_ZONED = 2  # command set identifier
+_SAMPLES = 256
+_SMART_LOG = 0x02
+_SMART = struct.Struct("<BH")  # critical warning, composite temperature
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """One namespace, and what the results say of it."""
+
+    controller: Controller
+    ns: Namespace
+    device: Device
+    zone_blocks: int  # 0: not zoned
+    deallocated: int  # what deallocated blocks read as: DLFEAT bits 2:0
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of data."""
+        return self.ns.block_count << self.ns.block_shift
+
+    @property
+    def identity(self) -> NamespaceIdentity:
+        """Which namespace it is, for a state file."""
+        ns = self.ns
+        return NamespaceIdentity(
+            device=self.device.name,
+            nsid=ns.nsid,
+            serial=self.device.serial,
+            nguid=_hexadecimal(ns.identify.nguid),
+            eui64=_hexadecimal(ns.identify.eui64),
+        )
+
+    def blank_share(self, offset: int, length: int) -> float:
+        """Estimate how much of a range reads as zeroes: the share of 256 blocks of it, by chance.
+
+        Never written, or deallocated: a device answers such reads without its medium.
+        """
+        ns = self.ns
+        first, blocks = offset >> ns.block_shift, length >> ns.block_shift
+        lbas = first + np.random.default_rng(blocks).integers(0, blocks, min(_SAMPLES, blocks))
+        buffer = self.controller.alloc(len(lbas) << ns.block_shift)
+        with self.controller.borrow() as pair:
+            done = pair.read_many(ns, lbas, 1, buffer)
+        data = buffer.reshape(len(lbas), -1)
+        blank = ~data.any(axis=1) & (done.status & 0x7FF == 0)
+        return float(blank.mean())
+
+
+class Targets:
+    """The open devices of a run. A context manager: closes them."""
+
+    def __init__(self) -> None:
+        self._controllers: dict[str, Controller] = {}
+        self._targets: dict[tuple[str, int | None], Target] = {}
+        self._close = ExitStack()
+
+    def get(self, name: str, nsid: int | None) -> Target:
+        """Return a device's namespace, opened and identified the first time.
+
+        Raises JobError for a namespace that is not active, and what opening raises.
+        """
+        key = name, nsid
+        if key not in self._targets:
+            if name not in self._controllers:
+                self._controllers[name] = self._close.enter_context(open_controller(name))
+            self._targets[key] = _identify(self._controllers[name], nsid)
+        return self._targets[key]
+
+    def of(self, job: Job) -> list[Target]:
+        """Return the targets of a job, in the order of its file names."""
+        return [self.get(name, job.nsid) for name in job.filenames]
+
+    def warnings(self) -> list[str]:
+        """Say what makes figures of these devices less than they seem."""
+        found = []
+        for name, controller in self._controllers.items():
+            target = next(t for t in self._targets.values() if t.controller is controller)
+            if target.device.emulated:
+                found.append(
+                    f"{name} is an emulated device: its figures say more about the emulation than "
+                    "about any drive"
+                )
+            hot = _throttles(controller)
+            if hot:
+                found.append(f"{name} {hot}")
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._close.close()
+
+
+def _identify(controller: Controller, nsid: int | None) -> Target:
+    namespaces = controller.namespaces
+    if nsid is None:
+        if not namespaces.ids:
+            raise JobError(f"{controller.name} has no active namespace: create or attach one")
+        nsid = namespaces.ids[0]
+    if nsid not in namespaces.ids:
+        active = ", ".join(map(str, namespaces.ids)) or "none"
+        raise JobError(f"namespace {nsid} of {controller.name} is not active; active are: {active}")
+    ns = namespaces[nsid]
+    identify = controller.identify
+    kind = next((kind for kind in _ACCESSES if controller.name.startswith(f"{kind}:")), "vfio")
+    zone_blocks = _zone_blocks(ns)
+    device = Device(
+        name=controller.name,
+        nsid=nsid,
+        access=kind,
+        block_size=ns.block_size,
+        blocks=ns.block_count,
+        model=identify.mn,
+        serial=identify.sn,
+        firmware=identify.fr,
+        emulated=kind in ("qemu", "vfio-user") or "QEMU" in identify.mn,
+    )
+    return Target(controller, ns, device, zone_blocks, int(ns.identify.dlfeat) & 7)
+
+
+def _zone_blocks(ns: Namespace) -> int:
+    """Blocks of a zone of a zoned namespace, else 0 (ZNS 1.1, figure 48: LBA format extension)."""
+    try:
+        if ns.identifiers.csi != _ZONED:
+            return 0
+    except NvmeStatusError:
+        return 0  # a controller older than the list of identifiers
+    page = ns.controller.identify_page(Cns.CSI_NAMESPACE, nsid=ns.nsid, csi=_ZONED)
+    extension = 2816 + 16 * ns.identify.format_index
+    return int.from_bytes(page[extension : extension + 8], "little")
+
+
+def _throttles(controller: Controller) -> str:
+    """Say what the SMART log (Base 2.0, section 5.16.1.3) has against a measurement."""
+    page = controller.alloc(512)
+    try:
+        controller.admin(0x02, nsid=0xFFFFFFFF, cdw10=_SMART_LOG | (512 // 4 - 1) << 16, buffer=page)
+    except NvmeError:
+        return ""  # the log is not there, which is no trouble
+    critical, kelvin = _SMART.unpack_from(page.tobytes())
+    if critical & 2:
+        return f"is outside its temperature limits ({kelvin - 273} degrees Celsius) and may throttle"
+    limit = controller.identify.wctemp
+    if limit and kelvin >= limit:
+        return f"is at {kelvin - 273} degrees Celsius, where it begins to throttle"
+    return ""
+
+
+def _hexadecimal(value: Any) -> str:
+    text = value.hex() if isinstance(value, bytes) else str(value).replace("-", "")
+    return "" if not text.strip("0") else text

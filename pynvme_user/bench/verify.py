@@ -1,0 +1,138 @@
+"""Verification of one part: its table, what is read back, and what the results say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.bench.job import Direction, Job
+from pynvme_user.bench.result import VerifyFault, VerifyResult
+from pynvme_user.bench.target import Target
+from pynvme_user.generator import Generator
+from pynvme_user.verification import Deallocated, Method, Unknown, Verifier, VerifyTable
+from pynvme_user.verify_state import Region
+from pynvme_user.workload import IO_DTYPE, Workload
+
+#: I/Os that are read back at a time.
+_CHUNK = 1 << 16
+_METHODS = {
+    "crc32c": Method.CRC32C,
+    "xxhash": Method.XXHASH,
+    "pattern": Method.PATTERN,
+    "pattern_hdr": Method.PATTERN_HDR,
+    "meta": Method.META,
+}
+
+
+class Verification:
+    """The table, the verifier and the order in which a part's writes are read back.
+
+    ``again`` makes the job's I/Os a second time, with the same seed: what was written is read in
+    the ranges and the order in which it was written.
+    """
+
+    def __init__(self, job: Job, target: Target, offset: int, length: int, again: Generator) -> None:
+        ns = target.ns
+        self._job = job
+        self._again = again
+        self._followed = 0
+        interval = job.verify_interval or self._interval(job)
+        region = Region(
+            block_size=ns.block_size,
+            blocks=length >> ns.block_shift,
+            first_lba=offset >> ns.block_shift,
+            interval_blocks=max(1, interval >> ns.block_shift),
+        )
+        self._takes_up = job.verify_only and job.verify_state is not None
+        if self._takes_up:
+            self.table = VerifyTable.open_state(self._path, target.identity)
+        elif job.verify_state is not None:
+            self.table = VerifyTable.create_state(self._path, region, job.seed, target.identity)
+        else:
+            self.table = VerifyTable(region, job.seed)
+        # Who did not write the data in this run cannot know the generations, nor another run's seed.
+        reads_only = job.verify_only or job.directions == {Direction.READ}
+        self.verifier = Verifier(
+            self.table,
+            _METHODS[job.verify or "crc32c"],
+            job=job.number & 0xFFFF,
+            pattern=job.verify_pattern,
+            offsets=job.verify_pattern_offsets,
+            unknown=Unknown.ANY_SEED if reads_only and not self._takes_up else Unknown.SKIP,
+            deallocated=(Deallocated.ANY, Deallocated.ZEROES, Deallocated.ONES)[
+                target.deallocated if target.deallocated < 3 else 0
+            ],
+        )
+
+    @property
+    def _path(self) -> Path:
+        """Each queue of a run has a file of its own."""
+        path = Path(self._job.verify_state or "")
+        return path if self._job.number == 1 else path.with_name(f"{path.name}.{self._job.number}")
+
+    @staticmethod
+    def _interval(job: Job) -> int:
+        """The greatest length that divides every I/O, so that each is whole intervals."""
+        lengths = [job.offset.bytes or 0]
+        for direction in job.directions:
+            sizes = job.block_sizes[direction]
+            lengths += [sizes.low, sizes.align, *(size for size, _ in sizes.split)]
+            lengths += [sizes.high] if sizes.high == sizes.low else []
+        return gcd(*lengths)
+
+    def written(self, workload: Workload) -> Iterator[npt.NDArray[np.void]]:
+        """Yield what was written since the last call, as reads (IO_DTYPE), in pieces."""
+        total = sum(workload.submitted_by_direction[:3]) - self._read_back
+        while self._followed < total:
+            ios = self._again.take(min(_CHUNK, total - self._followed))
+            if not len(ios):
+                return
+            self._followed += len(ios)
+            reads = ios[ios["direction"] == Direction.WRITE]
+            reads["direction"] = Direction.READ
+            self._read_back += len(reads)
+            if len(reads):
+                yield reads
+
+    _read_back = 0
+
+    def promised(self, max_blocks: int) -> Iterator[npt.NDArray[np.void]]:
+        """Yield what a state file knows of, as reads (IO_DTYPE), in pieces."""
+        known = self.table.known(max_blocks)
+        while ranges := list(islice(known, _CHUNK)):
+            reads = np.zeros(len(ranges), IO_DTYPE)
+            reads["lba"], reads["blocks"] = zip(*ranges, strict=True)
+            yield reads
+
+    @property
+    def takes_up(self) -> bool:
+        """Whether a state file says what has to be there."""
+        return self._takes_up
+
+    def result(self, workload: Workload) -> VerifyResult:
+        """Tell what was checked and what was found."""
+        return VerifyResult(
+            method=self._job.verify or "",
+            blocks=self.verifier.checked * self.table.region.interval_blocks,
+            faulty=workload.fault_count,
+            faults=[
+                VerifyFault(kind=fault.kind.value, lba=fault.lba, message=str(fault))
+                for fault in workload.faults
+            ],
+        )
+
+    def close(self) -> None:
+        """Give the state file free."""
+        self.table.close()
+
+    def __enter__(self) -> Verification:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
