@@ -491,13 +491,13 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 	if (!qp->outstanding) {
 		if (b->stop || b->exhausted || !b->writes_left)
 			return 1;
-		if (*now >= end || b->wake > end)
+		if (b->wake > end)
 			return -ETIME;
 		spin_pause();
 		*now = ticks_now();
 		return 0;
 	}
-	if (*now >= end || (b->records && b->record_count == b->record_limit))
+	if (b->records && b->record_count == b->record_limit)
 		return -ETIME;
 	if (b->reap_min > 1)
 		bench_await_many(qp, b->reap_min, end);
@@ -519,7 +519,7 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 		return err;
 	if (unlikely(!qp->outstanding))
 		return 1;
-	if (*now >= end || !nvme_cq_await(qp, end))
+	if (!nvme_cq_await(qp, end))
 		return -ETIME;
 	*now = ticks_now();
 	return bench_reap(qp, b, *now);
@@ -529,14 +529,17 @@ int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout
 {
 	uint64_t now = ticks_now();
 	uint64_t end = now + ns_to_ticks(timeout_ns);
-	int done = 0;
+	int done;
 
+	/* At least one round, so that a caller without time to give gets on, too. */
 	if (b->gated)
-		while (!done)
+		do
 			done = bench_round_gated(qp, b, &now, end);
+		while (!done && now < end);
 	else
-		while (!done)
+		do
 			done = bench_round(qp, b, &now, end);
+		while (!done && now < end);
 	return done == -ETIME ? 0 : done;
 }
 

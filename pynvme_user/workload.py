@@ -137,7 +137,7 @@ class Workload:
         if generator is not None:
             bench.generator = generator.pointer
         if ios is not None:
-            self.list(ios)
+            self.go_through(ios)
         self._set_pace(pace or Pace())
         if verifier is not None:
             self._faults = ffi.new("struct nvme_verify_fault[]", lib.NVME_BENCH_FAULTS)
@@ -185,7 +185,7 @@ class Workload:
             or any(rate.ios or rate.blocks for rate in pace.rates)
         )
 
-    def list(self, ios: npt.NDArray[np.void]) -> None:
+    def go_through(self, ios: npt.NDArray[np.void]) -> None:
         """Go on with these I/Os (IO_DTYPE), in place of what was left."""
         self._list = np.ascontiguousarray(ios, IO_DTYPE)
         self._list_pointer = ffi.from_buffer("struct nvme_io[]", self._list)
@@ -193,6 +193,11 @@ class Workload:
         bench.list, bench.list_count, bench.list_next = self._list_pointer, len(ios), 0
         bench.exhausted = bench.has_pending = bench.stop = 0
         bench.gated = 1
+
+    def resume(self) -> None:
+        """Go on with the generator after a list."""
+        self._bench.list = ffi.NULL
+        self._bench.exhausted = 0
 
     def pause_after(self, writes: int | None) -> None:
         """End a run once so many more writes were submitted and completed; None: never."""
@@ -218,7 +223,7 @@ class Workload:
         """How long there is nothing to do yet: nothing is outstanding and nothing due."""
         if self.submitted != self.completed:
             return 0.0
-        return max(0.0, (self._bench.wake - lib.nvme_ticks()) / tick_rate())
+        return max(0.0, float(self._bench.wake - lib.nvme_ticks()) / tick_rate())
 
     @property
     def errors(self) -> dict[int, int]:
@@ -264,7 +269,7 @@ class Workload:
         return [Fault.from_c(self._faults[index]) for index in range(found)]
 
     def take_records(self) -> npt.NDArray[np.void]:
-        """The log since the last call, as RECORD_DTYPE, oldest first."""
+        """Take the log since the last call, as RECORD_DTYPE, oldest first."""
         count = self._bench.record_count
         self._bench.record_count = 0
         return self._records[:count].copy()
@@ -283,6 +288,11 @@ class Workload:
     def submitted(self) -> int:
         """I/Os submitted since the beginning."""
         return sum(self._bench.submitted)
+
+    @property
+    def submitted_by_direction(self) -> list[int]:
+        """The same by direction, with Flush."""
+        return list(self._bench.submitted)
 
     def run(self, ring: Ring, timeout_ns: int) -> bool:
         """Go on for up to ``timeout_ns``; True at the end, with nothing outstanding.

@@ -24,16 +24,18 @@ class Limits:
         self._steady_values: list[tuple[float, float, float]] = []  # bw, iops, lat of each second
         self._second = np.zeros(3)  # bytes, ios, latency sum when the second began
         self._second_end = 1.0
-        self.steady = steady and SteadyState(
-            metric=steady.metric + ("_slope" if steady.slope else ""),
-            limit=steady.limit,
-            percent=steady.percent,
-            duration=steady.duration,
-            attained=False,
-            criterion=0.0,
-            max_deviation=0.0,
-            slope=0.0,
-        )
+        self.steady: SteadyState | None = None
+        if steady is not None:
+            self.steady = SteadyState(
+                metric=steady.metric + ("_slope" if steady.slope else ""),
+                limit=steady.limit,
+                percent=steady.percent,
+                duration=steady.duration,
+                attained=False,
+                criterion=0.0,
+                max_deviation=0.0,
+                slope=0.0,
+            )
         #: The search for the depth that keeps the latency target.
         self.depth = job.iodepth
         self._good, self._bad = 0, job.iodepth + 1  # greatest that met it, least that did not
@@ -41,9 +43,7 @@ class Limits:
         self._window_counts: npt.NDArray[np.uint64] | None = None
         self._searched = False
 
-    def check(
-        self, elapsed: float, results: npt.NDArray[np.void], block_size: int
-    ) -> bool:
+    def check(self, elapsed: float, results: npt.NDArray[np.void], block_size: int) -> bool:
         """Look at the running totals (RESULT_DTYPE); whether the job is to end now."""
         ios = results["ios"][:3].astype(float)
         moved = results["blocks"][:3].astype(float) * block_size

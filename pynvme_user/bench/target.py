@@ -16,7 +16,7 @@ from pynvme_user.controller import Controller
 from pynvme_user.controller import open as open_controller
 from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.namespace import Namespace
-from pynvme_user.spec.commands import Cns
+from pynvme_user.spec.commands import AdminOpcode, Cns
 from pynvme_user.verify_state import NamespaceIdentity
 
 #: How long a wait spins in each mode before it sleeps for an interrupt, in seconds.
@@ -160,15 +160,19 @@ def _throttles(controller: Controller) -> str:
     """Say what the SMART log (Base 2.0, section 5.16.1.3) has against a measurement."""
     page = controller.alloc(512)
     try:
-        controller.admin(0x02, nsid=0xFFFFFFFF, cdw10=_SMART_LOG | (512 // 4 - 1) << 16, buffer=page)
+        controller.admin(
+            0x02, nsid=0xFFFFFFFF, cdw10=_SMART_LOG | (512 // 4 - 1) << 16, buffer=page
+        )
     except NvmeError:
         return ""  # the log is not there, which is no trouble
     critical, kelvin = _SMART.unpack_from(page.tobytes())
     if critical & 2:
-        return f"is outside its temperature limits ({kelvin - 273} degrees Celsius) and may throttle"
+        return (
+            f"is outside its temperature limits ({kelvin - 273} degrees Celsius) and may throttle"
+        )
     limit = controller.identify.wctemp
     if limit and kelvin >= limit:
-        return f"is at {kelvin - 273} degrees Celsius, where it begins to throttle"
+        return f"is at {celsius} degrees Celsius, where it begins to throttle"
     return ""
 
 

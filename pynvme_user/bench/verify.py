@@ -37,7 +37,9 @@ class Verification:
     the ranges and the order in which it was written.
     """
 
-    def __init__(self, job: Job, target: Target, offset: int, length: int, again: Generator) -> None:
+    def __init__(
+        self, job: Job, target: Target, offset: int, length: int, again: Generator
+    ) -> None:
         ns = target.ns
         self._job = job
         self._again = again
@@ -56,7 +58,7 @@ class Verification:
             self.table = VerifyTable.create_state(self._path, region, job.seed, target.identity)
         else:
             self.table = VerifyTable(region, job.seed)
-        # Who did not write the data in this run cannot know the generations, nor another run's seed.
+        # Who did not write the data in this run knows neither the generations nor the seed.
         reads_only = job.verify_only or job.directions == {Direction.READ}
         self.verifier = Verifier(
             self.table,
@@ -78,7 +80,7 @@ class Verification:
 
     @staticmethod
     def _interval(job: Job) -> int:
-        """The greatest length that divides every I/O, so that each is whole intervals."""
+        """Tell the greatest length that divides every I/O, so that each is whole intervals."""
         lengths = [job.offset.bytes or 0]
         for direction in job.directions:
             sizes = job.block_sizes[direction]

@@ -214,7 +214,7 @@ def forge(pair: QueuePair, cid: int, sqid: int) -> None:
     """Put a completion where the controller's next one belongs."""
     state = pair._ring._qp
     entry = pair._cq.view(np.uint16).reshape(-1, 8)[state.cq_head]
-    entry[4:] = 0, sqid, cid, state.phase
+    entry[4:] = 0, sqid, cid, state.expected >> 48
 
 
 @pytest.mark.parametrize(("cid", "sqid"), [(999, None), (3, None), (0, 77)])

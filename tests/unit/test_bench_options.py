@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pynvme_user.bench import unsupported, values
-from pynvme_user.bench.fio_file import command_line_job
+from pynvme_user.bench.fio_file import command_line_jobs
 from pynvme_user.bench.job import (
     BlockSizes,
     Direction,
@@ -24,7 +24,6 @@ from pynvme_user.bench.job import (
     JobError,
     Size,
     SteadyState,
-    Strided,
     clones,
 )
 from pynvme_user.bench.options import OPTIONS, SECTIONS, Option, find
@@ -36,7 +35,7 @@ READ, WRITE, TRIM = Direction
 def job(**options: str | None) -> Job:
     """The job of a command line with these options."""
     given = {"filename": "qemu:", **options}
-    (made,) = command_line_job(tuple(given.items())).jobs
+    (made,) = command_line_jobs(tuple(given.items())).jobs
     return made
 
 
@@ -87,15 +86,18 @@ def test_shares_that_are_left_out_are_filled_in() -> None:
 
 
 def test_distributions() -> None:
-    assert job(random_distribution="zipf:1.2:0.25").random_distribution[READ] == Distribution(
+    assert job(random_distribution="zipf:1.2:0.25").random_distribution == Distribution(
         kind="zipf", theta=1.2, center=0.25
     )
-    assert job(random_distribution="zipf").random_distribution[READ].theta == 1.1
-    made = job(random_distribution="zoned:60/10:30/20:8/30:2/,zoned:50/50:50/50")
-    assert made.random_distribution[READ].zones == ((60, 10), (30, 20), (8, 30), (2, 40))
-    assert made.random_distribution[TRIM].zones == ((50, 50), (50, 50))
+    assert job(random_distribution="zipf").random_distribution.theta == 1.1
+    made = job(random_distribution="zoned:60/10:30/20:8/30:2/")
+    assert made.random_distribution.zones == ((60, 10), (30, 20), (8, 30), (2, 40))
+    made = job(random_distribution="zoned:50/20:50/,zoned:50/20:50/")
+    assert made.random_distribution.zones == ((50, 20), (50, 80))
     made = job(random_distribution="zoned_abs=60/20G:40/100G")
-    assert made.random_distribution[WRITE].zones == ((60, 20 << 30), (40, 100 << 30))
+    assert made.random_distribution.zones == ((60, 20 << 30), (40, 100 << 30))
+    for several in ("zoned:60/10:40/,zoned:50/50:50/50", "zoned:60/10:40/,"):
+        assert "have one distribution" in problem(random_distribution=several)
     for wrong in ("zipf:1", "zipf:0", "pareto:1", "normal", "normal:200", "uniform", "zipf:2:3"):
         assert problem(random_distribution=wrong)
     assert "have to add up to 100%" in problem(random_distribution="zoned:50/50:40/50")
@@ -103,7 +105,7 @@ def test_distributions() -> None:
 
 def test_several_filename_options_name_several_devices() -> None:
     given = (("filename", "/run/a"), ("iodepth", "2"), ("filename", "qemu:b"), ("iodepth", "3"))
-    (made,) = command_line_job(given).jobs
+    (made,) = command_line_jobs(given).jobs
     assert made.filenames == ("/run/a", "qemu:b")
     assert made.iodepth == 3
     assert ("filename", "/run/a:qemu:b") in made.given
@@ -122,7 +124,7 @@ def test_several_filename_options_name_several_devices() -> None:
 )
 def test_whatever_is_written_either_reads_or_is_a_job_error(option: Option, text: str) -> None:
     with contextlib.suppress(JobError):
-        assert command_line_job((("filename", "qemu:"), (option.name, text))).jobs
+        assert command_line_jobs((("filename", "qemu:"), (option.name, text))).jobs
 
 
 def test_cpu_lists() -> None:
@@ -153,8 +155,10 @@ def test_defaults_are_fios() -> None:
 
 def test_workloads() -> None:
     assert job(rw="readwrite").rw == "rw"
-    assert job(rw="randread:8").rw_every == 8
-    assert job(rw="read:-8k").rw_skip == -8192
+    assert job(rw="randread:1").rw == "randread"
+    assert job(rw="write:0").rw == "write"
+    assert "a random offset of its own" in problem(rw="randread:8")
+    assert "goes forwards" in problem(rw="read:-8k")
     assert job(rw="trimwrite").directions == {WRITE, TRIM}
     assert not job(rw="randread").destructive
     assert job(rw="trim").destructive
@@ -181,12 +185,15 @@ def test_the_queue() -> None:
     made = job(iodepth="16", iodepth_batch="0", iodepth_batch_complete_min="32", iodepth_low="4")
     assert (made.iodepth_batch, made.iodepth_batch_complete_min, made.iodepth_low) == (16, 16, 4)
     assert job(iodepth="4", iodepth_batch_submit="9").iodepth_batch == 4
+    assert job(iodepth="128", iodepth_batch="100").iodepth_batch == 64
+    assert job(rw="write", serialize_overlap="1", verify="meta")
+    assert "serialize_overlap= is not supported without verify=" in problem(serialize_overlap="1")
     assert "iodepth is at least 1" in problem(iodepth="0")
     assert "iodepth is at most 65535" in problem(iodepth="64k")
 
 
 def test_engines_without_a_queue_have_one_io_in_flight() -> None:
-    result = command_line_job((("filename", "qemu:"), ("ioengine", "psync"), ("iodepth", "8")))
+    result = command_line_jobs((("filename", "qemu:"), ("ioengine", "psync"), ("iodepth", "8")))
     assert result.jobs[0].iodepth == 1
     assert result.notes == (
         "job 'bench': ioengine=psync has one I/O in flight, so iodepth=8 is taken as 1",
@@ -197,16 +204,20 @@ def test_engines_without_a_queue_have_one_io_in_flight() -> None:
 
 
 def test_what_is_done_in_another_way_is_noted() -> None:
-    result = command_line_job(
-        (("filename", "qemu:"), ("rw", "write"), ("verify", "md5"), ("direct", "0"))
+    result = command_line_jobs(
+        (
+            *(("filename", "qemu:"), ("rw", "write"), ("verify", "md5"), ("direct", "0")),
+            *(("iodepth", "128"), ("iodepth_batch", "128")),
+        )
     )
     assert result.jobs[0].verify == "crc32c"
     assert result.notes == (
         "job 'bench': verify=md5 is done with crc32c in the driver's own headers",
+        "job 'bench': iodepth_batch=128 is taken as 64, the most for one doorbell",
         "job 'bench': there is no page cache: all I/O is direct",
     )
     quiet = (("filename", "qemu:"), ("rw", "write"), ("verify", "xxhash"), ("direct", "1"))
-    assert command_line_job(quiet).notes == ()
+    assert command_line_jobs(quiet).notes == ()
 
 
 def test_the_range() -> None:
@@ -228,15 +239,6 @@ def test_the_range() -> None:
         job(offset="20m").region(16 << 20)
 
 
-def test_strided_zones() -> None:
-    made = job(zonemode="strided", zonesize="256m", zoneskip="2g")
-    assert made.strided == Strided(range=256 << 20, size=256 << 20, skip=2 << 30)
-    assert job(zonesize="1m", zonerange="4m").strided == Strided(range=4 << 20, size=1 << 20)
-    assert job(zonemode="none", zonesize="1m").strided is None
-    assert "needs zonesize" in problem(zonemode="strided")
-    assert "not supported" in problem(zonemode="zbd")
-
-
 def test_steady_state() -> None:
     made = job(ss="bw_slope:0.1%", ss_dur="30s", ss_ramp="10")
     assert made.steadystate == SteadyState(
@@ -253,7 +255,7 @@ def test_times_and_rates() -> None:
         runtime="5m", time_based=None, thinktime="100", thinktime_spin="1ms", startdelay="10s-5s"
     )
     assert (made.runtime, made.time_based, made.startdelay) == (300, True, (5, 10))
-    assert (made.thinktime, made.thinktime_spin) == (1e-4, 1e-4)
+    assert made.thinktime == 1e-4
     assert job(rate="1m,500k").rate == (1 << 20, 500 << 10, 500 << 10)
     assert job(rate=",500k").rate == (0, 500 << 10, 500 << 10)
     assert job(rate_iops="1000,,").rate_iops == (1000, 0, 0)
@@ -272,6 +274,7 @@ def test_verification() -> None:
         (1,),
     )
     assert job(rw="write", verify="crc32c-intel").verify == "crc32c"
+    assert job(rw="write", verify="pattern_hdr", verify_pattern="1").verify == "pattern_hdr"
     assert job(verify="0").verify is None
     assert "verify_interval=5000 has to divide" in problem(
         rw="write", verify="meta", verify_interval="5000"
@@ -310,6 +313,14 @@ def test_unknown_and_unsupported_options() -> None:
     assert problem(iodepth=None) == "iodepth needs a value: write iodepth=NUMBER"
     assert problem(direct="yes", time_based="2").startswith("time_based=2: '2' is neither 1 nor 0")
     assert job(trim_percentage="0", dedupe_percentage="0", write_mode="write")
+    assert job(flow="0", thinktime_blocks_type="complete", zonemode="none", zonesize="0")
+    for name, value in (
+        *(("flow", "2"), ("thinktime_blocks_type", "issue"), ("zonemode", "strided")),
+        *(("zoneskip", "4k"), ("rw_sequencer", "identical"), ("verify_offset", "8")),
+        *(("verify_dump", "1"), ("log_max_value", "1"), ("latency_run", "1")),
+        *(("bs_unaligned", None), ("bs_is_seq_rand", "1"), ("thinktime_iotime", "1s")),
+    ):
+        assert "not supported: " in problem(**{name: value})
     assert "'uid' is not supported" in problem(uid="0")  # 0 is a user
 
 
@@ -321,26 +332,75 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
+def test_each_name_begins_a_job() -> None:
+    options = (
+        *(("filename", "qemu:a"), ("bs", "8k"), ("name", "one"), ("iodepth", "2")),
+        *(("name", "two"), ("filename", "qemu:b"), ("filename", "qemu:c"), ("name", "three")),
+        *(("filename", "qemu:d"), ("wait_for", "one")),
+    )
+    made = command_line_jobs(options).jobs
+    assert [(job.name, job.filenames, job.iodepth) for job in made] == [
+        ("one", ("qemu:a",), 2),
+        ("two", ("qemu:b", "qemu:c"), 1),
+        ("three", ("qemu:d",), 1),
+    ]
+    assert {job.block_sizes[READ].low for job in made} == {8192}
+    assert {job.group for job in made} == {0}
+    with pytest.raises(JobError, match="name needs a value"):
+        command_line_jobs((("filename", "qemu:"), ("name", "")))
+
+
 def test_a_job_without_a_device() -> None:
     with pytest.raises(JobError, match="it has no device: give filename= or --filename"):
-        command_line_job((("rw", "read"),))
+        command_line_jobs((("rw", "read"),))
 
 
 def test_sweeps() -> None:
     options = (("filename", "qemu:"), ("bs", "512,4k"), ("iodepth", "1,2,4"), ("numjobs", "2"))
-    assert [label for _, label in points(options)] == [
-        f"bs={bs} iodepth={depth}" for bs in ("512", "4k") for depth in (1, 2, 4)
+    assert [place for _, place in points(options)] == [
+        (("bs", bs), ("iodepth", depth)) for bs in ("512", "4k") for depth in ("1", "2", "4")
     ]
-    swept = sweep(options, command_line_job).jobs
+    swept = sweep(options, command_line_jobs).jobs
     assert [made.group for made in swept] == list(range(6))
     assert [made.iodepth for made in swept] == [1, 2, 4, 1, 2, 4]
     assert [made.block_sizes[READ].low for made in swept] == [512] * 3 + [4096] * 3
-    assert swept[1].name == "bench bs=512 iodepth=2"
-    (single,) = sweep((("filename", "qemu:"), ("bssplit", "4k/100,8k/100")), command_line_job).jobs
-    assert single.name == "bench"
+    assert {made.name for made in swept} == {"bench"}
+    assert swept[1].point == (("bs", 512), ("iodepth", 2))
+    (single,) = sweep((("filename", "qemu:"), ("bssplit", "4k/100,8k/100")), command_line_jobs).jobs
+    assert single.point == ()
     assert single.block_sizes[WRITE].low == 8192
     with pytest.raises(JobError, match="a value is missing beside a comma"):
         points((("iodepth", "1,,2"),))
+    with pytest.raises(JobError, match="bs is given twice, and has a list of values"):
+        points((("bs", "4k,8k"), ("blocksize", "4k")))
+
+
+def test_a_place_in_a_sweep_is_in_base_units() -> None:
+    options = (
+        *(("filename", "qemu:"), ("kb_base", "1000"), ("readwrite", "read,randwrite")),
+        *(("blocksize", "8k,(4*1k)"), ("numjobs", "$ncpus,1")),
+    )
+    swept = sweep(options, command_line_jobs).jobs
+    cpus = os.cpu_count() or 1
+    assert [made.point for made in swept] == [
+        (("rw", rw), ("bs", bs), ("numjobs", jobs))
+        for rw in ("read", "randwrite")
+        for bs in (8000, 4000)
+        for jobs in (cpus, 1)
+    ]
+
+
+def test_the_jobs_of_one_point_stay_together() -> None:
+    options = (
+        *(("filename", "qemu:"), ("iodepth", "1,2"), ("name", "a")),
+        *(("name", "b"), ("wait_for", "a"), ("new_group", None)),
+    )
+    swept = sweep(options, command_line_jobs).jobs
+    assert [(made.name, made.iodepth, made.group, made.reporting_group) for made in swept] == [
+        *(("a", 1, 0, 0), ("b", 1, 0, 1)),
+        *(("a", 2, 1, 2), ("b", 2, 1, 3)),
+    ]
+    assert swept[3].wait_for == "a"
 
 
 def test_every_option_is_explained_once() -> None:
@@ -360,15 +420,9 @@ def test_every_field_of_a_job_can_be_reached() -> None:
     reached = {option.key for option in OPTIONS.values() if option.effect}
     made_elsewhere = {
         *("given", "group", "reporting_group", "clone", "number", "seed"),
-        *("strided", "block_sizes", "cpus_split", "rw_every", "rw_skip", "thinktime_at_issue"),
-        "verify_pattern_offsets",
+        *("block_sizes", "cpus_split", "verify_pattern_offsets", "point"),
     }
     assert fields - reached == made_elsewhere
-
-
-def test_sequential_and_random_sizes() -> None:
-    made = job(rw="randread", bs="4k,64k", bs_is_seq_rand="1")
-    assert (made.smallest_block, made.largest_block) == (4096, 65536)
 
 
 def test_fios_own_list_is_covered() -> None:

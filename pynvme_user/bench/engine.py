@@ -1,0 +1,257 @@
+"""Runs jobs: opens their devices, gives each part a thread, and gathers what they came to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import numpy as np
+
+from pynvme_user.bench.job import Direction, Job, JobError, clones
+from pynvme_user.bench.part import Part, Signals
+from pynvme_user.bench.result import RunResult
+from pynvme_user.bench.target import Targets
+
+_WATCH_SECONDS = 0.5
+#: Reads of a range that is blank to this share are warned about.
+_MUCH_BLANK = 0.05
+#: So much of a CPU for each part, and one for the emulated device, have to be free.
+_BUSY_LOAD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a group of jobs is; three-tuples are by Direction."""
+
+    elapsed: float  # seconds since the run began
+    left: float | None  # seconds; None: not known
+    done: float | None  # 0 to 1; None: not known
+    running: int
+    jobs: int
+    phase: str  # ramp, run or verify
+    iops: tuple[float, float, float]
+    bandwidth: tuple[float, float, float]  # bytes per second
+    clat_mean: float | None  # nanoseconds, over the last interval
+
+
+Watch = Callable[[Progress], None]
+
+
+def run(
+    jobs: Sequence[Job],
+    *,
+    watch: Watch | None = None,
+    histograms: bool = False,
+    io_log: bool = False,
+    command: str = "",
+    notes: Sequence[str] = (),
+) -> RunResult:
+    """Run jobs, group after group, and tell what they came to.
+
+    ``watch`` is called about twice a second. ``histograms`` keeps the latencies of each second,
+    ``io_log`` each I/O. After ctrl-C the queues are drained and the results so far returned.
+
+    Raises JobError for a job that does not fit its device, and what opening a device raises. An
+    error on the way ends its job: the results say so.
+    """
+    if not jobs:
+        raise JobError("there is no job to run")
+    result = RunResult(jobs=[], started=time.time(), command=command, warnings=list(notes))
+    began = time.monotonic()
+    signals = Signals()
+    parts = clones(jobs)
+    with Targets() as targets:
+        groups = [list(group) for _, group in groupby(parts, lambda part: part.group)]
+        made = _make(groups, targets, signals, histograms=histograms, io_log=io_log)
+        result.warnings += _warnings(made, targets)
+        for group in made:
+            try:
+                _run_group(group, signals, began, watch)
+            finally:
+                ran = [part for part in group if part.began]
+                result.jobs += [part.result(began) for part in ran if part.job.stats]
+                result.warnings += [text for part in group for text in part.warnings]
+            if signals.interrupted:
+                break
+    result.interrupted = signals.interrupted
+    result.elapsed_ns = int((time.monotonic() - began) * 1e9)
+    result.machine = _machine()
+    return result
+
+
+def _make(
+    groups: Iterable[Sequence[Job]],
+    targets: Targets,
+    signals: Signals,
+    *,
+    histograms: bool,
+    io_log: bool,
+) -> list[list[Part]]:
+    """Make the parts of all groups before the first runs: what does not fit shows at once."""
+    made, number = [], 0
+    for group in groups:
+        parts = []
+        for job in group:
+            # Several devices: a queue pair on each.
+            for name in job.filenames:
+                number += 1
+                alone = replace(job, filenames=(name,), number=number)
+                target = targets.get(name, job.nsid)
+                parts.append(Part(alone, target, signals, histograms=histograms, io_log=io_log))
+        _check_overlap(parts)
+        made.append(parts)
+    return made
+
+
+def _check_overlap(parts: Sequence[Part]) -> None:
+    """Refuse queues that would overwrite each other's blocks while they are verified."""
+    writers = [part for part in parts if part.job.verify and part.job.destructive]
+    writers.sort(key=lambda part: (part.target.device.name, part.target.ns.nsid, part.offset))
+    for first, second in pairwise(writers):
+        if first.target is second.target and first.offset + first.length > second.offset:
+            raise JobError(
+                f"jobs {first.job.name!r} and {second.job.name!r} would verify the same blocks "
+                "that both write: give each a range of its own by offset_increment and size"
+            )
+
+
+def _run_group(parts: Sequence[Part], signals: Signals, began: float, watch: Watch | None) -> None:
+    names = {part.job.name for part in parts}
+    first = [part for part in parts if part.job.wait_for not in names]
+    waiting = [part for part in parts if part.job.wait_for in names]
+    while first:
+        _run_together(first, signals, began, watch)
+        ended = {part.job.name for part in first}
+        first = [] if signals.interrupted else [p for p in waiting if p.job.wait_for in ended]
+        waiting = [part for part in waiting if part not in first]
+
+
+def _run_together(
+    parts: Sequence[Part], signals: Signals, began: float, watch: Watch | None
+) -> None:
+    ready = threading.Barrier(len(parts))
+    threads = {
+        part: threading.Thread(target=part.run, args=(ready,), name=part.job.name) for part in parts
+    }
+    for thread in threads.values():
+        thread.start()
+    watcher = _Watcher(parts, began, watch)
+    try:
+        while alive := [part for part, thread in threads.items() if thread.is_alive()]:
+            threads[alive[0]].join(_WATCH_SECONDS if len(alive) == 1 else _WATCH_SECONDS / 5)
+            _pass_ends_on(threads, signals)
+            watcher.look(alive)
+    except KeyboardInterrupt:
+        signals.interrupted = True
+        ready.abort()
+    finally:
+        for thread in threads.values():
+            thread.join()
+    for part in parts:
+        if part.error is not None and not part.began:
+            raise part.error
+
+
+def _pass_ends_on(threads: dict[Part, threading.Thread], signals: Signals) -> None:
+    """Let the end of one job end others: exitall, exitall_on_error."""
+    for part, thread in threads.items():
+        job = part.job
+        if thread.is_alive() or not (job.exitall or (job.exitall_on_error and part.failed)):
+            continue
+        for other in threads:
+            alike = other.job.reporting_group == job.reporting_group
+            if job.exit_what != "group" or alike:
+                signals.ended.add(other.job.number)
+
+
+class _Watcher:
+    """Makes the rates of a display from running totals."""
+
+    def __init__(self, parts: Sequence[Part], began: float, watch: Watch | None) -> None:
+        self._parts = parts
+        self._began = began
+        self._watch = watch
+        self._last = time.monotonic()
+        self._totals = np.zeros((2, 3))
+        self._latency = np.zeros(2)
+
+    def look(self, alive: Sequence[Part]) -> None:
+        now = time.monotonic()
+        span = now - self._last
+        if self._watch is None or span < _WATCH_SECONDS or not alive:
+            return
+        totals = np.sum([np.array(part.totals, float) for part in self._parts], axis=0)
+        latency = np.sum([part.latency for part in self._parts], axis=0, dtype=float)
+        # A ramp's end counts anew.
+        rates = np.maximum(totals - self._totals, 0) / span
+        change = latency - self._latency
+        shares = [part.share_done for part in alive]
+        known = [share for share in shares if share is not None]
+        done = min(known) if len(known) == len(shares) else None
+        runtimes = [(now - part.began) for part in alive if part.began]
+        left = None
+        if done and runtimes:
+            left = max(runtimes) * (1 - done) / done
+        self._watch(
+            Progress(
+                elapsed=now - self._began,
+                left=left,
+                done=done,
+                running=len(alive),
+                jobs=len(self._parts),
+                phase=alive[0].phase,
+                iops=tuple(rates[0].tolist()),
+                bandwidth=tuple(rates[1].tolist()),
+                clat_mean=change[0] / change[1] if change[1] > 0 else None,
+            )
+        )
+        self._last, self._totals, self._latency = now, totals, latency
+
+
+def _warnings(groups: Sequence[Sequence[Part]], targets: Targets) -> list[str]:
+    """Say, before the run, what makes its figures less than they seem."""
+    found = targets.warnings()
+    seen = set()
+    for part in (part for group in groups for part in group):
+        job = part.job
+        place = part.target.device.name, part.target.ns.nsid, part.offset, part.length
+        if Direction.READ not in job.directions or job.destructive or place in seen:
+            continue
+        seen.add(place)
+        share = part.target.blank_share(part.offset, part.length)
+        if share > _MUCH_BLANK:
+            found.append(
+                f"job {job.name!r} reads blocks of which about {share:.0%} are zeroes, deallocated "
+                "or never written: a drive answers those without its medium; write the range first"
+            )
+    busiest = max(len(group) for group in groups)
+    cpus = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    if busiest > cpus:
+        found.append(f"{busiest} queues that poll share {cpus} CPUs: they wait for each other")
+    elif load > cpus - busiest + _BUSY_LOAD:
+        found.append(f"the machine was busy before the run: a load of {load:.1f} on {cpus} CPUs")
+    if "-O0" in (sysconfig.get_config_var("CFLAGS") or ""):
+        found.append("this Python builds extensions without optimisation (-O0): a debug build")
+    return found
+
+
+def _machine() -> dict[str, str]:
+    """Tell what the figures were made on."""
+    facts = {"kernel": platform.release(), "python": platform.python_version()}
+    facts["cpus"] = str(os.cpu_count())
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            facts["cpu"] = line.partition(":")[2].strip()
+            break
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    if governor.exists():
+        facts["governor"] = governor.read_text(encoding="utf-8").strip()
+    return facts
