@@ -161,15 +161,17 @@ def _throttles(controller: Controller) -> str:
     page = controller.alloc(512)
     try:
         controller.admin(
-            0x02, nsid=0xFFFFFFFF, cdw10=_SMART_LOG | (512 // 4 - 1) << 16, buffer=page
+            AdminOpcode.GET_LOG_PAGE,
+            nsid=0xFFFFFFFF,
+            cdw10=_SMART_LOG | (page.nbytes // 4 - 1) << 16,
+            buffer=page,
         )
     except NvmeError:
         return ""  # the log is not there, which is no trouble
     critical, kelvin = _SMART.unpack_from(page.tobytes())
+    celsius = kelvin - 273
     if critical & 2:
-        return (
-            f"is outside its temperature limits ({kelvin - 273} degrees Celsius) and may throttle"
-        )
+        return f"is outside its temperature limits ({celsius} degrees Celsius) and may throttle"
     limit = controller.identify.wctemp
     if limit and kelvin >= limit:
         return f"is at {celsius} degrees Celsius, where it begins to throttle"
