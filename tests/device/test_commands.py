@@ -42,7 +42,12 @@ def test_flush(ns: Namespace) -> None:
 def test_write_zeroes(ns: Namespace, model: Model, deallocate: bool) -> None:
     supported(ns.controller.identify.oncs.nvmwzsv, "Write Zeroes")
     lba, blocks = model.extent(0.3, 0.4)
-    ns.write_zeroes(lba, blocks, deallocate=deallocate)
+    try:
+        ns.write_zeroes(lba, blocks, deallocate=deallocate)
+    except NvmeStatusError:
+        # QEMU does it without saying so; who does not say so may refuse it.
+        assert deallocate and not ns.identify.dlfeat.wzds
+        return
     model.part(lba, blocks)[:] = 0
     model.check()
     model.data[:] = pattern(2, len(model.data))
@@ -217,13 +222,24 @@ def test_raw_read_and_write(controller: Controller, ns: Namespace) -> None:
 # --- what the device refuses --------------------------------------------------------------------
 
 
+#: SPDK's vfio-user target cannot map a command that it does not know, and says only that.
+REFUSALS = {
+    code: (code, GenericStatus.INTERNAL_ERROR)
+    for code in (GenericStatus.INVALID_OPCODE, GenericStatus.INVALID_NAMESPACE_OR_FORMAT)
+}
+
+
 def test_invalid_opcode(controller: Controller, ns: Namespace) -> None:
     for call in (controller.admin, controller.io):
         with pytest.raises(NvmeStatusError, match="opcode 0xff") as caught:
             call(0xFF, nsid=ns.nsid)
         error = caught.value
-        assert error.status.code() == GenericStatus.INVALID_OPCODE
-        assert (error.name, error.sct, error.sc) == ("INVALID_OPCODE", 0, 1)
+        assert error.status.code() in REFUSALS[GenericStatus.INVALID_OPCODE]
+        assert (error.name, error.sct, error.sc) == (
+            error.status.code().name,
+            0,
+            error.status.code().value,
+        )
         assert error.dnr == ("tried again" not in str(error))
         assert error.more is bool(error.status.m)
 
@@ -237,7 +253,7 @@ def test_invalid_namespace(controller: Controller, ns: Namespace) -> None:
     ):
         with pytest.raises(NvmeStatusError) as caught:
             call(opcode, nsid=missing, buffer=bytearray(4096))
-        assert caught.value.status.code() == GenericStatus.INVALID_NAMESPACE_OR_FORMAT
+        assert caught.value.status.code() in REFUSALS[GenericStatus.INVALID_NAMESPACE_OR_FORMAT]
     ns.read(0, 1)
 
 

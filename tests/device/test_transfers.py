@@ -50,7 +50,7 @@ def test_read_after_write(
         lba, blocks = model.extent(at, size)
         want = model.part(lba, blocks)
         if what == "zeroes":
-            ns.write_zeroes(lba, blocks, deallocate=fua)
+            ns.write_zeroes(lba, blocks, deallocate=fua and bool(ns.identify.dlfeat.wzds))
             want[:] = 0
             continue
         if what == "read":
