@@ -311,8 +311,10 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		return 0;
 	err = sq_ring(qp);
 	rung = ticks_now();
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
 		qp->trackers[cids[i]].submitted = rung;
+		qp->trackers[cids[i]].user = (uint32_t)(rung - now);
+	}
 	for (uint32_t direction = 0; direction < 4; direction++)
 		if (counts[direction]) {
 			histogram_add(&b->results[direction].slat, ticks_to_ns(rung - now),
@@ -370,12 +372,12 @@ static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slo
 }
 
 static inline void bench_record(struct nvme_bench *b, const struct nvme_bench_slot *slot,
-				uint64_t submitted, uint64_t now)
+				const struct nvme_tracker *tracker, uint64_t now)
 {
 	b->records[b->record_count++] = (struct nvme_bench_record){
 		.end = ticks_to_ns(now - b->epoch),
-		.slat = ticks_to_ns(submitted - slot->start),
-		.clat = ticks_to_ns(now - submitted),
+		.slat = ticks_to_ns(tracker->user),
+		.clat = ticks_to_ns(now - tracker->submitted),
 		.lat = ticks_to_ns(now - slot->start),
 		.offset = slot->lba << b->block_shift,
 		.bytes = slot->blocks << b->block_shift,
@@ -444,7 +446,7 @@ static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 			run.ios++;
 			run.blocks += slot->blocks;
 			if (unlikely(b->records != NULL))
-				bench_record(b, slot, tracker->submitted, now);
+				bench_record(b, slot, tracker, now);
 		} else {
 			b->ended[slot->direction]++;
 			b->results[slot->direction].failed++;

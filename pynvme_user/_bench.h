@@ -2,11 +2,11 @@
  * The benchmark's loop: keeps one queue pair busy with a generated workload and accounts for the
  * latency of every I/O. No allocation, no lock, no system call.
  *
- * The times of one I/O, in fio's words: `start` is when it was due (when its place in the queue
- * came free, or, under a fixed rate, its arrival), slat from there to the doorbell, clat from the
- * doorbell to the turn that reaped it, lat both together. The clock is read twice a turn, not
- * twice an I/O: I/Os that are reaped in one turn end at the same time, those that one doorbell
- * announces are submitted at the same time.
+ * The times of one I/O, in fio's words: slat is from the beginning of the turn that submitted it to
+ * its doorbell, clat from the doorbell to the turn that reaped it, lat from the `start` to the same:
+ * both together or, under a fixed rate, from when the I/O was due, however long it waited for its
+ * place in the queue. The clock is read twice a turn, not twice an I/O: I/Os that are reaped in
+ * one turn end at the same time, those that one doorbell announces are submitted at the same time.
  */
 #ifndef PYNVME_USER_BENCH_H
 #define PYNVME_USER_BENCH_H

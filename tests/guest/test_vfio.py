@@ -6,14 +6,17 @@ away and comes back. What happens in them is in scripts/.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fio_keys import leaves, reasons
 from guest_scripts import Outcome, command, outcome
 
+from pynvme_user.bench.fio_json import ADDED, LEFT_OUT
 from pynvme_user.qemu.devices import NvmeDisk
 from pynvme_user.qemu.guest import Guest
 
@@ -45,6 +48,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
         bash(
             "modprobe -a vfio-pci vfio_iommu_type1",
             command(share, "kernel_view", ADDRESS),
+            command(share, "fio_json", ADDRESS),
             f"nvme-user bind {ADDRESS}",
             command(share, "isolation", ADDRESS),
             command(share, "claims", f"vfio:{ADDRESS}"),
@@ -78,6 +82,24 @@ def test_the_kernel_and_this_driver_read_what_the_other_wrote(view: dict[str, An
     assert view["kernel_to_ours"]
     assert view["ours_to_kernel"]
     assert view["kernel_data_kept"]
+
+
+def test_fio_and_the_benchmark_have_the_same_keys(scripts: Scripts) -> None:
+    """The same job file: fio on the kernel's driver, nvme-user bench on the same controller."""
+    if not shutil.which("fio"):
+        pytest.skip("fio is not installed: run ./bootstrap bench")
+    found = scripts("fio_json").only
+    theirs, ours = found["theirs"]["jobs"], found["ours"]["jobs"]
+    assert [job["jobname"] for job in ours] == [job["jobname"] for job in theirs]
+    for their_job, our_job in zip(theirs, ours, strict=True):
+        their_keys, our_keys = dict(leaves(their_job)), dict(leaves(our_job))
+        added = [key for key in our_keys if key not in their_keys]
+        left_out = [key for key in their_keys if key not in our_keys]
+        assert [key for key in added if not reasons(key, ADDED)] == []
+        assert [key for key in left_out if not reasons(key, LEFT_OUT)] == []
+        assert our_job["error"] == their_job["error"] == 0
+        for direction in ("read", "write"):
+            assert bool(our_job[direction]["total_ios"]) == bool(their_job[direction]["total_ios"])
 
 
 @pytest.mark.parametrize("page", ["id-ctrl", "id-ns"])

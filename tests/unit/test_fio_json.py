@@ -6,12 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bench_samples import job_of, run_of, sweep_of
+from fio_keys import leaves, reasons
 
 from pynvme_user.bench.fio_json import ADDED, FORMAT_VERSION, LEFT_OUT, document, points
 from pynvme_user.bench.merge import combine
@@ -87,15 +87,6 @@ def like_fio(rng):
     return run_of(mixed, reads, global_options={"filename": "x", "size": "2m", "runtime": "1"})
 
 
-def leaves(tree, prefix=""):
-    """All keys with the way to them, and the type of what they hold; a bin's value is no key."""
-    for key, value in tree.items():
-        way = prefix + ("*" if prefix.endswith(".bins.") else key)
-        yield way, type(value)
-        if isinstance(value, dict):
-            yield from leaves(value, f"{way}.")
-
-
 @without_fio
 def test_the_keys_under_jobs_are_fios(like_fio, tmp_path):
     job_file = tmp_path / "job.fio"
@@ -123,10 +114,6 @@ def test_the_keys_under_jobs_are_fios(like_fio, tmp_path):
         assert {key: our_keys[key] for key in common} == {key: their_keys[key] for key in common}
     # The tables name no difference that is none.
     assert used == {*ADDED, *LEFT_OUT}
-
-
-def reasons(key, table):
-    return {pattern for pattern in table if fnmatchcase(key, pattern)}
 
 
 @pytest.mark.skipif(CLAT2CSV is None, reason="fio_jsonplus_clat2csv is not installed")
