@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class, shell_complete
 
-from pynvme_user.cli import bind, doctor, identify, io, passthru, registers, setup
+from pynvme_user.cli import bench, bind, doctor, identify, io, passthru, registers, setup
 from pynvme_user.cli import list as listing
 from pynvme_user.cli.errors import DEBUG_VARIABLE, describe
 
@@ -32,6 +32,7 @@ _COMMANDS = (
     io.flush,
     passthru.admin_passthru,
     passthru.io_passthru,
+    bench.bench,
     bind.bind,
     bind.unbind,
     bind.restore,

@@ -128,7 +128,7 @@ def write(
     with source(data) as src, opened(device) as controller:
         ns = namespace(controller, namespace_id)
         length = _input_length(ns, src, start_block, _length(ns, block_count, data_size), pad)
-        _guard(ns, force)
+        guard(ns, force)
         with pipeline(
             controller, ns, lambda pair: pair.submit_write, fua=force_unit_access
         ) as pipe:
@@ -217,7 +217,7 @@ def write_zeroes(
     with opened(device) as controller:
         ns = namespace(controller, namespace_id)
         _check_range(ns, start_block, block_count + 1)
-        _guard(ns, force)
+        guard(ns, force)
         ns.write_zeroes(start_block, block_count + 1, deallocate=deac, fua=force_unit_access)
 
 
@@ -285,7 +285,7 @@ def _input_length(
     return length
 
 
-def _guard(ns: Namespace, force: bool) -> None:
+def guard(ns: Namespace, force: bool) -> None:
     """Refuse to write over what may be somebody's data, unless the user insists."""
     from pynvme_user.cli import signatures
 

@@ -408,7 +408,7 @@ def _samples(result: DirectionResult) -> dict[str, list[int]]:
 ADDED: Mapping[str, str] = {
     "*.*.percentile.99.999000": "fio's own list ends at 99.99; fast devices make enough I/Os",
     "*.*.percentile.99.999900": "fio's own list ends at 99.99; fast devices make enough I/Os",
-    "total_err": "fio counts errors with continue_on_error only; here a run always goes on",
+    "total_err": "fio counts errors with continue_on_error only; here they always are",
     "first_error": "as total_err",
     "job options.rw": "fio-plot needs it, and fio writes it only where the job gives it",
     "job options.bs": "as rw",

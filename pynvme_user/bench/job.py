@@ -7,6 +7,7 @@ bare device is in docs/fio-options.md.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ class Job:
     wait_for: str | None = None  # the job that has to end before this one starts
 
     # Where
-    filenames: tuple[str, ...] = ()  # device names; each I/O goes to the next one in turn
+    filenames: tuple[str, ...] = ()  # device names; see clones()
     nsid: int | None = None  # None: the first active namespace
     offset: Size = Size(bytes=0)
     offset_align: int = 0  # what an offset in percent is rounded up to; 0: the smallest block
@@ -191,7 +192,7 @@ class Job:
 
     # How
     iodepth: int = 1
-    iodepth_batch: int = 1  # commands per doorbell
+    iodepth_batch: int = 0  # commands per doorbell; 0: as many as there are
     iodepth_batch_complete_min: int = 1  # wait for at least so many before submitting more
     iodepth_batch_complete_max: int = 0  # reap at most so many at once; 0: as many as there are
     iodepth_low: int = 0  # let the queue drain to this before it is filled again; 0: keep it full
@@ -317,9 +318,8 @@ class Job:
     def region(self, capacity: int, zone_size: int = 0) -> tuple[int, int]:
         """(offset, length) in bytes of the range in a namespace of `capacity` bytes.
 
-        As fio has it: `size` counts from the offset, is in percent of the whole namespace, and in
-        bytes is shared among the devices; the range ends where the namespace does. Raises JobError
-        if nothing is left of it.
+        As fio has it: `size` counts from the offset, a percentage is of the whole namespace, and
+        the range ends where the namespace does. Raises JobError if nothing is left of it.
         """
         offset = self.offset.of(capacity, zone_size)
         offset += self.offset_increment.of(capacity, zone_size) * self.clone
@@ -328,8 +328,7 @@ class Job:
             offset = -(-offset // align) * align
         length = capacity - offset
         if self.size is not None:
-            share = 1 if self.size.bytes is None else len(self.filenames)
-            length = min(length, self.size.of(capacity, zone_size) // share)
+            length = min(length, self.size.of(capacity, zone_size))
         if length < self.smallest_block:
             raise JobError(
                 f"job {self.name!r} has no room for a block of {self.smallest_block} bytes: its "
@@ -338,28 +337,29 @@ class Job:
             )
         return offset, length
 
-    def amount(self, *capacities: int, zone_size: int = 0) -> int:
-        """Bytes to move in one loop: `io_size`, or else the ranges of all its namespaces."""
+    def amount(self, capacity: int, zone_size: int = 0) -> int:
+        """Bytes to move in one loop: `io_size`, or else as much as the range has."""
         if self.io_size is not None:
-            return self.io_size.of(sum(capacities), zone_size)
-        return sum(self.region(capacity, zone_size)[1] for capacity in capacities)
+            return self.io_size.of(capacity, zone_size)
+        return self.region(capacity, zone_size)[1]
 
 
 def clones(jobs: Iterable[Job]) -> list[Job]:
     """Split jobs into parts that have one queue pair each.
 
-    A part has `numjobs` 1, its number in its job as `clone`, its number in the run as `number`, and
-    a `seed` of its own: the same in every run with `randrepeat` or `randseed`, else drawn here.
+    There are `numjobs` clones of a job, and of each a part for every device. A part has its clone's
+    number in the job as `clone`, its own in the run as `number`, one of the `filenames`, and a
+    `seed` of its own: the same in every run with `randrepeat` or `randseed`, else drawn here.
     """
     parts: list[Job] = []
     for job in jobs:
-        for clone in range(job.numjobs):
+        for clone, filename in itertools.product(range(job.numjobs), job.filenames):
             number = len(parts) + 1
             parts.append(
                 dataclasses.replace(
                     job,
-                    numjobs=1,
                     clone=clone,
+                    filenames=(filename,),
                     number=number,
                     seed=_seed(job, number),
                     cpus_allowed=_cpus(job, number),

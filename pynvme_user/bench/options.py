@@ -136,7 +136,7 @@ SECTIONS = (
             _option(
                 "filename",
                 r.filenames,
-                "Device names, as in the README; I/O goes to several of them in turn. A colon "
+                "Device names, as in the README; on several of them the job runs on each. A colon "
                 "separates two only where the next one begins with qemu:, vfio-user:, vfio:, uio:, "
                 "a PCI address or /; `\\:` never separates. --filename replaces every job's.",
                 key="filenames",
@@ -293,7 +293,7 @@ SECTIONS = (
             _option(
                 "iodepth_batch",
                 v.natural,
-                "Commands per doorbell, at most 64; default 1.",
+                "Commands per doorbell, at most 64; default as many as are due.",
                 "iodepth_batch_submit",
             ),
             _option(

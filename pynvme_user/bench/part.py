@@ -283,9 +283,11 @@ class Part:
     ) -> None:
         """Read back after each ``verify_backlog`` writes, in between."""
         workload = self._used_workload
-        while not workload.exhausted and self._goes_on and not _is_past(deadline):
+        at_end = False
+        while not at_end and self._goes_on and not _is_past(deadline):
             workload.pause_after(self.job.verify_backlog)
             self._advance(pair, buffer, deadline)
+            at_end = workload.exhausted
             if self._goes_on:
                 workload.pause_after(None)
                 self._read_back(pair, buffer, verification.written(workload))
@@ -434,7 +436,9 @@ class Part:
             return min(1.0, (time.monotonic() - self.began) / job.runtime) if self.began else 0.0
         if job.time_based or job.number_ios is not None:
             return None
-        return min(1.0, float(self.totals[1].sum()) / (self._amount * job.loops))
+        # What verification reads back does not count.
+        moved = sum(float(self.totals[1][direction]) for direction in job.directions)
+        return min(1.0, moved / (self._amount * job.loops))
 
     # --- results ------------------------------------------------------------------------------
 

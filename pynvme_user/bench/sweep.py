@@ -30,7 +30,7 @@ def points(options: Pairs) -> list[tuple[Pairs, Place]]:
             values = [value.strip() for value in text.split(",")]
             if not all(values):
                 raise JobError(f"{name}={text}: a value is missing beside a comma")
-        choices.append([(name, value) for value in values])
+        choices.append([(_size_option(name, value), value) for value in values])
     varies = [len(values) > 1 for values in choices]
     names = [find(name).name for name, _ in options]
     for name, varying in zip(names, varies, strict=True):
@@ -44,6 +44,16 @@ def points(options: Pairs) -> list[tuple[Pairs, Place]]:
 
 def _only(point: Pairs, chosen: list[bool]) -> Iterator[tuple[str, str | None]]:
     return itertools.compress(point, chosen)
+
+
+def _size_option(name: str, value: str | None) -> str:
+    """Name the option that takes this value: on the command line bs has ranges and splits, too."""
+    if value is not None and find(name).name == "bs":
+        if "/" in value:
+            return "bssplit"
+        if "-" in value:
+            return "bsrange"
+    return name
 
 
 def sweep(options: Pairs, make: Callable[[Pairs], Jobs]) -> Jobs:

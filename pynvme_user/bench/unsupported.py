@@ -40,7 +40,7 @@ GROUPS = (
     ("the I/O is not written to a log that could be replayed", "write_iolog"),
     ("a job file starts no programs: start them around the benchmark", "exec_prerun exec_postrun"),
     ("there are no files, only devices", "opendir lockfile sync_file_range create_only"),
-    ("several devices are taken in turn", "file_service_type"),
+    ("each of several devices has a queue pair of its own", "file_service_type"),
     ("nothing is read that is not measured", "pre_read"),
     (
         "the whole benchmark runs as one user in one cgroup",

@@ -31,7 +31,7 @@ def validated(job: Job) -> Job:
     need(job.rw in get_args(Workload), f"rw={job.rw} is none of {', '.join(get_args(Workload))}")
     need(bool(job.filenames), "it has no device: give filename= or --filename")
     need(job.nsid is None or 0 < job.nsid < 0xFFFFFFFF, "nsid is from 1 to 4294967294")
-    for option in ("iodepth", "numjobs", "loops", "iodepth_batch", "thinktime_blocks"):
+    for option in ("iodepth", "numjobs", "loops", "thinktime_blocks"):
         need(getattr(job, option) >= 1, f"{option} is at least 1")
     need(job.iodepth <= 65535, "iodepth is at most 65535")
     need(job.numjobs <= 65535, "numjobs is at most 65535, the queues that a controller can have")

@@ -228,9 +228,8 @@ def test_the_range() -> None:
     (_, second) = clones([job(numjobs="2", offset="1m", offset_increment="2m", size="1m")])
     assert second.region(16 << 20) == (3 << 20, 1 << 20)
     assert job(size="32m").region(16 << 20) == (0, 16 << 20)  # ends with the namespace
-    shared = job(filename="qemu:a:qemu:b", size="8m")
-    assert shared.region(16 << 20) == (0, 4 << 20)
-    assert shared.amount(16 << 20, 16 << 20) == 8 << 20
+    assert job(size="8m").amount(16 << 20) == 8 << 20
+    assert job(io_size="50%", size="1m").amount(16 << 20) == 8 << 20
     assert job(io_size="5g", size="1m").amount(16 << 20) == 5 << 30
     made = job(filesize="4m", size="9m")
     assert (made.size, made.io_size) == (Size(bytes=4 << 20), Size(bytes=9 << 20))
@@ -292,6 +291,7 @@ def test_logs_take_the_jobs_name() -> None:
 
 def test_clones_have_numbers_seeds_and_cpus_of_their_own() -> None:
     two = job(numjobs="2", cpus_allowed="3,7", cpus_allowed_policy="split")
+    assert [part.numjobs for part in clones([two])] == [2, 2]
     parts = clones([two, job(name="last")])
     assert [(part.name, part.clone, part.number) for part in parts] == [
         ("bench", 0, 1),
@@ -304,6 +304,15 @@ def test_clones_have_numbers_seeds_and_cpus_of_their_own() -> None:
     assert clones([job(randseed="1")])[0].seed != parts[0].seed
     drawn = [clones([job(randrepeat="0")])[0].seed for _ in range(2)]
     assert drawn[0] != drawn[1]
+
+
+def test_each_device_of_each_clone_has_a_part() -> None:
+    parts = clones([job(filename="qemu:a:qemu:b", numjobs="2")])
+    assert [(part.number, part.clone, part.filenames) for part in parts] == [
+        *((1, 0, ("qemu:a",)), (2, 0, ("qemu:b",))),
+        *((3, 1, ("qemu:a",)), (4, 1, ("qemu:b",))),
+    ]
+    assert len({part.seed for part in parts}) == 4
 
 
 def test_unknown_and_unsupported_options() -> None:

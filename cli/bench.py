@@ -1,0 +1,454 @@
+"""``bench``: fio's workloads and job files on the bare device, and ``bench compare``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from pynvme_user.cli.bench_display import display
+from pynvme_user.cli.device import VARIABLE, command, opened
+from pynvme_user.cli.errors import Failure
+from pynvme_user.cli.fio_options import Pair, sections, take
+from pynvme_user.cli.output import JSON, NORMAL
+from pynvme_user.cli.types import U32, Device
+
+if TYPE_CHECKING:
+    from pynvme_user.bench.fio_file import Jobs
+    from pynvme_user.bench.job import Job
+    from pynvme_user.bench.result import RunResult
+
+_COMPARE = "compare"
+_BINS = "json+"
+_PAIRS = "pynvme_user.fio_options"
+_SCHEMES = ("qemu", "vfio", "uio", "vfio-user")
+
+
+class _Formats(click.ParamType[tuple[str, ...]]):
+    """One format or several, as fio has it: ``normal,json``."""
+
+    name = "formats"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Parse; a format that is not there is a usage error."""
+        formats = tuple(part.strip() for part in value.split(","))
+        for wanted in formats:
+            if wanted not in (NORMAL, JSON, _BINS):
+                self.fail(f"{wanted!r} is none of normal, json, json+", param, ctx)
+        return formats
+
+
+class _Target(Device):
+    """A device name or a job file."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer devices, and files."""
+        devices = super().shell_complete(ctx, param, incomplete)
+        return [*devices, CompletionItem(incomplete, type="file")]
+
+
+class _Bench(click.Command):
+    """The command with fio's options, and the one that begins with the word ``compare``."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._own = [*self.params]
+        self._sections = sections()
+        self.params += [option for _, options in self._sections for option in options]
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the arguments, as those of ``bench compare`` where that is what they begin with."""
+        if args and args[0] == _COMPARE:
+            other: click.Command = compare
+            return other.make_context(f"{info_name} {_COMPARE}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take fio's options out first, whose order counts."""
+        own = {name for parameter in self._own for name in parameter.opts}
+        ctx.meta[_PAIRS], left = take(ctx, args, own | {*ctx.help_option_names})
+        return super().parse_args(ctx, left)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then fio's by subject."""
+        own = [option for option in self._own if isinstance(option, click.Option)]
+        if (help_option := self.get_help_option(ctx)) is not None:
+            own.append(help_option)
+        for title, options in [("Options", own), *self._sections]:
+            records = [record for option in options if (record := option.get_help_record(ctx))]
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _output_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a path that cannot be written before the run, not after it."""
+    if path is not None:
+        _check_folder(path, f"{param.opts[0]} {path}", ctx)
+    return path
+
+
+def _check_folder(path: Path, what: str, ctx: click.Context | None = None) -> None:
+    folder = path.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise click.UsageError(f"{what}: no file can be made in {folder}: name another", ctx)
+
+
+_file_option = partial(
+    click.option,
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_output_file,
+)
+
+
+@click.command(
+    "bench",
+    cls=_Bench,
+    epilog="\b\nWith fio's options, `_` may be written for `-`, and --name=VALUE for --name VALUE; "
+    "--rw, --bs,\n--numjobs and --iodepth take lists, of which every combination is run.\n"
+    "\b\n`nvme-user bench compare A.json B.json` shows the differences of two results.\n\n"
+    "\b\nExample:\n"
+    "  nvme-user bench qemu:disk.img --rw randread --bs 4k --iodepth 1,8,32 --runtime 10",
+)
+@click.argument("targets", nargs=-1, type=_Target(), metavar="[DEVICE... | JOBFILE...]")
+@click.option(
+    "--namespace-id",
+    "-n",
+    type=U32,
+    metavar="NSID",
+    help="The namespace; default the first active one. The same as --nsid.",
+)
+@click.option(
+    "--output-format",
+    "-o",
+    "formats",
+    type=_Formats(),
+    default=NORMAL,
+    metavar="FORMAT[,FORMAT]",
+    help="normal, json (fio's schema), or json+ (with the latencies' bins).",
+)
+@_file_option("--output", help="Write the results to this file instead of stdout.")
+@_file_option("--report", help="Write a page with plots (HTML, self-contained) to this file.")
+@_file_option("--hdr-log", help="Write latencies to this file, for HdrHistogram's tools.")
+@click.option(
+    "--section", "chosen", multiple=True, metavar="NAME", help="Only these of the job files' jobs."
+)
+@click.option(
+    "--force", is_flag=True, help="Write even where there is a partition table or file system."
+)
+@click.option("--readonly", is_flag=True, help="Refuse jobs that write or trim.")
+@click.option(
+    "--eta",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Show the progress: on a terminal, else a line now and then; each second; or never.",
+)
+@click.option(
+    "--parse-only", is_flag=True, help="Read options and job files, and end without any I/O."
+)
+@click.option(
+    "--warnings-fatal", is_flag=True, help="End where something is not quite as a job asks for it."
+)
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    namespace_id: int | None,
+    formats: tuple[str, ...],
+    output: Path | None,
+    report: Path | None,
+    hdr_log: Path | None,
+    chosen: tuple[str, ...],
+    force: bool,
+    readonly: bool,
+    eta: str,
+    parse_only: bool,
+    warnings_fatal: bool,
+) -> None:
+    """Measure a device: fio's job files, or one job of fio's options.
+
+    Targets that are files are job files, others are devices. Exit code 1 if an I/O failed or a
+    block does not hold what was written.
+    """
+    pairs: list[Pair] = ctx.meta[_PAIRS]
+    if namespace_id is not None:
+        pairs.insert(0, ("nsid", str(namespace_id)))
+    jobs = _read(targets, pairs, chosen)
+    if warnings_fatal and jobs.notes:
+        _refuse(jobs.notes)
+    _check(jobs.jobs, readonly)
+    if parse_only:
+        return
+    if not force:
+        _guard(jobs.jobs)
+    run = _run(jobs, eta, histograms=report is not None or hdr_log is not None)
+    _write_results(run, jobs.jobs, formats, output)
+    _write_logs(run, jobs.jobs)
+    if hdr_log is not None:
+        from pynvme_user.bench.hdr import write_hdr_log
+
+        write_hdr_log(run, hdr_log)
+    if report is not None:
+        from pynvme_user.bench.report import write_report
+
+        write_report(run, report)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    if not run.ok:
+        raise Failure(_failure(run))
+
+
+# --- what to run --------------------------------------------------------------------------------
+
+
+def _read(targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str]) -> Jobs:
+    """Make the jobs of a command line; whatever is wrong with it is a usage error."""
+    from pynvme_user.bench.fio_file import command_line_jobs, read_job_files
+    from pynvme_user.bench.job import JobError
+    from pynvme_user.bench.sweep import sweep
+
+    files = [target for target in targets if _is_job_file(target)]
+    options = tuple(pairs)
+    if files and len(files) < len(targets):
+        raise click.UsageError(
+            "give devices or job files: the device for a job file goes into --filename"
+        )
+    try:
+        if files:
+            return sweep(options, lambda point: read_job_files(files, point, sections=chosen))
+        if chosen:
+            raise click.UsageError("--section is for a job file, and there is none")
+        return sweep((*_devices(targets, options), *options), command_line_jobs)
+    except JobError as error:
+        _refuse(str(error).splitlines())
+
+
+def _is_job_file(target: str) -> bool:
+    scheme = target.partition(":")[0]
+    return scheme not in _SCHEMES and Path(target).is_file()
+
+
+def _devices(targets: Sequence[str], options: Iterable[Pair]) -> Iterator[Pair]:
+    """Name the devices as options; those of the environment where there are no others."""
+    for target in targets:
+        if ":" not in target:  # all device names have one
+            raise click.UsageError(f"{target!r} is neither a job file that is there nor a device")
+        yield "filename", target
+    if not targets and not any(name == "filename" for name, _ in options):
+        if not (named := os.environ.get(VARIABLE)):
+            raise click.UsageError(
+                "no device: name one, for example 'qemu:disk.img?size=1G', or a fio job file, or "
+                f"set {VARIABLE}"
+            )
+        yield "filename", named
+
+
+def _refuse(problems: Sequence[str]) -> NoReturn:
+    """End with a usage error for each problem, on a line of its own."""
+    for problem in problems[:-1]:
+        click.echo(f"nvme-user: {problem}", err=True)
+    raise click.UsageError(problems[-1], click.get_current_context())
+
+
+def _check(jobs: Iterable[Job], readonly: bool) -> None:
+    for job in jobs:
+        if readonly and job.destructive:
+            raise click.UsageError(f"--readonly: job {job.name!r} has rw={job.rw}")
+        for prefix in (job.write_bw_log, job.write_lat_log, job.write_iops_log, job.write_hist_log):
+            if prefix is not None:
+                _check_folder(Path(f"{prefix}_"), f"the logs {prefix}_*.log")
+        if job.verify_state is not None:
+            _check_folder(Path(job.verify_state), f"verify_state={job.verify_state}")
+
+
+def _guard(jobs: Iterable[Job]) -> None:
+    """Refuse to write over what may be somebody's data; each device is opened once."""
+    from pynvme_user.cli.io import guard
+
+    written: dict[str, dict[int | None, None]] = {}
+    for job in jobs:
+        if job.destructive:
+            for name in job.filenames:
+                written.setdefault(name, {})[job.nsid] = None
+    for name, wanted in written.items():
+        with opened(name) as controller:
+            active = controller.namespaces.ids
+            for nsid in wanted:
+                # One that is not active is for the run to complain of: it knows the job.
+                if nsid in active or (nsid is None and active):
+                    guard(controller.namespaces[nsid or active[0]], force=False)
+
+
+def _run(jobs: Jobs, eta: str, *, histograms: bool) -> RunResult:
+    from pynvme_user.bench import engine
+    from pynvme_user.bench.job import JobError
+
+    with display(eta) as watch:
+        try:
+            return engine.run(
+                jobs.jobs,
+                watch=watch,
+                histograms=histograms or any(job.write_hist_log for job in jobs.jobs),
+                io_log=any(_logs_each_io(job) for job in jobs.jobs),
+                command=shlex.join(["nvme-user", *sys.argv[1:]]),
+                notes=jobs.notes,
+            )
+        except JobError as error:  # what only the device tells: a range that it has not
+            raise click.UsageError(str(error), click.get_current_context()) from None
+
+
+def _logs_each_io(job: Job) -> bool:
+    logs = (job.write_bw_log, job.write_lat_log, job.write_iops_log)
+    return any(log is not None for log in logs) and not job.log_avg_msec
+
+
+# --- what it came to ----------------------------------------------------------------------------
+
+
+def _write_results(
+    run: RunResult, jobs: Sequence[Job], formats: Sequence[str], output: Path | None
+) -> None:
+    shown = _reported(run, jobs)
+    text = "".join(f"{line}\n" for line in _results(shown, formats))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+    if NORMAL not in formats or output is not None:
+        for warning in run.warnings:
+            click.echo(f"nvme-user: warning: {warning}", err=True)
+
+
+def _results(run: RunResult, formats: Sequence[str]) -> Iterator[str]:
+    if NORMAL in formats:
+        from pynvme_user.bench.summary import summary
+
+        yield from summary(run)
+    if JSON in formats or _BINS in formats:
+        from pynvme_user.bench.fio_json import document
+
+        yield json.dumps(document(run, bins=_BINS in formats), indent=2)
+
+
+def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
+    """Take together what is to be reported as one.
+
+    With group_reporting these are all of a reporting group; in a sweep, the clones of a job.
+    """
+    from dataclasses import replace
+
+    from pynvme_user.bench.job import clones
+    from pynvme_user.bench.merge import combine
+
+    parts = {part.number: part for part in clones(jobs)}
+    together: dict[object, list[Any]] = {}
+    for result in run.jobs:
+        part = parts[result.number]
+        key: object = result.number
+        if part.group_reporting:
+            key = ("group", part.reporting_group)
+        elif part.point:
+            key = (part.name, part.group)
+        together.setdefault(key, []).append(result)
+    return replace(run, jobs=[combine(same) if same[1:] else same[0] for same in together.values()])
+
+
+def _write_logs(run: RunResult, jobs: Sequence[Job]) -> None:
+    """Write fio's logs, of each clone by itself."""
+    from pynvme_user.bench import logs
+    from pynvme_user.bench.job import clones
+
+    parts = {part.number: part for part in clones(jobs)}
+    for result in run.jobs:
+        part = parts[result.number]
+        style = logs.LogStyle(
+            log_avg_msec=part.log_avg_msec,
+            log_offset=part.log_offset,
+            per_job_logs=part.per_job_logs,
+            epoch_ms=int(run.started * 1000 + result.start_ns / 1e6) if part.log_unix_epoch else 0,
+            log_hist_coarseness=part.log_hist_coarseness,
+        )
+        for prefix, write in (
+            (part.write_bw_log, logs.write_bw_log),
+            (part.write_lat_log, logs.write_lat_log),
+            (part.write_iops_log, logs.write_iops_log),
+            (part.write_hist_log, logs.write_hist_log),
+        ):
+            if prefix is not None:
+                write(result, prefix, style)
+
+
+def _failure(run: RunResult) -> str:
+    """Say in one sentence why the exit code is not 0."""
+    said = []
+    errors: dict[str, int] = {}
+    for job in run.jobs:
+        for status, count in job.errors.items():
+            name = job.error_names.get(status) or f"SCT {status >> 8:#x}, SC {status & 0xFF:#04x}"
+            errors[name] = errors.get(name, 0) + count
+    if errors:
+        kinds = ", ".join(f"{count} with {name}" for name, count in errors.items())
+        total = sum(errors.values())
+        said.append(f"{total} I/O{'s' * (total > 1)} failed: {kinds}")
+    faulty = [job.verify for job in run.jobs if job.verify and job.verify.faulty]
+    if faulty:
+        count = sum(verify.faulty for verify in faulty)
+        first = next((fault.message for verify in faulty for fault in verify.faults), "")
+        said.append(f"verification found {count} fault{'s' * (count > 1)}: {first}")
+    return "; ".join(said) or "a job ended early: its warnings say why"
+
+
+# --- compare ------------------------------------------------------------------------------------
+
+
+@command(_COMPARE, "nvme-user bench compare before.json after.json")
+@click.argument("before", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("after", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output-format",
+    "-o",
+    type=click.Choice([NORMAL, JSON]),
+    default=NORMAL,
+    help="How to print it.",
+)
+def compare(before: Path, after: Path, output_format: str) -> None:
+    """Show what changed from one result (--output-format json or json+) to another.
+
+    A change within the noise of the two runs is named as such. Results of fio itself will do, too.
+    """
+    from pynvme_user.bench import compare as comparing
+
+    try:
+        first, second = comparing.load(before), comparing.load(after)
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+    try:
+        found = comparing.compare(first, second)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise click.UsageError(
+            f"{before} and {after} cannot be compared, a part is missing or odd "
+            f"({type(error).__name__}: {error}): give outputs of --output-format json",
+            click.get_current_context(),
+        ) from None
+    if output_format == JSON:
+        click.echo(json.dumps(comparing.as_json(found), indent=2))
+    else:
+        for line in comparing.table(found):
+            click.echo(line)

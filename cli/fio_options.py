@@ -1,0 +1,82 @@
+"""fio's options on the command line: the benchmark's table, in click's help and fio's spelling."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+
+import click
+
+from pynvme_user.bench import unsupported
+from pynvme_user.bench.options import OPTIONS, SECTIONS, Option
+
+Pair = tuple[str, str | None]
+
+#: Shorter names of options that are asked for often.
+_SHORT = {"bw_log": "write_bw_log", "lat_log": "write_lat_log", "iops_log": "write_iops_log"}
+#: By the name with underscores, as fio has nearly all of them: `--rate-iops` is `--rate_iops`.
+_NAMES = {name.replace("-", "_"): name for name in (*OPTIONS, *unsupported.OPTIONS)} | _SHORT
+
+
+class FioOption(click.Option):
+    """An option of the table, as far as click has to know it: for the help, and to complete it.
+
+    Its value never comes to click, see :func:`take`.
+    """
+
+    def __init__(self, option: Option) -> None:
+        short = [name for name, full in _SHORT.items() if full == option.name]
+        super().__init__(
+            [f"--{name.replace('_', '-')}" for name in (option.name, *short, *option.aliases)],
+            help=option.help,
+            metavar=f"[{option.metavar}]" if option.bare == "1" else option.metavar,
+            expose_value=False,
+        )
+
+
+def sections() -> list[tuple[str, list[click.Option]]]:
+    """Make the options that have an effect, by subject."""
+    return [
+        (section.title, [FioOption(option) for option in section.options if option.effect])
+        for section in SECTIONS
+    ]
+
+
+def take(
+    ctx: click.Context, words: Sequence[str], own: Collection[str]
+) -> tuple[list[Pair], list[str]]:
+    """Take fio's options out of a command line; give them in their order, and what is left.
+
+    ``own`` are the command's own options, such as ``--output``. An option that nobody has is left,
+    for click to complain of. Raises UsageError where a value is missing.
+    """
+    pairs: list[Pair] = []
+    left: list[str] = []
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        spelled, equals, text = word.partition("=")
+        name = _NAMES.get(spelled.removeprefix("--").replace("-", "_"))
+        if word == "--":
+            left += [word, *rest]
+            break
+        if not spelled.startswith("--") or spelled in own or name is None:
+            left.append(word)
+        elif equals:
+            pairs.append((name, text))
+        elif _has_value(ctx, name, spelled, rest):
+            pairs.append((name, rest.popleft()))
+        else:
+            pairs.append((name, None))
+    return pairs, left
+
+
+def _has_value(ctx: click.Context, name: str, spelled: str, rest: Sequence[str]) -> bool:
+    """Tell whether the next word is the option's value."""
+    option = OPTIONS.get(name)
+    if option is None or option.bare == "1":
+        # A flag, whose value may be left out; or not supported, which is said with any value.
+        return bool(rest) and rest[0].isdecimal()
+    if not rest:
+        raise click.UsageError(f"{spelled} needs a value: write {spelled} {option.metavar}", ctx)
+    return True

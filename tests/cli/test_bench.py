@@ -1,0 +1,380 @@
+"""``nvme-user bench``, run as a user runs it: what it takes, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from pynvme_user.cli.bench import bench
+from pynvme_user.cli.fio_options import take
+
+NULL = "qemu:?driver=null-co"
+#: Every read of these blocks fails, of all else none.
+BROKEN = (
+    "qemu:?driver=blkdebug&driver.image.driver=null-co&driver.image.size=16777216"
+    "&driver.inject-error.0.event=read_aio&driver.inject-error.0.errno=5"
+)
+SHORT = ("--runtime=300ms", "--time_based", "--eta=never")
+
+
+@pytest.fixture
+def results(run: Callable[..., subprocess.CompletedProcess[bytes]]) -> Callable[..., Any]:
+    """Run the benchmark for its JSON, of which stdout has nothing else."""
+
+    def results(*arguments: object, code: int = 0) -> Any:
+        done = run("bench", *arguments, "--output-format", "json", code=code)
+        return json.loads(done.stdout)
+
+    return results
+
+
+def total(job: Any, direction: str = "read") -> int:
+    return int(job[direction]["total_ios"])
+
+
+# --- what it takes ------------------------------------------------------------------------------
+
+
+def taken(*words: str) -> tuple[list[tuple[str, str | None]], list[str]]:
+    return take(click.Context(bench), words, {"--output", "--help"})
+
+
+def test_options_are_taken_in_their_order_in_either_spelling() -> None:
+    pairs, left = taken(
+        *(
+            "qemu:",
+            "--rate-iops",
+            "5",
+            "--rate_iops=6",
+            "--output",
+            "x",
+            "--bs=4k,",
+            "--nice",
+            "-5",
+        ),
+        *("--hugepage-size=2m", "--bw-log", "p", "--continue-on-error", "all"),
+    )
+    assert pairs == [
+        *(("rate_iops", "5"), ("rate_iops", "6"), ("bs", "4k,"), ("nice", "-5")),
+        *(("hugepage-size", "2m"), ("write_bw_log", "p"), ("continue_on_error", "all")),
+    ]
+    assert left == ["qemu:", "--output", "x"]
+
+
+def test_a_flag_takes_a_number_and_no_device() -> None:
+    assert taken("--time_based", "qemu:") == ([("time_based", None)], ["qemu:"])
+    assert taken("--time-based", "0", "a.fio") == ([("time_based", "0")], ["a.fio"])
+    assert taken("--thread", "--do_verify=0") == ([("thread", None), ("do_verify", "0")], [])
+    assert taken("--flow", "x") == ([("flow", None)], ["x"])
+
+
+def test_what_nobody_knows_is_left() -> None:
+    assert taken("--iodpeth=4", "-n", "1", "--bs=1k", "--", "--bs=2k") == (
+        [("bs", "1k")],
+        ["--iodpeth=4", "-n", "1", "--", "--bs=2k"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "no device: name one"),
+        (["none.fio"], "'none.fio' is neither a job file that is there nor a device"),
+        (["here.fio", "qemu:"], "the device for a job file goes into --filename"),
+        (["here.fio"], "here.fio line 2: 'read_iolog' is not supported: the I/O to do is"),
+        (["qemu:", "--iodpeth", "4"], "No such option '--iodpeth'"),
+        (["qemu:", "--iodepth"], "--iodepth needs a value: write --iodepth NUMBER"),
+        (["qemu:", "--bs", "4x"], "bs=4x: '4x' is not a number"),
+        (["qemu:", "--flow=2"], "'flow' is not supported: jobs do not wait"),
+        (["qemu:", "--rw", "randraed"], "'randraed' is none of read, write"),
+        (["qemu:", "--iodepth=1,,2"], "a value is missing beside a comma"),
+        (["qemu:", "--iodepth=1,2", "--iodepth=4"], "iodepth is given twice"),
+        (["qemu:", "--time_based"], "time_based needs a runtime"),
+        (["qemu:", "--section", "a"], "--section is for a job file, and there is none"),
+        (["qemu:", "-o", "terse"], "'terse' is none of normal, json, json+"),
+        (["qemu:", "--eta=often"], "'often' is not one of"),
+        (["qemu:", "--rw=write", "--readonly"], "--readonly: job 'bench' has rw=write"),
+        (["qemu:", "--report", "none/a.html"], "--report none/a.html: no file can be made in none"),
+        (["qemu:", "--output", "."], "is a directory"),
+        (["qemu:", "--lat-log", "none/a"], "the logs none/a_*.log: no file can be made in none"),
+        (["qemu:", "--rw=write", "--verify=md5", "--warnings-fatal"], "verify=md5 is done with"),
+        (["bogus:x"], "'bogus:x' is not a device name"),
+        (["qemu:", "--offset=2G"], "has no room for a block of 4096 bytes"),
+        (["qemu:", "--bs=1000"], "1000 bytes are not whole blocks of 512"),
+        (["qemu:", "-n", "7"], "namespace 7 of qemu: is not active"),
+        (["compare", "here.fio"], "Missing argument 'AFTER'"),
+        (["compare", "here.fio", "none.json"], "'none.json' does not exist"),
+        (["compare", "here.fio", "here.fio"], "here.fio is not JSON"),
+        (["compare", "odd.json", "odd.json"], "odd.json cannot be compared"),
+    ],
+)
+def test_usage_errors(fail: Any, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    (tmp_path / "here.fio").write_text("[global]\nread_iolog=x\n[a]\nbs=4k\n")
+    (tmp_path / "odd.json").write_text('{"jobs": [{"jobname": "a"}]}')
+    assert sentence in fail("bench", *arguments, code=2)
+
+
+def test_each_problem_of_a_job_file_has_its_line(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.fio").write_text("[a]\nbs=4x\n[b]\nioengine=null\n")
+    lines = run("bench", "bad.fio", code=2).stderr.decode().splitlines()
+    assert [re.sub(": .*", "", line.removeprefix("nvme-user: ")) for line in lines] == [
+        "bad.fio line 2",
+        "bad.fio line 4",
+    ]
+
+
+def test_a_device_that_is_not_there(fail: Any) -> None:
+    assert "there is no PCI device" in fail("bench", "0000:ff:1f.7", "--runtime=1")
+
+
+def test_parse_only(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "job.fio").write_text("[a]\nfilename=0000:ff:1f.7\nrw=write\n")
+    done = run("bench", "job.fio", "--parse-only")
+    assert done.stdout + done.stderr == b""
+
+
+# --- what it writes -----------------------------------------------------------------------------
+
+
+def test_one_job(run: Any) -> None:
+    done = run("bench", NULL, "--name=mine", "--rw", "randread", "--iodepth", 8, *SHORT)
+    text = done.stdout.decode()
+    assert text.startswith("mine: (groupid=0, jobs=1): err= 0")
+    assert re.search(r"^  read: IOPS=\d", text, re.MULTILINE)
+    assert "Warning: qemu:?driver=null-co is an emulated device" in text
+    assert done.stderr == b""  # the warnings are in the results
+
+
+def test_json(results: Any) -> None:
+    found = results(NULL, "--rw=randrw", "--bs=4k", "--number-ios=1000", "--eta=never")
+    (job,) = found["jobs"]
+    assert total(job) + total(job, "write") == 1000
+    assert job["job options"]["number_ios"] == "1000"
+    assert found["pynvme_user"]["ok"]
+    assert found["pynvme_user"]["command"].startswith("nvme-user bench 'qemu:?driver=null-co' --rw")
+
+
+def test_normal_and_json_into_a_file(run: Any, tmp_path: Path) -> None:
+    done = run("bench", NULL, "-o", "normal,json+", "--output", "result", *SHORT)
+    assert done.stdout == b""
+    assert b"is an emulated device" in done.stderr
+    normal, brace, rest = (tmp_path / "result").read_text().partition("\n{\n")
+    assert normal.startswith("bench: ")
+    assert json.loads(brace + rest)["jobs"][0]["read"]["clat_ns"]["bins"]
+
+
+def test_device_from_the_environment(results: Any, environment: dict[str, str]) -> None:
+    environment["NVME_USER_DEVICE"] = NULL
+    assert results("--number_ios=10")["pynvme_user"]["jobs"][0]["device"]["name"] == NULL
+
+
+def test_a_sweep(run: Any, results: Any, tmp_path: Path) -> None:
+    options = (NULL, "--rw=randread", "--iodepth=1,4", "--numjobs=1,2", "--number_ios=50")
+    found = results(*options, "--report", "sweep.html", "--eta=never")
+    ours = found["pynvme_user"]["jobs"]
+    assert [job["point"] for job in ours] == [
+        {"iodepth": depth, "numjobs": jobs} for depth in (1, 4) for jobs in (1, 2)
+    ]
+    assert {job["jobname"] for job in found["jobs"]} == {"bench"}
+    assert [job["members"] for job in ours] == [1, 2, 1, 2]
+    assert [total(job) for job in found["jobs"]] == [50, 100, 50, 100]
+    assert (tmp_path / "sweep.html").read_text().startswith("<!DOCTYPE html>")
+    lines = run("bench", *options).stdout.decode().splitlines()
+    assert lines[0].split() == [
+        *("iodepth", "numjobs", "IOPS", "BW", "mean", "p50", "p99", "p99.9", "max", "failed")
+    ]
+    assert [line.split()[:3] for line in lines[1:5]] == [
+        [str(depth), str(jobs), "read"] for depth in (1, 4) for jobs in (1, 2)
+    ]
+
+
+def test_a_job_file(results: Any, tmp_path: Path) -> None:
+    (tmp_path / "job.fio").write_text(
+        "[global]\nfilename=/dev/nvme0n1\nioengine=libaio\ndirect=1\nnumber_ios=20\n"
+        "[first]\nrw=randread\nnumjobs=2\n"
+        "[second]\nstonewall\nrw=read\nbs=8k\n"
+        "[third]\nrw=read\ngroup_reporting\nnumjobs=2\n"
+    )
+    options = ("job.fio", "--filename", NULL, "--eta=never")
+    found = results(*options)["jobs"]
+    assert [(job["jobname"], job["groupid"], total(job)) for job in found] == [
+        *(("first", 0, 20), ("first", 0, 20)),
+        *(("second", 1, 20), ("third", 1, 40)),
+    ]
+    assert found[2]["read"]["io_bytes"] == 20 * 8192
+    (job,) = results(*options, "--section=second")["jobs"]
+    assert job["jobname"] == "second"
+
+
+def test_logs_carry_the_numbers_of_their_jobs(run: Any, tmp_path: Path) -> None:
+    options = ("--bw-log=b", "--lat-log=l", "--write_iops_log=i", "--hdr-log=hdr")
+    done = run("bench", NULL, NULL, "--rw=read", "--numjobs=2", "--number_ios=30", *options)
+    assert done.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    kinds = ("b_bw", "l_lat", "l_slat", "l_clat", "i_iops")
+    assert names == {f"{kind}.{n}.log" for kind in kinds for n in (1, 2, 3, 4)} | {"hdr"}
+    lines = (tmp_path / "l_clat.3.log").read_text().splitlines()
+    assert len(lines) == 30
+    assert all(line.split(", ")[2:4] == ["0", "4096"] for line in lines)
+    entries = (tmp_path / "hdr").read_text().splitlines()
+    assert sum(line.startswith("Tag=bench.read,") for line in entries) == 4
+
+
+def test_averaged_and_histogram_logs(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "job.fio").write_text(
+        f"[a]\nfilename={NULL}\nrw=randread\nruntime=1\ntime_based\nwrite_iops_log\n"
+        "log_avg_msec=200\nlog_unix_epoch=1\nwrite_hist_log=h\nlog_hist_msec=500\n"
+    )
+    began = time.time() * 1000
+    run("bench", "job.fio", "--eta=never")
+    times = [int(line.split(",")[0]) for line in (tmp_path / "a_iops.1.log").open()]
+    assert 4 <= len(times) <= 6
+    assert began < times[0] < times[-1] < time.time() * 1000
+    assert 2 <= len((tmp_path / "h_clat_hist.1.log").read_text().splitlines()) <= 3
+
+
+def test_comparing(run: Any, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        run("bench", NULL, "--iodepth=1,2", "--number_ios=500", "-o", "json+", "--output", name)
+    text = run("bench", "compare", "a.json", "b.json").stdout.decode()
+    assert re.search(r"^bench  iodepth=2  read  IOPS ", text, re.MULTILINE)
+    rows = json.loads(run("bench", "compare", "a.json", "b.json", "-o", "json").stdout)["rows"]
+    assert {row["point"]["iodepth"] for row in rows} == {1, 2}
+
+
+# --- while it runs ------------------------------------------------------------------------------
+
+
+def test_lines_where_there_is_no_terminal(run: Any) -> None:
+    options = (NULL, "--rw=randrw", "--time_based", "-o", "json")
+    done = run("bench", *options, "--runtime=3", "--eta=always")
+    lines = [line for line in done.stderr.decode().splitlines() if "warning" not in line]
+    assert 1 <= len(lines) <= 3
+    rate = r"[\d.]+k? IOPS, [\d.]+\wiB/s"
+    pattern = rf"run 1/1: \d+ %, \d s gone, \d s left, read {rate}, write {rate}, clat [\d.]+\ws"
+    assert all(re.fullmatch(pattern, line) for line in lines), lines
+    done = run("bench", *options, "--runtime=1")
+    assert all(b"warning" in line for line in done.stderr.splitlines())
+
+
+def test_a_display_on_a_terminal(start: Any) -> None:
+    ours, theirs = pty.openpty()
+    process = start("bench", NULL, "--rw=write", "--runtime=1.5s", "--time_based", stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while piece := _read(ours):
+        shown += piece
+    os.close(ours)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
+    assert re.search(r"run 1/1 .* \d+ %, \d s gone, \d s left", text)
+    assert re.search(r"write +[\d.]+k? IOPS +[\d.]+\wiB/s", text)
+    assert "read" not in text
+    assert out.startswith(b"bench: ")
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # EIO: the other side is closed
+        return b""
+
+
+def test_an_interrupted_run_has_results(start: Any) -> None:
+    process = start("bench", NULL, "--runtime=60", "--time_based", "--eta=always", "-o", "json")
+    assert process.stderr.readline().startswith(b"run 1/1: ")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.decode().splitlines()[-1] == "nvme-user: interrupted"
+    found = json.loads(out)
+    assert found["pynvme_user"]["interrupted"]
+    assert total(found["jobs"][0]) > 0
+
+
+# --- what is not to be lost, and what is not right ----------------------------------------------
+
+
+def test_writes_over_a_file_system_want_force(results: Any, fail: Any, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    content = bytearray(random.Random(1).randbytes(4 << 20))
+    content[:4] = b"XFSB"
+    image.write_bytes(content)
+    device = f"qemu:{image}"
+    for options in (["--rw=randwrite"], ["--rw=randread", "--name=b", "--rw=trim"]):
+        sentence = fail("bench", device, "--number_ios=10", *options)
+        assert "carries an XFS file system: add --force" in sentence
+    assert image.read_bytes() == content
+    results(device, "--rw=randread", "--number_ios=10")
+    results(device, "--rw=randwrite", "--number_ios=10", "--force")
+    assert image.read_bytes() != content
+
+
+def test_verification(results: Any, run: Any, fail: Any, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    device = f"qemu:{image}?size=4M"
+    options = ("--rw=randwrite", "--verify=crc32c", "--eta=never", "-o", "json")
+    ours = results(device, *options, "--verify_state=state")["pynvme_user"]["jobs"][0]
+    assert (ours["verify"]["blocks"], ours["verify"]["faulty"]) == (8192, 0)
+    before = image.read_bytes()
+    results(device, *options, "--verify_state=state", "--verify-only")
+    assert image.read_bytes() == before
+    run("write-zeroes", device, "--start-block", 800, "--block-count", 7)
+    done = run("bench", device, *options, "--verify_state=state", "--verify_only", code=1)
+    sentence = done.stderr.decode().splitlines()[-1]
+    assert "verification found 1 fault: stale data at LBA 800: " in sentence
+    assert json.loads(done.stdout)["jobs"][0]["error"] == 84  # EILSEQ
+    assert "state exists already" in fail("bench", device, *options, "--verify_state=state")
+
+
+@pytest.mark.kills
+def test_a_killed_run_left_what_it_promised(start: Any, results: Any, tmp_path: Path) -> None:
+    device = f"qemu:{tmp_path / 'disk.img'}?size=4M"
+    options = (device, "--rw=randwrite", "--iodepth=8", "--verify=crc32c", "--verify_state=state")
+    process = start("bench", *options, "--time_based", "--runtime=60", "--eta=always")
+    assert process.stderr.readline().startswith(b"run 1/1: ")
+    process.kill()
+    process.communicate()
+    found = results(*options, "--verify-only", "--eta=never")["pynvme_user"]["jobs"][0]["verify"]
+    assert found["blocks"] > 0
+    assert found["faulty"] == 0
+
+
+def test_failed_ios_set_the_exit_code(run: Any) -> None:
+    done = run("bench", BROKEN, "--rw=randread", "--number_ios=20", *SHORT, "-o", "json", code=1)
+    assert re.match(r"nvme-user: \d+ I/Os? failed: ", done.stderr.decode().splitlines()[-1])
+    found = json.loads(done.stdout)
+    assert found["jobs"][0]["total_err"] > 0
+    assert not found["pynvme_user"]["ok"]
+
+
+# --- docs/bench.md ------------------------------------------------------------------------------
+
+
+def commands() -> list[str]:
+    """The runs that the guide shows."""
+    lines = (Path(__file__).parents[2] / "docs" / "bench.md").read_text().splitlines()
+    return [line for line in lines if re.match("nvme-user bench (?!compare)", line)]
+
+
+def test_the_guide_shows_commands() -> None:
+    assert len(commands()) > 8
+
+
+@pytest.mark.parametrize("line", commands())
+def test_the_guides_commands_are_right(run: Any, tmp_path: Path, line: str) -> None:
+    (tmp_path / "job.fio").write_text("[a]\nrw=read\n")
+    run(*line.split()[1:], "--parse-only")
