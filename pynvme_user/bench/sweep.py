@@ -37,13 +37,19 @@ def points(options: Pairs) -> list[tuple[Pairs, Place]]:
         if varying and names.count(name) > 1:
             raise JobError(f"{name} is given twice, and has a list of values: give it once")
     return [
-        (point, tuple((find(name).name, value) for name, value in _only(point, varies) if value))
+        (point, tuple((_swept(name), value) for name, value in _only(point, varies) if value))
         for point in itertools.product(*choices)
     ]
 
 
 def _only(point: Pairs, chosen: list[bool]) -> Iterator[tuple[str, str | None]]:
     return itertools.compress(point, chosen)
+
+
+def _swept(name: str) -> str:
+    """Name what the results call a swept option: a range or a split is a block size."""
+    name = find(name).name
+    return "bs" if name in ("bsrange", "bssplit") else name
 
 
 def _size_option(name: str, value: str | None) -> str:
@@ -84,7 +90,9 @@ def sweep(options: Pairs, make: Callable[[Pairs], Jobs]) -> Jobs:
 
 
 def _value(name: str, text: str, kb_base: int) -> int | str:
-    """Give a place as results have it: block sizes in bytes."""
+    """Give a place as results have it: block sizes in bytes, ranges and splits as written."""
+    if _size_option(name, text) != name:
+        return text
     value = find(name).read(substitute(text), kb_base)
     if isinstance(value, tuple):  # one size for reads, writes and trims
         value = value[0]

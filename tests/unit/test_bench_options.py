@@ -384,6 +384,20 @@ def test_sweeps() -> None:
         points((("bs", "4k,8k"), ("blocksize", "4k")))
 
 
+def test_block_sizes_of_a_sweep_may_be_ranges_and_splits() -> None:
+    """As a job file's bsrange and bssplit; which a comma would make a list in the job file."""
+    jobs = sweep(
+        [("filename", "qemu:"), ("bs", "512-4k,4k,4k/60:64k/40")], command_line_jobs
+    ).jobs
+    assert [dict(job.point)["bs"] for job in jobs] == ["512-4k", 4096, "4k/60:64k/40"]
+    sizes = [job.block_sizes[Direction.READ] for job in jobs]
+    assert [(of.smallest, of.largest) for of in sizes] == [
+        (512, 4096),
+        (4096, 4096),
+        (4096, 65536),
+    ]
+
+
 def test_a_place_in_a_sweep_is_in_base_units() -> None:
     options = (
         *(("filename", "qemu:"), ("kb_base", "1000"), ("readwrite", "read,randwrite")),
