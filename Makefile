@@ -51,7 +51,8 @@ format: $(VENV)/lint
 	$(BIN)/ruff format .
 
 bench: $(VENV)/built
-	$(BIN)/python benchmarks/vectors.py
+	-./bootstrap gcc valgrind
+	$(BIN)/python benchmarks/run.py
 
 $(VENV)/built: $(BUILT_FROM)
 	./bootstrap python qemu

@@ -1,32 +1,39 @@
 """What waiting costs: polling, spinning before sleeping, and sleeping for the interrupt at once.
 
-    python benchmarks/waiting.py DEVICE [--depth 1] [--seconds 2] [--turns 3]
+    python benchmarks/waiting.py [DEVICE] [--depth 1] [--seconds 2] [--turns 3]
 
 4 KiB random reads at a queue depth, in turns; IOPS, latency, and the CPU time used in each second
-of the run (100 % is one core). The device needs interrupts: one over VFIO, UIO or vfio-user. In a
-guest, for example, whose speed says nothing but whose ratios do:
+of the run (100 % is one core). The device needs interrupts: one over VFIO, UIO or vfio-user; the
+default is the repository's controller, made to take 20 us for a command, since who answers at once
+is not waited for. In a guest, for example, whose speed says nothing but whose ratios do:
 
     python -m pynvme_user.qemu.guest -- sh -c 'modprobe -a vfio-pci vfio_iommu_type1;
         nvme-user bind 0000:00:04.0; python benchmarks/waiting.py vfio:0000:00:04.0'
 """
 
+from __future__ import annotations
+
 import argparse
 import math
-import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
+from device import first_namespace, opened
+from load import IO_SIZE, Spread
+from page import console
+from rich.table import Table
 
 import pynvme_user as nvme
 
-IO_SIZE = 4096
 WAYS = {"polling": math.inf, "spin 50 us, sleep": 50e-6, "sleep": 0.0}
-Turn = tuple[float, float, float]  # IOPS, mean latency in us, CPU use in %
+_DELAY_US = 20
+Turn = tuple[int, float, float, float]  # I/Os, IOPS, mean latency in seconds, share of a CPU
 
 
-def measure(ctrl: nvme.Controller, depth: int, spin: float, seconds: float) -> Turn:
-    """One turn of one way of waiting."""
-    ns = ctrl.namespaces[min(ctrl.namespaces)]
+def one_turn(ctrl: nvme.Controller, depth: int, spin: float, seconds: float) -> Turn:
+    """Take one turn of one way of waiting."""
+    ns = first_namespace(ctrl)
     blocks = IO_SIZE // ns.block_size
     rng = np.random.default_rng(1)
     buffer = ctrl.alloc(depth * IO_SIZE)
@@ -39,26 +46,76 @@ def measure(ctrl: nvme.Controller, depth: int, spin: float, seconds: float) -> T
             latencies.append(done.latency_ns)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     every = np.concatenate(latencies)
-    return len(every) / wall, every.mean() / 1000, 100 * cpu / wall
+    return len(every), len(every) / wall, float(every.mean()) / 1e9, cpu / wall
+
+
+def measure(
+    device: str | None,
+    *,
+    depth: int = 1,
+    turns: int = 3,
+    seconds: float = 0.5,
+    step: Callable[[], object] = lambda: None,
+) -> list[dict[str, object]]:
+    """Measure each way of waiting; one row for each, latencies in seconds.
+
+    Raises DeviceAccessError for a device without interrupts.
+    """
+    done: dict[str, list[Turn]] = {way: [] for way in WAYS}
+    with opened(device, "--delay", str(_DELAY_US)) as ctrl:
+        for _ in range(turns):
+            for way, spin in WAYS.items():
+                done[way].append(one_turn(ctrl, depth, spin, seconds))
+                step()
+    rows: list[dict[str, object]] = []
+    for way, figures in done.items():
+        ios, iops, latency, cpu = (list(column) for column in zip(*figures, strict=True))
+        rows.append(
+            {
+                "way": way,
+                "depth": depth,
+                "ios": sum(ios),
+                "iops": Spread.of(iops).as_dict(),
+                "latency": Spread.of(latency).as_dict(),
+                "cpu": Spread.of(cpu).as_dict(),
+            }
+        )
+    return rows
+
+
+def steps(turns: int) -> int:
+    """How often :func:`measure` calls ``step``."""
+    return turns * len(WAYS)
+
+
+def tables(rows: list[dict]) -> list[Table]:
+    """Lay the rows out for people."""
+    shown = Table("way", "depth", title="4 KiB random reads, by how completions are waited for")
+    for column in ("thousand IOPS", "mean latency, us", "CPU, %"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(
+            row["way"],
+            str(row["depth"]),
+            Spread(**row["iops"]).text(1e3, 1),
+            Spread(**row["latency"]).text(1e-6, 1),
+            Spread(**row["cpu"]).text(0.01, 1),
+        )
+    return [shown]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("device")
+    parser.add_argument("device", nargs="?")
     parser.add_argument("--depth", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (2)")
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
-
-    turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
-    with nvme.open(options.device) as ctrl:
-        for _ in range(options.turns):
-            for way, spin in WAYS.items():
-                turns[way].append(measure(ctrl, options.depth, spin, options.seconds))
-    print(f"4 KiB random reads, queue depth {options.depth}, {options.device}, medians:")
-    for way, figures in turns.items():
-        iops, latency, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
-        print(f"{way:<18} {iops:10,.0f} IOPS   mean {latency:8.1f} us   CPU {cpu:5.1f} %")
+    rows = measure(
+        options.device, depth=options.depth, turns=options.turns, seconds=options.seconds
+    )
+    for table in tables(rows):
+        console().print(table)
 
 
 if __name__ == "__main__":

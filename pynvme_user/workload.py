@@ -51,7 +51,7 @@ IO_DTYPE = np.dtype([("lba", "<u8"), ("blocks", "<u4"), ("direction", "<u4")])
 #: struct nvme_bench_record: an I/O of the log, times in nanoseconds.
 RECORD_DTYPE = np.dtype(
     [
-        ("end", "<u8"),
+        ("end_ns", "<u8"),
         ("slat", "<u8"),
         ("clat", "<u8"),
         ("lat", "<u8"),

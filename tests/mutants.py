@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = [
-    *("tests/unit/test_ring*.py", "tests/unit/test_dma.py", "tests/unit/test_controller.py"),
+    *("tests/unit/test_ring*.py", "tests/unit/test_transfer.py", "tests/unit/test_workload.py"),
+    *("tests/unit/test_dma.py", "tests/unit/test_controller.py"),
     "tests/device",
 ]
 #: Longer than all tests take: a mutant that hangs is noticed, too.
@@ -118,7 +119,7 @@ def try_out(tree: Tree, mutant: Mutant) -> str:
     whole = path.read_text(encoding="utf-8")
     if whole.count(mutant.old) != 1:
         raise SystemExit(f"{mutant.name}: {mutant.path} has changed: mend the list of mutants")
-    compiled = path.suffix == ".c"
+    compiled = path.suffix in (".c", ".h")
     path.write_text(whole.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
         if compiled:

@@ -29,15 +29,18 @@ class Draft:
     def __init__(self, options: Iterable[tuple[str, str | None]] = ()) -> None:
         self._options: dict[str, str] = {}  # by key, so that aliases replace each other
         self._given: dict[str, tuple[str, str]] = {}
+        self._shared: set[str] = set()  # keys
         self._values: dict[str, Any] = {}
         for name, text in options:
             self.set(name, text)
 
-    def set(self, name: str, text: str | None, *, more: bool = False) -> None:
+    def set(
+        self, name: str, text: str | None, *, more: bool = False, shared: bool = False
+    ) -> None:
         """Give an option; `text` is None where it stands without a value.
 
-        With `more` a list of devices gets longer instead of being replaced. Raises JobError if it
-        is unknown, not supported, or cannot be read.
+        With `more` a list of devices gets longer instead of being replaced. `shared` says that it
+        is not the job's own. Raises JobError if it is unknown, not supported, or cannot be read.
         """
         if text is not None and unsupported.is_off(name, text):
             return
@@ -60,6 +63,9 @@ class Draft:
         self._values[option.key] = value
         self._given.pop(option.key, None)
         self._given[option.key] = (option.name, text)
+        self._shared.discard(option.key)
+        if shared:
+            self._shared.add(option.key)
 
     def begins_group(self) -> bool:
         """Whether the job waits for all those above it."""
@@ -94,6 +100,7 @@ class Draft:
             group=group,
             reporting_group=reporting_group,
             given=tuple(self._given.values()),
+            shared=tuple(pair for key, pair in self._given.items() if key in self._shared),
         )
         return validated(job), list(self._notes())
 

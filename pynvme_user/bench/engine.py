@@ -63,7 +63,13 @@ def run(
     """
     if not jobs:
         raise JobError("there is no job to run")
-    result = RunResult(jobs=[], started=time.time(), command=command, warnings=list(notes))
+    result = RunResult(
+        jobs=[],
+        started=time.time(),
+        command=command,
+        warnings=list(notes),
+        global_options=dict(jobs[0].shared),
+    )
     began = time.monotonic()
     signals = Signals()
     parts = clones(jobs)

@@ -126,10 +126,9 @@ class _Builder:
         if not (self._check(section.lines) and self._readable and not self._overridden_wrong):
             return  # a job without the options that are wrong would only bring wrong problems
         draft = Draft()
-        for line in _units_first([*self._global, *section.lines]):
-            draft.set(line.name, line.text, more=line.more)
-        for line in self._overrides:
-            draft.set(line.name, line.text, more=line.more)
+        own = {id(line) for line in section.lines}
+        for line in (*_units_first([*self._global, *section.lines]), *self._overrides):
+            draft.set(line.name, line.text, more=line.more, shared=id(line) not in own)
         if self._wall or draft.begins_group():
             self._group += 1
         if self._wall or draft.begins_reporting_group():

@@ -146,6 +146,7 @@ class Job:
     name: str = "bench"
     description: str = ""
     given: tuple[tuple[str, str], ...] = ()  # the options as they were written, for the results
+    shared: tuple[tuple[str, str], ...] = ()  # those of them that are no section's own
     point: tuple[tuple[str, int | str], ...] = ()  # its place in a sweep: (option, value)
     group: int = 0  # jobs of one group run at the same time; groups run one after another
     reporting_group: int = 0  # with group_reporting, jobs of one are reported as one

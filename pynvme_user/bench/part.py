@@ -467,7 +467,12 @@ class Part:
             group=job.reporting_group,
             mode=job.mode,
             numjobs=job.numjobs,
-            options=dict(job.given),
+            # As fio has it: without [global]'s, and without what only parts the jobs.
+            options={
+                name: text
+                for name, text in job.given
+                if (name, text) not in job.shared and name != "stonewall"
+            },
             point=dict(job.point),
             description=job.description,
             pid=os.getpid(),

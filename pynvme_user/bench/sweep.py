@@ -54,7 +54,7 @@ def _swept(name: str) -> str:
 
 def _size_option(name: str, value: str | None) -> str:
     """Name the option that takes this value: on the command line bs has ranges and splits, too."""
-    if value is not None and find(name).name == "bs":
+    if value is not None and find(name).name == "bs" and not value.startswith("("):
         if "/" in value:
             return "bssplit"
         if "-" in value:

@@ -3,7 +3,21 @@
 
 #include <stdlib.h>
 
-static void *allocate(size_t count, size_t size)
+#include "test.h"
+
+#define PAGE 4096u
+
+uint32_t random_below(uint32_t limit)
+{
+	static uint64_t state = 88172645463325252u;
+
+	state ^= state >> 12;
+	state ^= state << 25;
+	state ^= state >> 27;
+	return (uint32_t)((state * UINT64_C(2685821657736338717)) >> 33) % limit;
+}
+
+void *allocate(size_t count, size_t size)
 {
 	void *memory = calloc(count, size);
 
@@ -12,16 +26,18 @@ static void *allocate(size_t count, size_t size)
 	return memory;
 }
 
-void pair_init(struct pair *pair, uint32_t depth, uint32_t list_entries, int use_sgl)
+void pair_init(struct pair *pair, uint32_t depth, uint32_t spare, uint32_t list_entries,
+	       int use_sgl)
 {
 	struct null_controller *controller = &pair->controller;
 	struct nvme_qpair_config config;
 
 	*controller = (struct null_controller){
 		.sq = allocate(depth + 1, sizeof(struct nvme_sqe)),
-		.cq = allocate(depth + 1, sizeof(struct nvme_cqe)),
+		.cq = allocate(depth + 1 + spare, sizeof(struct nvme_cqe)),
 		.fetched = allocate(depth + 1, sizeof(struct nvme_sqe)),
 		.entries = depth + 1,
+		.cq_entries = depth + 1 + spare,
 		.phase = 1,
 		.qid = 1,
 	};
@@ -40,6 +56,7 @@ void pair_init(struct pair *pair, uint32_t depth, uint32_t list_entries, int use
 		.prp_list_entries = list_entries,
 		.page_shift = 12,
 		.depth = depth,
+		.cq_entries = controller->cq_entries,
 		.qid = controller->qid,
 		.use_sgl = (uint16_t)use_sgl,
 	};
@@ -57,6 +74,35 @@ void pair_free(struct pair *pair)
 	free(pair->trackers);
 	free(pair->out);
 	free(pair->lists);
+}
+
+void pair_check_data(const struct pair *pair, const struct nvme_sqe *sqe, uint64_t iova,
+		     uint32_t length)
+{
+	uint32_t first = PAGE - (uint32_t)(iova % PAGE);
+	uint64_t next = iova + first;
+	const uint64_t *list;
+	uint32_t entries;
+
+	CHECK(sqe->prp1 == iova);
+	if (sqe->flags) {
+		CHECK(sqe->flags == 0x40 && sqe->prp2 == length);
+		return;
+	}
+	if (length <= first) {
+		CHECK(sqe->prp2 == 0);
+		return;
+	}
+	entries = (length - first + PAGE - 1) / PAGE;
+	if (entries == 1) {
+		CHECK(sqe->prp2 == next);
+		return;
+	}
+	CHECK(entries <= pair->list_entries);
+	CHECK(sqe->prp2 == LISTS_IOVA + (uint64_t)sqe->cid * pair->list_entries * 8);
+	list = pair->lists + (size_t)sqe->cid * pair->list_entries;
+	for (uint32_t i = 0; i < entries; i++)
+		CHECK(list[i] == next + (uint64_t)i * PAGE);
 }
 
 uint32_t null_controller_fetch(struct null_controller *controller)
@@ -79,7 +125,7 @@ void null_controller_post(struct null_controller *controller, struct nvme_cqe cq
 	uint16_t status = (uint16_t)((cqe.status & ~1u) | controller->phase);
 
 	/* A full completion queue has one free entry: the head is what the host has told. */
-	if ((controller->cq_tail + 1) % controller->entries ==
+	if ((controller->cq_tail + 1) % controller->cq_entries ==
 	    __atomic_load_n(&controller->cq_head, __ATOMIC_ACQUIRE))
 		abort();
 	entry->dw0 = cqe.dw0;
@@ -88,7 +134,7 @@ void null_controller_post(struct null_controller *controller, struct nvme_cqe cq
 	entry->sqid = cqe.sqid;
 	entry->cid = cqe.cid;
 	__atomic_store_n(&entry->status, status, __ATOMIC_RELEASE);
-	if (++controller->cq_tail == controller->entries) {
+	if (++controller->cq_tail == controller->cq_entries) {
 		controller->cq_tail = 0;
 		controller->phase ^= 1;
 	}

@@ -16,6 +16,7 @@ struct null_controller {
 	volatile uint32_t sq_tail; /* the two doorbell registers */
 	volatile uint32_t cq_head;
 	uint32_t entries;
+	uint32_t cq_entries;
 	uint32_t sq_head;
 	uint32_t cq_tail;
 	uint32_t count; /* of fetched */
@@ -38,9 +39,23 @@ struct pair {
 /* What unused entries of the lists hold. */
 #define CANARY UINT64_C(0xc0ffeec0ffeec0ff)
 
-/* Make a pair. Each piece of memory is an allocation of its own, so that a sanitizer guards it. */
-void pair_init(struct pair *pair, uint32_t depth, uint32_t list_entries, int use_sgl);
+/*
+ * Make a pair, whose completion queue has `spare` entries more than the submission queue. Each piece
+ * of memory is an allocation of its own, so that a sanitizer guards it.
+ */
+void pair_init(struct pair *pair, uint32_t depth, uint32_t spare, uint32_t list_entries,
+	       int use_sgl);
 void pair_free(struct pair *pair);
+
+/* Walk a command's PRPs or SGL: they must describe `length` bytes at `iova`, and nothing else. */
+void pair_check_data(const struct pair *pair, const struct nvme_sqe *sqe, uint64_t iova,
+		     uint32_t length);
+
+/* A number below `limit`; xorshift64*, the same ones on every run. */
+uint32_t random_below(uint32_t limit);
+
+/* Memory for `count` objects, zeroed; does not return without. */
+void *allocate(size_t count, size_t size);
 
 /* Fetch what was announced; returns how many commands. */
 uint32_t null_controller_fetch(struct null_controller *controller);

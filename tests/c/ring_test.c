@@ -23,48 +23,7 @@ static uint64_t scaled(uint64_t count)
 	return count * percent / 100 + 1;
 }
 
-/* xorshift64*: the same numbers on every run. */
-static uint64_t random_state = 88172645463325252u;
-
-static uint32_t random_below(uint32_t limit)
-{
-	random_state ^= random_state >> 12;
-	random_state ^= random_state << 25;
-	random_state ^= random_state >> 27;
-	return (uint32_t)((random_state * UINT64_C(2685821657736338717)) >> 33) % limit;
-}
-
 /* --- data pointers ----------------------------------------------------------------------- */
-
-/* Walk a command's PRPs or SGL: they must describe `length` bytes at `iova`, and nothing else. */
-static void check_data(const struct pair *pair, const struct nvme_sqe *sqe, uint64_t iova,
-		       uint32_t length)
-{
-	uint32_t first = PAGE - (uint32_t)(iova % PAGE);
-	uint64_t next = iova + first;
-	const uint64_t *list;
-	uint32_t entries;
-
-	CHECK(sqe->prp1 == iova);
-	if (sqe->flags) {
-		CHECK(sqe->flags == 0x40 && sqe->prp2 == length);
-		return;
-	}
-	if (length <= first) {
-		CHECK(sqe->prp2 == 0);
-		return;
-	}
-	entries = (length - first + PAGE - 1) / PAGE;
-	if (entries == 1) {
-		CHECK(sqe->prp2 == next);
-		return;
-	}
-	CHECK(entries <= pair->list_entries);
-	CHECK(sqe->prp2 == LISTS_IOVA + (uint64_t)sqe->cid * pair->list_entries * 8);
-	list = pair->lists + (size_t)sqe->cid * pair->list_entries;
-	for (uint32_t i = 0; i < entries; i++)
-		CHECK(list[i] == next + (uint64_t)i * PAGE);
-}
 
 static void submit_and_check(struct pair *pair, uint64_t iova, uint32_t length)
 {
@@ -75,7 +34,7 @@ static void submit_and_check(struct pair *pair, uint64_t iova, uint32_t length)
 	CHECK(cid >= 0);
 	CHECK(!nvme_qpair_ring(&pair->qp));
 	CHECK(null_controller_fetch(&pair->controller) == 1);
-	check_data(pair, &pair->controller.fetched[0], iova, length);
+	pair_check_data(pair, &pair->controller.fetched[0], iova, length);
 	/* Nothing but the list was written, and of the list no more than it has entries. */
 	list = pair->lists + (size_t)cid * pair->list_entries;
 	for (uint32_t i = 0; i < pair->list_entries && list[i] != CANARY; i++)
@@ -93,7 +52,7 @@ static void test_every_size_and_offset(void)
 	for (int sgl = 0; sgl < 2; sgl++) {
 		struct pair pair;
 
-		pair_init(&pair, 3, MAX_LENGTH / PAGE, sgl);
+		pair_init(&pair, 3, 0, MAX_LENGTH / PAGE, sgl);
 		for (size_t o = 0; o < sizeof(offsets) / sizeof(offsets[0]); o++)
 			for (uint32_t length = 1; length <= MAX_LENGTH;
 			     length += length < 3 * PAGE ? (percent < 50 ? 61 : 1) : 509)
@@ -110,7 +69,7 @@ static void test_refused(void)
 	struct nvme_sqe command = { .opc = 2 };
 	struct pair pair;
 
-	pair_init(&pair, 2, 4, 0);
+	pair_init(&pair, 2, 1, 4, 0);
 	for (uint32_t offset = 1; offset < 4; offset++)
 		CHECK(nvme_qpair_submit(&pair.qp, &command, PAGE + offset, 512, 0) == -EINVAL);
 	CHECK(nvme_qpair_submit(&pair.qp, &command, PAGE, 5 * PAGE + 1, 0) == -EMSGSIZE);
@@ -174,12 +133,12 @@ static void complete_one(struct pair *pair, struct expected *expected)
 	const struct nvme_sqe *sqe = &controller->fetched[index];
 	uint16_t status = random_below(4) ? 0 : (uint16_t)random_below(0x8000);
 
-	check_data(pair, sqe, expected[sqe->cid].iova, expected[sqe->cid].length);
+	pair_check_data(pair, sqe, expected[sqe->cid].iova, expected[sqe->cid].length);
 	expected[sqe->cid].status = status;
 	null_controller_complete(controller, index, status);
 }
 
-static void test_random_work(uint32_t depth, int sgl, uint64_t steps)
+static void test_random_work(uint32_t depth, uint32_t spare, int sgl, uint64_t steps)
 {
 	struct expected *expected = calloc(depth, sizeof(*expected));
 	uint32_t outstanding = 0;
@@ -187,7 +146,7 @@ static void test_random_work(uint32_t depth, int sgl, uint64_t steps)
 	struct pair pair;
 
 	CHECK(expected);
-	pair_init(&pair, depth, MAX_LENGTH / PAGE, sgl);
+	pair_init(&pair, depth, spare, MAX_LENGTH / PAGE, sgl);
 	for (uint64_t step = 0; step < steps; step++) {
 		switch (random_below(4)) {
 		case 0:
@@ -244,7 +203,7 @@ static void test_garbage(uint64_t rounds)
 		struct pair pair;
 		int count;
 
-		pair_init(&pair, depth, 2, 0);
+		pair_init(&pair, depth, random_below(4), 2, 0);
 		for (uint32_t n = random_below(depth + 1); n; n--)
 			running[nvme_qpair_submit(&pair.qp, &command, 0, 512, n)] = 1;
 		for (uint32_t n = random_below(depth + 1); n; n--)
@@ -307,7 +266,7 @@ static void ios_free(struct ios *ios)
 	free(ios->wanted);
 }
 
-static void test_vector(uint32_t depth, uint32_t count)
+static void test_vector(uint32_t depth, uint32_t spare, uint32_t count)
 {
 	struct ios ios = ios_new(count);
 	uint32_t failed = 0;
@@ -325,7 +284,7 @@ static void test_vector(uint32_t depth, uint32_t count)
 	int done;
 
 	v.last_blocks = 1 + random_below(v.blocks);
-	pair_init(&pair, depth, MAX_LENGTH / PAGE, 0);
+	pair_init(&pair, depth, spare, MAX_LENGTH / PAGE, 0);
 	while (!(done = nvme_vector_run(&pair.qp, &v, 2000))) {
 		struct null_controller *controller = &pair.controller;
 
@@ -337,7 +296,7 @@ static void test_vector(uint32_t depth, uint32_t count)
 			uint32_t blocks = io + 1 == count ? v.last_blocks : v.blocks;
 
 			CHECK(io < count && (sqe->cdw12 & 0xffff) + 1 == blocks);
-			check_data(&pair, sqe, ios.iovas[io], blocks << 9);
+			pair_check_data(&pair, sqe, ios.iovas[io], blocks << 9);
 			null_controller_complete(controller, index, ios.wanted[io]);
 		}
 	}
@@ -367,7 +326,7 @@ static void *controller_thread(void *context)
 }
 
 /* The controller runs beside the host: the order of stores and loads is what is tested. */
-static void test_two_threads(uint32_t depth, uint32_t count)
+static void test_two_threads(uint32_t depth, uint32_t spare, uint32_t count)
 {
 	struct ios ios = ios_new(count);
 	struct pair pair;
@@ -384,7 +343,7 @@ static void test_two_threads(uint32_t depth, uint32_t count)
 		.block_shift = 9,
 	};
 
-	pair_init(&pair, depth, 2, 0);
+	pair_init(&pair, depth, spare, 2, 0);
 	stop = 0;
 	CHECK(!pthread_create(&thread, NULL, controller_thread, &pair.controller));
 	CHECK(nvme_vector_run(&pair.qp, &v, UINT64_C(60000000000)) == 1);
@@ -397,21 +356,77 @@ static void test_two_threads(uint32_t depth, uint32_t count)
 	ios_free(&ios);
 }
 
+/* --- transfers --------------------------------------------------------------------------- */
+
+/* Completes each command with a status that its LBA gives. */
+static void *echo_thread(void *context)
+{
+	struct pair *pair = context;
+	struct null_controller *controller = &pair->controller;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+		if (!null_controller_fetch(controller))
+			continue;
+		CHECK(controller->count == 1);
+		pair_check_data(pair, controller->fetched, (uint64_t)controller->fetched->cdw13 * 4,
+				controller->fetched->cdw12);
+		null_controller_complete(controller, 0, controller->fetched->cdw10 & 0x7fff);
+	}
+	return NULL;
+}
+
+static void test_transfer(uint32_t depth, uint32_t spare, uint32_t count)
+{
+	struct nvme_sqe command = { .opc = 2, .nsid = 1 };
+	struct pair pair;
+	pthread_t thread;
+
+	pair_init(&pair, depth, spare, MAX_LENGTH / PAGE, 0);
+	CHECK(nvme_qpair_transfer(&pair.qp, &command, 0, 0, 2, 512, 0) == -EINVAL);
+	CHECK(nvme_qpair_transfer(&pair.qp, &command, 0, 0, 4, UINT32_MAX, 0) == -EMSGSIZE);
+	CHECK(nvme_qpair_transfer(&pair.qp, &command, 0, 512, 0, 512, 1000) == -ETIME);
+	CHECK(nvme_qpair_transfer(&pair.qp, &command, 0, 512, 0, 512, 1000) == -EBUSY);
+	CHECK(null_controller_fetch(&pair.controller) == 1);
+	null_controller_complete(&pair.controller, 0, 7);
+	CHECK(nvme_qpair_transfer(&pair.qp, &command, 0, 512, 0, 512, 1000) == -EBUSY);
+	CHECK(nvme_qpair_poll(&pair.qp, pair.out, 1) == 1 && pair.out[0].status == 7);
+	stop = 0;
+	CHECK(!pthread_create(&thread, NULL, echo_thread, &pair));
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t length = 1 + random_below(MAX_LENGTH - PAGE);
+
+		command.cdw13 = random_below(1u << 30);
+		CHECK(nvme_qpair_transfer(&pair.qp, &command, i, length,
+					  (uint64_t)command.cdw13 * 4, length,
+					  UINT64_C(60000000000)) == (int)(i & 0x7fff));
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+	CHECK(!pthread_join(thread, NULL));
+	CHECK(pair.qp.completed == count + 1 && !pair.qp.outstanding);
+	null_controller_post(&pair.controller, (struct nvme_cqe){ .sqid = 1, .cid = 0xffff });
+	CHECK(nvme_qpair_transfer(&pair.qp, &command, 0, 0, 0, 512, 1000) == -EPROTO);
+	pair_free(&pair);
+}
+
 int main(int argc, char **argv)
 {
 	static const uint32_t depths[] = { 1, 2, 3, 7, 31, 256 };
+	static const uint32_t spares[] = { 0, 1, 300 };
 
 	if (argc > 1)
 		percent = strtoull(argv[1], NULL, 10);
 	test_refused();
 	test_every_size_and_offset();
 	for (size_t i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
-		test_random_work(depths[i], i & 1, scaled(300000));
-		test_vector(depths[i], (uint32_t)scaled(20000));
-		test_two_threads(depths[i], (uint32_t)scaled(5000));
+		for (size_t s = 0; s < sizeof(spares) / sizeof(spares[0]); s++) {
+			test_random_work(depths[i], spares[s], i & 1, scaled(100000));
+			test_vector(depths[i], spares[s], (uint32_t)scaled(7000));
+			test_two_threads(depths[i], spares[s], (uint32_t)scaled(2000));
+			test_transfer(depths[i], spares[s], (uint32_t)scaled(500));
+		}
 	}
-	test_vector(7, 0);
-	test_random_work(65535, 0, scaled(200000));
+	test_vector(7, 0, 0);
+	test_random_work(65535, 0, 0, scaled(200000));
 	test_garbage(scaled(20000));
 	puts("ring_test: ok");
 	return 0;

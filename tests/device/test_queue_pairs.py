@@ -302,6 +302,35 @@ def test_recycled_buffer(controller: Controller, qp: QueuePair, model: Model) ->
     assert (buffer == 0x5A).all()
 
 
+@pytest.mark.parametrize("depth", [1, 2, 5, 32])
+def test_a_completion_queue_of_more_entries(
+    controller: Controller, model: Model, depth: int
+) -> None:
+    """Several times round a ring that is longer than the submission queue, by each way there is;
+    its head is told of as seldom as that allows, and nothing is lost.
+    """
+    ns = model.ns
+    buffer = controller.alloc(depth * ns.block_size)
+    with controller.queue_pair(min(depth, most(controller))) as qp:
+        spare = qp.cq_entries - (qp.depth + 1)
+        assert spare > 0 or qp.depth == most(controller)
+        for turn in range(2 * qp.cq_entries // qp.depth + 2):
+            parts = {}
+            for n in range(qp.depth):
+                part = buffer[n * ns.block_size : (n + 1) * ns.block_size]
+                part.fill(0)
+                lba = model.first + (turn * 7 + n) % model.blocks
+                parts[qp.submit_read(ns, lba, 1, part)] = lba, part
+            assert {done.cid for done in qp.drain()} == set(parts)
+            assert all(np.array_equal(part, model.part(lba, 1)) for lba, part in parts.values())
+        count = min(3 * qp.cq_entries, model.blocks)
+        many = controller.alloc(count * ns.block_size)
+        qp.read_many(ns, model.first + np.arange(count), 1, many).check()
+        assert np.array_equal(many, model.part(model.first, count))
+        if not qp.sleeps:
+            assert qp.cq_doorbell_writes <= qp._ring.completed // (spare + 1)
+
+
 def test_vectors_that_are_refused(controller: Controller, qp: QueuePair, ns: Namespace) -> None:
     buffer = controller.alloc(8 * ns.block_size)
     before = qp._ring.completed, qp.doorbell_writes

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
+
 import numpy as np
 
+from pynvme_user.dma import DmaBuffer
 from pynvme_user.ring import CQE_SIZE, SQE_SIZE, DoorbellTarget, Ring, Vector
 from pynvme_user.spec.commands import SQE, CommandFlags, NvmOpcode, Psdt, SglType
 
@@ -20,7 +24,10 @@ def address(array: np.ndarray) -> int:
 
 
 class Rig:
-    """A queue pair of ``depth`` commands; the test plays the controller with take and complete."""
+    """A queue pair of ``depth`` commands; the test plays the controller with take and complete.
+
+    ``spare`` is how many entries the completion queue has beyond the submission queue's.
+    """
 
     def __init__(
         self,
@@ -30,16 +37,19 @@ class Rig:
         page_shift: int = 12,
         list_entries: int = 128,
         use_sgl: bool = False,
+        spare: int = 0,
     ) -> None:
         self.qid = qid
         self.depth = depth
         self.entries = depth + 1
+        self.cq_entries = self.entries + spare
         self.page = 1 << page_shift
         self.list_entries = list_entries
         self.sq = np.zeros((self.entries, SQE_SIZE), np.uint8)
-        self.cq = np.zeros((self.entries, CQE_SIZE // 2), np.uint16)
+        self.cq = np.zeros((self.cq_entries, CQE_SIZE // 2), np.uint16)
         self.lists = np.full(2 * GUARD + depth * list_entries, CANARY, np.uint64)
         self.bells = np.zeros(2, np.uint32)
+        sq_doorbell, cq_doorbell = self._doorbells()
         self.ring = Ring(
             qid=qid,
             depth=depth,
@@ -50,12 +60,17 @@ class Rig:
             prp_lists_iova=LISTS_IOVA,
             prp_list_entries=list_entries,
             use_sgl=use_sgl,
-            sq_doorbell=DoorbellTarget(mmio=address(self.bells)),
-            cq_doorbell=DoorbellTarget(mmio=address(self.bells) + 4),
+            sq_doorbell=sq_doorbell,
+            cq_doorbell=cq_doorbell,
+            cq_entries=self.cq_entries,
         )
         self._sq_head = 0
         self._cq_tail = 0
         self._phase = 1
+
+    def _doorbells(self) -> tuple[DoorbellTarget, DoorbellTarget]:
+        at = address(self.bells)
+        return DoorbellTarget(mmio=at), DoorbellTarget(mmio=at + 4)
 
     # --- the controller -----------------------------------------------------------------------
 
@@ -72,7 +87,7 @@ class Rig:
         self, cid: int, status: int = 0, *, dw0: int = 0, dw1: int = 0, sqid: int | None = None
     ) -> None:
         """Post a completion; ``status`` is the 15-bit field."""
-        following = (self._cq_tail + 1) % self.entries
+        following = (self._cq_tail + 1) % self.cq_entries
         assert following != self.bells[1], "the completion queue overflows"
         entry = self.cq[self._cq_tail]
         entry[:4] = np.array([dw0, dw1], np.uint32).view(np.uint16)
@@ -82,10 +97,20 @@ class Rig:
         if not following:
             self._phase ^= 1
 
+    def complete_all(self, status: Callable[[SQE], int] = lambda _: 0) -> None:
+        """Complete what the doorbell announces, in its order."""
+        for sqe in self.take():
+            self.complete(sqe.cid, status(sqe))
+
+    @property
+    def room(self) -> int:
+        """Completions that the queue takes, as far as the host has told of its head."""
+        return (int(self.bells[1]) - self._cq_tail - 1) % self.cq_entries
+
     def unpost(self) -> None:
         """Take the last completion back, as no controller can: for what comes after an error."""
-        self._cq_tail = (self._cq_tail - 1) % self.entries
-        if self._cq_tail == self.entries - 1:
+        self._cq_tail = (self._cq_tail - 1) % self.cq_entries
+        if self._cq_tail == self.cq_entries - 1:
             self._phase ^= 1
         self.cq[self._cq_tail, 7] ^= 1
 
@@ -139,6 +164,61 @@ class Rig:
         (done,) = self.ring.poll()
         assert done["cid"] == cid
         return cid, int(done["status"])
+
+
+POST = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32)
+
+
+class PostedRig(Rig):
+    """A rig whose doorbells are messages, which fail with ``error`` once that is set.
+
+    ``answer`` is called within the submission doorbell, before the host goes on: so a controller
+    can be quicker than any thread. What it raises comes out of :meth:`checked`.
+    """
+
+    def __init__(self, depth: int = 4, **options: int) -> None:
+        self.error = 0
+        self.sent: list[tuple[int, int, int]] = []
+        self.answer: Callable[[], object] = lambda: None
+        self._raised: list[BaseException] = []
+        # cffi keeps only the address: the function must live as long as the ring.
+        self._post = POST(self._send)
+        super().__init__(depth, **options)  # type: ignore[arg-type]
+
+    def _doorbells(self) -> tuple[DoorbellTarget, DoorbellTarget]:
+        post = ctypes.cast(self._post, ctypes.c_void_p).value or 0
+        sq, cq = (
+            DoorbellTarget(post=post, context=77, address=at) for at in (0xFEB01008, 0xFEB0100C)
+        )
+        return sq, cq
+
+    def _send(self, context: int, where: int, value: int) -> int:
+        if not self.error:
+            self.sent.append((context, where, value))
+            self.bells[where // 4 % 2] = value
+            if where == 0xFEB01008:
+                try:
+                    self.answer()
+                except BaseException as error:  # ctypes would only print it
+                    self._raised.append(error)
+        return self.error
+
+    def checked(self) -> None:
+        """Raise what the controller found wrong."""
+        for error in self._raised:
+            raise error
+
+
+#: Where the device sees a data buffer, and the bytes of each command's piece of it.
+DATA_IOVA = 0x9_0000_0000
+PIECE = 0x10000
+
+
+def data_buffer(depth: int) -> DmaBuffer:
+    """Return memory of ``depth`` pieces that stands for DMA memory."""
+    buffer = np.zeros(depth * PIECE, np.uint8).view(DmaBuffer)
+    buffer._iova = DATA_IOVA
+    return buffer
 
 
 def joined(pieces: list[tuple[int, int]]) -> tuple[int, int]:

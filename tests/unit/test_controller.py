@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -260,6 +261,20 @@ def test_a_fatal_error_under_a_vector(soft: SoftController, ctrl: Controller) ->
     usable(ctrl)
 
 
+def test_a_fatal_error_under_a_call(soft: SoftController, ctrl: Controller) -> None:
+    """The same for one command that is waited for in C; the next call does not get its end."""
+    soft.io = keep_reads
+    buffer = ctrl.alloc(512)
+    threading.Timer(0.05, soft.fail).start()
+    with pytest.raises(ControllerFatalError, match=r"fatal error \(CSTS.CFS\) and was reset"):
+        ctrl.namespaces[1].read_into(0, buffer)
+    assert ctrl.resets == 1
+    soft.io = lambda sqe: Status(0x281) if sqe.cdw10 == 7 else OK
+    with pytest.raises(NvmeError, match="LBA 7"):
+        ctrl.namespaces[1].read_into(7, buffer)
+    usable(ctrl)
+
+
 def test_a_fatal_error_under_an_admin_command(soft: SoftController, ctrl: Controller) -> None:
     """The next admin command does not get the end of this one, whose CID it has."""
     soft.fail()
@@ -269,7 +284,7 @@ def test_a_fatal_error_under_an_admin_command(soft: SoftController, ctrl: Contro
     usable(ctrl)
 
 
-@pytest.mark.parametrize("how", ["call", "wait", "poll", "vector", "admin"])
+@pytest.mark.parametrize("how", ["call", "transfer", "wait", "poll", "vector", "admin"])
 def test_registers_of_all_ones(soft: SoftController, ctrl: Controller, how: str) -> None:
     """The device is gone, for everything outstanding, soon; and closing does not wait for it."""
     soft.io = keep_reads
@@ -288,6 +303,7 @@ def test_registers_of_all_ones(soft: SoftController, ctrl: Controller, how: str)
 
     calls = {
         "call": lambda: ns.read(0, 1),
+        "transfer": lambda: ns.read_into(0, buffer),
         "wait": qp.wait,
         "poll": poll,
         "vector": lambda: qp.read_many(ns, range(4), 1, buffer),

@@ -161,6 +161,16 @@ def test_no_length_leaves_the_data_pointer() -> None:
     assert rig.take() == [command.replace(cid=cid)]
 
 
+def test_the_cid_of_the_command_does_not_count() -> None:
+    rig = Rig(depth=7)
+    for turn in range(7):
+        command = SQE.build(opc=2, flags=0x40, nsid=1, cid=0xFFFF if turn % 2 else 0x5A5A)
+        cid = rig.ring.submit(bytes(command), 0x10000, 512)
+        assert cid == turn
+        rig.ring.ring()
+        assert rig.take() == [command.replace(cid=cid, prp1=0x10000)]
+
+
 def test_submit_io_writes_every_dword() -> None:
     rig = Rig(depth=1)
     full = SQE.build(**{f.name: 0xFF for f in SQE.layout if f.name not in ("cid", "prp1", "prp2")})
@@ -296,8 +306,11 @@ def test_poll_limit_of_none_at_all() -> None:
 
 @pytest.mark.parametrize(
     ("cid", "sqid"),
-    [(4, 1), (0xFFFF, 1), (0, 2), (0, 0), (0, 0xFFFF), (2, 1)],
-    ids=["cid past the end", "cid ffff", "sqid 2", "sqid 0", "sqid ffff", "not outstanding"],
+    [(4, 1), (0xFFFF, 1), (0, 2), (0, 0), (0, 0xFFFF), (0, 0x101), (2, 1)],
+    ids=[
+        *("cid past the end", "cid ffff", "sqid 2", "sqid 0", "sqid ffff", "sqid 101"),
+        "not outstanding",
+    ],
 )
 def test_a_completion_of_nothing(cid: int, sqid: int) -> None:
     """It is an error, as often as one asks; what came before it is not lost, nor what is out."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ring_rig import Rig, address
+from ring_rig import PostedRig, Rig, address
 
 from pynvme_user.errors import DeviceRemovedError, NvmeError
-from pynvme_user.ring import DoorbellTarget, Ring
 
 INDEX = 6
 
@@ -167,42 +165,9 @@ def test_every_step_of_small_rings() -> None:
 
 # --- posted doorbells ---------------------------------------------------------------------------
 
-POST = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32)
-
-
-class Posted(Rig):
-    """A rig whose doorbells are messages, which fail with ``error`` once that is set."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__(depth)
-        self.error = 0
-        self.sent: list[tuple[int, int, int]] = []
-        # cffi keeps only the address: the function must live as long as the ring.
-        self._post = POST(self._send)
-        target = ctypes.cast(self._post, ctypes.c_void_p).value or 0
-        self.ring = Ring(
-            qid=1,
-            depth=depth,
-            page_shift=12,
-            sq=address(self.sq),
-            cq=address(self.cq),
-            prp_lists=address(self.lists),
-            prp_lists_iova=0,
-            prp_list_entries=1,
-            use_sgl=False,
-            sq_doorbell=DoorbellTarget(post=target, context=77, address=0xFEB01008),
-            cq_doorbell=DoorbellTarget(post=target, context=77, address=0xFEB0100C),
-        )
-
-    def _send(self, context: int, where: int, value: int) -> int:
-        if not self.error:
-            self.sent.append((context, where, value))
-            self.bells[where // 4 % 2] = value
-        return self.error
-
 
 def test_messages_carry_address_value_and_context() -> None:
-    rig = Posted(3)
+    rig = PostedRig(3)
     rig.round()
     rig.round()
     assert rig.sent == [(77, at, n) for n in (1, 2) for at in (0xFEB01008, 0xFEB0100C)]
@@ -217,7 +182,7 @@ def test_messages_carry_address_value_and_context() -> None:
     ],
 )
 def test_a_message_that_cannot_be_sent(error: int, raised: type[NvmeError]) -> None:
-    rig = Posted(3)
+    rig = PostedRig(3)
     rig.submit(user=1)
     rig.ring.ring()
     rig.submit(user=2)

@@ -176,7 +176,7 @@ def test_a_completion_of_nothing_ends_the_vector() -> None:
     assert rig.ring.outstanding == 3  # the next I/O has taken the place of the completed one
 
 
-@pytest.mark.parametrize(("place", "count"), [(0x1001, 5), (0x2002, 1)])
+@pytest.mark.parametrize(("place", "count"), [(0x1001, 5), (0x2002, 1), (0x1003, 2)])
 def test_an_address_that_cannot_be_described(place: int, count: int) -> None:
     rig = Rig(depth=3)
     iovas = np.full(count, 0x1000, np.uint64)
@@ -185,6 +185,14 @@ def test_an_address_that_cannot_be_described(place: int, count: int) -> None:
     with pytest.raises(DmaError, match="multiple of 4"):
         run(rig, work)
     assert work.status[-1] == NO_STATUS
+    # Those before it are announced and can be drained.
+    work.stop()
+    for _ in range(3):
+        rig.complete_all()
+        done = work.run(rig.ring, SLICE)
+    assert done
+    assert rig.ring.outstanding == 0
+    assert (work.status[:-1] == 0).all()
 
 
 def test_too_long_for_the_list() -> None:

@@ -1,0 +1,280 @@
+/*
+ * The benchmark's loop for the sanitizers and valgrind: generated I/Os of random sizes, completed
+ * in random batches with random statuses, and every count compared with what the controller saw.
+ *
+ * Usage: bench_test [PERCENT], how much of the work to do.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <string.h>
+
+#include "_bench.h"
+#include "null_controller.h"
+#include "test.h"
+
+#define REGION 100000u /* blocks */
+#define LARGEST 96u
+#define LIST_ENTRIES 16u
+#define BUFFER 0x20000u /* from one slot's buffer to the next */
+
+static uint64_t percent = 100;
+
+static uint64_t scaled(uint64_t count)
+{
+	return count * percent / 100 + 1;
+}
+
+/* --- a pair and its workload ------------------------------------------------------------- */
+
+struct job {
+	struct pair pair;
+	struct nvme_generator *generator;
+	struct nvme_bench *bench;
+};
+
+/* `ios` random reads and writes of 1 to LARGEST blocks. Each piece is an allocation of its own. */
+static void job_init(struct job *job, uint32_t depth, uint32_t spare, uint64_t ios)
+{
+	struct nvme_bench *bench = allocate(1, sizeof(*bench));
+	struct nvme_workload *workload;
+
+	pair_init(&job->pair, depth, spare, LIST_ENTRIES, 0);
+	job->generator = allocate(1, sizeof(*job->generator));
+	workload = &job->generator->workload;
+	*workload = (struct nvme_workload){
+		.region = REGION,
+		.loop_blocks = REGION,
+		.loops = UINT64_MAX,
+		.ios = ios,
+		.seed = ios,
+		.order = NVME_ORDER_UNIFORM,
+		.mixed = 1,
+		.rwmixread = 70,
+	};
+	for (uint32_t direction = 0; direction < 3; direction++)
+		workload->sizes[direction] = (struct nvme_io_sizes){
+			.low = 1, .high = LARGEST, .align = 1, .percentage_random = 100
+		};
+	nvme_generator_init(job->generator);
+	bench->generator = job->generator;
+	bench->slots = allocate(depth, sizeof(*bench->slots));
+	bench->results = allocate(4, sizeof(*bench->results));
+	bench->depth = depth;
+	bench->block_shift = 9;
+	for (uint32_t direction = 0; direction < 4; direction++) {
+		bench->commands[direction] = (struct nvme_sqe){ .nsid = 1, .cdw13 = direction };
+		nvme_bench_result_clear(&bench->results[direction]);
+	}
+	for (uint32_t cid = 0; cid < depth; cid++)
+		bench->slots[cid].iova = (uint64_t)cid * BUFFER + 512;
+	job->bench = bench;
+}
+
+static void job_free(struct job *job)
+{
+	pair_free(&job->pair);
+	free(job->generator);
+	free(job->bench->slots);
+	free(job->bench->results);
+	free(job->bench);
+}
+
+/* --- counts ------------------------------------------------------------------------------ */
+
+struct seen {
+	uint64_t ios[4], blocks[4], failed[4];
+};
+
+static void complete_one(struct job *job, struct seen *seen)
+{
+	struct null_controller *controller = &job->pair.controller;
+	uint32_t index = random_below(controller->count);
+	const struct nvme_sqe *sqe = &controller->fetched[index];
+	uint32_t blocks = (sqe->cdw12 & 0xffff) + 1;
+	uint32_t direction = sqe->cdw13;
+	uint16_t status = random_below(4) ? 0 : (uint16_t)random_below(0x8000);
+
+	CHECK(direction < 2 && blocks <= LARGEST && sqe->cdw10 + blocks <= REGION);
+	pair_check_data(&job->pair, sqe, (uint64_t)sqe->cid * BUFFER + 512, blocks << 9);
+	if (status & 0x7ff) {
+		seen->failed[direction]++;
+	} else {
+		seen->ios[direction]++;
+		seen->blocks[direction] += blocks;
+	}
+	null_controller_complete(controller, index, status);
+}
+
+static void check_histogram(const struct nvme_histogram *histogram, uint64_t count)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < NVME_BUCKETS; i++)
+		sum += histogram->counts[i];
+	CHECK(sum == count && histogram->count == count);
+	CHECK(!count || (histogram->min <= histogram->sum / count &&
+			 histogram->max >= histogram->sum / count));
+}
+
+static void check_counts(const struct nvme_bench *bench, const struct seen *seen)
+{
+	for (uint32_t direction = 0; direction < 4; direction++) {
+		const struct nvme_bench_result *result = &bench->results[direction];
+		uint64_t all = seen->ios[direction] + seen->failed[direction];
+
+		CHECK(result->ios == seen->ios[direction]);
+		CHECK(result->blocks == seen->blocks[direction]);
+		CHECK(result->failed == seen->failed[direction]);
+		CHECK(bench->submitted[direction] == all && bench->ended[direction] == all);
+		check_histogram(&result->slat, all);
+		check_histogram(&result->clat, result->ios);
+		check_histogram(&result->lat, result->ios);
+		CHECK(result->lat.sum >= result->clat.sum);
+	}
+}
+
+static void test_counts(uint32_t depth, uint32_t spare, uint64_t ios)
+{
+	struct seen seen = { 0 };
+	struct job job;
+	int done;
+
+	job_init(&job, depth, spare, ios);
+	while (!(done = nvme_bench_run(&job.pair.qp, job.bench, 2000))) {
+		CHECK(job.pair.qp.outstanding <= job.bench->depth);
+		null_controller_fetch(&job.pair.controller);
+		for (uint32_t n = random_below(depth + 1); n && job.pair.controller.count; n--)
+			complete_one(&job, &seen);
+	}
+	CHECK(done == 1 && !job.pair.qp.outstanding && job.bench->exhausted);
+	CHECK(job.pair.qp.completed == ios);
+	check_counts(job.bench, &seen);
+	job_free(&job);
+}
+
+/* A completion of nothing in the middle: what was counted before it stays. */
+static void test_garbage(uint64_t rounds)
+{
+	while (rounds--) {
+		uint32_t depth = 1 + random_below(70);
+		uint64_t running = 0;
+		struct seen seen = { 0 };
+		struct job job;
+
+		job_init(&job, depth, random_below(4), 10000);
+		CHECK(!nvme_bench_run(&job.pair.qp, job.bench, 0));
+		null_controller_fetch(&job.pair.controller);
+		for (uint32_t n = random_below(depth); n && job.pair.controller.count; n--)
+			complete_one(&job, &seen);
+		running = job.pair.controller.count;
+		null_controller_post(&job.pair.controller,
+				     (struct nvme_cqe){
+					     .sqid = (uint16_t)(1 + random_below(2)),
+					     .cid = (uint16_t)(depth + random_below(65536 - depth)),
+				     });
+		/* A turn has 64 I/Os at most, so it may take two to come to it. */
+		while (!job.bench->stop)
+			if (nvme_bench_run(&job.pair.qp, job.bench, 0) == -EPROTO)
+				job.bench->stop = 1;
+		CHECK(job.pair.qp.outstanding >= running);
+		for (uint32_t direction = 0; direction < 2; direction++)
+			CHECK(job.bench->results[direction].ios == seen.ios[direction] &&
+			      job.bench->results[direction].failed == seen.failed[direction]);
+		job_free(&job);
+	}
+}
+
+/* --- a controller beside it -------------------------------------------------------------- */
+
+static int stop;
+
+static void *controller_thread(void *context)
+{
+	struct null_controller *controller = context;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+		null_controller_fetch(controller);
+		while (controller->count)
+			null_controller_complete(controller, controller->count - 1, 0);
+	}
+	return NULL;
+}
+
+static void test_two_threads(uint32_t depth, uint32_t spare, uint64_t ios)
+{
+	struct nvme_overhead *overhead = allocate(1, sizeof(*overhead));
+	struct job job;
+	pthread_t thread;
+
+	job_init(&job, depth, spare, ios);
+	stop = 0;
+	CHECK(!pthread_create(&thread, NULL, controller_thread, &job.pair.controller));
+	CHECK(nvme_bench_overhead(&job.pair.qp, job.bench, ios / 4, UINT64_C(60000000000),
+				  overhead) == 1);
+	CHECK(nvme_bench_run(&job.pair.qp, job.bench, UINT64_C(60000000000)) == 1);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+	CHECK(!pthread_join(thread, NULL));
+	CHECK(overhead->ios == ios / 4);
+	check_histogram(&overhead->submit, ios / 4);
+	check_histogram(&overhead->complete, ios / 4);
+	CHECK(job.bench->results[0].ios + job.bench->results[1].ios == ios - ios / 4);
+	CHECK(job.pair.qp.completed == ios);
+	job_free(&job);
+	free(overhead);
+}
+
+/* --- histograms -------------------------------------------------------------------------- */
+
+/* The law by its definition: 64 buckets for each power of two, from 64 on. */
+static uint32_t bucket_by_definition(uint64_t ns)
+{
+	uint32_t group = 0;
+
+	while (ns >= 128) {
+		ns >>= 1;
+		group++;
+	}
+	group = group * 64 + (uint32_t)ns;
+	return group < NVME_BUCKETS ? group : NVME_BUCKETS - 1;
+}
+
+static void test_buckets(uint64_t count)
+{
+	struct nvme_histogram *histogram = allocate(1, sizeof(*histogram));
+
+	for (uint64_t n = 0; n < count; n++) {
+		uint64_t ns = ((uint64_t)random_below(UINT32_MAX) << 32 | random_below(UINT32_MAX)) >>
+			      random_below(64);
+		uint32_t bucket;
+		uint64_t before;
+
+		if (n < 192)
+			ns = (UINT64_C(1) << n / 3) + n % 3 - 1;
+		bucket = bucket_by_definition(ns);
+		before = histogram->counts[bucket];
+		nvme_histogram_add(histogram, ns);
+		CHECK(histogram->counts[bucket] == before + 1);
+	}
+	CHECK(histogram->count == count);
+	nvme_histogram_clear(histogram);
+	CHECK(!histogram->count && histogram->min == UINT64_MAX && !histogram->max);
+	free(histogram);
+}
+
+int main(int argc, char **argv)
+{
+	static const uint32_t depths[] = { 1, 2, 7, 63, 64, 65, 256 };
+	static const uint32_t spares[] = { 0, 300 };
+
+	if (argc > 1)
+		percent = strtoull(argv[1], NULL, 10);
+	test_buckets(scaled(1000000));
+	for (size_t i = 0; i < sizeof(depths) / sizeof(depths[0]); i++)
+		for (size_t s = 0; s < sizeof(spares) / sizeof(spares[0]); s++) {
+			test_counts(depths[i], spares[s], scaled(20000));
+			test_two_threads(depths[i], spares[s], scaled(4000));
+		}
+	test_garbage(scaled(2000));
+	puts("bench_test: ok");
+	return 0;
+}
