@@ -34,9 +34,7 @@ class Draft:
         for name, text in options:
             self.set(name, text)
 
-    def set(
-        self, name: str, text: str | None, *, more: bool = False, shared: bool = False
-    ) -> None:
+    def set(self, name: str, text: str | None, *, more: bool = False, shared: bool = False) -> None:
         """Give an option; `text` is None where it stands without a value.
 
         With `more` a list of devices gets longer instead of being replaced. `shared` says that it

@@ -386,9 +386,7 @@ def test_sweeps() -> None:
 
 def test_block_sizes_of_a_sweep_may_be_ranges_and_splits() -> None:
     """As a job file's bsrange and bssplit; which a comma would make a list in the job file."""
-    jobs = sweep(
-        [("filename", "qemu:"), ("bs", "512-4k,4k,4k/60:64k/40")], command_line_jobs
-    ).jobs
+    jobs = sweep([("filename", "qemu:"), ("bs", "512-4k,4k,4k/60:64k/40")], command_line_jobs).jobs
     assert [dict(job.point)["bs"] for job in jobs] == ["512-4k", 4096, "4k/60:64k/40"]
     sizes = [job.block_sizes[Direction.READ] for job in jobs]
     assert [(of.smallest, of.largest) for of in sizes] == [
