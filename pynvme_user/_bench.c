@@ -282,7 +282,8 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 	uint16_t cids[TURN];
 	uint32_t n = 0;
 	uint64_t rung;
-	int err;
+	int err = 0;
+	int ring_err;
 
 	while (n < limit && qp->outstanding < b->depth) {
 		uint64_t start = now;
@@ -290,9 +291,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 
 		if (gated) {
 			err = bench_due(qp, b, now, &io, &start);
-			if (unlikely(err < 0))
-				return err;
-			if (!err)
+			if (err <= 0)
 				break;
 		} else if (unlikely(!nvme_generator_next(b->generator, &io))) {
 			b->exhausted = 1;
@@ -301,15 +300,16 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		cids[n] = qp->free_head;
 		err = bench_write(qp, b, &io, start);
 		if (unlikely(err))
-			return err;
+			break;
 		counts[io.direction]++;
 		n++;
 	}
 	if (gated && qp->outstanding == b->depth)
 		b->draining = 1;
 	if (!n)
-		return 0;
-	err = sq_ring(qp);
+		return err;
+	/* Also after an error: those before it are to be drained. */
+	ring_err = sq_ring(qp);
 	rung = ticks_now();
 	for (uint32_t i = 0; i < n; i++) {
 		qp->trackers[cids[i]].submitted = rung;
@@ -327,7 +327,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 	}
 	depths_add(b->depths, outstanding + 1, outstanding + n);
 	b->submits[batch_class(n)]++;
-	return err;
+	return err ? err : ring_err;
 }
 
 /* --- completion -------------------------------------------------------------------------- */

@@ -414,6 +414,7 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 	while (v->submitted < v->count && qp->outstanding < qp->depth) {
 		uint64_t now = ticks_now();
 		int err = 0;
+		int rung;
 
 		for (uint32_t n = 0; n < BATCH && v->submitted < v->count &&
 				     qp->outstanding < qp->depth; n++) {
@@ -422,10 +423,10 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 				break;
 			tracker_take(qp, v->submitted - 1, now);
 		}
-		if (!err)
-			err = sq_ring(qp);
-		if (err)
-			return err;
+		/* Also after an error: those before it are to be drained. */
+		rung = sq_ring(qp);
+		if (err || rung)
+			return err ? err : rung;
 	}
 	return 0;
 }
@@ -439,6 +440,7 @@ static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint
 	uint32_t count = 0;
 	uint64_t end;
 	int err = 0;
+	int rung;
 
 	while (count < BATCH && !((end = cq_peek(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
@@ -467,10 +469,12 @@ static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint
 			break;
 	}
 	v->completed += count;
-	if (!err)
-		err = sq_ring(qp);
+	/* First the completion queue's head: what is announced then has room in it. */
 	cq_reaped(qp, count);
-	return err ? err : qp->error;
+	rung = sq_ring(qp);
+	if (err || rung)
+		return err ? err : rung;
+	return qp->error;
 }
 
 int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeout_ns)

@@ -456,6 +456,8 @@ class QueuePair:
         is drained before KeyboardInterrupt goes on. Raises as :meth:`poll`.
         """
         try:
+            if self._keep is not None:
+                self.drain()  # what an error or ctrl-C left: its memory is let go only then
             # Before the command: ctrl-C is seen when C returns, whatever has become of it.
             self._keep = keep
             # In place of the lock, which costs as much as all else here: stopped() first says that

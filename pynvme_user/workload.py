@@ -129,7 +129,8 @@ class Workload:
         self._bench = bench = self._memory[0]
         bench.slots = self._slots
         bench.results = self._results
-        bench.depth = queue_depth if depth is None else depth
+        self._queue_depth = queue_depth
+        self.depth = queue_depth if depth is None else depth
         bench.block_shift = block_shift
         bench.epoch = lib.nvme_ticks()
         for direction, command in commands.items():
@@ -216,6 +217,11 @@ class Workload:
 
     @depth.setter
     def depth(self, depth: int) -> None:
+        if not 1 <= depth <= self._queue_depth:
+            raise ValueError(
+                f"a workload made for a queue depth of {self._queue_depth} keeps 1 to as many "
+                f"I/Os outstanding, not {depth}"
+            )
         self._bench.depth = depth
 
     @property
@@ -297,8 +303,13 @@ class Workload:
     def run(self, ring: Ring, timeout_ns: int) -> bool:
         """Go on for up to ``timeout_ns``; True at the end, with nothing outstanding.
 
-        Raises as :meth:`Ring.poll`.
+        Raises as :meth:`Ring.poll`, and ValueError for a ring of another depth than the workload's.
         """
+        if ring.depth != self._queue_depth:
+            raise ValueError(
+                f"the workload was made for a queue depth of {self._queue_depth}, "
+                f"not {ring.depth}: give the queue pair's as queue_depth"
+            )
         return bool(check_result(lib.nvme_bench_run(ring.pointer, self._bench_pointer, timeout_ns)))
 
     def stop(self) -> None:

@@ -267,7 +267,7 @@ def test_the_log_and_the_histograms_agree(rate: int) -> None:
         assert queued > 20 * 3_000_000
     else:
         assert 0 <= queued <= 20
-    assert (np.diff(log["end"].astype(np.int64)) >= 0).all()
+    assert (np.diff(log["end_ns"].astype(np.int64)) >= 0).all()
     assert len(work.take_records()) == 0
 
 
