@@ -132,7 +132,6 @@ class Workload:
         self._queue_depth = queue_depth
         self.depth = queue_depth if depth is None else depth
         bench.block_shift = block_shift
-        bench.epoch = lib.nvme_ticks()
         for direction, command in commands.items():
             ffi.buffer(ffi.addressof(bench.commands[direction]))[:] = command
         if generator is not None:
@@ -281,7 +280,8 @@ class Workload:
         return self._records[:count].copy()
 
     def clear(self) -> None:
-        """Begin to count anew, as after a ramp time. Errors and faults stay."""
+        """Begin to count anew, and the log's time, as after a ramp time. Errors and faults stay."""
+        self._bench.epoch = lib.nvme_ticks()
         for index in range(len(self.results)):
             lib.nvme_bench_result_clear(ffi.addressof(self._results[index]))
 

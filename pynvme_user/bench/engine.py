@@ -143,35 +143,37 @@ def _run_together(
     parts: Sequence[Part], signals: Signals, began: float, watch: Watch | None
 ) -> None:
     ready = threading.Barrier(len(parts))
-    threads = {
-        part: threading.Thread(target=part.run, args=(ready,), name=part.job.name) for part in parts
-    }
-    for thread in threads.values():
+    threads = [
+        threading.Thread(target=part.run, args=(ready,), name=part.job.name) for part in parts
+    ]
+    for thread in threads:
         thread.start()
     watcher = _Watcher(parts, began, watch)
     try:
-        while alive := [part for part, thread in threads.items() if thread.is_alive()]:
-            threads[alive[0]].join(_WATCH_SECONDS if len(alive) == 1 else _WATCH_SECONDS / 5)
-            _pass_ends_on(threads, signals)
+        # Not by Thread.join(): interrupted, that of Python 3.11 takes the thread for ended.
+        while alive := [part for part in parts if not part.ended.is_set()]:
+            alive[0].ended.wait(_WATCH_SECONDS if len(alive) == 1 else _WATCH_SECONDS / 5)
+            _pass_ends_on(parts, signals)
             watcher.look(alive)
     except KeyboardInterrupt:
         signals.interrupted = True
         ready.abort()
     finally:
-        for thread in threads.values():
+        for part, thread in zip(parts, threads, strict=True):
+            part.ended.wait()
             thread.join()
     for part in parts:
         if part.error is not None and not part.began:
             raise part.error
 
 
-def _pass_ends_on(threads: dict[Part, threading.Thread], signals: Signals) -> None:
+def _pass_ends_on(parts: Sequence[Part], signals: Signals) -> None:
     """Let the end of one job end others: exitall, exitall_on_error."""
-    for part, thread in threads.items():
+    for part in parts:
         job = part.job
-        if thread.is_alive() or not (job.exitall or (job.exitall_on_error and part.failed)):
+        if not part.ended.is_set() or not (job.exitall or (job.exitall_on_error and part.failed)):
             continue
-        for other in threads:
+        for other in parts:
             alike = other.job.reporting_group == job.reporting_group
             if job.exit_what != "group" or alike:
                 signals.ended.add(other.job.number)

@@ -73,6 +73,7 @@ class Part:
         self.error: Exception | None = None
         #: Why it failed, if it did by something else than an error of the device.
         self.notes: list[str] = []
+        self.ended = threading.Event()  # its thread has nothing more to do
         self.began = 0.0  # time.monotonic() of the measured part; 0: not yet
         self._finished = 0.0
         self._signals = signals
@@ -144,6 +145,7 @@ class Part:
             self._finished = self._finished or time.monotonic()
             if self._verification is not None:
                 self._verification.close()
+            self.ended.set()
 
     @property
     def _piece(self) -> int:
@@ -241,7 +243,7 @@ class Part:
         self._sleep(np.random.default_rng(job.seed).uniform(*job.startdelay))
         if job.ramp_time:
             self._advance(pair, buffer, self._after(job.ramp_time))
-            workload.clear()
+        workload.clear()
         self.phase = "run"
         before = resource.getrusage(resource.RUSAGE_THREAD)
         bells = pair.doorbell_writes, pair.cq_doorbell_writes
@@ -486,6 +488,7 @@ class Part:
             cpu=self._cpu,
             costs=self._costs(),
             errors=errors,
+            failure=self._limits.failure or "",
             error_names={status: Status(status).text for status in errors},
             verify=self._verification.result(workload) if self._verification else None,
             steady_state=self._limits.steady,

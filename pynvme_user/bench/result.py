@@ -373,6 +373,7 @@ class JobResult:
     cpu: CpuUsage = field(default_factory=CpuUsage)
     costs: Costs = field(default_factory=Costs)
     errors: dict[int, int] = field(default_factory=dict)  # status (SCT << 8 | SC): I/Os
+    failure: str = ""  # why it failed although the device did not: a limit that it missed
     error_names: dict[int, str] = field(default_factory=dict)  # status: the specification's name
     verify: VerifyResult | None = None
     steady_state: SteadyState | None = None
@@ -397,7 +398,8 @@ class JobResult:
     @property
     def ok(self) -> bool:
         """Whether every command succeeded and every verified block held its data."""
-        return not self.errors and not self.failed and not (self.verify and self.verify.faulty)
+        faulty = self.verify is not None and self.verify.faulty > 0
+        return not (self.errors or self.failed or self.failure or faulty)
 
 
 @dataclass(slots=True, eq=False)
