@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +116,7 @@ class Workload:
         records: int = 0,
     ) -> None:
         self._alive: list[object] = [generator, buffer, verifier]
+        self._waits: Any = None  # the generator's I/O that a list came before
         self._slots = new_lines("struct nvme_bench_slot", queue_depth)
         piece = buffer.nbytes // queue_depth
         for index, slot in enumerate(self._slots):
@@ -190,14 +192,20 @@ class Workload:
         self._list = np.ascontiguousarray(ios, IO_DTYPE)
         self._list_pointer = ffi.from_buffer("struct nvme_io[]", self._list)
         bench = self._bench
+        if bench.has_pending and not bench.list:
+            self._waits = ffi.new("struct nvme_io *", bench.pending)
         bench.list, bench.list_count, bench.list_next = self._list_pointer, len(ios), 0
         bench.exhausted = bench.has_pending = bench.stop = 0
         bench.gated = 1
 
     def resume(self) -> None:
-        """Go on with the generator after a list."""
-        self._bench.list = ffi.NULL
-        self._bench.exhausted = 0
+        """Go on with the generator after a list, where it was left."""
+        bench = self._bench
+        bench.list = ffi.NULL
+        bench.exhausted = 0
+        if self._waits is not None:
+            bench.pending, bench.has_pending = self._waits[0], 1
+            self._waits = None
 
     def pause_after(self, writes: int | None) -> None:
         """End a run once so many more writes were submitted and completed; None: never."""

@@ -242,7 +242,7 @@ class Part:
         job, workload, verification = self.job, self._used_workload, self._verification
         self._sleep(np.random.default_rng(job.seed).uniform(*job.startdelay))
         if job.ramp_time:
-            self._advance(pair, buffer, self._after(job.ramp_time))
+            self._advance(pair, buffer, self._after(job.ramp_time), drain=False)
         workload.clear()
         self.phase = "run"
         before = resource.getrusage(resource.RUSAGE_THREAD)
@@ -330,8 +330,13 @@ class Part:
                 return True
         return False
 
-    def _advance(self, pair: QueuePair, buffer: DmaBuffer, deadline: float | None) -> None:
-        """Run the workload to its end, the deadline or a reason to stop, and drain it."""
+    def _advance(
+        self, pair: QueuePair, buffer: DmaBuffer, deadline: float | None, *, drain: bool = True
+    ) -> None:
+        """Run the workload to its end, the deadline or a reason to stop, and drain it.
+
+        Without ``drain`` the next call goes on after the deadline.
+        """
         workload = self._used_workload
         next_sample = time.monotonic() + SAMPLE_SECONDS
         while True:
@@ -349,6 +354,8 @@ class Part:
                 return
             if self._fails():
                 self._gives_up = True
+            if _is_past(deadline) and self._goes_on and not drain:
+                return
             if _is_past(deadline) or not self._goes_on:
                 workload.stop()
                 deadline = None  # what is outstanding takes the time that it takes
