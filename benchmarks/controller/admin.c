@@ -76,7 +76,7 @@ static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
 	uint32_t cqid = sqe->cdw11 >> 16;
 	uint32_t size = (sqe->cdw10 >> 16) + 1;
 	struct nvme_sqe *entries;
-	uint64_t *arrived = NULL;
+	struct held *held = NULL;
 	uint16_t status;
 
 	if (!qid || c->sqs[qid].entries)
@@ -86,15 +86,15 @@ static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
 	entries = queue_memory(c, sqe, sizeof(struct nvme_sqe), &status);
 	if (!entries)
 		return status;
-	if (c->delay_ticks) {
-		arrived = calloc(size, sizeof(*arrived));
-		if (!arrived)
+	if (c->delay_ticks || c->slow_ticks) {
+		held = calloc(size, sizeof(*held));
+		if (!held)
 			return DATA_TRANSFER_ERROR;
 	}
 	c->doorbells[2 * qid] = 0;
 	c->sqs[qid] = (struct sq){
 		.entries = entries,
-		.arrived = arrived,
+		.held = held,
 		.size = size,
 		.cqid = cqid,
 		.iova = sqe->prp1,
@@ -102,6 +102,13 @@ static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
 	c->cqs[cqid].sqs++;
 	c->live[c->live_count++] = qid;
 	return SUCCESS;
+}
+
+static int cq_has_room(const struct controller *c, uint32_t cqid)
+{
+	const struct cq *cq = &c->cqs[cqid];
+
+	return (cq->tail + 1) % cq->size != c->doorbells[2 * cqid + 1];
 }
 
 static uint16_t delete_sq(struct controller *c, const struct nvme_sqe *sqe)
@@ -112,18 +119,18 @@ static uint16_t delete_sq(struct controller *c, const struct nvme_sqe *sqe)
 
 	if (!qid || !sq->entries)
 		return INVALID_QID;
-	/* What a delay still held back: as much as its completion queue has room for. */
-	while (sq->head != tail && tail < sq->size) {
+	/* What was not executed: as much as its completion queue has room for. */
+	for (uint32_t i = 0; i < sq->held_count && cq_has_room(c, sq->cqid); i++)
+		controller_complete(c, sq, qid, sq->held[i].sqe.cid, ABORTED_SQ_DELETION, 0);
+	while (sq->head != tail && tail < sq->size && cq_has_room(c, sq->cqid)) {
 		uint16_t cid = sq->entries[sq->head].cid;
-		const struct cq *cq = &c->cqs[sq->cqid];
 
-		if ((cq->tail + 1) % cq->size == c->doorbells[2 * sq->cqid + 1])
-			break;
 		sq->head = (sq->head + 1) % sq->size;
 		controller_complete(c, sq, qid, cid, ABORTED_SQ_DELETION, 0);
 	}
 	c->cqs[sq->cqid].sqs--;
-	free(sq->arrived);
+	c->held -= sq->held_count;
+	free(sq->held);
 	*sq = (struct sq){ 0 };
 	for (uint32_t i = 0; i < c->live_count; i++)
 		if (c->live[i] == qid)
@@ -175,23 +182,28 @@ static void fill_smart_log(const struct controller *c, uint8_t *log)
 
 	memcpy(log + 1, &kelvin, sizeof(kelvin));
 	log[3] = 100; /* spare */
-	memcpy(log + 64, &c->reads, sizeof(c->reads));
-	memcpy(log + 80, &c->writes, sizeof(c->writes));
+	memcpy(log + 64, &c->log.reads, sizeof(c->log.reads));
+	memcpy(log + 80, &c->log.writes, sizeof(c->log.writes));
 }
 
-/* The three logs that are mandatory; two are of zeros: no error, no firmware slot. */
+/*
+ * The three logs that are mandatory, of which two are zeros: no error, no firmware slot; and our
+ * own.
+ */
 static uint16_t get_log_page(struct controller *c, const struct nvme_sqe *sqe)
 {
 	uint32_t lid = sqe->cdw10 & 0xff;
 	uint64_t length = (((uint64_t)(sqe->cdw11 & 0xffff) << 16 | sqe->cdw10 >> 16) + 1) * 4;
 	uint8_t log[PAGE_SIZE] = { 0 };
 
-	if (lid < 1 || lid > 3)
+	if ((lid < 1 || lid > 3) && lid != CONTROLLER_LOG)
 		return INVALID_LOG_PAGE;
 	if (length > sizeof(log) || sqe->cdw12 || sqe->cdw13) /* no offset: LPA says so */
 		return INVALID_FIELD;
 	if (lid == LOG_SMART)
 		fill_smart_log(c, log);
+	if (lid == CONTROLLER_LOG)
+		memcpy(log, &c->log, sizeof(c->log));
 	return controller_move(c, sqe, TO_HOST, log, length);
 }
 
@@ -244,6 +256,17 @@ static uint16_t get_features(struct controller *c, const struct nvme_sqe *sqe, u
 	return INVALID_FIELD;
 }
 
+static uint16_t renew(struct controller *c, const struct nvme_sqe *sqe)
+{
+	uint64_t value = (uint64_t)sqe->cdw13 << 32 | sqe->cdw12;
+
+	if (controller_set_fault(c, sqe->cdw10, sqe->cdw11, (int64_t)value))
+		return INVALID_FIELD;
+	memset(&c->log, 0, sizeof(c->log));
+	controller_zero_blocks(c, 0, c->config.blocks);
+	return SUCCESS;
+}
+
 uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
 {
 	if (sqe->flags & 3)
@@ -268,6 +291,8 @@ uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint
 		return set_features(c, sqe, dw0);
 	case 0x0a:
 		return get_features(c, sqe, dw0);
+	case CONTROLLER_RENEW:
+		return renew(c, sqe);
 	case 0x0c: /* Asynchronous Event Request: nothing ever happens here */
 		if (c->aer_count == AER_MAX)
 			return AER_LIMIT_EXCEEDED;

@@ -41,6 +41,11 @@ enum {
 
 /* --- life -------------------------------------------------------------------------------- */
 
+static uint64_t ticks_of(uint64_t ns)
+{
+	return (uint64_t)((unsigned __int128)ns * nvme_tick_rate() / 1000000000u);
+}
+
 struct controller *controller_new(const struct controller_config *config)
 {
 	struct controller *c;
@@ -54,8 +59,12 @@ struct controller *controller_new(const struct controller_config *config)
 		return NULL;
 	c->config = *config;
 	c->doorbells = config->doorbells;
-	c->delay_ticks =
-	    (uint64_t)((unsigned __int128)config->delay_ns * nvme_tick_rate() / 1000000000u);
+	c->delay_ticks = ticks_of(config->delay_ns);
+	c->slow_ticks = ticks_of(config->slow_ns);
+	if (controller_set_fault(c, config->fault, config->fault_every, config->fault_value)) {
+		free(c);
+		return NULL;
+	}
 	for (uint32_t i = 0; i < VECTORS_MAX; i++)
 		c->events[i] = -1;
 	return c;
@@ -64,12 +73,14 @@ struct controller *controller_new(const struct controller_config *config)
 static void drop_queues(struct controller *c)
 {
 	for (uint32_t qid = 0; qid < QUEUES_MAX; qid++)
-		free(c->sqs[qid].arrived);
+		free(c->sqs[qid].held);
 	memset(c->sqs, 0, sizeof(c->sqs));
 	memset(c->cqs, 0, sizeof(c->cqs));
 	for (uint32_t i = 0; i < PAGE_SIZE / 4; i++)
 		c->doorbells[i] = 0;
 	c->live_count = 0;
+	c->held = 0;
+	c->busy_until = 0;
 	c->aer_count = 0;
 	c->created = 0;
 }
@@ -77,6 +88,8 @@ static void drop_queues(struct controller *c)
 void controller_free(struct controller *c)
 {
 	drop_queues(c);
+	free(c->previous);
+	free(c->was_read);
 	free(c);
 }
 
@@ -124,7 +137,7 @@ void controller_run(struct controller *c, int spin)
 		}
 		if (controller_poll(c))
 			idle = 0;
-		else if (!spin && ++idle > IDLE_ROUNDS)
+		else if (!spin && !c->held && ++idle > IDLE_ROUNDS) /* what is held is soon due */
 			nanosleep(&nap, NULL);
 	}
 	__atomic_store_n(&c->running, 0, __ATOMIC_SEQ_CST);
@@ -414,16 +427,6 @@ static inline int cq_is_full(struct controller *c, struct cq *cq, uint32_t cqid)
 	return next == cq->head;
 }
 
-/* Note when the commands up to `tail` came; whether the first of the queue has waited enough. */
-static int is_due(const struct controller *c, struct sq *sq, uint32_t tail, uint64_t now)
-{
-	while (sq->seen != tail) {
-		sq->arrived[sq->seen] = now;
-		sq->seen = sq->seen + 1 == sq->size ? 0 : sq->seen + 1;
-	}
-	return now - sq->arrived[sq->head] >= c->delay_ticks;
-}
-
 static void interrupt(const struct controller *c, const struct cq *cq)
 {
 	const uint64_t one = 1;
@@ -454,26 +457,101 @@ static uint32_t poll_admin(struct controller *c, uint32_t tail)
 	return count;
 }
 
+static void count_other(struct controller_log *log, const struct nvme_sqe *sqe)
+{
+	log->writes += sqe->opc == OPC_WRITE;
+	log->fua_writes += sqe->opc == OPC_WRITE && sqe->cdw12 & FORCE_UNIT_ACCESS;
+	log->trims += sqe->opc == OPC_DATASET_MANAGEMENT;
+	log->flushes += sqe->opc == OPC_FLUSH;
+}
+
+static inline uint16_t execute(struct controller *c, const struct nvme_sqe *sqe)
+{
+	if (sqe->opc == OPC_READ)
+		c->log.reads++;
+	else
+		count_other(&c->log, sqe);
+	return controller_io(c, sqe);
+}
+
 static uint32_t poll_sq(struct controller *c, uint32_t qid, uint32_t tail)
 {
 	struct sq *sq = &c->sqs[qid];
 	struct cq *cq = &c->cqs[sq->cqid];
-	uint64_t now = sq->arrived ? nvme_ticks() : 0;
 	uint32_t count = 0;
 
 	while (sq->head != tail && !cq_is_full(c, cq, sq->cqid)) {
 		const struct nvme_sqe *sqe = &sq->entries[sq->head];
-		uint16_t status;
+		uint16_t status = execute(c, sqe);
 
-		if (sq->arrived && !is_due(c, sq, tail, now))
-			break;
-		status = controller_io(c, sqe);
-		c->reads += sqe->opc == OPC_READ;
-		c->writes += sqe->opc == OPC_WRITE;
 		sq->head = sq->head + 1 == sq->size ? 0 : sq->head + 1;
 		controller_complete(c, sq, qid, sqe->cid, status, 0);
 		count++;
 	}
+	return count;
+}
+
+/* Give a command that arrives `now` the time at which it ends. */
+static uint64_t due_at(struct controller *c, uint64_t now)
+{
+	uint64_t takes = c->delay_ticks;
+	uint64_t start = now;
+
+	if (c->config.slow_every && ++c->arrivals % c->config.slow_every == 0)
+		takes = c->slow_ticks;
+	if (c->config.in_turn && c->busy_until > now)
+		start = c->busy_until;
+	c->busy_until = start + takes;
+	return start + takes;
+}
+
+/* The same as poll_sq() for commands that take their time: each is fetched, held, then executed. */
+static uint32_t poll_held(struct controller *c, uint32_t qid, uint32_t tail)
+{
+	struct sq *sq = &c->sqs[qid];
+	struct cq *cq = &c->cqs[sq->cqid];
+	uint64_t now = nvme_ticks();
+	uint32_t count = 0, kept = 0;
+
+	for (; sq->head != tail; sq->head = sq->head + 1 == sq->size ? 0 : sq->head + 1) {
+		struct held *held = &sq->held[sq->held_count];
+
+		if (sq->held_count == sq->size)
+			break;
+		held->sqe = sq->entries[sq->head];
+		held->due = due_at(c, now);
+		if (!sq->held_count || held->due < sq->next_due)
+			sq->next_due = held->due;
+		sq->held_count++;
+		c->held++;
+	}
+	if (sq->held_count > c->log.deepest)
+		c->log.deepest = sq->held_count;
+	if (!sq->held_count || now < sq->next_due)
+		return 0;
+	sq->next_due = UINT64_MAX;
+	for (uint32_t i = 0; i < sq->held_count; i++) {
+		struct held *held = &sq->held[i];
+
+		if (held->due <= now && !cq_is_full(c, cq, sq->cqid)) {
+			controller_complete(c, sq, qid, held->sqe.cid, execute(c, &held->sqe), 0);
+			count++;
+			continue;
+		}
+		if (held->due < sq->next_due)
+			sq->next_due = held->due;
+		sq->held[kept++] = *held;
+	}
+	sq->held_count = kept;
+	c->held -= count;
+	return count;
+}
+
+static uint32_t poll_io(struct controller *c, uint32_t qid, uint32_t tail)
+{
+	uint32_t count = c->sqs[qid].held ? poll_held(c, qid, tail) : poll_sq(c, qid, tail);
+	const struct cq *cq = &c->cqs[c->sqs[qid].cqid];
+
 	if (count && cq->interrupts)
 		interrupt(c, cq);
 	return count;
@@ -487,13 +565,13 @@ uint32_t controller_poll(struct controller *c)
 		uint32_t qid = c->live[i];
 		uint32_t tail = __atomic_load_n(&c->doorbells[2 * qid], __ATOMIC_ACQUIRE);
 
-		if (tail == c->sqs[qid].head)
+		if (tail == c->sqs[qid].head && !c->sqs[qid].held_count)
 			continue;
 		if (tail >= c->sqs[qid].size) {
 			controller_fail(c);
 			break;
 		}
-		count += qid ? poll_sq(c, qid, tail) : poll_admin(c, tail);
+		count += qid ? poll_io(c, qid, tail) : poll_admin(c, tail);
 	}
 	return count;
 }

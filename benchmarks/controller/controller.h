@@ -8,7 +8,9 @@
  *
  * Without storage (`storage` NULL) reads and writes complete at once and move no data; with it
  * they do. Either way the SMART log counts them, so that a benchmark can hold its own count against
- * the controller's. One namespace.
+ * the controller's, and a log of its own (struct controller_log) counts more. One namespace.
+ *
+ * It can be told to take its time, and to do wrong while it says success.
  *
  * Left out: metadata, fused commands, Format, Verify, Copy, several page sizes, arbitration,
  * asynchronous events (requests are kept for ever).
@@ -21,15 +23,55 @@
 
 struct controller;
 
+/* What it does wrong. `fault_value` is what each says. */
+enum controller_fault {
+	FAULT_NONE,
+	FAULT_READ_FLIP,    /* that bit of what a read brings is wrong */
+	FAULT_WRITE_FLIP,   /* that bit of what a write stores is wrong */
+	FAULT_TORN_WRITE,   /* only so many blocks, the first, of a longer write are stored */
+	FAULT_LOST_WRITE,   /* nothing is stored */
+	FAULT_MISDIRECTED,  /* stored so many blocks away */
+	FAULT_STALE_READ,   /* data from before the last write, where the new data was read before */
+	FAULT_STATUS,       /* a read or write fails with that status, SCT in 10:8 and SC in 7:0 */
+	FAULTS
+};
+
 struct controller_config {
-	uint8_t *storage; /* `blocks` blocks, zeroed, the caller's; NULL: none */
+	uint8_t *storage; /* `blocks` blocks, the caller's; NULL: none */
 	uint64_t blocks;
 	uint32_t block_shift; /* log2 of the block size */
 	uint32_t mqes;	      /* CAP.MQES: entries of a queue, minus 1 */
 	uint32_t queues;      /* I/O queues of each kind, up to 128 */
 	uint32_t mdts;	      /* 0: no limit */
 	uint64_t delay_ns;    /* how long each I/O command takes */
+	uint64_t slow_ns;     /* how long each `slow_every`th takes */
+	uint32_t slow_every;  /* 0: none */
+	uint32_t in_turn;     /* they take their time one after the other, not together */
+	uint32_t fault;	      /* enum controller_fault */
+	uint32_t fault_every; /* in each so-many-th command that can have it */
+	int64_t fault_value;
 	uint32_t *doorbells;  /* one page, the caller's */
+};
+
+/*
+ * A vendor's admin command that begins anew, as the controller was made: storage zeroed, log too,
+ * and for the fault, CDW10 its kind, CDW11 in each so-many-th, CDW13 and CDW12 its value.
+ */
+#define CONTROLLER_RENEW 0xc0
+
+#define CONTROLLER_LOG	   0xc0 /* LID of the log below, for Get Log Page */
+#define CONTROLLER_PLANTED 64
+
+/* I/O commands since the controller was made (or renewed), and where the first faults were planted. */
+struct controller_log {
+	uint64_t reads;
+	uint64_t writes;
+	uint64_t fua_writes; /* of these */
+	uint64_t trims;	     /* Dataset Management */
+	uint64_t flushes;
+	uint64_t deepest;    /* most commands of one queue that took their time at once */
+	uint64_t planted;    /* faults */
+	uint64_t lbas[CONTROLLER_PLANTED]; /* where the commands begin that have them */
 };
 
 /* Make a controller, disabled. The caller frees it. NULL without memory or for a bad config. */

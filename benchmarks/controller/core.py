@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sysconfig
 import tempfile
-from ctypes import POINTER, c_char_p, c_int, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -19,6 +19,7 @@ ROOT = HERE.parent.parent
 SOURCES = (
     HERE / "controller.c",
     HERE / "data.c",
+    HERE / "storage.c",
     HERE / "admin.c",
     ROOT / "pynvme_user" / "_ring.c",
 )
@@ -38,8 +39,27 @@ class Config(ctypes.Structure):
         ("queues", c_uint32),
         ("mdts", c_uint32),
         ("delay_ns", c_uint64),
+        ("slow_ns", c_uint64),
+        ("slow_every", c_uint32),
+        ("in_turn", c_uint32),
+        ("fault", c_uint32),
+        ("fault_every", c_uint32),
+        ("fault_value", c_int64),
         ("doorbells", c_void_p),
     ]
+
+
+#: enum controller_fault, by the names of serve.py.
+FAULTS = (
+    "none",
+    "read-flip",
+    "write-flip",
+    "torn",
+    "lost",
+    "misdirected",
+    "stale",
+    "status",
+)
 
 
 _PROTOTYPES: dict[str, tuple[type | None, tuple[type, ...]]] = {

@@ -188,9 +188,8 @@ static uint16_t deallocate(struct controller *c, const struct nvme_sqe *sqe)
 		if (ranges[i].lba > c->config.blocks ||
 		    ranges[i].blocks > c->config.blocks - ranges[i].lba)
 			return LBA_OUT_OF_RANGE;
-	for (uint32_t i = 0; i < count && sqe->cdw11 & 4 && c->config.storage; i++)
-		memset(c->config.storage + (ranges[i].lba << c->config.block_shift), 0,
-		       (uint64_t)ranges[i].blocks << c->config.block_shift);
+	for (uint32_t i = 0; i < count && sqe->cdw11 & 4; i++)
+		controller_zero_blocks(c, ranges[i].lba, ranges[i].blocks);
 	return SUCCESS;
 }
 
@@ -199,7 +198,6 @@ uint16_t controller_io(struct controller *c, const struct nvme_sqe *sqe)
 	uint64_t lba = (uint64_t)sqe->cdw11 << 32 | sqe->cdw10;
 	uint64_t blocks = (sqe->cdw12 & 0xffff) + 1;
 	uint64_t length = blocks << c->config.block_shift;
-	uint8_t *media = c->config.storage;
 
 	if (sqe->flags & 3) /* no fused commands */
 		return INVALID_FIELD;
@@ -225,17 +223,20 @@ uint16_t controller_io(struct controller *c, const struct nvme_sqe *sqe)
 	}
 	if (lba >= c->config.blocks || blocks > c->config.blocks - lba)
 		return LBA_OUT_OF_RANGE;
-	if (!media)
+	if ((sqe->opc == OPC_READ || sqe->opc == OPC_WRITE) &&
+	    controller_plants(c, FAULT_STATUS, lba))
+		return c->config.fault_value & 0x7ff;
+	if (!c->config.storage)
 		return SUCCESS;
-	media += lba << c->config.block_shift;
 	switch (sqe->opc) {
 	case OPC_WRITE:
-		return controller_move(c, sqe, FROM_HOST, media, length);
+		return controller_write_blocks(c, sqe, lba, blocks);
 	case OPC_READ:
-		return controller_move(c, sqe, TO_HOST, media, length);
+		return controller_read_blocks(c, sqe, lba, blocks);
 	case OPC_COMPARE:
-		return controller_move(c, sqe, COMPARE, media, length);
+		return controller_move(c, sqe, COMPARE,
+				       c->config.storage + (lba << c->config.block_shift), length);
 	}
-	memset(media, 0, length);
+	controller_zero_blocks(c, lba, blocks);
 	return SUCCESS;
 }

@@ -12,6 +12,8 @@
 #define PAGES_MAX   16u
 #define AER_MAX	    4u
 
+#define FORCE_UNIT_ACCESS (1u << 30) /* of a write's CDW12 */
+
 /* Status field: SCT in 10:8, SC in 7:0, DNR in 14 (NVMe Base 2.0, section 3.3.3.2.1). */
 enum status {
 	SUCCESS = 0x0000,
@@ -60,13 +62,20 @@ struct page {
 	uint8_t data[PAGE_SIZE];
 };
 
+/* A command that was fetched and takes its time. */
+struct held {
+	struct nvme_sqe sqe;
+	uint64_t due; /* ticks */
+};
+
 struct sq {
 	struct nvme_sqe *entries; /* NULL: there is no such queue */
-	uint64_t *arrived;	  /* when each was seen first, in ticks; only with a delay */
+	struct held *held;	  /* room for `size`, in the order of arrival; only with a delay */
+	uint32_t held_count;
 	uint32_t size;
 	uint32_t head;
-	uint32_t seen; /* up to where `arrived` is known */
 	uint32_t cqid;
+	uint64_t next_due; /* of those that are held */
 	uint64_t iova;
 };
 
@@ -85,12 +94,18 @@ struct cq {
 struct controller {
 	struct controller_config config;
 	volatile uint32_t *doorbells;
-	uint64_t delay_ticks;
+	uint64_t delay_ticks, slow_ticks;
+	uint64_t arrivals;   /* I/O commands that were given a time to take */
+	uint64_t busy_until; /* with `in_turn`: when the last one of them ends */
+	uint32_t held;	     /* commands of all queues that take their time */
 	struct sq sqs[QUEUES_MAX];
 	struct cq cqs[QUEUES_MAX];
 	uint32_t live[QUEUES_MAX]; /* the submission queues that there are */
 	uint32_t live_count;
-	uint64_t reads, writes; /* since it was made */
+	struct controller_log log;
+	uint64_t candidates; /* commands that could have the fault */
+	uint8_t *previous;   /* what each block held before its last write; for FAULT_STALE_READ */
+	uint8_t *was_read;   /* of each block, since its last write; likewise */
 
 	uint32_t cc, csts, aqa, intm;
 	uint64_t asq, acq;
@@ -120,6 +135,33 @@ enum move { TO_HOST, FROM_HOST, COMPARE };
 /* Move or compare `length` bytes between `media` and a command's data pointer; a status. */
 uint16_t controller_move(struct controller *c, const struct nvme_sqe *sqe, enum move move,
 			 uint8_t *media, uint64_t length);
+
+/*
+ * The same for `blocks` blocks at `lba` and the storage, with the fault that is to be planted. The
+ * range is inside of the namespace.
+ */
+uint16_t controller_read_blocks(struct controller *c, const struct nvme_sqe *sqe, uint64_t lba,
+				uint64_t blocks);
+uint16_t controller_write_blocks(struct controller *c, const struct nvme_sqe *sqe, uint64_t lba,
+				 uint64_t blocks);
+
+/*
+ * Set the fault that is to be planted, from now on. Returns 0, or -EINVAL or -ENOMEM, then with
+ * none.
+ */
+int controller_set_fault(struct controller *c, uint32_t kind, uint32_t every, int64_t value);
+
+/* Zero blocks of the storage, if there is one. */
+void controller_zero_blocks(struct controller *c, uint64_t lba, uint64_t blocks);
+
+/* Whether the turn of this command, which could have the fault, has come; notes that it has it. */
+int controller_is_turn(struct controller *c, uint64_t lba);
+
+/* Whether `kind` is to be planted in this command. */
+static inline int controller_plants(struct controller *c, enum controller_fault kind, uint64_t lba)
+{
+	return c->config.fault == kind && controller_is_turn(c, lba);
+}
 
 /* Execute a command; a status, or NO_COMPLETION. */
 uint16_t controller_io(struct controller *c, const struct nvme_sqe *sqe);

@@ -25,7 +25,7 @@ from ctypes import byref, c_uint64
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import DOORBELL_PAGE, Config, address_of, load
+from core import DOORBELL_PAGE, FAULTS, Config, address_of, load
 from pages import identify_pages
 
 from pynvme_user.access import ioctl
@@ -71,6 +71,15 @@ def configuration_space() -> bytearray:
     return space
 
 
+def storage(options: argparse.Namespace) -> mmap.mmap | None:
+    """Make the namespace's storage: memory, or a file that others may look at; None without."""
+    if options.image is None:
+        return mmap.mmap(-1, options.size) if options.memory else None
+    with options.image.open("a+b") as image:
+        image.truncate(options.size)
+        return mmap.mmap(image.fileno(), options.size)
+
+
 class RequestError(Exception):
     """A request that is answered with an errno."""
 
@@ -88,7 +97,7 @@ class Device:
         self.bar0 = os.memfd_create("doorbells", os.MFD_CLOEXEC)
         os.ftruncate(self.bar0, BAR0_SIZE)
         self._bar0 = mmap.mmap(self.bar0, BAR0_SIZE)
-        self._storage = mmap.mmap(-1, options.size) if options.memory else None
+        self._storage = storage(options)
         shift = options.block_size.bit_length() - 1
         config = Config(
             storage=address_of(self._storage) if self._storage else None,
@@ -98,6 +107,12 @@ class Device:
             queues=options.queues,
             mdts=options.mdts,
             delay_ns=int(options.delay * 1000),
+            slow_ns=int(options.slow[0] * 1000),
+            slow_every=options.slow[1],
+            in_turn=options.in_turn,
+            fault=FAULTS.index(options.fault[0]),
+            fault_every=options.fault[1],
+            fault_value=options.fault[2],
             doorbells=address_of(self._bar0) + REGISTERS,
         )
         self.handle = self.core.controller_new(byref(config))
@@ -107,7 +122,7 @@ class Device:
             blocks=config.blocks,
             block_shift=shift,
             mdts=options.mdts,
-            model="memory" if options.memory else "null",
+            model="memory" if self._storage else "null",
         ):
             self.core.controller_set_page(self.handle, cns, per_namespace, page)
         threading.Thread(
@@ -353,17 +368,55 @@ def serve(device: Device, listener: socket.socket, *, until_eof: bool) -> None:
         device.let_go()
 
 
+def slow(text: str) -> tuple[float, int]:
+    """Read ``US:N``."""
+    us, every = text.split(":")
+    return float(us), int(every)
+
+
+#: Values of faults where none is given.
+FAULT_VALUES = {"torn": 1, "misdirected": 8, "status": 0x281}
+
+
+def fault(text: str) -> tuple[str, int, int]:
+    """Read ``KIND:N[:VALUE]``."""
+    kind, every, *value = text.split(":")
+    if kind not in FAULTS or int(every) < 1 or len(value) > 1:
+        raise ValueError(text)
+    return kind, int(every), int(value[0], 0) if value else FAULT_VALUES.get(kind, 0)
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("socket", type=Path, help="where to listen")
     parser.add_argument("--memory", action="store_true", help="keep data (default: a null device)")
+    parser.add_argument("--image", type=Path, help="keep data, in this file")
     parser.add_argument("--size", type=parse_size, default="1G", help="of the namespace (1G)")
     parser.add_argument("--block-size", type=int, choices=(512, 1024, 2048, 4096), default=512)
     parser.add_argument("--queues", type=int, default=128, help="I/O queue pairs, 1 to 128")
     parser.add_argument("--mqes", type=int, default=0xFFFF, help="CAP.MQES, 1 to 65535")
     parser.add_argument("--mdts", type=int, default=5, help="4 KiB << MDTS; 0: no limit (5)")
     parser.add_argument("--delay", type=float, default=0, help="us that each I/O command takes")
+    parser.add_argument(
+        "--slow",
+        type=slow,
+        default=(0.0, 0),
+        metavar="US:N",
+        help="us that each N-th I/O command takes instead",
+    )
+    parser.add_argument(
+        "--in-turn", action="store_true", help="I/O commands take their time one after the other"
+    )
+    parser.add_argument(
+        "--fault",
+        type=fault,
+        default=("none", 0, 0),
+        metavar="KIND:N[:VALUE]",
+        help="a fault in each N-th command that can have it, which says success nevertheless: "
+        "read-flip, write-flip (VALUE: which bit), torn (blocks that are stored), lost, "
+        "misdirected (how many blocks away), stale; or status (which, by default 0x281)",
+    )
     parser.add_argument("--cpu", type=int, help="run on this CPU only")
     parser.add_argument("--spin", action="store_true", help="never sleep, for benchmarks")
     parser.add_argument("--until-eof", action="store_true", help="end with standard input")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -199,6 +200,21 @@ def test_too_long_for_the_list() -> None:
     rig = Rig(depth=3, list_entries=1)
     with pytest.raises(DmaError, match="larger"):
         vector(3, blocks=25).run(rig.ring, SLICE)
+
+
+def test_each_latency_from_its_own_submission() -> None:
+    rig = Rig(depth=1)
+    work = vector(3)
+    work.run(rig.ring, SLICE)
+    for number in range(3):
+        time.sleep(0.02)
+        before = time.perf_counter_ns()
+        rig.complete_all()
+        while work.completed == number:
+            work.run(rig.ring, SLICE)
+        if number:
+            assert 20_000_000 <= work.latency_ns[number] <= time.perf_counter_ns() - submitted
+        submitted = before
 
 
 def test_one_doorbell_for_each_batch() -> None:

@@ -1,0 +1,30 @@
+"""Benchmark jobs by their options, run, and what the software controller says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pynvme_user.bench import engine
+from pynvme_user.bench.draft import Draft
+from pynvme_user.bench.job import Job
+from pynvme_user.bench.result import JobResult, RunResult
+
+READ, WRITE, TRIM = range(3)
+
+
+def job(device: str, name: str = "job", *, group: int = 0, **options: object) -> Job:
+    """Make a job of fio's options; True stands for an option without a value."""
+    given = [(key, None if value is True else str(value)) for key, value in options.items()]
+    made, _ = Draft([*given, ("filename", device)]).job(name, group=group)
+    return made
+
+
+def run(device: str, **options: object) -> JobResult:
+    """Run one job of one queue."""
+    (result,) = engine.run([job(device, **options)]).jobs
+    return result
+
+
+def run_many(device: str, jobs: Mapping[str, Mapping[str, object]]) -> RunResult:
+    """Run several jobs of one group, by their names."""
+    return engine.run([job(device, name, **options) for name, options in jobs.items()])

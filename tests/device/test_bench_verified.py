@@ -1,0 +1,136 @@
+"""Verified jobs of many kinds on a device that does what it says: no fault is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from bench_rig import READ, TRIM, WRITE, job, run
+from software_controller import renew, served
+
+from pynvme_user.bench import engine
+from pynvme_user.bench.job import JobError
+
+METHODS = {
+    "crc32c": {"verify": "crc32c"},
+    "xxhash": {"verify": "xxhash"},
+    "meta": {"verify": "meta"},
+    "pattern": {"verify": "pattern", "verify_pattern": "0xdeadbeef%o"},
+    "pattern_hdr": {"verify": "pattern_hdr", "verify_pattern": '"text"0x00-1'},
+}
+
+
+@pytest.fixture(scope="module", params=[512, 4096])
+def device(request: pytest.FixtureRequest, qemu: None) -> Iterator[str]:
+    """The test's own controllers, whatever --device is: once is enough."""
+    with served(f"size=64M&block-size={request.param}") as (name, _):
+        yield name
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rw", ["write", "randwrite"])
+def test_each_block_that_was_written_is_read(device: str, rw: str, method: str) -> None:
+    renew(device)
+    result = run(device, rw=rw, bs="16k", size="16m", offset="8m", iodepth=16, **METHODS[method])
+    assert result.ok
+    assert result.directions[WRITE].ios == 1024
+    assert result.directions[READ].ios == 1024
+    assert result.verify is not None
+    assert result.verify.blocks * result.device.block_size == 16 << 20
+
+
+@pytest.mark.parametrize(
+    "options",
+    {
+        "reads and writes": {"rw": "randrw", "norandommap": True},
+        "more reads": {"rw": "randrw", "rwmixread": 80, "norandommap": True, "iodepth": 64},
+        "in order": {"rw": "rw", "loops": 3},
+        "a range of sizes": {"rw": "randwrite", "bsrange": "4k-64k", "norandommap": True},
+        "split sizes": {"rw": "randrw", "bssplit": "4k/60:8k/20:128k/20", "norandommap": True},
+        "split sizes, each block once": {"rw": "randwrite", "bssplit": "4k/60:64k/40"},
+        "zipf": {"rw": "randrw", "random_distribution": "zipf:1.2", "iodepth": 32},
+        "trims after writes": {"rw": "trimwrite", "bs": "16k"},
+        "at random": {"rw": "randtrimwrite", "bs": "16k"},
+        "small intervals": {"rw": "randwrite", "bs": "64k", "verify_interval": 4096},
+        "large intervals": {"rw": "randrw", "bs": "128k", "verify_interval": 65536},
+        "a backlog": {"rw": "randwrite", "verify_backlog": 100, "iodepth": 32},
+        "a backlog of one": {"rw": "write", "verify_backlog": 1, "size": "1m"},
+        "a backlog, in mixed order": {"rw": "randrw", "verify_backlog": 64, "norandommap": True},
+        "again and again": {"rw": "randwrite", "size": "1m", "io_size": "32m", "norandommap": 1},
+        "a single block": {"rw": "randwrite", "size": "4k", "io_size": "4m", "norandommap": True},
+        "flushes and FUA": {"rw": "randwrite", "fsync": 10, "sync": "dsync", "iodepth": 8},
+        "two at a time": {"rw": "randwrite", "iodepth_batch": 8, "iodepth_batch_complete_min": 8},
+        "a rate": {"rw": "randwrite", "rate_iops": 20000, "io_size": "8m"},
+    }.items(),
+    ids=lambda pair: pair[0],
+)
+def test_no_fault_is_found_where_there_is_none(
+    device: str, options: tuple[str, dict[str, object]]
+) -> None:
+    renew(device)
+    given = {"bs": "4k", "size": "16m", "iodepth": 16, "verify": "crc32c", **options[1]}
+    result = run(device, **given)
+    assert result.ok, result.verify
+    assert result.verify is not None
+    assert result.verify.faulty == 0
+    assert result.verify.blocks > 0
+    if "trim" not in result.rw:
+        assert not result.directions[TRIM].ios
+
+
+def test_jobs_side_by_side_verify_their_own_ranges(device: str) -> None:
+    renew(device)
+    options = {"rw": "randrw", "bs": "4k", "size": "8m", "iodepth": 8, "verify": "crc32c"}
+    made = job(device, **options, numjobs=2, offset_increment="8m", norandommap=True)
+    result = engine.run([made])
+    assert len(result.jobs) == 2
+    assert result.ok
+    assert all(one.verify and one.verify.blocks for one in result.jobs)
+    with pytest.raises(JobError, match="would verify the same blocks that both write"):
+        engine.run([job(device, **options, numjobs=2)])
+
+
+def test_a_read_job_verifies_what_another_wrote(device: str) -> None:
+    renew(device)
+    options = {"bs": "4k", "size": "4m", "iodepth": 4, "verify": "crc32c"}
+    result = engine.run(
+        [
+            job(device, "first", rw="write", **options, do_verify=0),
+            job(device, "second", group=1, rw="randread", **options),
+        ]
+    )
+    first, second = result.jobs
+    assert result.ok
+    assert (first.verify and first.verify.blocks, first.directions[READ].ios) == (0, 0)
+    assert second.verify is not None
+    assert second.verify.blocks * second.device.block_size == 4 << 20
+
+
+def test_verify_only_reads_and_does_not_write(device: str) -> None:
+    """Each run of the same job has the same seed, so that the second knows what is there."""
+    renew(device)
+    options = {"rw": "randwrite", "bs": "8k", "size": "4m", "verify": "xxhash", "iodepth": 8}
+    assert run(device, **options, do_verify=0).ok
+    result = run(device, **options, verify_only=True)
+    assert result.ok
+    assert (result.directions[READ].ios, result.directions[WRITE].ios) == (512, 0)
+    assert result.verify is not None
+    assert result.verify.blocks * result.device.block_size == 4 << 20
+    renew(device)
+    result = run(device, **options, verify_only=True)
+    assert not result.ok
+    assert result.verify is not None
+    assert result.verify.faulty == 512
+    assert {fault.kind for fault in result.verify.faults} == {"foreign data"}
+
+
+def test_two_namespaces_of_different_blocks(qemu: None) -> None:
+    device = "qemu:?size=32M&ns2.size=32M&ns2.logical_block_size=4096"
+    options = {"rw": "randrw", "bs": "4k", "size": "8m", "norandommap": True, "iodepth": 8}
+    result = engine.run(
+        [job(device, f"ns{nsid}", **options, nsid=nsid, verify="crc32c") for nsid in (1, 2)]
+    )
+    assert result.ok
+    assert [one.device.block_size for one in result.jobs] == [512, 4096]
+    assert [one.device.nsid for one in result.jobs] == [1, 2]
+    assert all(one.verify and one.verify.blocks for one in result.jobs)
