@@ -330,6 +330,25 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 	return err ? err : ring_err;
 }
 
+/*
+ * Fill the queue with all that is due, a doorbell for each turn's number. Returns 0 or a negative
+ * errno.
+ */
+static inline __attribute__((always_inline)) int bench_fill(struct nvme_qpair *qp,
+							    struct nvme_bench *b, uint64_t now,
+							    int gated)
+{
+	for (;;) {
+		uint32_t before = qp->outstanding;
+		int err = bench_submit(qp, b, now, gated);
+
+		if (err || qp->outstanding == before || qp->outstanding >= b->depth ||
+		    b->exhausted)
+			return err;
+		now = ticks_now();
+	}
+}
+
 /* --- completion -------------------------------------------------------------------------- */
 
 static void bench_count_error(struct nvme_bench *b, uint32_t status)
@@ -486,7 +505,7 @@ static void bench_await_many(const struct nvme_qpair *qp, uint32_t reap_min, uin
 static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
 			     uint64_t end)
 {
-	int err = b->stop || b->exhausted ? 0 : bench_submit(qp, b, *now, 1);
+	int err = b->stop || b->exhausted ? 0 : bench_fill(qp, b, *now, 1);
 
 	if (unlikely(err))
 		return err;
@@ -515,7 +534,7 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
 			      uint64_t end)
 {
-	int err = b->stop || b->exhausted ? 0 : bench_submit(qp, b, *now, 0);
+	int err = b->stop || b->exhausted ? 0 : bench_fill(qp, b, *now, 0);
 
 	if (unlikely(err))
 		return err;
