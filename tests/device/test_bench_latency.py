@@ -1,7 +1,7 @@
 """Latencies are true: on devices of known delay, and against the same I/Os one by one.
 
-A device of software never answers before its delay is over: that bound is strict, for the whole
-latency. (clat begins after the doorbell's write has come back, when the device is at work already.)
+A device of software never answers before its delay is over: that bound is strict but for the length
+of a turn, for the whole latency. (clat begins after the doorbell's write has come back, when the device is at work already.)
 Mean and percentiles are to be within 5 % in the best of a few tries: where a thread waits for its
 CPU, some I/Os of a try take a time slice of milliseconds longer, whatever the loop does. Loop and
 device both poll, so that the CPU time they got tells whether that was so: a machine that never let
@@ -26,6 +26,8 @@ TRIES = 10
 #: Of the time that a thread spins, so much CPU time at least says that it was not disturbed.
 UNDISTURBED = 0.98
 US = 1000
+#: What is reaped in one turn ends at its beginning, so that what completes in the turn is short.
+TURN = 1 * US
 
 
 def cpu_seconds(pid: int) -> float:
@@ -59,7 +61,7 @@ def has_delay(delay: int) -> Callable[[JobResult], bool]:
 
     def right(result: JobResult) -> bool:
         reads = result.directions[READ]
-        assert reads.lat.min >= delay
+        assert reads.lat.min >= delay - TURN
         measured = reads.clat.mean, *reads.clat.percentiles([50, 99]).values()
         return all(near(value, delay) for value in measured)
 
@@ -77,7 +79,7 @@ def null(qemu: None) -> Iterator[str]:
 def test_a_set_delay(qemu: None, delay: int, depth: int) -> None:
     with served(f"null&delay={delay}") as (name, server):
         options = {"rw": "randread", "bs": "4k", "iodepth": depth}
-        ios = 100_000 // delay * depth  # a tenth of a second
+        ios = 800_000 // delay * depth  # so many that p99 is not the one that was disturbed
         best(has_delay(delay * US), name, server.pid, **options, number_ios=ios)
 
 
@@ -144,10 +146,15 @@ def test_a_million_latencies_one_by_one(null: str) -> None:
         assert np.array_equal(np.bincount(bucket_of(raw), minlength=BUCKETS), histogram.counts)
         assert (histogram.min, histogram.max) == (raw.min(), raw.max())
         assert (histogram.count, histogram.sum) == (len(raw), raw.sum())
-        numpys = np.percentile(raw, PERCENTILES, method="inverted_cdf")
         ours = histogram.percentiles(PERCENTILES)
-        steps = bucket_of([ours[share] for share in PERCENTILES]) - bucket_of(numpys)
-        assert np.abs(steps).max() <= 1
+        for share in PERCENTILES:
+            # Between numpy's of a rank less and a rank more: in a thin tail, where neighbours lie
+            # buckets apart, its share of a million may round to either.
+            least, most = (
+                bucket_of(np.percentile(raw, min(max(share + step, 0), 100), method="inverted_cdf"))
+                for step in (-100 / len(raw), 100 / len(raw))
+            )
+            assert least - 1 <= bucket_of(ours[share]) <= most + 1
         assert histogram.stddev == pytest.approx(raw.std(ddof=1), rel=1e-9)
     assert (log["lat"] >= log["clat"]).all()
     assert (np.diff(log["end_ns"].astype(int)) >= 0).all()

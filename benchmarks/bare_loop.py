@@ -1,0 +1,167 @@
+"""What the accounting costs: the benchmark's loop against a bare closed loop in C, in turns.
+
+    python benchmarks/bare_loop.py [--device NAME] [--depth 32] [--turns 9] [--ios 1000000]
+
+4 KiB random reads on one queue pair. The bare loop (bare_loop.c) has the core's own steps inline,
+and no clock, histogram or limit; the other is nvme_bench_run(), which knows submission, completion
+and total latency of each I/O. By default the device is the repository's null controller over
+vfio-user, on a CPU of its own. Ends with status 1 where the two do not count the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from ctypes import POINTER, c_int, c_uint8, c_uint64, c_void_p
+from pathlib import Path
+
+from device import first_namespace, opened
+from load import IO_SIZE, Spread, Turn, ratios, take_turns
+
+import pynvme_user as nvme
+from pynvme_user._ring_build import FLAGS
+from pynvme_user._ring_cffi import ffi
+from pynvme_user.bench.job import BlockSizes
+from pynvme_user.generator import Generator
+from pynvme_user.spec.commands import SQE, NvmOpcode
+from pynvme_user.workload import Workload
+
+HERE = Path(__file__).resolve().parent
+CORE = Path(nvme.__file__).parent
+SOURCES = (HERE / "bare_loop.c", CORE / "_ring.c", CORE / "_generator.c")
+_SLICE_NS = 100_000_000
+_TIMEOUT_NS = 5_000_000_000
+
+
+class BareLoop(ctypes.Structure):
+    """struct bare_loop."""
+
+    _fields_ = [
+        ("command", c_uint8 * 64),
+        ("iovas", c_void_p),
+        ("places", c_uint64),
+        ("blocks", c_uint64),
+        ("length", c_uint64),
+        ("random", c_uint64),
+        ("ios", c_uint64),
+        ("done", c_uint64),
+        ("failed", c_uint64),
+    ]
+
+
+def load() -> Callable[[int, object, int], int]:
+    """Compile the bare loop, as the extension is compiled, and load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = f"{folder}/bare_loop.so"
+        compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+        command = [*compiler, *FLAGS, "-fPIC", "-shared", "-I", str(CORE), "-o", library]
+        subprocess.run([*command, *map(str, SOURCES)], check=True)
+        core = ctypes.CDLL(library)
+    core.nvme_tick_rate()  # which this copy of the core measures with the first call
+    function = core.bare_loop_run
+    function.restype, function.argtypes = c_int, (c_void_p, POINTER(BareLoop), c_uint64)
+    return function
+
+
+def bare(
+    function: Callable[[int, object, int], int],
+    pair: nvme.QueuePair,
+    ns: nvme.Namespace,
+    buffer: nvme.DmaBuffer,
+    ios: int,
+) -> Turn:
+    """Take a turn of the bare loop. Raises SystemExit unless all I/Os succeed."""
+    blocks = IO_SIZE // ns.block_size
+    iovas = (c_uint64 * pair.depth)(*(buffer.iova + cid * IO_SIZE for cid in range(pair.depth)))
+    loop = BareLoop(
+        command=(c_uint8 * 64)(*bytes(SQE.build(opc=NvmOpcode.READ, nsid=ns.nsid))),
+        iovas=ctypes.addressof(iovas),
+        places=ns.block_count // blocks,
+        blocks=blocks,
+        length=IO_SIZE,
+        random=1,
+        ios=ios,
+    )
+    pointer = int(ffi.cast("uintptr_t", pair._ring.pointer))
+    start = time.perf_counter()
+    err = function(pointer, ctypes.byref(loop), _TIMEOUT_NS)
+    seconds = time.perf_counter() - start
+    if err or loop.failed or loop.done != ios:
+        raise SystemExit(
+            f"the bare loop did {loop.done} of {ios} I/Os: {err}, {loop.failed} failed"
+        )
+    return Turn(ios, seconds)
+
+
+def accounted(pair: nvme.QueuePair, ns: nvme.Namespace, buffer: nvme.DmaBuffer, ios: int) -> Turn:
+    """Take a turn of the benchmark's loop. Raises SystemExit unless all I/Os are accounted for."""
+    size = ns.block_count * ns.block_size
+    generator = Generator(
+        rw="randread",
+        block_sizes=[BlockSizes(low=IO_SIZE, high=IO_SIZE)] * 3,
+        block_size=ns.block_size,
+        size=size,
+        io_size=ios * IO_SIZE,
+        norandommap=True,
+        seed=1,
+    )
+    workload = Workload(
+        generator,
+        commands={0: bytes(SQE.build(opc=NvmOpcode.READ, nsid=ns.nsid))},
+        buffer=buffer,
+        queue_depth=pair.depth,
+        block_shift=ns.block_shift,
+    )
+    start = time.perf_counter()
+    while not pair.advance(workload, _SLICE_NS, keep=buffer):
+        pass
+    seconds = time.perf_counter() - start
+    read = workload.results[0]
+    counted = {int(read["ios"]), *(int(read[kind]["count"]) for kind in ("slat", "clat", "lat"))}
+    if counted != {ios}:
+        raise SystemExit(f"the benchmark's loop counted {counted} of {ios} I/Os")
+    return Turn(ios, seconds, int(read["lat"]["sum"]) / ios / 1e9)
+
+
+def reads_of(ctrl: nvme.Controller) -> int:
+    """Tell how many reads the controller has counted (SMART log, Base 2.0, section 5.16.1.3)."""
+    page = ctrl.alloc(512)
+    ctrl.admin(0x02, nsid=0xFFFFFFFF, cdw10=2 | (512 // 4 - 1) << 16, buffer=page)
+    return int.from_bytes(page.tobytes()[64:80], "little")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", help="default: the repository's null controller")
+    parser.add_argument("--depth", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--ios", type=int, default=1_000_000, help="of each turn (1000000)")
+    options = parser.parse_args()
+    function = load()
+    with opened(options.device) as ctrl, ctrl.queue_pair(options.depth, spin=float("inf")) as pair:
+        ns, buffer = first_namespace(ctrl), ctrl.alloc(options.depth * IO_SIZE)
+        before = reads_of(ctrl)
+        done = take_turns(
+            {
+                "bare": lambda: bare(function, pair, ns, buffer, options.ios),
+                "accounted": lambda: accounted(pair, ns, buffer, options.ios),
+            },
+            options.turns,
+        )
+        counted, made = reads_of(ctrl) - before, 2 * (options.turns + 1) * options.ios
+    if counted != made:
+        raise SystemExit(f"the controller counted {counted} reads, and {made} were made")
+    print(f"4 KiB random reads, queue depth {options.depth}, thousand IOPS:")
+    for name, turns in done.items():
+        print(f"{name:<12} {Spread.of([turn.iops for turn in turns]).text(1e3, 1)}")
+    print(f"accounted over bare: {ratios(done['accounted'], done['bare']).text()}")
+
+
+if __name__ == "__main__":
+    main()
