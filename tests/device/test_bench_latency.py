@@ -1,7 +1,8 @@
 """Latencies are true: on devices of known delay, and against the same I/Os one by one.
 
 A device of software never answers before its delay is over: that bound is strict but for the length
-of a turn, for the whole latency. (clat begins after the doorbell's write has come back, when the device is at work already.)
+of a turn, for the whole latency. (clat begins after the doorbell's write has come back, when the
+device is at work already.)
 Mean and percentiles are to be within 5 % in the best of a few tries: where a thread waits for its
 CPU, some I/Os of a try take a time slice of milliseconds longer, whatever the loop does. Loop and
 device both poll, so that the CPU time they got tells whether that was so: a machine that never let
