@@ -22,7 +22,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = [
-    *("tests/unit/test_ring*.py", "tests/unit/test_waiting_transfer.py", "tests/unit/test_workload.py"),
+    *(
+        "tests/unit/test_ring*.py",
+        "tests/unit/test_waiting_transfer.py",
+        "tests/unit/test_workload.py",
+    ),
     *("tests/unit/test_dma.py", "tests/unit/test_controller.py"),
     "tests/device",
 ]

@@ -83,7 +83,8 @@ void *aligned_alloc(size_t alignment, size_t size)
 
 
 @pytest.fixture(scope="module")
-def device() -> Iterator[str]:
+def device(qemu: None) -> Iterator[str]:
+    """A device of its own, so that it need not run again on every other access."""
     with software_controller.served("null") as (name, _):
         yield name
 
