@@ -31,6 +31,7 @@ from pynvme_user.errors import (
 )
 from pynvme_user.lifecycle import Lifecycle
 from pynvme_user.namespace import Namespaces
+from pynvme_user.numa import Placement
 from pynvme_user.queue import ABORT_SECONDS, QueueLinks, QueuePair
 from pynvme_user.registers import Registers
 from pynvme_user.removal import RemovalWatch
@@ -395,7 +396,12 @@ class Controller:
     # --- queue pairs --------------------------------------------------------------------------
 
     def queue_pair(
-        self, depth: int | None = None, *, sgl: bool | None = None, spin: float | None = None
+        self,
+        depth: int | None = None,
+        *,
+        sgl: bool | None = None,
+        spin: float | None = None,
+        node: int | Placement | None = None,
     ) -> QueuePair:
         """Make an I/O queue pair on which ``depth`` commands can be outstanding.
 
@@ -404,10 +410,11 @@ class Controller:
         SGLs or PRP lists for transfers of more than two pages; by default SGLs where the
         controller has them. ``spin`` is how many seconds a wait spins before it sleeps for the
         queue's interrupt: 0 sleeps at once, infinity polls; the default is the controller's.
+        ``node`` says on which NUMA node its queues lie; as for :meth:`alloc`.
 
         Raises ValueError for a depth that is not legal, DeviceAccessError for a finite ``spin``
         where the access has no interrupts, QueueFullError if the controller grants no further
-        queue pair.
+        queue pair, DmaError if there is no memory for it.
         """
         limit = min(self.cap.mqes, MAX_DEPTH)
         if depth is None:
@@ -427,6 +434,7 @@ class Controller:
                 depth,
                 use_sgl=supported if sgl is None else sgl,
                 spin=self.spin if spin is None else spin,
+                node=node,
             )
             self._create_queues(pair)
             self._queue_pairs[qid] = pair
@@ -448,7 +456,13 @@ class Controller:
         return idle.qid
 
     def _make_queue_pair(
-        self, qid: int, depth: int, *, use_sgl: bool = False, spin: float = math.inf
+        self,
+        qid: int,
+        depth: int,
+        *,
+        use_sgl: bool = False,
+        spin: float = math.inf,
+        node: int | Placement | None = None,
     ) -> QueuePair:
         stride = 4 << self.cap.dstrd
         first = DOORBELL_BASE + 2 * qid * stride
@@ -476,6 +490,7 @@ class Controller:
                 spin=spin,
             ),
             use_sgl=use_sgl,
+            node=node,
         )
 
     def _vector_of(self, qid: int) -> int:
@@ -574,12 +589,13 @@ class Controller:
 
     # --- memory and namespaces ----------------------------------------------------------------
 
-    def alloc(self, length: int) -> DmaBuffer:
+    def alloc(self, length: int, *, node: int | Placement | None = None) -> DmaBuffer:
         """Allocate ``length`` bytes of zeroed DMA memory, page-aligned, as a numpy array.
 
-        Raises DmaError when there is none.
+        They lie on the NUMA ``node``, or where a placement says; without either, near the device
+        as far as there is room. Raises DmaError when there is none, or none on that node.
         """
-        return self.dma.alloc(length)
+        return self.dma.alloc(length, node=node)
 
     def map(self, data: Any) -> DmaBuffer:
         """Let the device reach memory of the caller's own, such as an mmap, without a copy.

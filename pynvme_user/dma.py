@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from pynvme_user.access.base import Access, DmaRegion
 from pynvme_user.errors import DeviceRemovedError, DmaError
+from pynvme_user.numa import Placement, near
 
 PAGE = 4096
 #: The access is asked for at least this much at a time: one huge page, one mapping.
@@ -27,8 +28,9 @@ _GROW = 2 << 20
 class _Extents:
     """The free extents of one region: (offset, length) pairs in order, never adjacent."""
 
-    def __init__(self, region: DmaRegion) -> None:
+    def __init__(self, region: DmaRegion, placement: Placement | None) -> None:
         self.region = region
+        self.placement = placement
         self.free = [(0, region.length)]
 
     def take(self, length: int) -> int | None:
@@ -147,24 +149,30 @@ class DmaPool:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        node = access.numa_node
+        self._placement = near(() if node is None else (node,))
         self._regions: list[_Extents] = []
         # Reentrant: a finalizer may run in the middle of an allocation, by the garbage collector.
         self._lock = threading.RLock()
         self._closed = False
         self._removed = False
 
-    def alloc(self, length: int, *, zero: bool = True) -> DmaBuffer:
+    def alloc(
+        self, length: int, *, node: int | Placement | None = None, zero: bool = True
+    ) -> DmaBuffer:
         """Allocate ``length`` bytes, page-aligned and contiguous in IOVA.
 
-        Raises ValueError for a length below 1, DmaError when there is no such memory, and
-        DeviceRemovedError when the device is gone.
+        They lie on the NUMA ``node``, or where the placement says; without either, near the
+        device. Raises ValueError for a length below 1 or a negative node, DmaError when there is
+        no such memory, and DeviceRemovedError when the device is gone.
         """
         if length < 1:
             raise ValueError(f"a buffer has 1 byte or more, not {length}")
         whole = -(-length // PAGE) * PAGE
+        placement = self._placement if node is None else Placement.on(node)
         with self._lock:
             self._check_open()
-            extents, offset = self._take(whole)
+            extents, offset = self._take(whole, placement)
         region = extents.region
         allocation = Allocation(region.address + offset, length, region.iova + offset, region.owner)
         weakref.finalize(allocation, self._give, extents, offset, whole).atexit = False
@@ -178,12 +186,14 @@ class DmaPool:
         if self._closed:
             raise DmaError("the controller is closed: allocate before closing it")
 
-    def _take(self, length: int) -> tuple[_Extents, int]:
+    def _take(self, length: int, placement: Placement | None) -> tuple[_Extents, int]:
         for extents in self._regions:
-            offset = extents.take(length)
-            if offset is not None:
-                return extents, offset
-        extents = _Extents(self._access.allocate_dma(max(length, _GROW)))
+            if extents.placement == placement:
+                offset = extents.take(length)
+                if offset is not None:
+                    return extents, offset
+        region = self._access.allocate_dma(max(length, _GROW), placement)
+        extents = _Extents(region, placement)
         self._regions.append(extents)
         offset = extents.take(length)
         if offset is None:
@@ -193,10 +203,18 @@ class DmaPool:
     def _give(self, extents: _Extents, offset: int, length: int) -> None:
         with self._lock:
             extents.give(offset, length)
-            # One region stays: the next allocation would only map it again.
-            if extents.unused and len(self._regions) > 1 and not self._closed:
+            if extents.unused and not self._closed and self._is_spare(extents):
                 self._regions.remove(extents)
                 self._access.release_dma(extents.region)
+
+    def _is_spare(self, extents: _Extents) -> bool:
+        """Whether it can go: one region stays, since the next allocation would only map it again.
+
+        That is one near the device, where nearly all allocations go.
+        """
+        return extents.placement != self._placement or any(
+            other.placement == self._placement for other in self._regions if other is not extents
+        )
 
     def map(self, data: Any) -> DmaBuffer:
         """Let the device reach memory that the caller brings: whole pages, aligned to a page.

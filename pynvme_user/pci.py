@@ -136,7 +136,7 @@ def _describe(device: Any) -> PciDevice:
         firmware=_text(kernel / "firmware_rev"),
         driver=device.driver,
         iommu_group=int(group.readlink().name) if group.is_symlink() else None,
-        numa_node=_node(path),
+        numa_node=PciFunction(device.sys_name).numa_node,
     )
 
 
@@ -145,8 +145,3 @@ def _text(path: Path) -> str | None:
         return path.read_text(errors="replace").strip() or None
     except OSError:
         return None
-
-
-def _node(path: Path) -> int | None:
-    node = int(_text(path / "numa_node") or -1)
-    return node if node >= 0 else None  # the kernel writes -1 for none

@@ -24,6 +24,7 @@ from pynvme_user.errors import (
     DeviceRemovedError,
     NvmeError,
 )
+from pynvme_user.numa import Placement
 from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
@@ -105,6 +106,7 @@ class QueuePair:
         links: QueueLinks,
         *,
         use_sgl: bool = False,
+        node: int | Placement | None = None,
     ) -> None:
         self.controller = controller
         self.qid = qid
@@ -120,12 +122,12 @@ class QueuePair:
             more = max(2 * depth + 1, _MIN_CQ_ENTRIES)
             self.cq_entries = min(more, controller.cap.mqes + 1)
         pool = controller.dma
-        self._sq = pool.alloc((depth + 1) * SQE_SIZE)
-        self._cq = pool.alloc(self.cq_entries * CQE_SIZE)
+        self._sq = pool.alloc((depth + 1) * SQE_SIZE, node=node)
+        self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
         # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages.
         list_entries = max(1, -(-controller.max_transfer // PAGE))
         self._list_entries = 1 << (list_entries - 1).bit_length()
-        self._lists = pool.alloc(depth * self._list_entries * 8)
+        self._lists = pool.alloc(depth * self._list_entries * 8, node=node)
         self._aborted: list[Completion] = []
         self._keep: object = None
         self._loop: Loop | None = None

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from pynvme_user.errors import DeviceAccessError, DmaError
+from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 
 
@@ -70,6 +71,7 @@ class Access(ABC):
     name: str  # the device name under which it was opened
     registers: Region  # the controller properties, NVMe Base 2.0 section 3.1.3
     emulated: bool = False  # its speed says nothing of hardware
+    numa_node: int | None = None  # which it is attached to, where the machine tells
     interrupt_vectors: int = 0  # how many arm_interrupts() can give; 0: poll
     interrupts_wanted: bool = False  # the device name asks for them
     request_fd: int | None = None  # an eventfd: the kernel wants the device back, so close it
@@ -79,10 +81,11 @@ class Access(ABC):
         """Give C the doorbells that begin ``offset`` bytes into the registers."""
 
     @abstractmethod
-    def allocate_dma(self, length: int) -> DmaRegion:
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Provide at least ``length`` bytes of zeroed memory, contiguous in IOVA.
 
-        Raises DmaError when there is none; nothing is half mapped then.
+        ``placement`` tells on which NUMA node; without it, the kernel chooses. Raises DmaError
+        when there is none, or none there; nothing is half mapped then.
         """
 
     @abstractmethod

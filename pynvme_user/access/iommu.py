@@ -12,6 +12,7 @@ from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.iova import IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, allocate
 from pynvme_user.errors import DmaError
+from pynvme_user.numa import Placement
 
 _ENTRY_LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 
@@ -40,9 +41,9 @@ class IommuDma:
         self._mapped: dict[int, DmaRegion] = {}
         self._closed = False
 
-    def allocate(self, length: int) -> DmaRegion:
+    def allocate(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Allocate and map at least ``length`` bytes of zeroed memory. Raises DmaError."""
-        memory = allocate(length)
+        memory = allocate(length, placement)
         # IOVAs aligned like the memory let the IOMMU use its large pages too.
         return self._map(memory.address, memory.length, memory.page_size, memory)
 

@@ -11,13 +11,16 @@ import mmap
 import os
 from pathlib import Path
 
+from pynvme_user import numa
 from pynvme_user.errors import DmaError
+from pynvme_user.numa import Placement
 
 PAGE_SIZE = mmap.PAGESIZE
 
 _HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 _MFD_HUGE_SHIFT = 26  # linux/memfd.h: log2 of the hugepage's size goes here
 _MAP_FIXED = 0x10
+_MADV_REMOVE, _MADV_POPULATE_WRITE = 9, 23
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,6 +34,7 @@ _libc.mmap.argtypes = [
     ctypes.c_longlong,
 ]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 def map_shared(
@@ -52,6 +56,25 @@ def map_shared(
 def unmap(address: int, length: int) -> None:
     """Undo :func:`map_shared`. Raises OSError."""
     if _libc.munmap(address, length):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def populate(address: int, length: int) -> None:
+    """Take all pages of a mapping now. Raises OSError where there are not so many.
+
+    MAP_POPULATE would say nothing, and the first touch be a SIGBUS: a hugepage that is reserved
+    need not be on the node that the memory is bound to.
+    """
+    _advise(address, length, _MADV_POPULATE_WRITE)
+
+
+def discard(address: int, length: int) -> None:
+    """Give the pages of a mapping back, whoever else maps them; they read as zeroes then."""
+    _advise(address, length, _MADV_REMOVE)
+
+
+def _advise(address: int, length: int, advice: int) -> None:
+    if _libc.madvise(address, length, advice):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
@@ -90,44 +113,57 @@ def memory_file(length: int, page_size: int) -> int:
     return fd
 
 
-def hugepages() -> dict[int, int]:
-    """Tell how many hugepages of each size, in bytes, are free now."""
+def hugepages(placement: Placement | None = None) -> dict[int, int]:
+    """Tell how many hugepages of each size, in bytes, are free now, where memory is bound to."""
     found = {}
     for path in _HUGEPAGES.glob("hugepages-*kB"):
         size = int(path.name.removeprefix("hugepages-").removesuffix("kB")) << 10
-        found[size] = int((path / "free_hugepages").read_text())
+        if placement is not None and placement.mode == "bind":
+            found[size] = numa.free_hugepages(size, placement.nodes)
+        else:
+            found[size] = int((path / "free_hugepages").read_text())
     return found
 
 
-def allocate(length: int) -> Memory:
+def allocate(length: int, placement: Placement | None = None) -> Memory:
     """Allocate at least ``length`` bytes, in the largest pages of which it fills half of one.
 
     Falls back to smaller pages where there are not enough hugepages: behind an IOMMU each is as
-    safe. Raises DmaError when there is no memory at all.
+    safe. Raises DmaError when there is no memory at all, or none where it is bound to.
     """
-    memory, fd = allocate_file(length)
+    memory, fd = allocate_file(length, placement)
     os.close(fd)
     return memory
 
 
-def allocate_file(length: int) -> tuple[Memory, int]:
+def allocate_file(length: int, placement: Placement | None = None) -> tuple[Memory, int]:
     """Allocate as :func:`allocate` does; give the file's descriptor too, for the caller to close.
 
     Whoever is passed it maps the same memory.
     """
-    sizes = sorted((size for size, free in hugepages().items() if free), reverse=True)
+    sizes = sorted((size for size, free in hugepages(placement).items() if free), reverse=True)
     for page_size in [*(size for size in sizes if length > size // 2), PAGE_SIZE]:
-        rounded = (length + page_size - 1) & -page_size
-        fd = -1
         try:
-            fd = memory_file(rounded, page_size)
-            address = map_shared(fd, rounded, flags=mmap.MAP_POPULATE)
+            return _allocate_pages((length + page_size - 1) & -page_size, page_size, placement)
         except OSError as error:
             failure = error
-            if fd >= 0:
-                os.close(fd)
-        else:
-            return Memory(address, rounded, page_size), fd
+    where = f" placed by {placement}" if placement else ""
     raise DmaError(
-        f"no memory for a DMA buffer of {length} bytes ({failure.strerror}): release buffers first"
+        f"no memory for a DMA buffer of {length} bytes{where} ({failure.strerror}): release "
+        "buffers first"
     ) from failure
+
+
+def _allocate_pages(length: int, page_size: int, placement: Placement | None) -> tuple[Memory, int]:
+    if placement is not None and page_size == PAGE_SIZE:
+        numa.check_room(length, placement)
+    fd = memory_file(length, page_size)
+    try:
+        memory = Memory(map_shared(fd, length), length, page_size)
+        if placement is not None:
+            numa.place(memory.address, length, placement)
+        populate(memory.address, length)
+    except BaseException:
+        os.close(fd)
+        raise
+    return memory, fd

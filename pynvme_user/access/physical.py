@@ -8,9 +8,18 @@ import os
 import warnings
 from collections.abc import Sequence
 
+from pynvme_user import numa
 from pynvme_user.access.base import DmaRegion
-from pynvme_user.access.memory import PAGE_SIZE, Memory, hugepages, map_shared, memory_file, unmap
+from pynvme_user.access.memory import (
+    PAGE_SIZE,
+    Memory,
+    hugepages,
+    map_shared,
+    memory_file,
+    populate,
+)
 from pynvme_user.errors import DeviceAccessError, DmaError, UnsafeAccessWarning
+from pynvme_user.numa import Placement
 
 _PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst: bits 54 to 0
 _FALLOC_PUNCH_HOLE = 0x01 | 0x02  # and FALLOC_FL_KEEP_SIZE, without which it is refused
@@ -38,14 +47,16 @@ class PhysicalDma:
             )
         warnings.warn(RISK, UnsafeAccessWarning, stacklevel=1)
 
-    def allocate(self, length: int) -> DmaRegion:
+    def allocate(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Allocate at least ``length`` bytes of zeroed, physically contiguous hugepages.
 
         Raises DmaError when there are none, or no long enough run of neighbours.
         """
-        free = {size: count for size, count in hugepages().items() if count}
+        if placement is not None:
+            numa.check_nodes(length, placement)
+        free = {size: count for size, count in hugepages(placement).items() if count}
         for page_size in sorted(free):
-            memory = _contiguous(length, page_size, free[page_size])
+            memory = _contiguous(length, page_size, free[page_size], placement)
             if memory is not None:
                 region = DmaRegion(
                     memory.address, memory.length, _physical_address(memory.address), memory
@@ -53,10 +64,14 @@ class PhysicalDma:
                 self._regions[region.iova] = region
                 return region
         pages = (length + (2 << 20) - 1) // (2 << 20)
+        count, where = "/proc/sys/vm/nr_hugepages", ""
+        if placement is not None and placement.mode == "bind":
+            count = numa.HUGEPAGES.format(min(placement.nodes), 2048, "nr_hugepages")
+            where = f", placed by {placement},"
         raise DmaError(
-            f"{self._name} needs {pages} neighbouring free hugepages of 2 MiB for {length} bytes: "
-            f"run `echo {max(64, 4 * pages)} | sudo tee /proc/sys/vm/nr_hugepages`, best soon "
-            "after boot, or use smaller buffers"
+            f"{self._name} needs {pages} neighbouring free hugepages of 2 MiB for {length} bytes"
+            f"{where}: run `echo {max(64, 4 * pages)} | sudo tee {count}`, best soon after boot, "
+            "or use smaller buffers"
         )
 
     def release(self, region: DmaRegion) -> None:
@@ -82,28 +97,34 @@ def contiguous_run(addresses: Sequence[int], page_size: int, count: int) -> list
     return None
 
 
-def _contiguous(length: int, page_size: int, free: int) -> Memory | None:
+def _contiguous(
+    length: int, page_size: int, free: int, placement: Placement | None
+) -> Memory | None:
     """Take ever more of the free hugepages until enough of them are neighbours; keep only those."""
     count = (length + page_size - 1) // page_size
     taken = count
     while taken <= free:
-        memory = _try_contiguous(count, taken, page_size)
+        memory = _try_contiguous(count, taken, page_size, placement)
         if memory is not None or taken == free:
             return memory
         taken = min(2 * taken, free)
     return None
 
 
-def _try_contiguous(count: int, taken: int, page_size: int) -> Memory | None:
+def _try_contiguous(
+    count: int, taken: int, page_size: int, placement: Placement | None
+) -> Memory | None:
     try:
         fd = memory_file(taken * page_size, page_size)
     except OSError:
         return None
     try:
-        address = map_shared(fd, taken * page_size, flags=mmap.MAP_POPULATE)
-        pages = [_physical_address(address + index * page_size) for index in range(taken)]
+        spread = Memory(map_shared(fd, taken * page_size), taken * page_size, page_size)
+        if placement is not None:
+            numa.place(spread.address, spread.length, placement)
+        populate(spread.address, spread.length)
+        pages = [_physical_address(spread.address + index * page_size) for index in range(taken)]
         run = contiguous_run(pages, page_size, count)
-        unmap(address, taken * page_size)
         if run is None:
             return None
         # The file's pages keep their places in memory; map those of the run side by side.

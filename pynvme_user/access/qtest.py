@@ -14,8 +14,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pynvme_user import numa
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.claim import claim
+from pynvme_user.access.iova import IovaSpace
+from pynvme_user.access.memory import PAGE_SIZE, discard, populate
 from pynvme_user.errors import (
     DeviceAccessError,
     DeviceBusyError,
@@ -23,6 +26,7 @@ from pynvme_user.errors import (
     DmaError,
     NvmeError,
 )
+from pynvme_user.numa import Placement
 from pynvme_user.qemu.emulator import (
     DEVICE,
     FUNCTION,
@@ -93,10 +97,11 @@ class QtestAccess(Access):
             undo.callback(self._link.close)
             self._release = undo.pop_all()
         self._memory = mmap.mmap(self._emulator.memory, machine.ram)
-        address = np.frombuffer(self._memory, np.uint8).ctypes.data
-        self._regions = [DmaRegion(address + _FIRST_FREE, low - _FIRST_FREE, _FIRST_FREE, None)]
-        if machine.ram > low:
-            self._regions.append(DmaRegion(address + low, machine.ram - low, _HIGH_RAM, None))
+        self._base = int(np.frombuffer(self._memory, np.uint8).ctypes.data)
+        self._low = low
+        high = [(_HIGH_RAM, _HIGH_RAM + machine.ram - low - 1)] if machine.ram > low else []
+        self._free = IovaSpace([(_FIRST_FREE, low - 1), *high], reserved=())
+        self._placed: set[int] = set()  # regions that have a placement
 
     def _start(self, machine: Machine) -> Emulator:
         """Start QEMU. One that lost its parent a moment ago may still lock the image: wait."""
@@ -150,20 +155,41 @@ class QtestAccess(Access):
                 return self._config
         return super().region(index)
 
-    def allocate_dma(self, length: int) -> DmaRegion:
-        """Hand out the machine's RAM: below 4 GiB in one piece, above it in another."""
-        for region in self._regions:
-            if region.length >= length:
-                self._regions.remove(region)
-                return DmaRegion(region.address, region.length, region.iova, self._memory)
-        raise DmaError(
-            f"the emulated machine has no {format_size(length)} of memory left: free buffers, or "
-            f"give it more with memory=8G in the device name"
-        )
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
+        """Hand out the machine's RAM: some lies below 4 GiB in one piece, the rest above it."""
+        length = (length + PAGE_SIZE - 1) & -PAGE_SIZE
+        try:
+            iova = self._free.allocate(length, PAGE_SIZE)
+        except DmaError:
+            raise DmaError(
+                f"the emulated machine has no {format_size(length)} of memory left: free buffers, "
+                f"or give it more with memory=8G in the device name"
+            ) from None
+        offset = iova if iova < self._low else iova - _HIGH_RAM + self._low
+        region = DmaRegion(self._base + offset, length, iova, self._memory)
+        if placement is not None:
+            try:
+                self._put(region, placement)
+            except BaseException:
+                self.release_dma(region)
+                raise
+        return region
+
+    def _put(self, region: DmaRegion, placement: Placement) -> None:
+        numa.check_room(region.length, placement)
+        numa.place(region.address, region.length, placement)
+        self._placed.add(region.iova)
+        # The pages may be there from an earlier use; QEMU sees the new ones as we do.
+        discard(region.address, region.length)
+        populate(region.address, region.length)
 
     def release_dma(self, region: DmaRegion) -> None:
         """Keep the RAM: it stays the machine's."""
-        self._regions.append(region)
+        if region.iova in self._placed:
+            discard(region.address, region.length)
+            numa.forget(region.address, region.length)
+            self._placed.remove(region.iova)
+        self._free.release(region.iova, region.length)
 
     def reset(self) -> None:
         """Reset the function where this QEMU's NVMe can be; else take the bus from it."""

@@ -79,6 +79,15 @@ class PciFunction:
         return Path("/dev", names[0]) if names else None
 
     @property
+    def numa_node(self) -> int | None:
+        """The NUMA node that it is attached to, where the firmware told."""
+        try:
+            node = int((self.path / "numa_node").read_text())
+        except OSError:
+            return None  # a kernel without NUMA
+        return node if node >= 0 else None  # the kernel writes -1 for none
+
+    @property
     def resources(self) -> list[tuple[int, int, int]]:
         """For each BAR its first address, its size (0 if there is none) and its flags."""
         found = []

@@ -27,6 +27,7 @@ from pynvme_user.access.regions import (
 )
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline
 from pynvme_user.errors import DeviceAccessError, DeviceRemovedError
+from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 
 #: The kernel waits up to 60 s for a function to come back from a reset.
@@ -43,6 +44,7 @@ class UioAccess(Access):
         """Open it. Raises DeviceNameError, DeviceAccessError and DeviceBusyError."""
         self._function = PciFunction(bdf)
         self.name = f"uio:{bdf}"
+        self.numa_node = self._function.numa_node
         node = self._check_bound()
         with contextlib.ExitStack() as undo:
             self._open(node, undo)
@@ -142,9 +144,9 @@ class UioAccess(Access):
         self._files.callback(region.close)
         return region
 
-    def allocate_dma(self, length: int) -> DmaRegion:
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Physically contiguous hugepages."""
-        return self._dma.allocate(length)
+        return self._dma.allocate(length, placement)
 
     def release_dma(self, region: DmaRegion) -> None:
         """Take a region back."""

@@ -29,6 +29,7 @@ from pynvme_user.access.regions import (
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline, iommu_off_message
 from pynvme_user.access.vfio_group import VfioGroup
 from pynvme_user.errors import DeviceAccessError, DeviceRemovedError, DmaError
+from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 
 #: The kernel waits up to 60 s for a function to come back from a reset.
@@ -63,6 +64,7 @@ class VfioAccess(Access):
         """Open it. Raises DeviceNameError, DeviceAccessError and DeviceBusyError."""
         function = PciFunction(bdf)
         self.name = f"vfio:{bdf}"
+        self.numa_node = function.numa_node
         _check_bound(function)
         with contextlib.ExitStack() as undo:
             self._open(function, iommufd, interrupts, undo)
@@ -147,9 +149,9 @@ class VfioAccess(Access):
 
     # DMA
 
-    def allocate_dma(self, length: int) -> DmaRegion:
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Memory behind the IOMMU, in hugepages where they are free and fit."""
-        return self._dma.allocate(length)
+        return self._dma.allocate(length, placement)
 
     def release_dma(self, region: DmaRegion) -> None:
         """Unmap a region."""

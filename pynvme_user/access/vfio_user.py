@@ -42,6 +42,7 @@ from pynvme_user.errors import (
     DeviceNameError,
     NvmeError,
 )
+from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 from pynvme_user.spec.registers import DOORBELL_BASE
 
@@ -279,9 +280,9 @@ class VfioUserAccess(Access):
 
     # DMA
 
-    def allocate_dma(self, length: int) -> DmaRegion:
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Memory shared with the server, in hugepages where they are free and fit."""
-        return self._dma.allocate(length)
+        return self._dma.allocate(length, placement)
 
     def release_dma(self, region: DmaRegion) -> None:
         """Unmap a region."""

@@ -27,6 +27,7 @@ from pynvme_user.access.vfio_user_messages import (
 )
 from pynvme_user.access.vfio_user_socket import Connection, RefusedError
 from pynvme_user.errors import DmaError, NvmeError
+from pynvme_user.numa import Placement
 from pynvme_user.units import format_size
 
 _IOVA_BITS = 47  # what any server's pointers hold
@@ -93,14 +94,14 @@ class SharedDma:
         self._iovas = IovaSpace([(0, (1 << _IOVA_BITS) - 1)])
         self._mapped: dict[int, DmaRegion] = {}
 
-    def allocate(self, length: int) -> DmaRegion:
+    def allocate(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Allocate and map at least ``length`` bytes of zeroed memory.
 
         Raises DmaError when the server does not map it, DeviceRemovedError.
         """
         total = sum(region.length for region in self._mapped.values())
         length = max(length, min(total, _LARGEST_STEP))
-        memory, fd = allocate_file((length + _ALIGNMENT - 1) & -_ALIGNMENT)
+        memory, fd = allocate_file((length + _ALIGNMENT - 1) & -_ALIGNMENT, placement)
         try:
             # Nobody can shorten it under us, which would turn our next access into a SIGBUS.
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from bisect import bisect_right
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,9 @@ from pynvme_user import (
     QueueFullError,
     QueuePair,
 )
+from pynvme_user.dma import address_of
+from pynvme_user.errors import DmaError
+from pynvme_user.numa import memory_nodes
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import GenericStatus
 
@@ -65,6 +70,32 @@ def test_illegal_depths(controller: Controller) -> None:
     for depth in (0, -1, most(controller) + 1, 1 << 20):
         with pytest.raises(ValueError, match="depth of a queue pair here is 1 to"):
             controller.queue_pair(depth)
+
+
+def nodes_of(*buffers: DmaBuffer) -> set[str]:
+    """The policies of the mappings that hold buffers."""
+    mappings = [line.split()[:2] for line in Path("/proc/self/numa_maps").read_text().splitlines()]
+    starts = [int(start, 16) for start, _ in mappings]
+    return {mappings[bisect_right(starts, address_of(buffer)) - 1][1] for buffer in buffers}
+
+
+def test_queues_and_buffers_on_a_node(controller: Controller, model: Model) -> None:
+    """On one that every machine has; in guests there are two (guest/test_numa.py)."""
+    node = min(memory_nodes())
+    free = controller.dma.alloc(1, node=node)  # keeps the region
+    with controller.queue_pair(4, node=node) as qp:
+        buffer = controller.alloc(8 * model.ns.block_size, node=node)
+        if not controller.name.startswith("uio:"):  # whose pages are found in another mapping
+            assert nodes_of(free, buffer, qp._sq, qp._cq, qp._lists) == {f"bind:{node}"}
+        with pytest.raises(DmaError, match=f"bind:{node + 1000}: the nodes with memory"):
+            controller.alloc(1, node=node + 1000)
+        with pytest.raises(DmaError, match="the nodes with memory"):
+            controller.queue_pair(4, node=node + 1000)
+        done = qp.read_many(model.ns, model.first + np.arange(8), 1, buffer)
+        assert done.check().status.size == 8
+        assert np.array_equal(buffer, model.part(model.first, 8))
+    with controller.queue_pair(4) as qp:  # and none of its memory on that of others
+        assert f"bind:{node}" not in nodes_of(qp._sq, qp._cq, qp._lists)
 
 
 def test_all_queue_pairs_and_one_more(controller: Controller, model: Model) -> None:

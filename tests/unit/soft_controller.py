@@ -14,6 +14,7 @@ import numpy as np
 
 from pynvme_user.access.base import Access, DmaRegion, Doorbells
 from pynvme_user.dma import address_of
+from pynvme_user.numa import Placement
 from pynvme_user.spec.commands import CQE, SQE, AdminOpcode, Cns, FeatureId, NvmOpcode, PhaseStatus
 from pynvme_user.spec.fields import Register
 from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, LbaFormat
@@ -87,7 +88,7 @@ class SoftController(Access):
     def doorbells(self, offset: int, length: int) -> Doorbells:
         return Doorbells(mmio=address_of(self._bells) + offset)
 
-    def allocate_dma(self, length: int) -> DmaRegion:
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         memory = mmap.mmap(-1, length)
         address = address_of(np.frombuffer(memory, np.uint8))
         region = DmaRegion(address, length, (1 + len(self._memory)) << 36, memory)

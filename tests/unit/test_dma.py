@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, RegionIndex
 from pynvme_user.dma import PAGE, DmaBuffer, DmaPool, address_of
 from pynvme_user.errors import DeviceAccessError, DmaError
+from pynvme_user.numa import Placement
 
 REGION = 2 << 20
 
@@ -32,7 +33,7 @@ class Memory(Access):
         self.regions: list[DmaRegion] = []
         self.released: list[DmaRegion] = []
 
-    def allocate_dma(self, length: int) -> DmaRegion:
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         if len(self.regions) == self.most:
             raise DmaError("no memory left")
         memory = mmap.mmap(-1, length)
@@ -164,7 +165,7 @@ def test_no_memory(access: Memory) -> None:
 
 def test_a_region_shorter_than_asked_for() -> None:
     class Short(Memory):
-        def allocate_dma(self, length: int) -> DmaRegion:
+        def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
             return super().allocate_dma(PAGE)
 
     pool = DmaPool(Short())
