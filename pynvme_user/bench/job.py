@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from pynvme_user.numa import Placement
+
 Workload = Literal[
     "read",
     "write",
@@ -204,7 +206,8 @@ class Job:
     mode: Mode = "polled"
     cpus_allowed: frozenset[int] = frozenset()  # empty: any
     cpus_split: bool = False  # each clone has one CPU of cpus_allowed for itself
-    numa_cpu_nodes: frozenset[int] = frozenset()
+    numa_cpu_nodes: frozenset[int] = frozenset()  # run on their CPUs; empty: any
+    numa_mem_policy: Placement | None = None  # of queue and buffers; None: near the CPUs
     nice: int = 0
 
     # When

@@ -87,6 +87,7 @@ _METAVARS: dict[Reader, str] = {
     v.percent: "PERCENT",
     v.size: "SIZE",
     v.cpus: "CPUS",
+    r.nodes: "NODES",
     _sizes: "SIZE[,WRITE][,TRIM]",
     _ranges: "LOW-HIGH[,WRITE][,TRIM]",
     _splits: "SIZE/PERCENT:...",
@@ -341,7 +342,14 @@ SECTIONS = (
                 v.choice("shared", "split"),
                 "split: one of the CPUs for each queue of the run, in turn; default shared.",
             ),
-            _option("numa_cpu_nodes", v.cpus, "The CPUs of these NUMA nodes."),
+            _option("numa_cpu_nodes", r.nodes, "The CPUs of these NUMA nodes, or all."),
+            _option(
+                "numa_mem_policy",
+                r.memory_policy,
+                "Nodes of the queue and buffers: bind:0, prefer:1, interleave:0-1; default and "
+                "local: near the job's CPUs where these are on one node, else near the device.",
+                metavar="MODE:NODES",
+            ),
             _option("nice", v.integer, "Nice value of the job's threads."),
             _nothing("clocksource", "The CPU's time-stamp counter.", bare=None),
             _nothing("gtod_reduce", "Taking the time costs little here: all is measured."),

@@ -31,6 +31,7 @@ from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.errors import NvmeError
 from pynvme_user.generator import Generator
+from pynvme_user.numa import Placement, cpus_of, format_list, near_cpus
 from pynvme_user.queue import QueuePair
 from pynvme_user.ring import tick_rate
 from pynvme_user.spec.commands import SQE, NvmOpcode
@@ -130,8 +131,9 @@ class Part:
                     f"iodepth={self.job.iodepth} is more than {self.target.device.name} has room "
                     f"for: it ran with {depth}"
                 )
-            with self.target.controller.queue_pair(depth, spin=SPIN[self.job.mode]) as pair:
-                buffer = self.target.controller.alloc(depth * self._piece)
+            spin, node = SPIN[self.job.mode], self._placement
+            with self.target.controller.queue_pair(depth, spin=spin, node=node) as pair:
+                buffer = self.target.controller.alloc(depth * self._piece, node=node)
                 fill(buffer, self.job)
                 self._set_up(pair, buffer)
                 ready.wait()
@@ -154,13 +156,14 @@ class Part:
 
     def _pin(self) -> None:
         """CPUs and niceness of this thread, before its memory is touched: it is local then."""
-        if self.job.cpus_allowed:
+        cpus = self._cpus()
+        if cpus:
             try:
-                os.sched_setaffinity(0, self.job.cpus_allowed)
+                os.sched_setaffinity(0, cpus)
             except OSError as error:
-                cpus = ",".join(map(str, sorted(self.job.cpus_allowed)))
                 raise JobError(
-                    f"job {self.job.name!r} cannot run on cpus_allowed={cpus}: {error.strerror}"
+                    f"job {self.job.name!r} cannot run on cpus_allowed={format_list(cpus)}: "
+                    f"{error.strerror}"
                 ) from None
         if self.job.nice:
             try:
@@ -169,6 +172,29 @@ class Part:
                 raise JobError(
                     f"job {self.job.name!r} cannot have nice={self.job.nice}: {error.strerror}"
                 ) from None
+
+    def _cpus(self) -> frozenset[int]:
+        """CPUs that the job is to run on; none where it may run on any."""
+        job, found = self.job, self.job.cpus_allowed
+        if job.numa_cpu_nodes:
+            of = {node: cpus_of(node) for node in job.numa_cpu_nodes}
+            without = format_list(node for node, cpus in of.items() if not cpus)
+            found = frozenset().union(*of.values())
+            if job.cpus_allowed:
+                found &= job.cpus_allowed
+            if without or not found:
+                nodes = format_list(job.numa_cpu_nodes)
+                why = f"{without} has no CPUs" if without else "cpus_allowed has none of theirs"
+                raise JobError(
+                    f"job {job.name!r} cannot run on numa_cpu_nodes={nodes}: {why} "
+                    "(`numactl --hardware` shows which has)"
+                )
+        return found
+
+    @property
+    def _placement(self) -> Placement | None:
+        """Where its queue and buffers go: as the job says, or near the CPUs that it runs on."""
+        return self.job.numa_mem_policy or near_cpus(os.sched_getaffinity(0))
 
     def _generator(self, *, reads: bool = False) -> Generator:
         """Make the job's sequence of I/Os, the same each time; ``reads`` reads what it writes."""

@@ -9,6 +9,7 @@ from typing import get_args
 from pynvme_user.bench import unsupported
 from pynvme_user.bench import values as v
 from pynvme_user.bench.job import UNIFORM, Distribution, DistributionKind, JobError, Workload
+from pynvme_user.numa import Placement
 
 
 def workload(text: str, kb_base: int = 1024) -> str:
@@ -203,3 +204,28 @@ def filenames(text: str, kb_base: int = 1024) -> tuple[str, ...]:
     if not names:
         raise JobError("filename= names no device")
     return tuple(names)
+
+
+def nodes(text: str, kb_base: int = 1024) -> frozenset[int]:
+    """Read NUMA nodes, ``0-1`` or ``all``, which is as if there were no such option: none."""
+    if text.strip() == "all":
+        return frozenset()
+    try:
+        return v.cpus(text, kb_base)
+    except JobError:
+        raise JobError(
+            f"{text!r} is not a list of NUMA nodes: write for example 0 or 0-1, or all"
+        ) from None
+
+
+def memory_policy(text: str, kb_base: int = 1024) -> Placement | None:
+    """Read ``bind:0``, ``prefer:1``, ``interleave:0-1``; None for ``default`` and ``local``."""
+    mode, colon, rest = text.strip().partition(":")
+    if mode in ("default", "local"):
+        if colon:
+            raise JobError(f"{mode} takes no nodes: use bind, prefer or interleave")
+        return None
+    try:
+        return Placement(mode, nodes(rest, kb_base))  # type: ignore[arg-type]  # it looks
+    except ValueError as error:
+        raise JobError(str(error)) from None

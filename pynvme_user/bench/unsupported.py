@@ -47,7 +47,7 @@ GROUPS = (
         "uid gid cgroup cgroup_weight cgroup_nodelete",
     ),
     ("set it for the machine", "lockmem"),
-    ("memory for DMA is the device's, not a job's", "numa_mem_policy gpu_dev_id"),
+    ("memory for DMA is the machine's, not a GPU's", "gpu_dev_id"),
     ("it has no meaning in fio any more", "rwmixcycle flow_watermark"),
     (
         "jobs do not wait for each other's I/Os: give each a rate, or mix reads and writes in one",
@@ -136,7 +136,6 @@ _OFF = {
     "file_service_type": ("roundrobin",),
     "rw_sequencer": ("sequential",),
     "thinktime_blocks_type": ("complete",),
-    "numa_mem_policy": ("default", "local"),
     **dict.fromkeys(("uid", "gid"), ()),
 }
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from pynvme_user.bench import engine
 from pynvme_user.bench.engine import Progress
 from pynvme_user.bench.job import JobError
 from pynvme_user.bench.result import JobResult
+from pynvme_user.errors import DmaError
+from pynvme_user.numa import memory_nodes
 
 US = 1000
 #: Of the slow device below; in seconds.
@@ -460,6 +463,41 @@ def test_threads_run_where_and_how_they_were_told(slow: str) -> None:
     )
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert seen == {"here": ({cpu}, 7), "there": (os.sched_getaffinity(0), own)}
+
+
+def placements() -> set[str]:
+    """Where the DMA memory that this process shares with a controller is placed."""
+    maps = Path("/proc/self/numa_maps").read_text().splitlines()
+    return {line.split()[1] for line in maps if "memfd:pynvme_user" in line}
+
+
+def test_memory_lies_where_it_was_told(slow: str) -> None:
+    node = min(memory_nodes())
+    seen: set[str] = set()
+    options = {"rw": "randread", "bs": "4k", "number_ios": 200, "numa_cpu_nodes": node}
+    placed = job(slow, **options, numa_mem_policy=f"interleave:{node}")
+    assert engine.run([placed], watch=lambda _: seen.update(placements())).ok
+    assert f"interleave:{node}" in seen
+    assert f"interleave:{node}" not in placements()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"numa_mem_policy": "bind:1023"}, "cannot be placed by bind:1023: the nodes with memory"),
+        ({"numa_cpu_nodes": 1023}, "cannot run on numa_cpu_nodes=1023: 1023 has no CPUs"),
+        (
+            {"numa_cpu_nodes": min(memory_nodes()), "cpus_allowed": 1023},
+            "cpus_allowed has none of theirs",
+        ),
+    ],
+)
+def test_a_node_that_is_not_there(fast: str, options: dict[str, object], problem: str) -> None:
+    renew(fast)
+    made = [job(fast, rw="write", bs="4k"), job(fast, rw="trim", bs="4k", **options)]
+    with pytest.raises((JobError, DmaError), match=problem):
+        engine.run(made)
+    assert read_log(fast).writes == 0
 
 
 def test_progress(slow: str) -> None:

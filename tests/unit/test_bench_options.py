@@ -28,6 +28,7 @@ from pynvme_user.bench.job import (
 )
 from pynvme_user.bench.options import OPTIONS, SECTIONS, Option, find
 from pynvme_user.bench.sweep import points, sweep
+from pynvme_user.numa import Placement
 
 READ, WRITE, TRIM = Direction
 
@@ -130,8 +131,34 @@ def test_whatever_is_written_either_reads_or_is_a_job_error(option: Option, text
 def test_cpu_lists() -> None:
     assert job(cpus_allowed="0,5,8-10").cpus_allowed == {0, 5, 8, 9, 10}
     assert job(cpumask="34").cpus_allowed == {1, 5}
+    assert job(numa_cpu_nodes="0-1").numa_cpu_nodes == {0, 1}
+    assert job(numa_cpu_nodes="all").numa_cpu_nodes == set()
     for wrong in ("", "a", "5-3", "0-99999999"):
         assert problem(cpus_allowed=wrong)
+    assert "'x' is not a list of NUMA nodes" in problem(numa_cpu_nodes="x")
+
+
+def test_memory_policies() -> None:
+    for text, mode, nodes in (
+        ("bind:0", "bind", {0}),
+        (" bind:0,2-3", "bind", {0, 2, 3}),
+        ("prefer:1", "prefer", {1}),
+        ("interleave:0-1", "interleave", {0, 1}),
+    ):
+        assert job(numa_mem_policy=text).numa_mem_policy == Placement(mode, frozenset(nodes))
+    assert job().numa_mem_policy is None
+    later = command_line_jobs(
+        (("filename", "qemu:"), ("numa_mem_policy", "bind:1"), ("numa_mem_policy", "local"))
+    )
+    assert later.jobs[0].numa_mem_policy is None
+    for wrong, why in (
+        ("bind", "not a list of NUMA nodes"),
+        ("bind:all", "at least one"),
+        ("prefer:0-1", "use bind or interleave"),
+        ("local:0", "takes no nodes"),
+        ("near:0", "prefer, bind, interleave, not 'near'"),
+    ):
+        assert why in problem(numa_mem_policy=wrong)
 
 
 def test_defaults_are_fios() -> None:
