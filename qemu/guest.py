@@ -30,6 +30,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from pynvme_user.units import parse_size
+
 from . import initramfs
 from .devices import NvmeDisk, PlacedDisk, place
 from .guest_errors import GuestLostError, GuestSetupError, GuestTimeoutError
@@ -69,6 +71,7 @@ class Guest:
     - ``devices``: further values for QEMU's ``-device``; ``kernel_args`` for the kernel's command
       line; ``modules`` to load before the command.
     - ``memory``: as QEMU's ``-m``; ``hugepages``: how many of 2 MiB are reserved.
+    - ``numa_nodes``: among which memory and ``cpus`` are divided; there are as many CPUs or more.
     - ``timeout``: seconds from QEMU's start to its killing; None for no deadline.
     - ``user``: a name from the host's /etc/passwd to run the command as; root otherwise.
     - ``cwd``: the command's directory, this process's own by default. ``env``: variables for it
@@ -88,6 +91,7 @@ class Guest:
     modules: Sequence[str] = ("nvme",)
     memory: str = "2G"
     cpus: int = 1
+    numa_nodes: int = 1
     hugepages: int = 64
     timeout: float | None = 600.0
     user: str | None = None
@@ -241,6 +245,8 @@ class Guest:
         machine = ["-M", "q35,kernel-irqchip=split", "-cpu", "max", "-smp", str(self.cpus)]
         machine += ["-accel", "kvm" if self.accel == "kvm" else "tcg,thread=multi"]
         machine += ["-m", self.memory, "-nodefaults", "-display", "none", "-no-reboot"]
+        if self.numa_nodes > 1:
+            machine += self._numa_arguments()
         machine += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
         if self.iommu:
             machine += ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
@@ -295,6 +301,20 @@ class Guest:
         machine += ["-kernel", str(kernel.image), "-initrd", f"/proc/self/fd/{memory}"]
         machine += ["-append", " ".join(self._kernel_line())]
         return [QEMU, *machine], files, channels
+
+    def _numa_arguments(self) -> list[str]:
+        if self.cpus < self.numa_nodes:
+            raise GuestSetupError(f"{self.numa_nodes} NUMA nodes need as many CPUs: set cpus")
+        megabytes, rest = divmod(parse_size(self.memory) >> 20, self.numa_nodes)
+        if rest:
+            raise GuestSetupError(f"{self.memory} of memory cannot be divided by NUMA nodes")
+        arguments = []
+        for node in range(self.numa_nodes):
+            name = f"node{node}"
+            cpus = "".join(f",cpus={cpu}" for cpu in range(node, self.cpus, self.numa_nodes))
+            arguments += ["-object", f"memory-backend-ram,id={name},size={megabytes}M"]
+            arguments += ["-numa", f"node,nodeid={node},memdev={name}{cpus}"]
+        return arguments
 
     def _kernel_line(self) -> list[str]:
         # A panic or an oops ends the guest at once (-no-reboot), instead of hanging it.

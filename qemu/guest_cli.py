@@ -98,6 +98,7 @@ def _guest(options: argparse.Namespace, command: Sequence[str], disks: Sequence[
         modules=tuple(options.module or ["nvme"]),
         memory=options.memory,
         cpus=options.cpus,
+        numa_nodes=options.numa_nodes,
         hugepages=options.hugepages,
         timeout=options.timeout,
         user=options.user,
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--module", action="append", help="load this instead of nvme before the command")
     add("--memory", default="2G", help="as QEMU's -m (default: %(default)s)")
     add("--cpus", type=int, default=1)
+    add("--numa-nodes", type=int, default=1, help="among which CPUs and memory are divided")
     add("--hugepages", type=int, default=64, help="of 2 MiB each (default: %(default)s)")
     add("--timeout", type=float, default=600.0, help="seconds for a command (default: 600)")
     add("--user", help="run the command as this user instead of root")
