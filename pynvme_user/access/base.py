@@ -108,6 +108,14 @@ class Access(ABC):
         """
         raise DeviceAccessError(f"{self.name} has no interrupts here: use polling")
 
+    def check_vectors(self, count: int, otherwise: str = "or use polling") -> None:
+        """Raise DeviceAccessError unless so many interrupt vectors can be armed."""
+        if not 1 <= count <= self.interrupt_vectors:
+            raise DeviceAccessError(
+                f"{self.name} has {self.interrupt_vectors} interrupt vectors, not {count}: let "
+                f"queues share them, {otherwise}"
+            )
+
     @abstractmethod
     def reset(self) -> None:
         """Reset the function as the bus does, so that all its DMA has stopped on return."""

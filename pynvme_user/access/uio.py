@@ -171,11 +171,7 @@ class UioAccess(Access):
 
         Raises DeviceAccessError for more vectors.
         """
-        if not 1 <= count <= self.interrupt_vectors:
-            raise DeviceAccessError(
-                f"{self.name} has {self.interrupt_vectors} interrupt vectors, not {count}: let "
-                "queues share them, use polling, or vfio-pci for MSI-X"
-            )
+        self.check_vectors(count, "use polling, or vfio-pci for MSI-X")
         self._armed = True
         set_command(self._config, clear_bits=PCI_COMMAND_INTX_DISABLE)
         # The kernel masks the interrupt when it fires, by the command register: C writes it back.

@@ -189,11 +189,7 @@ class VfioAccess(Access):
 
         Raises DeviceAccessError for more than ``interrupt_vectors``.
         """
-        if not 1 <= count <= self.interrupt_vectors:
-            raise DeviceAccessError(
-                f"{self.name} has {self.interrupt_vectors} interrupt vectors, not {count}: let "
-                "queues share them, or use polling"
-            )
+        self.check_vectors(count)
         armed = len(self._vectors)
         if count > armed:
             self._vectors += [_eventfd() for _ in range(count - armed)]

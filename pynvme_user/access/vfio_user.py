@@ -304,11 +304,7 @@ class VfioUserAccess(Access):
 
         Raises DeviceAccessError for more than ``interrupt_vectors``.
         """
-        if not 1 <= count <= self.interrupt_vectors:
-            raise DeviceAccessError(
-                f"{self.name} has {self.interrupt_vectors} interrupt vectors, not {count}: let "
-                "queues share them, or use polling"
-            )
+        self.check_vectors(count)
         armed = len(self._vectors)
         while len(self._vectors) < count:
             self._vectors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
