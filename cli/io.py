@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,47 +49,81 @@ _force_option = click.option(
 )
 
 
-def _data_option(text: str) -> Callable[[Callable[..., Any]], Any]:
-    return click.option("--data", "-d", type=click.Path(allow_dash=True), metavar="FILE", help=text)
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """What the options of a transfer ask for."""
+
+    namespace_id: int | None
+    start_block: int
+    block_count: int | None
+    data_size: int | None
+    data: str | None
+    force_unit_access: bool
+
+    def length(self, ns: Namespace) -> int | None:
+        """Bytes that the options ask for; None if they leave it to the input."""
+        if self.data_size == 0:
+            raise click.UsageError("--data-size 0 is no data")
+        if self.block_count is None:
+            return self.data_size
+        length = (self.block_count + 1) * ns.block_size
+        if self.data_size is not None and self.data_size != length:
+            raise click.UsageError(
+                f"--block-count {self.block_count} is {self.block_count + 1} blocks or {length} "
+                f"bytes here, --data-size says {self.data_size}: leave out one of them"
+            )
+        return length
+
+
+_TRANSFER = tuple(field.name for field in fields(_Transfer))
+
+
+def _transfer_options(data_help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a transfer, which it gets as one :class:`_Transfer`."""
+    data_option = click.option(
+        "--data", "-d", type=click.Path(allow_dash=True), metavar="FILE", help=data_help
+    )
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def command(**given: Any) -> None:
+            function(transfer=_Transfer(*map(given.pop, _TRANSFER)), **given)
+
+        for option in (
+            *(_fua_option, data_option, _size_option),
+            *(_count_option, _start_option, namespace_option),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @device_command("read", "nvme-user read qemu:disk.img -n 1 -s 0 --data-size 64M --data copy.bin")
-@namespace_option
-@_start_option
-@_count_option
-@_size_option
-@_data_option("The file to write to; stdout if left out.")
-@_fua_option
-def read(
-    device: str,
-    namespace_id: int | None,
-    start_block: int,
-    block_count: int | None,
-    data_size: int | None,
-    data: str | None,
-    force_unit_access: bool,
-) -> None:
+@_transfer_options("The file to write to; stdout if left out.")
+def read(device: str, transfer: _Transfer) -> None:
     """Copy blocks of any number to a file or to stdout."""
     from pynvme_user.cli.files import Sink
     from pynvme_user.cli.output import refuse_terminal
     from pynvme_user.cli.pipeline import pipeline
     from pynvme_user.cli.progress import progress
 
-    if block_count is None and data_size is None:
+    if transfer.block_count is None and transfer.data_size is None:
         raise click.UsageError("how much? Give --data-size or --block-count")
-    if data in (None, "-"):
+    if transfer.data in (None, "-"):
         refuse_terminal()
+    fua = transfer.force_unit_access
     with opened(device) as controller:
-        ns = namespace(controller, namespace_id)
-        length = _length(ns, block_count, data_size) or 0
+        ns = namespace(controller, transfer.namespace_id)
+        length = transfer.length(ns) or 0
         blocks = _blocks(ns, length)
-        _check_range(ns, start_block, blocks)
+        _check_range(ns, transfer.start_block, blocks)
         with (
-            Sink(data) as sink,
-            pipeline(controller, ns, lambda pair: pair.submit_read, fua=force_unit_access) as pipe,
+            Sink(transfer.data) as sink,
+            pipeline(controller, ns, lambda pair: pair.submit_read, fua=fua) as pipe,
             progress("read", length) as advance,
         ):
-            next_lba, end = start_block, start_block + blocks
+            next_lba, end = transfer.start_block, transfer.start_block + blocks
             while next_lba < end or pipe:
                 if next_lba < end and not pipe.full:
                     count = min(end - next_lba, _blocks(ns, pipe.buffer.nbytes))
@@ -102,36 +138,20 @@ def read(
 
 
 @device_command("write", "nvme-user write qemu:disk.img -n 1 -s 0 --data some.file --pad")
-@namespace_option
-@_start_option
-@_count_option
-@_size_option
-@_data_option("The file to read from, whole; stdin, to its end, if left out.")
-@_fua_option
+@_transfer_options("The file to read from, whole; stdin, to its end, if left out.")
 @_pad_option
 @_force_option
-def write(
-    device: str,
-    namespace_id: int | None,
-    start_block: int,
-    block_count: int | None,
-    data_size: int | None,
-    data: str | None,
-    force_unit_access: bool,
-    pad: bool,
-    force: bool,
-) -> None:
+def write(device: str, transfer: _Transfer, pad: bool, force: bool) -> None:
     """Copy a file or stdin, of any length, to blocks."""
     from pynvme_user.cli.files import source
     from pynvme_user.cli.pipeline import pipeline
 
-    with source(data) as src, opened(device) as controller:
-        ns = namespace(controller, namespace_id)
-        length = _input_length(ns, src, start_block, _length(ns, block_count, data_size), pad)
+    first, fua = transfer.start_block, transfer.force_unit_access
+    with source(transfer.data) as src, opened(device) as controller:
+        ns = namespace(controller, transfer.namespace_id)
+        length = _input_length(ns, src, first, transfer.length(ns), pad)
         guard(ns, force)
-        with pipeline(
-            controller, ns, lambda pair: pair.submit_write, fua=force_unit_access
-        ) as pipe:
+        with pipeline(controller, ns, lambda pair: pair.submit_write, fua=fua) as pipe:
             written = 0
 
             def finish(piece: Piece) -> None:
@@ -140,41 +160,26 @@ def write(
                 written += piece.blocks
 
             try:
-                _feed("write", pipe, ns, src, start_block, length, pad, finish)
+                _feed("write", pipe, ns, src, first, length, pad, finish)
             except BaseException as error:
                 if written:
-                    error.add_note(
-                        f"blocks {start_block} to {start_block + written - 1} were written"
-                    )
+                    error.add_note(f"{_range(first, written)} were written")
                 raise
 
 
 @device_command("compare", "nvme-user compare qemu:disk.img -n 1 -s 0 --data some.file")
-@namespace_option
-@_start_option
-@_count_option
-@_size_option
-@_data_option("The file to compare with, whole; stdin, to its end, if left out.")
-@_fua_option
+@_transfer_options("The file to compare with, whole; stdin, to its end, if left out.")
 @_pad_option
-def compare(
-    device: str,
-    namespace_id: int | None,
-    start_block: int,
-    block_count: int | None,
-    data_size: int | None,
-    data: str | None,
-    force_unit_access: bool,
-    pad: bool,
-) -> None:
+def compare(device: str, transfer: _Transfer, pad: bool) -> None:
     """Let the device compare blocks with a file or stdin; exit code 1 if they differ."""
     from pynvme_user.cli.files import source
     from pynvme_user.cli.pipeline import pipeline
     from pynvme_user.spec.status import MediaStatus
 
-    with source(data) as src, opened(device) as controller:
-        ns = namespace(controller, namespace_id)
-        length = _input_length(ns, src, start_block, _length(ns, block_count, data_size), pad)
+    first, fua = transfer.start_block, transfer.force_unit_access
+    with source(transfer.data) as src, opened(device) as controller:
+        ns = namespace(controller, transfer.namespace_id)
+        length = _input_length(ns, src, first, transfer.length(ns), pad)
 
         def finish(piece: Piece) -> None:
             if piece.status is not None and piece.status.code() == MediaStatus.COMPARE_FAILURE:
@@ -184,10 +189,8 @@ def compare(
                 )
             _check("Compare", ns, piece)
 
-        with pipeline(
-            controller, ns, lambda pair: pair.submit_compare, fua=force_unit_access
-        ) as pipe:
-            _feed("compare", pipe, ns, src, start_block, length, pad, finish)
+        with pipeline(controller, ns, lambda pair: pair.submit_compare, fua=fua) as pipe:
+            _feed("compare", pipe, ns, src, first, length, pad, finish)
 
 
 @device_command("write-zeroes", "nvme-user write-zeroes qemu:disk.img -n 1 -s 0 -c 2047 --deac")
@@ -230,21 +233,6 @@ def flush(device: str, namespace_id: int | None) -> None:
 
 
 # --- how much, and where -----------------------------------------------------------------------
-
-
-def _length(ns: Namespace, block_count: int | None, data_size: int | None) -> int | None:
-    """Bytes that the options ask for; None if they leave it to the input."""
-    if data_size == 0:
-        raise click.UsageError("--data-size 0 is no data")
-    if block_count is None:
-        return data_size
-    length = (block_count + 1) * ns.block_size
-    if data_size is not None and data_size != length:
-        raise click.UsageError(
-            f"--block-count {block_count} is {block_count + 1} blocks or {length} bytes here, "
-            f"--data-size says {data_size}: leave out one of them"
-        )
-    return length
 
 
 def _blocks(ns: Namespace, length: int) -> int:
