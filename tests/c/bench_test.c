@@ -186,20 +186,6 @@ static void test_garbage(uint64_t rounds)
 
 /* --- a controller beside it -------------------------------------------------------------- */
 
-static int stop;
-
-static void *controller_thread(void *context)
-{
-	struct null_controller *controller = context;
-
-	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-		null_controller_fetch(controller);
-		while (controller->count)
-			null_controller_complete(controller, controller->count - 1, 0);
-	}
-	return NULL;
-}
-
 static void test_two_threads(uint32_t depth, uint32_t spare, uint64_t ios)
 {
 	struct nvme_overhead *overhead = allocate(1, sizeof(*overhead));
@@ -207,12 +193,11 @@ static void test_two_threads(uint32_t depth, uint32_t spare, uint64_t ios)
 	pthread_t thread;
 
 	job_init(&job, depth, spare, ios);
-	stop = 0;
-	CHECK(!pthread_create(&thread, NULL, controller_thread, &job.pair.controller));
+	CHECK(!pthread_create(&thread, NULL, null_controller_serve, &job.pair.controller));
 	CHECK(nvme_bench_overhead(&job.pair.qp, job.bench, ios / 4, UINT64_C(60000000000),
 				  overhead) == 1);
 	CHECK(nvme_bench_run(&job.pair.qp, job.bench, UINT64_C(60000000000)) == 1);
-	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&job.pair.controller.stop, 1, __ATOMIC_RELEASE);
 	CHECK(!pthread_join(thread, NULL));
 	CHECK(overhead->ios == ios / 4);
 	check_histogram(&overhead->submit, ios / 4);

@@ -154,3 +154,15 @@ void null_controller_complete(struct null_controller *controller, uint32_t index
 						 .status = (uint16_t)(status << 1),
 					 });
 }
+
+void *null_controller_serve(void *context)
+{
+	struct null_controller *controller = context;
+
+	while (!__atomic_load_n(&controller->stop, __ATOMIC_ACQUIRE)) {
+		null_controller_fetch(controller);
+		while (controller->count)
+			null_controller_complete(controller, controller->count - 1, 0);
+	}
+	return NULL;
+}

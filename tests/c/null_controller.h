@@ -20,6 +20,7 @@ struct null_controller {
 	uint32_t sq_head;
 	uint32_t cq_tail;
 	uint32_t count; /* of fetched */
+	int stop; /* ends its thread; atomic */
 	uint16_t phase;
 	uint16_t qid;
 };
@@ -62,6 +63,9 @@ uint32_t null_controller_fetch(struct null_controller *controller);
 
 /* Complete the fetched command number `index`, of `count`, with the 15-bit status field. */
 void null_controller_complete(struct null_controller *controller, uint32_t index, uint16_t status);
+
+/* What a thread of its own runs until `stop`: complete each command without an error. */
+void *null_controller_serve(void *controller);
 
 /* Post any entry; its phase tag is made right. */
 void null_controller_post(struct null_controller *controller, struct nvme_cqe cqe);

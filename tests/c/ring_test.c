@@ -311,20 +311,6 @@ static void test_vector(uint32_t depth, uint32_t spare, uint32_t count)
 	ios_free(&ios);
 }
 
-static int stop;
-
-static void *controller_thread(void *context)
-{
-	struct null_controller *controller = context;
-
-	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-		null_controller_fetch(controller);
-		while (controller->count)
-			null_controller_complete(controller, controller->count - 1, 0);
-	}
-	return NULL;
-}
-
 /* The controller runs beside the host: the order of stores and loads is what is tested. */
 static void test_two_threads(uint32_t depth, uint32_t spare, uint32_t count)
 {
@@ -344,10 +330,9 @@ static void test_two_threads(uint32_t depth, uint32_t spare, uint32_t count)
 	};
 
 	pair_init(&pair, depth, spare, 2, 0);
-	stop = 0;
-	CHECK(!pthread_create(&thread, NULL, controller_thread, &pair.controller));
+	CHECK(!pthread_create(&thread, NULL, null_controller_serve, &pair.controller));
 	CHECK(nvme_vector_run(&pair.qp, &v, UINT64_C(60000000000)) == 1);
-	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&pair.controller.stop, 1, __ATOMIC_RELEASE);
 	CHECK(!pthread_join(thread, NULL));
 	CHECK(v.completed == count && !v.failed);
 	for (uint32_t i = 0; i < count; i++)
@@ -364,7 +349,7 @@ static void *echo_thread(void *context)
 	struct pair *pair = context;
 	struct null_controller *controller = &pair->controller;
 
-	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+	while (!__atomic_load_n(&controller->stop, __ATOMIC_ACQUIRE)) {
 		if (!null_controller_fetch(controller))
 			continue;
 		CHECK(controller->count == 1);
@@ -390,7 +375,6 @@ static void test_transfer(uint32_t depth, uint32_t spare, uint32_t count)
 	null_controller_complete(&pair.controller, 0, 7);
 	CHECK(nvme_qpair_transfer(&pair.qp, &command, 0, 512, 0, 512, 1000) == -EBUSY);
 	CHECK(nvme_qpair_poll(&pair.qp, pair.out, 1) == 1 && pair.out[0].status == 7);
-	stop = 0;
 	CHECK(!pthread_create(&thread, NULL, echo_thread, &pair));
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t length = 1 + random_below(MAX_LENGTH - PAGE);
@@ -400,7 +384,7 @@ static void test_transfer(uint32_t depth, uint32_t spare, uint32_t count)
 					  (uint64_t)command.cdw13 * 4, length,
 					  UINT64_C(60000000000)) == (int)(i & 0x7fff));
 	}
-	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&pair.controller.stop, 1, __ATOMIC_RELEASE);
 	CHECK(!pthread_join(thread, NULL));
 	CHECK(pair.qp.completed == count + 1 && !pair.qp.outstanding);
 	null_controller_post(&pair.controller, (struct nvme_cqe){ .sqid = 1, .cid = 0xffff });
