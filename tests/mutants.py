@@ -59,7 +59,7 @@ class Tree:
 
     def __init__(self, where: Path) -> None:
         self.root = where
-        for name in ("pynvme_user", "cli", "qemu", "tests"):
+        for name in ("pynvme_user", "cli", "qemu", "tests", "benchmarks"):
             shutil.copytree(ROOT / name, where / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "setup.py", "README.md"):
             shutil.copy(ROOT / name, where / name)

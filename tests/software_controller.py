@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qsl
+
+from controller import process
 
 import pynvme_user as nvme
 
-_SERVER = Path(__file__).parents[1] / "benchmarks" / "controller" / "serve.py"
-_STOP_SECONDS = 10.0
 _LOG = struct.Struct("<7Q64Q")  # struct controller_log
 _LOG_ID = 0xC0
 _RENEW = 0xC0
@@ -52,36 +48,15 @@ def renew(name: str, fault: str = "none", every: int = 1, value: int = 0) -> Non
         ctrl.admin(_RENEW, cdw10=FAULTS.index(fault), cdw11=every, cdw12=low, cdw13=high)
 
 
-@contextlib.contextmanager
-def served(query: str = "") -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Start it; give the device's name and the process, which ends with this context.
+def served(query: str = "") -> AbstractContextManager[tuple[str, subprocess.Popen[str]]]:
+    """Start it; give the device's name and the process, which ends with the context.
 
     ``query`` has the server's options, for example ``block-size=4096&delay=10&null``; without
     ``null`` it keeps data. See ``serve.py --help`` for them all.
     """
     options = dict(parse_qsl(query, keep_blank_values=True))
-    command = [sys.executable, str(_SERVER), "--until-eof"]
-    if "null" not in options:
-        command.append("--memory")
+    arguments = [] if "null" in options else ["--memory"]
     options.pop("null", None)
     for name, value in options.items():
-        command += [f"--{name}", value] if value else [f"--{name}"]
-    with tempfile.TemporaryDirectory() as folder:
-        command.append(f"{folder}/cntrl")
-        # A pipe that nobody writes to: the server ends with us, whatever ends us.
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as server:
-            assert server.stdin is not None
-            assert server.stdout is not None
-            try:
-                started = server.stdout.readline()
-                assert started.startswith("vfio-user:"), "the server did not start: see stderr"
-                yield f"vfio-user:{folder}", server
-            finally:
-                server.stdin.close()
-                try:
-                    server.wait(_STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    server.kill()
-                    raise
+        arguments += [f"--{name}", value] if value else [f"--{name}"]
+    return process.served(arguments)

@@ -1,13 +1,13 @@
 """Logs over time: their format, and fio's tools and HdrHistogram's library reading them."""
 
 import gzip
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import fio_plot
 import numpy as np
 import pytest
 from bench_samples import STARTED, job_of, run_of
@@ -20,7 +20,6 @@ from pynvme_user.bench.samples import course
 
 FIO = shutil.which("fio")
 FIO2GNUPLOT = shutil.which("fio2gnuplot")
-FIO_PLOT = shutil.which("fio-plot", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 # Debian ships these as documentation, compressed.
 FIO_DOC = Path("/usr/share/doc/fio")
 
@@ -206,25 +205,15 @@ def test_fio2gnuplot_reads_them(job, tmp_path):
     assert len(averages) == 2
 
 
-@pytest.mark.skipif(FIO_PLOT is None, reason="fio-plot is not installed")
+@fio_plot.needed
 @pytest.mark.parametrize("kinds", [["iops"], ["iops", "clat"], ["bw", "iops", "lat"]])
 def test_fio_plot_draws_them(job, tmp_path, kinds):
     prefix = str(tmp_path / "randrw-iodepth-8-numjobs-1")
     logs.write_bw_log(job, prefix, LogStyle(500))
     logs.write_iops_log(job, prefix, LogStyle(500))
     logs.write_lat_log(job, prefix, LogStyle(500))
-    picture = tmp_path / "plot.png"
     which = ["-d", "8", "-n", "1", "-t", *kinds]
-    done = subprocess.run(
-        [FIO_PLOT, "-i", tmp_path, "-o", picture, "-T", "logs", "-g", "-r", "randrw", *which],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MPLBACKEND": "Agg"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.stat().st_size > 20_000
+    fio_plot.draw(tmp_path, "-T", "logs", "-g", "-r", "randrw", *which)
 
 
 # --- HdrHistogram -------------------------------------------------------------------------------

@@ -22,16 +22,7 @@ from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.registers import CC, CSTS
 from pynvme_user.spec.status import Status
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pynvme_user.queue.ABORT_SECONDS", 0.1)
-    monkeypatch.setattr("pynvme_user.controller.ABORT_SECONDS", 0.1)
-
-
-@pytest.fixture
-def soft() -> SoftController:
-    return SoftController()
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

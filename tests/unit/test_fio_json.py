@@ -1,13 +1,11 @@
 """JSON in fio's schema: against fio itself, and read by fio's own tools and by fio-plot."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
+import fio_plot
 import numpy as np
 import pytest
 from bench_samples import job_of, run_of, sweep_of
@@ -27,10 +25,8 @@ from pynvme_user.bench.summary import number, summary
 
 FIO = shutil.which("fio")
 CLAT2CSV = shutil.which("fio_jsonplus_clat2csv")
-FIO_PLOT = shutil.which("fio-plot", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 without_fio = pytest.mark.skipif(FIO is None, reason="fio is not installed")
-without_fio_plot = pytest.mark.skipif(FIO_PLOT is None, reason="fio-plot is not installed")
 
 # Jobs with unlike traits: synchronous and not, one direction and two, flushes, a text.
 FIO_JOB = """
@@ -130,7 +126,7 @@ def test_fio_jsonplus_clat2csv_reads_it(like_fio, tmp_path):
     assert len(rows) == np.count_nonzero(clat.counts)
 
 
-@without_fio_plot
+@fio_plot.needed
 @pytest.mark.parametrize(
     ("graph", "options"),
     [
@@ -143,17 +139,7 @@ def test_fio_plot_draws_it(rng, tmp_path, graph, options):
     sweep = sweep_of(rng, iodepths=(1, 2, 4, 8), seconds=2.0)
     for number_, point in enumerate(points(sweep)):
         (tmp_path / f"{number_}.json").write_text(json.dumps(document(point)))
-    picture = tmp_path / "plot.png"
-    done = subprocess.run(
-        [FIO_PLOT, "-i", tmp_path, "-o", picture, "-T", graph, "-r", "randread", *options],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MPLBACKEND": "Agg"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.stat().st_size > 20_000
+    fio_plot.draw(tmp_path, "-T", graph, "-r", "randread", *options)
 
 
 # --- the document itself ------------------------------------------------------------------------

@@ -197,19 +197,8 @@ def test_runs_without_the_gil() -> None:
 # --- the queue pair -----------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pynvme_user.queue.ABORT_SECONDS", 0.1)
-    monkeypatch.setattr("pynvme_user.controller.ABORT_SECONDS", 0.1)
-
-
 @pytest.fixture
-def soft() -> SoftController:
-    return SoftController()
-
-
-@pytest.fixture
-def ctrl(soft: SoftController) -> Iterator[Controller]:
+def ctrl(soft: SoftController, impatient: None) -> Iterator[Controller]:
     with Controller(soft) as ctrl:
         yield ctrl
 

@@ -571,11 +571,6 @@ def test_overhead_ends_in_time_and_with_an_error() -> None:
 
 
 @pytest.fixture
-def soft() -> SoftController:
-    return SoftController()
-
-
-@pytest.fixture
 def ctrl(soft: SoftController) -> Iterator[Controller]:
     with Controller(soft) as ctrl:
         yield ctrl

@@ -1,0 +1,16 @@
+"""What the tests of queue pairs and controllers share: a controller in Python, quickly given up."""
+
+import pytest
+from soft_controller import SoftController
+
+
+@pytest.fixture
+def soft() -> SoftController:
+    return SoftController()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait long for the end of a command that was aborted."""
+    monkeypatch.setattr("pynvme_user.queue.ABORT_SECONDS", 0.1)
+    monkeypatch.setattr("pynvme_user.controller.ABORT_SECONDS", 0.1)
