@@ -474,7 +474,8 @@ def placements() -> set[str]:
 def test_memory_lies_where_it_was_told(slow: str) -> None:
     node = min(memory_nodes())
     seen: set[str] = set()
-    options = {"rw": "randread", "bs": "4k", "number_ios": 200, "numa_cpu_nodes": node}
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": "900ms"}
+    options |= {"numa_cpu_nodes": node}
     placed = job(slow, **options, numa_mem_policy=f"interleave:{node}")
     assert engine.run([placed], watch=lambda _: seen.update(placements())).ok
     assert f"interleave:{node}" in seen
