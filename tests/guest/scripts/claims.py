@@ -10,6 +10,8 @@ import os
 import sys
 import warnings
 
+from children import in_child
+
 import pynvme_user as nvme
 from pynvme_user import DeviceBusyError
 from pynvme_user.errors import UnsafeAccessWarning
@@ -23,29 +25,15 @@ def second(device: str) -> dict[str, object]:
     return {"refused": None, "holder": None}
 
 
-def in_child(device: str) -> dict[str, object]:
-    """What `second` comes to in another process."""
-    there, here = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.write(here, json.dumps(second(device)).encode())
-        os._exit(0)
-    os.close(here)
-    with open(there) as pipe:
-        said: dict[str, object] = json.loads(pipe.read())
-    os.waitpid(pid, 0)
-    return said
-
-
 def main(device: str) -> None:
     warnings.simplefilter("ignore", UnsafeAccessWarning)
     with nvme.open(device) as ctrl:
         ns = ctrl.namespaces[1]
         ns.write(0, b"first".ljust(4096, b"!"))
-        other = in_child(device)
+        other = in_child(lambda: second(device))
         itself = second(device)
         works = bytes(ns.read(0, 8)).startswith(b"first!")
-    freed = in_child(device)
+    freed = in_child(lambda: second(device))
     result = {"pid": os.getpid(), "other": other, "itself": itself, "works": works, "freed": freed}
     print(json.dumps(result))
 

@@ -12,6 +12,8 @@ import resource
 import sys
 from pathlib import Path
 
+from children import in_child
+
 import pynvme_user as nvme
 from pynvme_user import NvmeError
 
@@ -32,20 +34,15 @@ def attempt(device: str) -> dict[str, object]:
 def as_user(name: str, memlock: int, device: str) -> dict[str, object]:
     """Run `attempt` in a process of that user with so many bytes of RLIMIT_MEMLOCK."""
     user = pwd.getpwnam(name)
-    there, here = os.pipe()
-    pid = os.fork()
-    if not pid:
+
+    def attempt_as_user() -> dict[str, object]:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (memlock, memlock))
         os.initgroups(name, user.pw_gid)
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
-        os.write(here, json.dumps(attempt(device)).encode())
-        os._exit(0)
-    os.close(here)
-    with open(there) as pipe:
-        said: dict[str, object] = json.loads(pipe.read())
-    os.waitpid(pid, 0)
-    return said
+        return attempt(device)
+
+    return in_child(attempt_as_user)
 
 
 def main(address: str, name: str) -> None:
