@@ -6,9 +6,6 @@
 #include "_ring.h"
 #include "_ring_inline.h"
 
-/* Commands per doorbell and completions per turn, as in _bench.c. */
-#define TURN 64
-
 struct bare_loop {
 	struct nvme_sqe command; /* opcode and nsid */
 	const uint64_t *iovas;	 /* of each CID's buffer */
@@ -17,65 +14,81 @@ struct bare_loop {
 	uint64_t length; /* bytes */
 	uint64_t random;
 	uint64_t ios;	 /* so many, counted in `done` */
+	uint64_t submitted;
 	uint64_t done;
 	uint64_t failed; /* of these */
 };
 
-static inline int bare_submit(struct nvme_qpair *qp, struct bare_loop *loop, uint64_t *submitted)
+/* Write the next read at the tail, under `cid`. Returns 0 or a negative errno. */
+static inline int bare_write(struct nvme_qpair *qp, struct bare_loop *loop, uint16_t cid)
 {
-	for (uint32_t n = 0; n < TURN && qp->outstanding < qp->depth && *submitted < loop->ios;
-	     n++) {
-		unsigned __int128 word = nvme_random_next(&loop->random);
-		uint64_t lba = (uint64_t)(word * loop->places >> 64) * loop->blocks;
-		uint16_t cid = qp->free_head;
-		int err = sq_write_io(qp, &loop->command, cid, lba, (uint32_t)loop->blocks - 1,
-				      loop->iovas[cid], (uint32_t)loop->length);
+	uint64_t lba = nvme_random_below(nvme_random_next(&loop->random), loop->places) *
+		       loop->blocks;
+	int err = sq_write_io(qp, &loop->command, cid, lba, (uint32_t)loop->blocks - 1,
+			      loop->iovas[cid], (uint32_t)loop->length);
 
-		if (unlikely(err))
+	if (unlikely(err))
+		return err;
+	sq_advance(qp);
+	loop->submitted++;
+	return 0;
+}
+
+static int bare_fill(struct nvme_qpair *qp, struct bare_loop *loop)
+{
+	while (qp->outstanding < qp->depth && loop->submitted < loop->ios) {
+		int err = bare_write(qp, loop, qp->free_head);
+
+		if (err)
 			return err;
-		sq_advance(qp);
 		tracker_take(qp, 0, 1); /* a time of 0 would say that there is no command */
-		++*submitted;
 	}
 	return sq_ring(qp);
 }
 
-static inline int bare_reap(struct nvme_qpair *qp, struct bare_loop *loop)
+/* Reap up to a turn, each followed by the next read under its CID, and ring once. */
+static inline int bare_turn(struct nvme_qpair *qp, struct bare_loop *loop)
 {
 	uint32_t n = 0;
 	uint64_t end;
+	int err = 0;
 
-	while (n < TURN && !((end = cq_peek(qp)) & CQE_PHASE)) {
+	while (n < qp->turn && !((end = cq_peek(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 
 		if (unlikely(!tracker))
 			return -EPROTO;
 		loop->failed += (cqe_status(end) & STATUS_CODE_AND_TYPE) != 0;
-		tracker_free(qp, tracker, cqe_cid(end));
 		cq_advance(qp);
 		n++;
+		if (likely(loop->submitted < loop->ios)) {
+			err = bare_write(qp, loop, cqe_cid(end));
+			if (likely(!err))
+				continue;
+		}
+		tracker_free(qp, tracker, cqe_cid(end));
+		if (unlikely(err))
+			break;
 	}
 	loop->done += n;
 	cq_reaped(qp, n);
-	return 0;
+	return err ? err : sq_ring(qp);
 }
 
 /*
- * Run `loop->ios` reads, on a pair with none outstanding; nvme_tick_rate() was called. Returns 0, or a negative errno: -ETIME when `timeout_ns` pass without a
- * completion; then commands may be outstanding.
+ * Run `loop->ios` reads on a pair with none outstanding, whose nvme_tick_rate() was called. Returns
+ * 0, or a negative errno: -ETIME when `timeout_ns` pass without a completion; then commands may be
+ * outstanding.
  */
 int bare_loop_run(struct nvme_qpair *qp, struct bare_loop *loop, uint64_t timeout_ns)
 {
 	uint64_t timeout = ns_to_ticks(timeout_ns);
-	uint64_t submitted = loop->done;
-	int err = 0;
+	int err = bare_fill(qp, loop);
 
 	while (!err && loop->done < loop->ios) {
-		err = bare_submit(qp, loop, &submitted);
-		if (!err && !nvme_cq_await(qp, ticks_now() + timeout))
-			err = -ETIME;
-		if (!err)
-			err = bare_reap(qp, loop);
+		if (!nvme_cq_await(qp, ticks_now() + timeout))
+			return -ETIME;
+		err = bare_turn(qp, loop);
 	}
 	return err;
 }

@@ -50,6 +50,7 @@ class BareLoop(ctypes.Structure):
         ("length", c_uint64),
         ("random", c_uint64),
         ("ios", c_uint64),
+        ("submitted", c_uint64),
         ("done", c_uint64),
         ("failed", c_uint64),
     ]

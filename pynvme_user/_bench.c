@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* I/Os between two looks at the clock. */
-#define TURN 64
-
 /* One turn in so many is timed by itself, for the costs of submission and completion. */
 #define TIMED_TURNS 64
 
@@ -67,21 +64,10 @@ static inline uint32_t batch_class(uint32_t n)
 	return n > 64 ? 6 : 31 - (uint32_t)__builtin_clz(n - 1);
 }
 
-/* Count I/Os that were the `first` to the `last` outstanding, by fio's classes of depths. */
-static inline void depths_add(uint64_t *depths, uint32_t first, uint32_t last)
+/* fio's classes of depths: 1, 2-3, 4-7 ... 64 and more. */
+static inline uint32_t depth_class(uint32_t outstanding)
 {
-	uint32_t class = 31 - (uint32_t)__builtin_clz(first);
-
-	for (; class < 6 && first <= last; class++) {
-		uint32_t end = (UINT32_C(2) << class) - 1;
-
-		if (end > last)
-			end = last;
-		depths[class] += end - first + 1;
-		first = end + 1;
-	}
-	if (first <= last)
-		depths[6] += last - first + 1;
+	return outstanding < 64 ? 31 - (uint32_t)__builtin_clz(outstanding) : 6;
 }
 
 /* --- what comes next --------------------------------------------------------------------- */
@@ -242,16 +228,18 @@ static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, const 
 	return sq_write_io(qp, command, cid, lba, command->cdw12 | (io->blocks - 1), iova, length);
 }
 
-/* Write one I/O's command at the tail, under the next free CID. Returns 0 or a negative errno. */
+/*
+ * Write one I/O's command at the tail, under a CID whose tracker is the caller's to take. Returns 0
+ * or a negative errno.
+ */
 static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const struct nvme_io *io,
-			      uint64_t start)
+			      uint16_t cid, uint64_t start)
 {
-	uint16_t cid = qp->free_head;
 	struct nvme_bench_slot *slot = &b->slots[cid];
 	const struct nvme_sqe *command = &b->commands[io->direction];
 	int err;
 
-	if (likely(io->direction < NVME_DIRECTION_TRIM && !(b->refill | b->zone_blocks)))
+	if (likely(io->direction < b->plain))
 		err = sq_write_io(qp, command, cid, io->lba, command->cdw12 | (io->blocks - 1),
 				  slot->iova, io->blocks << b->block_shift);
 	else
@@ -259,12 +247,33 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const
 	if (unlikely(err))
 		return err;
 	sq_advance(qp);
-	tracker_take(qp, 0, start);
 	slot->start = start;
-	slot->lba = io->lba;
 	slot->blocks = io->blocks;
 	slot->direction = io->direction;
 	return 0;
+}
+
+/*
+ * Account for the `n` I/Os under `cids`, `counts` of them by direction, of a turn that began at
+ * `now` and whose doorbell was written at `rung`. The tracker's number is for the log.
+ */
+static inline void bench_submitted(struct nvme_qpair *qp, struct nvme_bench *b,
+				   const uint16_t *cids, uint32_t n, const uint32_t *counts,
+				   uint64_t now, uint64_t rung, int gated)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		qp->trackers[cids[i]].submitted = rung;
+		if (gated)
+			qp->trackers[cids[i]].user = (uint32_t)(rung - now);
+	}
+	for (uint32_t direction = 0; direction < 4; direction++)
+		if (counts[direction]) {
+			histogram_add(&b->results[direction].slat, ticks_to_ns(rung - now),
+				      counts[direction]);
+			b->submitted[direction] += counts[direction];
+		}
+	b->depths[depth_class(qp->outstanding)] += n;
+	b->submits[batch_class(n)]++;
 }
 
 /*
@@ -275,11 +284,10 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 							      struct nvme_bench *b, uint64_t now,
 							      int gated)
 {
-	uint32_t limit = b->submit_max ? b->submit_max : TURN;
-	uint64_t timed = b->turns % TIMED_TURNS ? 0 : ticks_now();
-	uint32_t outstanding = qp->outstanding;
+	uint32_t limit = b->submit_max ? b->submit_max : qp->turn;
+	uint64_t timed = b->turns % TIMED_TURNS == 1 ? ticks_now() : 0;
 	uint32_t counts[4] = { 0 };
-	uint16_t cids[TURN];
+	uint16_t cids[NVME_TURN];
 	uint32_t n = 0;
 	uint64_t rung;
 	int err = 0;
@@ -298,9 +306,12 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 			break;
 		}
 		cids[n] = qp->free_head;
-		err = bench_write(qp, b, &io, start);
+		err = bench_write(qp, b, &io, cids[n], start);
 		if (unlikely(err))
 			break;
+		tracker_take(qp, 0, start);
+		if (gated)
+			b->slots[cids[n]].lba = io.lba;
 		counts[io.direction]++;
 		n++;
 	}
@@ -311,22 +322,11 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 	/* Also after an error: those before it are to be drained. */
 	ring_err = sq_ring(qp);
 	rung = ticks_now();
-	for (uint32_t i = 0; i < n; i++) {
-		qp->trackers[cids[i]].submitted = rung;
-		qp->trackers[cids[i]].user = (uint32_t)(rung - now);
-	}
-	for (uint32_t direction = 0; direction < 4; direction++)
-		if (counts[direction]) {
-			histogram_add(&b->results[direction].slat, ticks_to_ns(rung - now),
-				      counts[direction]);
-			b->submitted[direction] += counts[direction];
-		}
+	bench_submitted(qp, b, cids, n, counts, now, rung, gated);
 	if (timed) {
 		b->submit_ticks += rung - timed;
 		b->submit_timed += n;
 	}
-	depths_add(b->depths, outstanding + 1, outstanding + n);
-	b->submits[batch_class(n)]++;
 	return err ? err : ring_err;
 }
 
@@ -351,8 +351,11 @@ static inline __attribute__((always_inline)) int bench_fill(struct nvme_qpair *q
 
 /* --- completion -------------------------------------------------------------------------- */
 
-static void bench_count_error(struct nvme_bench *b, uint32_t status)
+/* Count an I/O that ended with a status other than success. */
+static void bench_failed(struct nvme_bench *b, uint32_t direction, uint32_t status)
 {
+	b->ended[direction]++;
+	b->results[direction].failed++;
 	/* The last entry takes what there is no room for. */
 	for (uint32_t i = 0; i < NVME_BENCH_ERRORS; i++) {
 		struct nvme_bench_error *error = &b->errors[i];
@@ -433,7 +436,7 @@ static void bench_count(struct nvme_bench *b, const struct bench_run *run, uint6
 /* Reap up to a turn's number of completions. Returns 0 or a negative errno. */
 static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now)
 {
-	uint32_t limit = b->reap_max ? b->reap_max : TURN;
+	uint32_t limit = b->reap_max ? b->reap_max : qp->turn;
 	uint64_t timed = b->turns % TIMED_TURNS ? 0 : now;
 	struct bench_run run = { 0 };
 	uint32_t n = 0;
@@ -467,9 +470,7 @@ static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 			if (unlikely(b->records != NULL))
 				bench_record(b, slot, tracker, now);
 		} else {
-			b->ended[slot->direction]++;
-			b->results[slot->direction].failed++;
-			bench_count_error(b, status);
+			bench_failed(b, slot->direction, status);
 		}
 		if (unlikely(b->verify != NULL))
 			bench_verify(b, slot, !status);
@@ -486,6 +487,84 @@ static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 		b->reap_timed += n;
 	}
 	return err ? err : qp->error;
+}
+
+/*
+ * Reap up to a turn's number of completions, each followed by the next I/O under the same CID, ring
+ * once, and only then account for both: the device is at work meanwhile. For a workload that
+ * nothing holds back. Returns 0 or a negative errno.
+ */
+static inline int bench_turn(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now)
+{
+	struct bench_run runs[NVME_TURN + 1]; /* the first is empty */
+	struct bench_run *run = runs;
+	struct nvme_generator *generator = b->generator;
+	struct nvme_bench_slot *slots = b->slots;
+	uint32_t counts[4] = { 0 };
+	uint16_t cids[NVME_TURN];
+	uint32_t written = 0;
+	uint32_t n = 0;
+	uint64_t end;
+	int err = 0;
+	int ring_err;
+
+	*run = (struct bench_run){ 0 };
+	while (n < qp->turn && !((end = cq_peek(qp)) & CQE_PHASE)) {
+		struct nvme_tracker *tracker = cqe_tracker(qp, end);
+		uint16_t status = cqe_status(end) & STATUS_CODE_AND_TYPE;
+		uint16_t cid = cqe_cid(end);
+		const struct nvme_bench_slot *slot;
+		struct nvme_io io;
+
+		if (unlikely(!tracker)) {
+			err = -EPROTO;
+			break;
+		}
+		slot = &slots[cid];
+		if (likely(!status)) {
+			/* All that one doorbell announced began together, too. */
+			if (tracker->submitted != run->submitted ||
+			    slot->direction != run->direction)
+				*++run = (struct bench_run){
+					.submitted = tracker->submitted,
+					.start = slot->start,
+					.direction = slot->direction,
+				};
+			run->ios++;
+			run->blocks += slot->blocks;
+		} else {
+			bench_failed(b, slot->direction, status);
+		}
+		cq_advance(qp);
+		n++;
+		if (likely(qp->outstanding <= b->depth)) {
+			if (likely(nvme_generator_next(generator, &io))) {
+				err = bench_write(qp, b, &io, cid, now);
+				if (likely(!err)) {
+					cids[written++] = cid;
+					counts[io.direction]++;
+					continue;
+				}
+			} else {
+				b->exhausted = 1;
+			}
+		}
+		tracker_free(qp, tracker, cid);
+		if (unlikely(err || b->exhausted))
+			break;
+	}
+	/* First the completion queue's head: what is announced then has room in it. */
+	cq_reaped(qp, n);
+	ring_err = sq_ring(qp);
+	if (likely(written))
+		bench_submitted(qp, b, cids, written, counts, now, ticks_now(), 0);
+	while (run > runs)
+		bench_count(b, run--, now);
+	b->turns++;
+	b->reaps[batch_class(n)]++;
+	if (err || ring_err)
+		return err ? err : ring_err;
+	return qp->error;
 }
 
 /* Wait for `reap_min` completions, or as many as are outstanding, but not beyond `end`. */
@@ -530,12 +609,18 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 	return bench_reap(qp, b, *now);
 }
 
-/* The same for one that keeps the queue full. */
+/*
+ * The same for one that keeps the queue full. One turn in TIMED_TURNS is taken apart, so that what
+ * its reaping and its submission cost can be told from each other.
+ */
 static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
 			      uint64_t end)
 {
-	int err = b->stop || b->exhausted ? 0 : bench_fill(qp, b, *now, 0);
+	int ending = b->stop || b->exhausted;
+	int err = 0;
 
+	if (!ending && unlikely(qp->outstanding < b->depth))
+		err = bench_fill(qp, b, *now, 0);
 	if (unlikely(err))
 		return err;
 	if (unlikely(!qp->outstanding))
@@ -543,7 +628,9 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 	if (!nvme_cq_await(qp, end))
 		return -ETIME;
 	*now = ticks_now();
-	return bench_reap(qp, b, *now);
+	if (unlikely(ending || b->turns % TIMED_TURNS == 0))
+		return bench_reap(qp, b, *now);
+	return bench_turn(qp, b, *now);
 }
 
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout_ns)
@@ -596,9 +683,11 @@ int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t io
 		if (!nvme_generator_next(b->generator, &io))
 			break;
 		start = ticks_now();
-		got = bench_write(qp, b, &io, start);
-		if (!got)
+		got = bench_write(qp, b, &io, qp->free_head, start);
+		if (!got) {
+			tracker_take(qp, 0, start);
 			got = sq_ring(qp);
+		}
 		empty = ticks_now();
 		if (unlikely(got))
 			return got;

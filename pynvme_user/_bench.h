@@ -49,7 +49,7 @@ struct nvme_bench_slot {
 	uint64_t iova; /* of its data buffer, which holds the largest I/O */
 	uint8_t *data; /* the same in this process */
 	uint64_t start;
-	uint64_t lba;
+	uint64_t lba; /* where `gated` */
 	uint32_t blocks;
 	uint32_t direction;
 };
@@ -95,6 +95,7 @@ struct nvme_bench {
 	uint32_t block_shift;
 	uint32_t stop;          /* submit no more */
 	uint32_t exhausted;     /* the generator is at its end */
+	uint32_t plain;         /* directions below it are reads and writes as they come */
 	uint32_t submit_max;    /* commands per doorbell; 0: a turn's */
 	uint32_t reap_max;      /* completions per turn; 0: a turn's */
 	/* Any of these makes the loop look at them before each I/O: set `gated` then. */
@@ -134,7 +135,7 @@ struct nvme_bench {
 	uint64_t submitted[4];  /* by direction */
 	uint64_t ended[4];
 	uint64_t turns;
-	uint64_t depths[7];     /* I/Os by those outstanding with them: 1, 2-3, 4-7 ... 64 and more */
+	uint64_t depths[7];     /* I/Os by those outstanding at their doorbell: 1, 2-3 ... 64 and more */
 	uint64_t submits[7];    /* doorbells by their I/Os: 0, 1-4, 5-8, 9-16 ... more than 64 */
 	uint64_t reaps[7];      /* turns by their completions, likewise */
 	struct nvme_bench_error errors[16];

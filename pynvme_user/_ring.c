@@ -26,8 +26,16 @@
 #define GATHER 32
 #define GATHER_NS 1000
 
-/* Submissions between two doorbells, and two looks at the clock, of a loop that fills a queue. */
-#define BATCH 64
+/*
+ * What a loop that keeps a queue full does at most between two doorbells and two looks at the clock:
+ * half the queue, so that the device is at work on the one half while the loop is on the other.
+ */
+static uint32_t turn_of(uint32_t depth)
+{
+	uint32_t half = (depth + 1) / 2;
+
+	return half < NVME_TURN ? half : NVME_TURN;
+}
 
 /* --- time -------------------------------------------------------------------------------- */
 
@@ -102,10 +110,12 @@ uint64_t nvme_tick_rate(void)
 
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config)
 {
-	uint32_t entries = config->depth + 1;
 	uint32_t gather = config->depth / 4 < GATHER ? config->depth / 4 : GATHER;
 
-	if (config->depth < 1 || config->depth > UINT16_MAX || config->cq_entries < entries ||
+	uint32_t spare = config->sq_entries - config->depth - 1;
+
+	if (config->depth < 1 || config->depth > UINT16_MAX || config->sq_entries <= config->depth ||
+	    config->sq_entries > UINT16_MAX + 1 || config->cq_entries <= config->depth ||
 	    config->cq_entries > UINT16_MAX + 1 || config->page_shift < 12 ||
 	    config->page_shift > 27)
 		return -EINVAL;
@@ -114,14 +124,16 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.sq = config->sq,
 		.cq = config->cq,
 		.trackers = config->trackers,
-		.entries = entries,
+		.sq_entries = config->sq_entries,
 		.cq_entries = config->cq_entries,
-		.cq_slack = config->cq_entries - entries,
+		.cq_slack = config->cq_entries - config->depth - 1,
 		.depth = config->depth,
 		.expected = CQE_PHASE | (uint64_t)config->qid << 16,
 		.use_sgl = config->use_sgl,
 		.gather = 1,
 		.gather_max = (uint16_t)(gather ? gather : 1),
+		.sq_ahead = spare < NVME_SQ_AHEAD ? spare : NVME_SQ_AHEAD,
+		.turn = turn_of(config->depth),
 		.page_size = UINT32_C(1) << config->page_shift,
 		.prp_list_entries = config->prp_list_entries,
 		.prp_lists = config->prp_lists,
@@ -315,9 +327,13 @@ static int cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
 /* Let the device write `gather` entries before the first is looked at; not for long. */
 static inline void cq_gather(const struct nvme_qpair *qp)
 {
-	uint64_t end = ticks_now() + ns_to_ticks(GATHER_NS);
+	uint32_t last = qp->gather - 1u;
+	uint64_t end;
 
-	while (!cq_is_ready(qp, qp->gather - 1u) && ticks_now() < end)
+	if (cq_is_ready(qp, last))
+		return;
+	end = ticks_now() + ns_to_ticks(GATHER_NS);
+	while (!cq_is_ready(qp, last) && ticks_now() < end)
 		spin_pause();
 }
 
@@ -439,7 +455,7 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 		int err = 0;
 		int rung;
 
-		for (uint32_t n = 0; n < BATCH && v->submitted < v->count &&
+		for (uint32_t n = 0; n < qp->turn && v->submitted < v->count &&
 				     qp->outstanding < qp->depth; n++) {
 			err = vector_write(qp, v, qp->free_head);
 			if (err)
@@ -455,7 +471,7 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 }
 
 /*
- * Reap up to a batch into the vector's arrays, each followed by the next I/O under the same CID,
+ * Reap up to a turn's number into the vector's arrays, each followed by the next I/O under the same CID,
  * and ring once. Returns 0 or a negative errno.
  */
 static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now)
@@ -465,7 +481,7 @@ static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint
 	int err = 0;
 	int rung;
 
-	while (count < BATCH && !((end = cq_peek(qp)) & CQE_PHASE)) {
+	while (count < qp->turn && !((end = cq_peek(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t status = cqe_status(end);
 		uint16_t cid = cqe_cid(end);

@@ -101,9 +101,8 @@ struct nvme_completion {
 
 /*
  * A queue pair. The caller owns all memory that is pointed to and keeps it for the life of the
- * pair. `depth` commands can be outstanding; the submission queue has depth + 1 entries and the
- * completion queue that many or more, so neither can overflow and the submission head need not be
- * looked at.
+ * pair. `depth` commands can be outstanding; both queues have depth + 1 entries or more, so neither
+ * can overflow and the submission head need not be looked at.
  */
 struct nvme_qpair {
 	/* the first line: what every submission and completion reads or writes */
@@ -112,7 +111,7 @@ struct nvme_qpair {
 	struct nvme_tracker *trackers;
 	uint32_t sq_tail;
 	uint32_t cq_head;
-	uint32_t entries;        /* of the submission queue: depth + 1 */
+	uint32_t sq_entries;
 	uint32_t cq_entries;
 	uint32_t depth;
 	uint32_t outstanding;
@@ -125,13 +124,15 @@ struct nvme_qpair {
 	struct nvme_doorbell cq_doorbell;
 	uint64_t completed;       /* a fact for benchmarks */
 	uint32_t cq_unreported;   /* reaped entries that the device was not told of */
-	uint32_t cq_slack;        /* entries that may stay so: cq_entries - entries, or 0 */
+	uint32_t cq_slack;        /* entries that may stay so: cq_entries - depth - 1, or 0 */
 	/* for transfers of more than two pages */
 	uint64_t *prp_lists;      /* `prp_list_entries` for each CID */
 	uint32_t prp_list_entries;
 	uint64_t prp_lists_iova;
 	uint16_t use_sgl;         /* one data block descriptor instead of a PRP list */
 	uint16_t gather_max;      /* what `gather` may grow to: depth / 4 up to GATHER, or 1 */
+	uint32_t sq_ahead;        /* how far ahead of the tail entries are fetched: none that is in use */
+	uint32_t turn;            /* completions, or commands to a doorbell, of a loop's turn at most */
 	/* read when there is nothing to reap */
 	struct nvme_interrupt interrupt;
 	uint64_t spin_ns; /* with an interrupt: spin for so long before sleeping */
@@ -148,6 +149,7 @@ struct nvme_qpair_config {
 	uint32_t prp_list_entries;
 	uint32_t page_shift;
 	uint32_t depth;
+	uint32_t sq_entries; /* depth + 1 or more; what is more lets the tail's lines be fetched early */
 	uint32_t cq_entries; /* depth + 1 or more; what is more spares completion doorbells */
 	uint16_t qid;
 	uint16_t use_sgl;
@@ -181,8 +183,8 @@ uint64_t nvme_tick_rate(void);
 
 /*
  * Initialise a queue pair on zeroed ring memory, for polling. Returns 0, or -EINVAL for a depth
- * outside 1..65535, a completion queue smaller than the submission queue or larger than 65536
- * entries, or a page size outside 4 KiB..128 MiB. Does not talk to the device, and leaves both
+ * outside 1..65535, a queue that is not larger than that or larger than 65536 entries, or a page
+ * size outside 4 KiB..128 MiB. Does not talk to the device, and leaves both
  * doorbells for the caller to fill in.
  */
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config);

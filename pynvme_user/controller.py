@@ -520,7 +520,7 @@ class Controller:
             SQE.build(
                 opc=AdminOpcode.CREATE_IO_SQ,
                 prp1=pair.sq_iova,
-                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.depth),
+                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.sq_entries - 1),
                 cdw11=CreateSqCdw11.build(pc=1, cqid=pair.qid),
             ),
         )

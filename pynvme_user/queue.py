@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 _SLICE_NS = 100_000_000
 #: Entries of a completion queue at least, where the controller has them: a page of them.
 _MIN_CQ_ENTRIES = PAGE // CQE_SIZE
+#: Entries of a submission queue beyond its depth, where the controller has them.
+_SPARE_SQ_ENTRIES = 15
 #: How long an aborted command may take to end before the controller is reset.
 ABORT_SECONDS = 2.0
 _FUA = WriteCdw12.fua.mask
@@ -116,13 +118,14 @@ class QueuePair:
         self._busy = False
         self._links = links
         self._use_sgl = use_sgl
-        #: Entries of the completion queue. Those beyond the depth spare writes of its doorbell.
-        self.cq_entries = depth + 1
+        #: Entries of the queues. What is more than the depth takes makes them quicker: see _ring.h.
+        self.sq_entries = self.cq_entries = depth + 1
         if qid:
-            more = max(2 * depth + 1, _MIN_CQ_ENTRIES)
-            self.cq_entries = min(more, controller.cap.mqes + 1)
+            most = controller.cap.mqes + 1
+            self.sq_entries = min(depth + 1 + _SPARE_SQ_ENTRIES, most)
+            self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
         pool = controller.dma
-        self._sq = pool.alloc((depth + 1) * SQE_SIZE, node=node)
+        self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
         self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
         # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages.
         list_entries = max(1, -(-controller.max_transfer // PAGE))
@@ -154,6 +157,7 @@ class QueuePair:
             use_sgl=self._use_sgl,
             sq_doorbell=self._links.sq_doorbell,
             cq_doorbell=self._links.cq_doorbell,
+            sq_entries=self.sq_entries,
             cq_entries=self.cq_entries,
         )
         if self._links.shadow:

@@ -130,8 +130,9 @@ class Ring:
     """The submission and completion ring of one queue pair.
 
     The memory at ``sq``, ``cq`` and ``prp_lists`` is the caller's, zeroed, visible to the device
-    and kept until the ring is no longer used. ``cq_entries`` beyond ``depth`` + 1 spare completion
-    doorbells. One thread at a time.
+    and kept until the ring is no longer used. ``sq_entries`` beyond ``depth`` + 1 are fetched into
+    the cache before they are written, ``cq_entries`` beyond that spare completion doorbells. One
+    thread at a time.
     """
 
     #: ``transfer(command, lba, cdw12, iova, length, timeout_ns)``: nvme_qpair_transfer() itself,
@@ -153,6 +154,7 @@ class Ring:
         use_sgl: bool,
         sq_doorbell: DoorbellTarget,
         cq_doorbell: DoorbellTarget,
+        sq_entries: int | None = None,
         cq_entries: int | None = None,
     ) -> None:
         self.depth = depth
@@ -171,6 +173,7 @@ class Ring:
                 "prp_list_entries": prp_list_entries,
                 "page_shift": page_shift,
                 "depth": depth,
+                "sq_entries": depth + 1 if sq_entries is None else sq_entries,
                 "cq_entries": depth + 1 if cq_entries is None else cq_entries,
                 "qid": qid,
                 "use_sgl": use_sgl,
@@ -178,8 +181,8 @@ class Ring:
         )
         if lib.nvme_qpair_init(self._qp, config):
             raise ValueError(
-                f"a depth of {depth} with {config.cq_entries} completion queue entries and pages "
-                f"of 2**{page_shift} bytes is not legal"
+                f"a depth of {depth} with {config.sq_entries} submission and {config.cq_entries} "
+                f"completion queue entries and pages of 2**{page_shift} bytes is not legal"
             )
         for doorbell, target in (
             (self._qp.sq_doorbell, sq_doorbell),

@@ -168,6 +168,7 @@ class Workload:
         bench.think_ticks = int(pace.think * ticks)
         bench.zone_blocks = pace.zone_blocks
         bench.random = pace.seed
+        bench.plain = 1 if pace.refill or pace.zone_blocks else 2
         bench.writes_left = _NEVER
         for target, rate in zip(bench.rates, pace.rates, strict=True):
             target.ticks_per_io = int((ticks << 32) / rate.ios) if rate.ios else 0
@@ -183,6 +184,7 @@ class Workload:
             bench.arrivals = pointer
         bench.gated = (
             pace.reap_min > 1
+            or any((pace.submit_max, pace.reap_max))
             or any((pace.depth_low, pace.flush_every, bench.think_ios))
             or any(rate.ios or rate.blocks for rate in pace.rates)
         )

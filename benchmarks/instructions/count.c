@@ -84,7 +84,7 @@ struct rig {
 static void rig_init(struct rig *rig)
 {
 	static uint32_t cq_head;
-	uint32_t sq_entries = rig->depth + 1;
+	uint32_t sq_entries = rig->depth + 5;
 	uint32_t cq_entries = 2 * rig->depth + 1 > 256 ? 2 * rig->depth + 1 : 256;
 	struct nvme_qpair_config config = {
 		.sq = lines_new("sq", sq_entries, sizeof(struct nvme_sqe)),
@@ -95,6 +95,7 @@ static void rig_init(struct rig *rig)
 		.prp_list_entries = LIST_ENTRIES,
 		.page_shift = 12,
 		.depth = rig->depth,
+		.sq_entries = sq_entries,
 		.cq_entries = cq_entries,
 		.qid = 1,
 	};
@@ -194,6 +195,7 @@ static void run_workload(struct rig *rig)
 		nvme_bench_result_clear(&bench->results[direction]);
 	bench->depth = rig->depth;
 	bench->block_shift = BLOCK_SHIFT;
+	bench->plain = 2;
 	if (nvme_bench_run(rig->qp, bench, FOREVER) != 1 ||
 	    bench->results[NVME_DIRECTION_READ].clat.count != rig->ios)
 		abort();

@@ -61,6 +61,7 @@ static void job_init(struct job *job, uint32_t depth, uint32_t spare, uint64_t i
 	bench->results = allocate(4, sizeof(*bench->results));
 	bench->depth = depth;
 	bench->block_shift = 9;
+	bench->plain = 2;
 	for (uint32_t direction = 0; direction < 4; direction++) {
 		bench->commands[direction] = (struct nvme_sqe){ .nsid = 1, .cdw13 = direction };
 		nvme_bench_result_clear(&bench->results[direction]);

@@ -33,10 +33,11 @@ void pair_init(struct pair *pair, uint32_t depth, uint32_t spare, uint32_t list_
 	struct nvme_qpair_config config;
 
 	*controller = (struct null_controller){
-		.sq = allocate(depth + 1, sizeof(struct nvme_sqe)),
+		.sq = allocate(depth + 1 + spare, sizeof(struct nvme_sqe)),
 		.cq = allocate(depth + 1 + spare, sizeof(struct nvme_cqe)),
-		.fetched = allocate(depth + 1, sizeof(struct nvme_sqe)),
-		.entries = depth + 1,
+		.fetched = allocate(depth, sizeof(struct nvme_sqe)),
+		.depth = depth,
+		.sq_entries = depth + 1 + spare,
 		.cq_entries = depth + 1 + spare,
 		.phase = 1,
 		.qid = 1,
@@ -56,6 +57,7 @@ void pair_init(struct pair *pair, uint32_t depth, uint32_t spare, uint32_t list_
 		.prp_list_entries = list_entries,
 		.page_shift = 12,
 		.depth = depth,
+		.sq_entries = controller->sq_entries,
 		.cq_entries = controller->cq_entries,
 		.qid = controller->qid,
 		.use_sgl = (uint16_t)use_sgl,
@@ -111,10 +113,10 @@ uint32_t null_controller_fetch(struct null_controller *controller)
 	uint32_t fetched = 0;
 
 	for (; controller->sq_head != tail; fetched++) {
-		if (controller->count == controller->entries)
+		if (controller->count == controller->depth)
 			abort();
 		controller->fetched[controller->count++] = controller->sq[controller->sq_head];
-		controller->sq_head = (controller->sq_head + 1) % controller->entries;
+		controller->sq_head = (controller->sq_head + 1) % controller->sq_entries;
 	}
 	return fetched;
 }

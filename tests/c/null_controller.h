@@ -15,7 +15,8 @@ struct null_controller {
 	struct nvme_sqe *fetched; /* commands without a completion, in no order */
 	volatile uint32_t sq_tail; /* the two doorbell registers */
 	volatile uint32_t cq_head;
-	uint32_t entries;
+	uint32_t depth;
+	uint32_t sq_entries;
 	uint32_t cq_entries;
 	uint32_t sq_head;
 	uint32_t cq_tail;
