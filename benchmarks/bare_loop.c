@@ -53,7 +53,7 @@ static inline int bare_turn(struct nvme_qpair *qp, struct bare_loop *loop)
 	uint64_t end;
 	int err = 0;
 
-	while (n < qp->turn && !((end = cq_peek(qp)) & CQE_PHASE)) {
+	while (n < qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 
 		if (unlikely(!tracker))

@@ -445,7 +445,7 @@ static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 
 	if (b->records && b->record_limit - b->record_count < limit)
 		limit = b->record_limit - b->record_count;
-	while (n < limit && !((end = cq_peek(qp)) & CQE_PHASE)) {
+	while (n < limit && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t status = cqe_status(end) & STATUS_CODE_AND_TYPE;
 		const struct nvme_bench_slot *slot;
@@ -509,7 +509,7 @@ static inline int bench_turn(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 	int ring_err;
 
 	*run = (struct bench_run){ 0 };
-	while (n < qp->turn && !((end = cq_peek(qp)) & CQE_PHASE)) {
+	while (n < qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t status = cqe_status(end) & STATUS_CODE_AND_TYPE;
 		uint16_t cid = cqe_cid(end);

@@ -26,6 +26,9 @@
 #define GATHER 32
 #define GATHER_NS 1000
 
+/* How many entries ahead of the tail one is fetched at most. */
+#define SQ_AHEAD 4u
+
 /*
  * What a loop that keeps a queue full does at most between two doorbells and two looks at the clock:
  * half the queue, so that the device is at work on the one half while the loop is on the other.
@@ -132,7 +135,7 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.use_sgl = config->use_sgl,
 		.gather = 1,
 		.gather_max = (uint16_t)(gather ? gather : 1),
-		.sq_ahead = spare < NVME_SQ_AHEAD ? spare : NVME_SQ_AHEAD,
+		.sq_ahead = (spare < SQ_AHEAD ? spare : SQ_AHEAD) * (uint32_t)sizeof(struct nvme_sqe),
 		.turn = turn_of(config->depth),
 		.page_size = UINT32_C(1) << config->page_shift,
 		.prp_list_entries = config->prp_list_entries,
@@ -250,7 +253,7 @@ void nvme_cq_report(struct nvme_qpair *qp)
 
 int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max)
 {
-	uint64_t end = cq_peek(qp);
+	uint64_t end = cq_next(qp);
 	uint32_t count = 0;
 	uint64_t now;
 
@@ -278,7 +281,7 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 		};
 		tracker_free(qp, tracker, cqe_cid(end));
 		cq_advance(qp);
-		end = cq_peek(qp);
+		end = cq_next(qp);
 	} while (count < max && !(end & CQE_PHASE));
 	cq_report(qp, count);
 	return (int)count;
@@ -481,7 +484,7 @@ static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint
 	int err = 0;
 	int rung;
 
-	while (count < qp->turn && !((end = cq_peek(qp)) & CQE_PHASE)) {
+	while (count < qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t status = cqe_status(end);
 		uint16_t cid = cqe_cid(end);

@@ -131,7 +131,7 @@ struct nvme_qpair {
 	uint64_t prp_lists_iova;
 	uint16_t use_sgl;         /* one data block descriptor instead of a PRP list */
 	uint16_t gather_max;      /* what `gather` may grow to: depth / 4 up to GATHER, or 1 */
-	uint32_t sq_ahead;        /* how far ahead of the tail entries are fetched: none that is in use */
+	uint32_t sq_ahead;        /* bytes from the tail to the entry that is fetched, not in use either */
 	uint32_t turn;            /* completions, or commands to a doorbell, of a loop's turn at most */
 	/* read when there is nothing to reap */
 	struct nvme_interrupt interrupt;

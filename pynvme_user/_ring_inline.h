@@ -23,9 +23,6 @@
 
 #define NO_CID UINT16_MAX
 
-/* The most that qp->sq_ahead may be. */
-#define NVME_SQ_AHEAD 4u
-
 /* The most that qp->turn may be. */
 #define NVME_TURN 64u
 
@@ -132,7 +129,7 @@ static inline int doorbell_update(struct nvme_doorbell *db, uint32_t value)
 
 /*
  * Fetch a line that is soon written: a store to one that the device was the last to read waits for
- * it, and all later stores behind that one.
+ * it, and all later stores behind that one. Like any prefetch it may be of memory that is not there.
  */
 static inline void line_fetch(const void *line)
 {
@@ -193,6 +190,7 @@ static inline struct nvme_sqe *sq_write(const struct nvme_qpair *qp, const struc
 {
 	struct nvme_sqe *sqe = &qp->sq[qp->sq_tail];
 
+	line_fetch((const char *)sqe + qp->sq_ahead);
 	*sqe = *command;
 	sqe->cid = cid;
 	return sqe;
@@ -213,10 +211,8 @@ static inline int sq_write_io(const struct nvme_qpair *qp, const struct nvme_sqe
 static inline void sq_advance(struct nvme_qpair *qp)
 {
 	uint32_t tail = qp->sq_tail + 1;
-	uint32_t ahead = tail + qp->sq_ahead;
 
 	qp->sq_tail = tail == qp->sq_entries ? 0 : tail;
-	line_fetch(&qp->sq[ahead < qp->sq_entries ? ahead : ahead - qp->sq_entries]);
 }
 
 static inline int sq_ring(struct nvme_qpair *qp)
@@ -268,6 +264,18 @@ static inline uint64_t cq_peek(const struct nvme_qpair *qp)
 	return __atomic_load_n(word, __ATOMIC_ACQUIRE) ^ qp->expected;
 }
 
+/*
+ * The same for a loop that reaps: reads entries into the cache two lines ahead. A device that
+ * completes in batches has written them, and their way here is as long as its batch takes.
+ */
+static inline uint64_t cq_next(const struct nvme_qpair *qp)
+{
+	const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
+
+	__builtin_prefetch(cqe + 8);
+	return __atomic_load_n((const dword_pair *)cqe + 1, __ATOMIC_ACQUIRE) ^ qp->expected;
+}
+
 #define CQE_SQID (UINT64_C(0xffff) << 16)
 #define CQE_PHASE (UINT64_C(1) << 48)
 
@@ -294,23 +302,15 @@ static inline int cq_is_ready(const struct nvme_qpair *qp, uint32_t ahead)
 	return (__atomic_load_n(&qp->cq[at].status, __ATOMIC_RELAXED) & 1) == phase;
 }
 
-/*
- * Completion queue entries are read so far ahead of the head, into the cache: two lines. A device
- * that completes in batches has written them, and their way here is as long as its batch takes.
- */
-#define CQ_AHEAD 8u
-
 static inline void cq_advance(struct nvme_qpair *qp)
 {
 	uint32_t head = qp->cq_head + 1;
-	uint32_t ahead = head + CQ_AHEAD;
 
 	if (unlikely(head == qp->cq_entries)) {
 		head = 0;
 		qp->expected ^= CQE_PHASE;
 	}
 	qp->cq_head = head;
-	__builtin_prefetch(&qp->cq[ahead < qp->cq_entries ? ahead : 0]);
 }
 
 /* The tracker of the command that a completion names, or NULL if it names none that is ours. */

@@ -54,8 +54,9 @@ if TYPE_CHECKING:
 _SLICE_NS = 100_000_000
 #: Entries of a completion queue at least, where the controller has them: a page of them.
 _MIN_CQ_ENTRIES = PAGE // CQE_SIZE
-#: Entries of a submission queue beyond its depth, where the controller has them.
-_SPARE_SQ_ENTRIES = 15
+#: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the controller
+#: has them, and room behind them in their last page.
+_SQ_AHEAD = 4
 #: How long an aborted command may take to end before the controller is reset.
 ABORT_SECONDS = 2.0
 _FUA = WriteCdw12.fua.mask
@@ -122,7 +123,8 @@ class QueuePair:
         self.sq_entries = self.cq_entries = depth + 1
         if qid:
             most = controller.cap.mqes + 1
-            self.sq_entries = min(depth + 1 + _SPARE_SQ_ENTRIES, most)
+            pages = -(-(depth + 1 + 2 * _SQ_AHEAD) * SQE_SIZE // PAGE)
+            self.sq_entries = min(pages * PAGE // SQE_SIZE - _SQ_AHEAD, most)
             self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
         pool = controller.dma
         self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)

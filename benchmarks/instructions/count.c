@@ -84,7 +84,7 @@ struct rig {
 static void rig_init(struct rig *rig)
 {
 	static uint32_t cq_head;
-	uint32_t sq_entries = rig->depth + 5;
+	uint32_t sq_entries = rig->depth + 28;
 	uint32_t cq_entries = 2 * rig->depth + 1 > 256 ? 2 * rig->depth + 1 : 256;
 	struct nvme_qpair_config config = {
 		.sq = lines_new("sq", sq_entries, sizeof(struct nvme_sqe)),
