@@ -217,10 +217,11 @@ def test_each_latency_from_its_own_submission() -> None:
         submitted = before
 
 
-def test_one_doorbell_for_each_batch() -> None:
+def test_one_doorbell_for_each_turn() -> None:
+    """Of each queue, and a turn is half the depth."""
     rig = Rig(depth=31)
     run(rig, vector(310))
-    assert rig.ring.doorbell_writes == 2 * 10
+    assert rig.ring.doorbell_writes == 2 * 20
 
 
 def test_runs_without_the_gil() -> None:
