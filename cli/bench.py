@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _COMPARE = "compare"
 _BINS = "json+"
+_TERSE = "terse"
 _PAIRS = "pynvme_user.fio_options"
 _SCHEMES = ("qemu", "vfio", "uio", "vfio-user")
 
@@ -43,9 +44,30 @@ class _Formats(click.ParamType[tuple[str, ...]]):
         """Parse; a format that is not there is a usage error."""
         formats = tuple(part.strip() for part in value.split(","))
         for wanted in formats:
-            if wanted not in (NORMAL, JSON, _BINS):
-                self.fail(f"{wanted!r} is none of normal, json, json+", param, ctx)
+            if wanted not in (NORMAL, _TERSE, JSON, _BINS):
+                self.fail(f"{wanted!r} is none of normal, terse, json, json+", param, ctx)
         return formats
+
+
+class _Time(click.ParamType[float]):
+    """A time as fio has it, in seconds where it has no unit."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse; none at all is a usage error."""
+        from pynvme_user.bench import values
+        from pynvme_user.bench.job import JobError
+
+        try:
+            seconds = values.time(values.SECOND)(value, 1024)
+        except JobError as error:
+            self.fail(str(error), param, ctx)
+        if not seconds:
+            self.fail("give a time above 0", param, ctx)
+        return seconds
 
 
 class _Target(Device):
@@ -142,7 +164,20 @@ _file_option = partial(
     type=_Formats(),
     default=NORMAL,
     metavar="FORMAT[,FORMAT]",
-    help="normal, json (fio's schema), or json+ (with the latencies' bins).",
+    help="normal, terse, json (fio's schema), or json+ (with the latencies' bins).",
+)
+@click.option("--minimal", is_flag=True, help="The same as --output-format terse.")
+@click.option(
+    "--terse-version",
+    type=click.IntRange(3, 5),
+    default=3,
+    help="fio's version of the terse output: 3, 4 or 5; default 3.",
+)
+@click.option(
+    "--status-interval",
+    type=_Time(),
+    metavar="TIME",
+    help="Write the results so far every so often; also at SIGUSR1.",
 )
 @_file_option("--output", help="Write the results to this file instead of stdout.")
 @_file_option("--report", help="Write a page with plots (HTML, self-contained) to this file.")
@@ -172,6 +207,9 @@ def bench(
     targets: tuple[str, ...],
     namespace_id: int | None,
     formats: tuple[str, ...],
+    minimal: bool,
+    terse_version: int,
+    status_interval: float | None,
     output: Path | None,
     report: Path | None,
     hdr_log: Path | None,
@@ -185,7 +223,8 @@ def bench(
     """Measure a device: fio's job files, or one job of fio's options.
 
     Targets that are files are job files, others are devices. Exit code 1 if an I/O failed or a
-    block does not hold what was written.
+    block does not hold what was written. Ctrl-C ends the run with the results so far, once the
+    queues are drained; ctrl-C again resets the controllers instead of waiting for that.
     """
     pairs: list[Pair] = ctx.meta[_PAIRS]
     if namespace_id is not None:
@@ -198,8 +237,16 @@ def bench(
         return
     if not force:
         _guard(jobs.jobs)
-    run = _run(jobs, eta, histograms=report is not None or hdr_log is not None)
-    _write_results(run, jobs.jobs, formats, output)
+    writer = _Writer(jobs.jobs, (_TERSE,) if minimal else formats, terse_version, output)
+    run = _run(
+        jobs,
+        eta,
+        histograms=report is not None or hdr_log is not None,
+        report=writer.write,
+        report_seconds=status_interval,
+    )
+    writer.write(run)
+    writer.warn(run)
     _write_logs(run, jobs.jobs)
     if hdr_log is not None:
         from pynvme_user.bench.hdr import write_hdr_log
@@ -225,17 +272,28 @@ def _read(targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str]) 
     from pynvme_user.bench.sweep import sweep
 
     files = [target for target in targets if _is_job_file(target)]
-    options = tuple(pairs)
-    if files and len(files) < len(targets):
-        raise click.UsageError(
-            "give devices or job files: the device for a job file goes into --filename"
-        )
+    devices = [target for target in targets if target not in files]
+    for target in devices:
+        if ":" not in target:  # all device names have one
+            raise click.UsageError(f"{target!r} is neither a job file that is there nor a device")
+    options = (*(("filename", device) for device in devices), *pairs)
+    named = os.environ.get(VARIABLE)
     try:
         if files:
-            return sweep(options, lambda point: read_job_files(files, point, sections=chosen))
+            return sweep(
+                options,
+                lambda point: read_job_files(files, point, sections=chosen, device=named),
+            )
         if chosen:
             raise click.UsageError("--section is for a job file, and there is none")
-        return sweep((*_devices(targets, options), *options), command_line_jobs)
+        if not any(name == "filename" for name, _ in options):
+            if not named:
+                raise click.UsageError(
+                    "no device: name one, for example 'qemu:disk.img?size=1G', or a fio job file, "
+                    f"or set {VARIABLE}"
+                )
+            options = (("filename", named), *options)
+        return sweep(options, command_line_jobs)
     except JobError as error:
         _refuse(str(error).splitlines())
 
@@ -243,21 +301,6 @@ def _read(targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str]) 
 def _is_job_file(target: str) -> bool:
     scheme = target.partition(":")[0]
     return scheme not in _SCHEMES and Path(target).is_file()
-
-
-def _devices(targets: Sequence[str], options: Iterable[Pair]) -> Iterator[Pair]:
-    """Name the devices as options; those of the environment where there are no others."""
-    for target in targets:
-        if ":" not in target:  # all device names have one
-            raise click.UsageError(f"{target!r} is neither a job file that is there nor a device")
-        yield "filename", target
-    if not targets and not any(name == "filename" for name, _ in options):
-        if not (named := os.environ.get(VARIABLE)):
-            raise click.UsageError(
-                "no device: name one, for example 'qemu:disk.img?size=1G', or a fio job file, or "
-                f"set {VARIABLE}"
-            )
-        yield "filename", named
 
 
 def _refuse(problems: Sequence[str]) -> NoReturn:
@@ -296,7 +339,14 @@ def _guard(jobs: Iterable[Job]) -> None:
                     guard(controller.namespaces[nsid or active[0]], force=False)
 
 
-def _run(jobs: Jobs, eta: str, *, histograms: bool) -> RunResult:
+def _run(
+    jobs: Jobs,
+    eta: str,
+    *,
+    histograms: bool,
+    report: Callable[[RunResult], None],
+    report_seconds: float | None,
+) -> RunResult:
     from pynvme_user.bench import engine
     from pynvme_user.bench.job import JobError
 
@@ -305,6 +355,8 @@ def _run(jobs: Jobs, eta: str, *, histograms: bool) -> RunResult:
             return engine.run(
                 jobs.jobs,
                 watch=watch,
+                report=report,
+                report_seconds=report_seconds,
                 histograms=histograms or any(job.write_hist_log for job in jobs.jobs),
                 io_log=any(_logs_each_io(job) for job in jobs.jobs),
                 command=shlex.join(["nvme-user", *sys.argv[1:]]),
@@ -322,29 +374,48 @@ def _logs_each_io(job: Job) -> bool:
 # --- what it came to ----------------------------------------------------------------------------
 
 
-def _write_results(
-    run: RunResult, jobs: Sequence[Job], formats: Sequence[str], output: Path | None
-) -> None:
-    shown = _reported(run, jobs)
-    text = "".join(f"{line}\n" for line in _results(shown, formats))
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        output.write_text(text, encoding="utf-8")
-    if NORMAL not in formats or output is not None:
-        for warning in run.warnings:
-            click.echo(f"nvme-user: warning: {warning}", err=True)
+class _Writer:
+    """Writes results in the formats that were asked for, to stdout or a file."""
 
+    def __init__(
+        self, jobs: Sequence[Job], formats: Sequence[str], terse_version: int, path: Path | None
+    ) -> None:
+        self._jobs = jobs
+        self._formats = formats
+        self._terse_version = terse_version
+        self._path = path
+        self._mode = "w"
 
-def _results(run: RunResult, formats: Sequence[str]) -> Iterator[str]:
-    if NORMAL in formats:
-        from pynvme_user.bench.summary import summary
+    def write(self, run: RunResult) -> None:
+        """Write the results; those so far come one after another, as in fio."""
+        text = "".join(f"{line}\n" for line in self._lines(_reported(run, self._jobs)))
+        if self._path is None:
+            click.echo(text, nl=False)
+            sys.stdout.flush()
+            return
+        with self._path.open(self._mode, encoding="utf-8") as file:
+            file.write(text)
+        self._mode = "a"
 
-        yield from summary(run)
-    if JSON in formats or _BINS in formats:
-        from pynvme_user.bench.fio_json import document
+    def warn(self, run: RunResult) -> None:
+        """Write the warnings to stderr, where stdout does not have them."""
+        if NORMAL not in self._formats or self._path is not None:
+            for warning in run.warnings:
+                click.echo(f"nvme-user: warning: {warning}", err=True)
 
-        yield json.dumps(document(run, bins=_BINS in formats), indent=2)
+    def _lines(self, run: RunResult) -> Iterator[str]:
+        if NORMAL in self._formats:
+            from pynvme_user.bench.summary import summary
+
+            yield from summary(run)
+        if _TERSE in self._formats:
+            from pynvme_user.bench.terse import terse
+
+            yield from terse(run, self._terse_version)
+        if JSON in self._formats or _BINS in self._formats:
+            from pynvme_user.bench.fio_json import document
+
+            yield json.dumps(document(run, bins=_BINS in self._formats), indent=2)
 
 
 def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
@@ -412,7 +483,11 @@ def _failure(run: RunResult) -> str:
         count = sum(verify.faulty for verify in faulty)
         first = next((fault.message for verify in faulty for fault in verify.faults), "")
         said.append(f"verification found {count} fault{'s' * (count > 1)}: {first}")
-    return "; ".join(said) or "a job ended early: its warnings say why"
+    said += dict.fromkeys(
+        f"{job.name} ended early: {job.failure}" for job in run.jobs if job.failure
+    )
+    said += [run.failure] if run.failure else []
+    return "; ".join(said)
 
 
 # --- compare ------------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def _screen(progress: Progress) -> RenderableType:
 
 
 def _jobs(progress: Progress) -> str:
-    return f"{progress.phase} {progress.running}/{progress.jobs}"
+    hint = " (ctrl-C again: do not wait)" if progress.phase == "drain" else ""
+    return f"{progress.phase} {progress.running}/{progress.jobs}{hint}"
 
 
 def _state(progress: Progress) -> str:

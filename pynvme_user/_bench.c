@@ -253,6 +253,21 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const
 	return 0;
 }
 
+static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok);
+
+/* Take back what bench_due() told the table of an I/O that could not be submitted. */
+static void bench_unverify(struct nvme_bench *b, const struct nvme_io *io)
+{
+	const struct nvme_bench_slot slot = {
+		.lba = io->lba,
+		.blocks = io->blocks,
+		.direction = io->direction,
+	};
+
+	if (b->verify)
+		bench_verify(b, &slot, 0);
+}
+
 /*
  * Account for the `n` I/Os under `cids`, `counts` of them by direction, of a turn that began at
  * `now` and whose doorbell was written at `rung`. The tracker's number is for the log.
@@ -307,8 +322,10 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		}
 		cids[n] = qp->free_head;
 		err = bench_write(qp, b, &io, cids[n], start);
-		if (unlikely(err))
+		if (unlikely(err)) {
+			bench_unverify(b, &io);
 			break;
+		}
 		tracker_take(qp, 0, start);
 		if (gated)
 			b->slots[cids[n]].lba = io.lba;

@@ -65,6 +65,11 @@ class Draft:
         if shared:
             self._shared.add(option.key)
 
+    def set_default(self, name: str, text: str) -> None:
+        """Give an option that was not given; not the job's own."""
+        if find(name).key not in self._values:
+            self.set(name, text, shared=True)
+
     def begins_group(self) -> bool:
         """Whether the job waits for all those above it."""
         return bool(self._values.get("stonewall"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sysconfig
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from pynvme_user.bench.job import Direction, Job, JobError, clones
-from pynvme_user.bench.part import Part, Signals
-from pynvme_user.bench.result import RunResult
+from pynvme_user.bench.part import Part
+from pynvme_user.bench.result import JobResult, RunResult
+from pynvme_user.bench.signals import Signals
 from pynvme_user.bench.target import Targets
 
 _WATCH_SECONDS = 0.5
@@ -35,19 +37,22 @@ class Progress:
     done: float | None  # 0 to 1; None: not known
     running: int
     jobs: int
-    phase: str  # ramp, run or verify
+    phase: str  # ramp, run, verify or drain
     iops: tuple[float, float, float]
     bandwidth: tuple[float, float, float]  # bytes per second
     clat_mean: float | None  # nanoseconds, over the last interval
 
 
 Watch = Callable[[Progress], None]
+Report = Callable[[RunResult], None]
 
 
 def run(
     jobs: Sequence[Job],
     *,
     watch: Watch | None = None,
+    report: Report | None = None,
+    report_seconds: float | None = None,
     histograms: bool = False,
     io_log: bool = False,
     command: str = "",
@@ -55,11 +60,16 @@ def run(
 ) -> RunResult:
     """Run jobs, group after group, and tell what they came to.
 
-    ``watch`` is called about twice a second. ``histograms`` keeps the latencies of each second,
-    ``io_log`` each I/O. After ctrl-C the queues are drained and the results so far returned.
+    ``watch`` is called about twice a second. ``report`` is called with the results so far every
+    ``report_seconds``, and at SIGUSR1. ``histograms`` keeps the latencies of each second,
+    ``io_log`` each I/O.
+
+    After ctrl-C the queues are drained and the results so far returned; after another one the
+    controllers are reset instead of waited for, and what was outstanding has failed.
 
     Raises JobError for a job that does not fit its device, and what opening a device raises. An
-    error on the way ends its job: the results say so.
+    error on the way ends its job, one at the beginning of a later group all that were to come: the
+    results say so.
     """
     if not jobs:
         raise JobError("there is no job to run")
@@ -77,19 +87,33 @@ def run(
         groups = [list(group) for _, group in groupby(parts, lambda part: part.group)]
         made = _make(groups, targets, signals, histograms=histograms, io_log=io_log)
         result.warnings += _warnings(made, targets)
-        for group in made:
-            try:
-                _run_group(group, signals, began, watch)
-            finally:
-                ran = [part for part in group if part.began]
-                result.jobs += [part.result(began) for part in ran if part.job.stats]
-                result.warnings += [text for part in group for text in part.warnings]
-            if signals.interrupted:
-                break
+        result.machine = _machine()
+        reporter = _Reporter(result, began, report, report_seconds)
+        with signals.caught():
+            for index, group in enumerate(made):
+                signals.controllers = list({part.target.controller for part in group})
+                error = _run_group(group, signals, began, watch, reporter)
+                _gather(result, group, began)
+                if error is not None:
+                    if not result.jobs:
+                        raise error
+                    result.failure = _not_run(made[index:], error)
+                if signals.interrupted or result.failure:
+                    break
     result.interrupted = signals.interrupted
     result.elapsed_ns = int((time.monotonic() - began) * 1e9)
-    result.machine = _machine()
     return result
+
+
+def _gather(result: RunResult, parts: Sequence[Part], began: float) -> None:
+    """Add what the parts of a group came to."""
+    result.jobs += [part.result(began) for part in parts if part.began and part.job.stats]
+    result.warnings += [text for part in parts for text in part.warnings]
+
+
+def _not_run(groups: Sequence[Sequence[Part]], error: Exception) -> str:
+    names = dict.fromkeys(part.job.name for group in groups for part in group if not part.began)
+    return f"{error}; not run: {', '.join(names)}"
 
 
 def _make(
@@ -128,19 +152,30 @@ def _check_overlap(parts: Sequence[Part]) -> None:
             )
 
 
-def _run_group(parts: Sequence[Part], signals: Signals, began: float, watch: Watch | None) -> None:
+def _run_group(
+    parts: Sequence[Part],
+    signals: Signals,
+    began: float,
+    watch: Watch | None,
+    reporter: _Reporter,
+) -> Exception | None:
+    """Run the parts of a group; tell why some could not begin, if so."""
     names = {part.job.name for part in parts}
     first = [part for part in parts if part.job.wait_for not in names]
     waiting = [part for part in parts if part.job.wait_for in names]
     while first:
-        _run_together(first, signals, began, watch)
+        _run_together(first, signals, _Watcher(first, began, watch), reporter)
+        for part in first:
+            if part.error is not None and not part.began:
+                return part.error
         ended = {part.job.name for part in first}
         first = [] if signals.interrupted else [p for p in waiting if p.job.wait_for in ended]
         waiting = [part for part in waiting if part not in first]
+    return None
 
 
 def _run_together(
-    parts: Sequence[Part], signals: Signals, began: float, watch: Watch | None
+    parts: Sequence[Part], signals: Signals, watcher: _Watcher, reporter: _Reporter
 ) -> None:
     ready = threading.Barrier(len(parts))
     threads = [
@@ -148,23 +183,55 @@ def _run_together(
     ]
     for thread in threads:
         thread.start()
-    watcher = _Watcher(parts, began, watch)
-    try:
-        # Not by Thread.join(): interrupted, that of Python 3.11 takes the thread for ended.
-        while alive := [part for part in parts if not part.ended.is_set()]:
-            alive[0].ended.wait(_WATCH_SECONDS if len(alive) == 1 else _WATCH_SECONDS / 5)
-            _pass_ends_on(parts, signals)
-            watcher.look(alive)
-    except KeyboardInterrupt:
-        signals.interrupted = True
-        ready.abort()
-    finally:
-        for part, thread in zip(parts, threads, strict=True):
-            part.ended.wait()
-            thread.join()
-    for part in parts:
-        if part.error is not None and not part.began:
-            raise part.error
+    while alive := [part for part in parts if not part.ended.is_set()]:
+        pause = _WATCH_SECONDS if len(alive) == 1 else _WATCH_SECONDS / 5
+        alive[0].ended.wait(min(pause, reporter.seconds_left))
+        _pass_ends_on(parts, signals)
+        watcher.look(alive)
+        if reporter.due or signals.report:
+            signals.report = False
+            reporter.report(parts)
+    for thread in threads:
+        thread.join()
+
+
+class _Reporter:
+    """Tells the results so far, now and then."""
+
+    def __init__(
+        self, result: RunResult, began: float, report: Report | None, seconds: float | None
+    ) -> None:
+        self._result = result
+        self._began = began
+        self._report = report
+        self._seconds = seconds if report is not None else None
+        self._next = began + seconds if seconds is not None else math.inf
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it is to the next one; 0 if it is due."""
+        return max(0.0, self._next - time.monotonic())
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def report(self, parts: Sequence[Part]) -> None:
+        """Tell the results of all that ran, and of these parts, which run."""
+        if self._report is None:
+            return
+        found = [part.so_far(self._began) for part in parts if part.job.stats]
+        jobs: list[JobResult] = [job for job in found if job is not None]
+        now = time.monotonic()
+        self._report(
+            replace(
+                self._result,
+                jobs=[*self._result.jobs, *jobs],
+                elapsed_ns=int((now - self._began) * 1e9),
+            )
+        )
+        while self._seconds and self._next <= now:
+            self._next += self._seconds
 
 
 def _pass_ends_on(parts: Sequence[Part], signals: Signals) -> None:

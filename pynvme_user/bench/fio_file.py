@@ -57,16 +57,18 @@ def read_job_files(
     overrides: Pairs = (),
     *,
     sections: Iterable[str] = (),
+    device: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Jobs:
     """Read fio job files; the jobs of each wait for those of the file before.
 
     `overrides` are options that count for every job, after its own. `sections` are the names of
-    those to take; none: all. Raises JobError with one line for each problem, by file and line.
+    those to take; none: all. `device` is that of a job that names none. Raises JobError with one
+    line for each problem, by file and line.
     """
     wanted = set(sections)
     missing = set(wanted)
-    builder = _Builder(_command_line(overrides, environment))
+    builder = _Builder(_command_line(overrides, environment), device)
     for path in paths:
         builder.wall()
         for section in _sections(os.fspath(path), environment):
@@ -100,8 +102,9 @@ def command_line_jobs(options: Pairs, *, environment: Mapping[str, str] = os.env
 class _Builder:
     """Jobs from sections, and all problems on the way rather than the first alone."""
 
-    def __init__(self, overrides: list[_Line]) -> None:
+    def __init__(self, overrides: list[_Line], device: str | None = None) -> None:
         self.problems: list[str] = []
+        self._device = device
         self._overrides = overrides
         self._overridden_wrong = not self._check(overrides)
         self._global: list[_Line] = []
@@ -129,6 +132,8 @@ class _Builder:
         own = {id(line) for line in section.lines}
         for line in (*_units_first([*self._global, *section.lines]), *self._overrides):
             draft.set(line.name, line.text, more=line.more, shared=id(line) not in own)
+        if self._device is not None:
+            self._attempt("", partial(draft.set_default, "filename", self._device))
         if self._wall or draft.begins_group():
             self._group += 1
         if self._wall or draft.begins_reporting_group():

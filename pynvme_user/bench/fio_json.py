@@ -300,6 +300,7 @@ def _ours(run: RunResult) -> Object:
         "command": run.command,
         "ok": run.ok,
         "interrupted": run.interrupted,
+        "failure": run.failure,
         "warnings": list(run.warnings),
         "machine": dict(run.machine),
         "jobs": [_our_job(job) for job in run.jobs],
@@ -326,6 +327,7 @@ def _our_job(job: JobResult) -> Object:
             {"status": status, "name": job.error_names.get(status, ""), "ios": ios}
             for status, ios in sorted(job.errors.items())
         ],
+        "failure": job.failure,
         "per_io": per_io(job),
         "interrupts": job.costs.interrupts,
         "polls": job.costs.polls,

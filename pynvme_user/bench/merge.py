@@ -48,6 +48,7 @@ def combine(jobs: Sequence[JobResult]) -> JobResult:
         ),
         costs=_costs(jobs),
         errors=_add_counts(job.errors for job in jobs),
+        failure="; ".join(dict.fromkeys(job.failure for job in jobs if job.failure)),
         error_names={status: name for job in jobs for status, name in job.error_names.items()},
         verify=_verify([job.verify for job in jobs if job.verify]),
         steady_state=None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import resource
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from pynvme_user.bench.result import (
     IntervalHistogram,
     JobResult,
 )
+from pynvme_user.bench.signals import Signals
 from pynvme_user.bench.target import SPIN, Target
 from pynvme_user.bench.verify import Verification
 from pynvme_user.completion import HOST_ABORTED
@@ -48,15 +50,9 @@ _NS = 1_000_000_000
 _RECORDS = 1 << 16
 #: Sleeping is good to this; the rest of a pause is spun away.
 _SLEEP_SLACK = 0.002
-_VERIFYING = "verify"
-
-
-@dataclass(slots=True)
-class Signals:
-    """What ends the parts of a run before their time."""
-
-    interrupted: bool = False
-    ended: set[int] = field(default_factory=set)  # numbers of parts that are to end
+_VERIFYING, _DRAINING = "verify", "drain"
+#: So long a part that runs is waited for when it is asked for results.
+_ANSWER_SECONDS = 2.0
 
 
 class Part:
@@ -92,6 +88,9 @@ class Part:
         self._workload: Workload | None = None
         self._cpu = CpuUsage()
         self._doorbells = 0, 0
+        #: What is asked for while it runs: when the run began, and the answer.
+        self._asked: float | None = None
+        self._answers: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
         zone_bytes = target.zone_blocks << target.ns.block_shift
         self.offset, self.length = job.region(target.capacity, zone_bytes)
         self._amount = job.amount(target.capacity, zone_size=zone_bytes)
@@ -266,13 +265,12 @@ class Part:
 
     def _run(self, pair: QueuePair, buffer: DmaBuffer) -> None:
         job, workload, verification = self.job, self._used_workload, self._verification
-        self._sleep(np.random.default_rng(job.seed).uniform(*job.startdelay))
+        self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
         if job.ramp_time:
             self._advance(pair, buffer, self._after(job.ramp_time), drain=False)
         workload.clear()
         self.phase = "run"
-        before = resource.getrusage(resource.RUSAGE_THREAD)
-        bells = pair.doorbell_writes, pair.cq_doorbell_writes
+        self._begin_to_count(pair)
         self.began = self._cut_at = time.monotonic()
         try:
             deadline = job.runtime and self.began + job.runtime
@@ -299,8 +297,17 @@ class Part:
             self._sample(self._finished)
             self._cut_histograms(self._finished)
             self._take_records()
-            self._cpu = _usage(before, resource.getrusage(resource.RUSAGE_THREAD))
-            self._doorbells = pair.doorbell_writes - bells[0], pair.cq_doorbell_writes - bells[1]
+            self._count(pair)
+
+    def _begin_to_count(self, pair: QueuePair) -> None:
+        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
+        self._bells = pair.doorbell_writes, pair.cq_doorbell_writes
+
+    def _count(self, pair: QueuePair) -> None:
+        """Tell what the thread and the queue pair have done since; in the thread itself."""
+        before = self._bells
+        self._cpu = _usage(self._usage, resource.getrusage(resource.RUSAGE_THREAD))
+        self._doorbells = pair.doorbell_writes - before[0], pair.cq_doorbell_writes - before[1]
 
     def _run_with_backlog(
         self,
@@ -376,6 +383,8 @@ class Part:
                 self._look(now)
             if now >= next_sample:
                 next_sample += SAMPLE_SECONDS * (1 + (now - next_sample) // SAMPLE_SECONDS)
+            if self._asked is not None and self.began:
+                self._answer(pair, self._asked)
             if ended:
                 return
             if self._fails():
@@ -383,10 +392,18 @@ class Part:
             if _is_past(deadline) and self._goes_on and not drain:
                 return
             if _is_past(deadline) or not self._goes_on:
+                if self._signals.interrupted:
+                    self.phase = _DRAINING
                 workload.stop()
                 deadline = None  # what is outstanding takes the time that it takes
             else:
                 self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, but not beyond the end that somebody asked for."""
+        end = time.monotonic() + seconds
+        while self._goes_on and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SAMPLE_SECONDS))
 
     @staticmethod
     def _sleep(seconds: float) -> None:
@@ -482,14 +499,38 @@ class Part:
         """Whether it ended by an error, a limit or a fault."""
         return self.error is not None or bool(self._limits.failure) or self._gives_up
 
+    def so_far(self, run_began: float) -> JobResult | None:
+        """Tell what it has come to by now; None while there is nothing to tell.
+
+        For other threads than its own, which makes the answer: nothing changes meanwhile.
+        """
+        if not self.began:
+            return None
+        while not self._answers.empty():
+            self._answers.get()  # one that came too late
+        self._asked = run_began
+        until = time.monotonic() + _ANSWER_SECONDS
+        while not self.ended.is_set() and time.monotonic() < until:
+            with suppress(queue.Empty):
+                return self._answers.get(timeout=SAMPLE_SECONDS)
+        return self.result(run_began) if self.ended.is_set() else None
+
+    def _answer(self, pair: QueuePair, run_began: float) -> None:
+        self._asked = None
+        self._count(pair)
+        self._answers.put(self.result(run_began))
+
     def result(self, run_began: float) -> JobResult:
-        """Tell what it came to; once its thread has ended."""
+        """Tell what it came to; once its thread has ended, or in it."""
         job, workload = self.job, self._used_workload
-        runtime = int((self._finished - self.began) * _NS)
+        runtime = int(((self._finished or time.monotonic()) - self.began) * _NS)
         errors = workload.errors
+        # Those that a reset ended, or the device's end, have no status of the device's.
+        lost = sum(workload.results["failed"].tolist()) - sum(errors.values())
         if self.error is not None:
-            lost = sum(workload.results["failed"].tolist()) - sum(errors.values())
-            errors[int(HOST_ABORTED)] = errors.get(int(HOST_ABORTED), 0) + max(1, lost)
+            lost = max(1, lost)
+        if lost > 0:
+            errors[int(HOST_ABORTED)] = errors.get(int(HOST_ABORTED), 0) + lost
         depths, submits, reaps = workload.batches
         sizes = [job.block_sizes[direction] for direction in Direction]
         return JobResult(
@@ -521,7 +562,7 @@ class Part:
             cpu=self._cpu,
             costs=self._costs(),
             errors=errors,
-            failure=self._limits.failure or "",
+            failure=self._limits.failure or str(self.error or ""),
             error_names={status: Status(status).text for status in errors},
             verify=self._verification.result(workload) if self._verification else None,
             steady_state=self._limits.steady,
@@ -563,12 +604,7 @@ class Part:
     @property
     def warnings(self) -> list[str]:
         """What the results have to say besides their figures."""
-        found = [f"job {self.job.name!r}: {note}" for note in self.notes]
-        if self._limits.failure:
-            found.append(f"job {self.job.name!r} ended early: {self._limits.failure}")
-        if isinstance(self.error, NvmeError):
-            found.append(f"job {self.job.name!r} ended early: {self.error}")
-        return found
+        return [f"job {self.job.name!r}: {note}" for note in self.notes]
 
 
 def _is_past(deadline: float | None) -> bool:

@@ -373,7 +373,7 @@ class JobResult:
     cpu: CpuUsage = field(default_factory=CpuUsage)
     costs: Costs = field(default_factory=Costs)
     errors: dict[int, int] = field(default_factory=dict)  # status (SCT << 8 | SC): I/Os
-    failure: str = ""  # why it failed although the device did not: a limit that it missed
+    failure: str = ""  # why it ended early: a limit that it missed, a device that went away
     error_names: dict[int, str] = field(default_factory=dict)  # status: the specification's name
     verify: VerifyResult | None = None
     steady_state: SteadyState | None = None
@@ -414,8 +414,9 @@ class RunResult:
     machine: Mapping[str, str] = field(default_factory=dict)  # cpu, kernel, governor: name: value
     command: str = ""  # as typed
     interrupted: bool = False  # ctrl-C ended it; the results are those so far
+    failure: str = ""  # why some jobs were not run, and which
 
     @property
     def ok(self) -> bool:
         """Whether every job is; else the command's exit status is not 0."""
-        return all(job.ok for job in self.jobs)
+        return not self.failure and all(job.ok for job in self.jobs)

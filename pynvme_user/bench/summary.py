@@ -383,14 +383,18 @@ def _troubles(run: RunResult) -> Iterator[str]:
         yield ""
         yield from (f"Warning: {warning}" for warning in run.warnings)
     failing = [job for job in run.jobs if not job.ok]
-    if failing:
+    if failing or run.failure:
         yield ""
     for job in failing:
         if job.errors:
             yield f"Error: {job.name}: {sum(job.errors.values())} I/Os failed: {_statuses(job)}"
+        if job.failure:
+            yield f"Error: {job.name} ended early: {job.failure}"
         if job.verify and job.verify.faulty:
             yield f"Error: {job.name}: {job.verify.faulty} blocks do not hold what was written"
             shown = job.verify.faults[:_FAULTS_SHOWN]
             yield from (f"  LBA {fault.lba}: {fault.kind}: {fault.message}" for fault in shown)
             if job.verify.faulty > len(shown):
                 yield f"  and {job.verify.faulty - len(shown)} more"
+    if run.failure:
+        yield f"Error: {run.failure}"

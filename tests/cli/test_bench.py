@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pytest
+from software_controller import served
 
 from pynvme_user.cli.bench import bench
 from pynvme_user.cli.fio_options import take
@@ -92,7 +93,6 @@ def test_what_nobody_knows_is_left() -> None:
     [
         ([], "no device: name one"),
         (["none.fio"], "'none.fio' is neither a job file that is there nor a device"),
-        (["here.fio", "qemu:"], "the device for a job file goes into --filename"),
         (["here.fio"], "here.fio line 2: 'read_iolog' is not supported: the I/O to do is"),
         (["qemu:", "--iodpeth", "4"], "No such option '--iodpeth'"),
         (["qemu:", "--iodepth"], "--iodepth needs a value: write --iodepth NUMBER"),
@@ -103,7 +103,10 @@ def test_what_nobody_knows_is_left() -> None:
         (["qemu:", "--iodepth=1,2", "--iodepth=4"], "iodepth is given twice"),
         (["qemu:", "--time_based"], "time_based needs a runtime"),
         (["qemu:", "--section", "a"], "--section is for a job file, and there is none"),
-        (["qemu:", "-o", "terse"], "'terse' is none of normal, json, json+"),
+        (["qemu:", "-o", "yaml"], "'yaml' is none of normal, terse, json, json+"),
+        (["qemu:", "--terse-version=2"], "2 is not in the range 3<=x<=5"),
+        (["qemu:", "--status-interval=soon"], "'soon' is not a time"),
+        (["qemu:", "--status-interval=0"], "give a time above 0"),
         (["qemu:", "--eta=often"], "'often' is not one of"),
         (["qemu:", "--rw=write", "--readonly"], "--readonly: job 'bench' has rw=write"),
         (["qemu:", "--report", "none/a.html"], "--report none/a.html: no file can be made in none"),
@@ -178,6 +181,57 @@ def test_normal_and_json_into_a_file(run: Any, tmp_path: Path) -> None:
 def test_device_from_the_environment(results: Any, environment: dict[str, str]) -> None:
     environment["NVME_USER_DEVICE"] = NULL
     assert results("--number_ios=10")["pynvme_user"]["jobs"][0]["device"]["name"] == NULL
+
+
+def test_the_device_of_a_job_file_that_names_none(
+    results: Any, fail: Any, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """By NVME_USER_DEVICE; a device or --filename beside the job file replaces its own."""
+    (tmp_path / "none.fio").write_text("[a]\nnumber_ios=10\n")
+    (tmp_path / "other.fio").write_text("[a]\nnumber_ios=10\nfilename=0000:ff:1f.7\n")
+    sentence = "job 'a': it has no device: give filename= or --filename"
+    assert sentence in fail("bench", "none.fio", code=2)
+    for arguments in (
+        *((NULL, "none.fio"), ("other.fio", NULL), ("none.fio", "--filename", NULL)),
+        *(("none.fio",), ("other.fio", "--filename", NULL)),
+    ):
+        if arguments == ("none.fio",):
+            environment["NVME_USER_DEVICE"] = NULL
+        (job,) = results(*arguments)["pynvme_user"]["jobs"]
+        assert job["device"]["name"] == NULL
+    assert "there is no PCI device" in fail("bench", "other.fio")
+
+
+def test_terse(run: Any) -> None:
+    options = (NULL, "--rw=randread", "--number_ios=100", "--eta=never")
+    for form in (["--minimal"], ["-o", "terse", "--terse-version=5"]):
+        (line,) = run("bench", *options, *form).stdout.decode().splitlines()
+        assert line.startswith("5;" if "-o" in form else "3;")
+        assert line.split(";")[2] == "bench"
+        assert int(line.split(";")[5]) == 400
+
+
+def test_results_so_far(start: Any) -> None:
+    options = ("--runtime=3", "--time_based", "--status-interval=1", "--eta=never")
+    process = start("bench", NULL, "--rw=randread", *options, "-o", "json")
+    time.sleep(1.7)
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    documents = [json.loads(text + "}") for text in out.decode().split("\n}\n")[:-1]]
+    counts = [total(one["jobs"][0]) for one in documents]
+    assert 4 <= len(counts) <= 5
+    assert counts == sorted(set(counts))
+    assert [one["jobs"][0]["elapsed"] for one in documents[:1]] == [1]
+
+
+def test_results_so_far_in_a_file(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("of before")
+    options = ("--runtime=1.5s", "--time_based", "--status-interval=500ms", "--eta=never")
+    run("bench", NULL, *options, "--minimal", "--output=log")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert 3 <= len(lines) <= 4
+    assert {len(line.split(";")) for line in lines} == {121}
 
 
 def test_a_sweep(run: Any, results: Any, tmp_path: Path) -> None:
@@ -303,6 +357,50 @@ def test_an_interrupted_run_has_results(start: Any) -> None:
     found = json.loads(out)
     assert found["pynvme_user"]["interrupted"]
     assert total(found["jobs"][0]) > 0
+
+
+def test_ctrl_c_again_does_not_wait(start: Any) -> None:
+    device = "qemu:?driver=null-co&driver.latency-ns=4000000000"  # the device itself ends those
+    options = ("--rw=randwrite", "--force", "--runtime=60", "--time_based", "--iodepth=4")
+    process = start("bench", device, *options, "--eta=always", "-o", "json")
+    assert process.stderr.readline().startswith(b"run 1/1: ")
+    process.send_signal(signal.SIGINT)
+    while not (line := process.stderr.readline()).startswith(b"drain 1/1"):
+        assert line
+    assert line.startswith(b"drain 1/1 (ctrl-C again: do not wait): ")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert err.decode().splitlines()[-1] == "nvme-user: interrupted"
+    found = json.loads(out)
+    assert found["pynvme_user"]["interrupted"]
+    (errors,) = found["pynvme_user"]["jobs"][0]["errors"]
+    assert errors == {"status": 0x371, "name": "Command Aborted By Host", "ios": 4}
+
+
+@pytest.mark.kills
+def test_a_device_that_goes_away_leaves_the_results(start: Any) -> None:
+    """Of the jobs that ran and of the one that runs; those to come are named."""
+    options = ("--rw=randread", "--name=one", "--number_ios=99", "--name=two", "--stonewall")
+    more = ("--runtime=60", "--time_based", "--name=three", "--stonewall")
+    with served("null") as (device, server):
+        process = start("bench", device, *options, *more, "--eta=always", "-o", "json")
+        assert process.stderr.readline().startswith(b"run 1/1: ")
+        server.kill()
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"Traceback" not in err
+    sentence = err.decode().splitlines()[-1]
+    assert f"two ended early: {device} is gone" in sentence
+    assert sentence.endswith("not run: three")
+    found = json.loads(out)
+    assert [job["jobname"] for job in found["jobs"]] == ["one", "two"]
+    assert [job["error"] for job in found["jobs"]] == [0, 5]
+    assert total(found["jobs"][0]) == 99
+    assert total(found["jobs"][1]) > 0
+    assert found["pynvme_user"]["failure"].endswith("not run: three")
 
 
 # --- what is not to be lost, and what is not right ----------------------------------------------

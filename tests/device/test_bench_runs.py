@@ -14,10 +14,12 @@ import pytest
 from bench_rig import READ, TRIM, WRITE, job, run
 from software_controller import read_log, renew, served
 
+import pynvme_user as nvme
 from pynvme_user.bench import engine
 from pynvme_user.bench.engine import Progress
 from pynvme_user.bench.job import JobError
-from pynvme_user.bench.result import JobResult
+from pynvme_user.bench.result import JobResult, RunResult
+from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.errors import DmaError
 from pynvme_user.numa import memory_nodes
 
@@ -335,7 +337,7 @@ def test_max_latency(qemu: None) -> None:
         result = engine.run([job(name, **options, max_latency="20ms")])
     assert not result.ok
     assert seconds(result.jobs[0]) < 5
-    assert any("more than max_latency=20 ms" in warning for warning in result.warnings)
+    assert "more than max_latency=20 ms" in result.jobs[0].failure
 
 
 def test_rate_min(slow: str) -> None:
@@ -344,7 +346,7 @@ def test_rate_min(slow: str) -> None:
     result = engine.run([job(slow, **options, rate_iops_min=1100, ratecycle=300)])
     assert not result.ok
     assert seconds(result.jobs[0]) < 5
-    assert any("below rate_iops_min=1100" in warning for warning in result.warnings)
+    assert "below rate_iops_min=1100" in result.jobs[0].failure
 
 
 def test_steady_state(slow: str) -> None:
@@ -395,7 +397,85 @@ def test_a_device_that_goes_away(qemu: None, moment: float) -> None:
     assert one.directions[READ].ios > 16
     assert not one.ok
     assert not two.ok
-    assert any("gone" in warning for warning in result.warnings)
+    assert "is gone" in one.failure
+    assert "is gone" in two.failure
+
+
+@pytest.mark.kills
+def test_what_ran_before_the_device_went_away_is_told(qemu: None) -> None:
+    with served("null&size=64M") as (name, server):
+        threading.Timer(1.0, server.kill).start()
+        result = engine.run(
+            [
+                job(name, "whole", rw="randread", bs="4k", number_ios=100),
+                job(name, "cut", group=1, rw="randwrite", bs="4k", time_based=True, runtime=20),
+                job(name, "never", group=2, rw="read"),
+                job(name, "nor", group=3, rw="read"),
+            ]
+        )
+    assert [one.name for one in result.jobs] == ["whole", "cut"]
+    whole, cut = result.jobs
+    assert whole.ok
+    assert whole.directions[READ].ios == 100
+    assert cut.directions[WRITE].ios > 0
+    assert "is gone" in cut.failure
+    assert "is gone" in result.failure
+    assert result.failure.endswith("; not run: never, nor")
+    assert not result.ok
+
+
+def test_ctrl_c_again_does_not_wait(qemu: None) -> None:
+    """Of a device whose I/Os take a quarter of an hour, the first half a second is enough."""
+    with served("null&delay=1000000000&size=64M") as (name, _):
+        options = {"rw": "randwrite", "bs": "4k", "iodepth": 8, "time_based": True, "runtime": 20}
+        for seconds_until in (0.5, 1.0):
+            threading.Timer(seconds_until, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begin = time.monotonic()
+        result = engine.run([job(name, "one", **options), job(name, "two", **options)])
+        assert 1.0 <= time.monotonic() - begin < 5
+        # Nothing is left on the controller, and it is as good as new.
+        with nvme.open(name) as controller:
+            assert controller.registers.csts.rdy == 1
+        assert result.interrupted
+        assert [one.name for one in result.jobs] == ["one", "two"]
+        for one in result.jobs:
+            assert one.failed == 8
+            assert one.errors == {int(HOST_ABORTED): 8}
+
+
+def test_ctrl_c_before_the_first_io_does_not_wait_for_it(slow: str) -> None:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begin = time.monotonic()
+    result = engine.run([job(slow, rw="randwrite", bs="4k", startdelay=30)])
+    assert time.monotonic() - begin < 5
+    assert result.interrupted
+
+
+def test_results_so_far(slow: str) -> None:
+    told: list[RunResult] = []
+    options = {"rw": "randread", "bs": "4k", "iodepth": 2, "time_based": True}
+    made = [
+        job(slow, "first", **options, runtime="500ms"),
+        job(slow, "one", group=1, **options, runtime=2),
+        job(slow, "late", group=1, **options, runtime=2, startdelay=1.1),
+    ]
+    threading.Timer(1.7, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    result = engine.run(made, report=told.append, report_seconds=0.4)
+    names = [[one.name for one in each.jobs] for each in told]
+    assert names[:2] == [["first"], ["first", "one"]]
+    assert names[-1] == ["first", "one", "late"]
+    # By the clock from the run's start, and one more that the signal asked for.
+    assert len(told) in (int(result.elapsed_ns / 0.4e9) + 1, int(result.elapsed_ns / 0.4e9))
+    counts = [each.jobs[1].directions[READ].ios for each in told[1:]]
+    counts.append(result.jobs[1].directions[READ].ios)
+    assert counts == sorted(counts)
+    assert counts[0] > 0
+    for each in told:
+        for one in each.jobs:
+            reads = one.directions[READ]
+            assert reads.ios == reads.clat.count == reads.clat.counts.sum()
+            # Nothing was stopped for it: as many as a depth of two makes of a millisecond each.
+            assert reads.iops < 2.1 / DELAY
 
 
 def test_ctrl_c_gives_the_results_so_far(slow: str) -> None:

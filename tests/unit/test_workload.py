@@ -6,6 +6,7 @@ import errno
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -23,6 +24,8 @@ from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.generator import Generator
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import Status
+from pynvme_user.verification import Method, Verifier, VerifyTable
+from pynvme_user.verify_state import Region
 from pynvme_user.workload import (
     BUCKETS,
     FLUSH,
@@ -533,6 +536,29 @@ def test_what_cannot_be_described_loses_nothing_before_it() -> None:
         done = work.run(rig.ring, SLICE)
     assert done
     assert work.completed == total(work, "ios") == before
+
+
+@pytest.mark.parametrize("rw", ["randwrite", "randread", "randrw"])
+def test_what_cannot_be_described_is_not_outstanding_in_the_table(rw: str) -> None:
+    """An I/O that was announced to the table and not submitted would block its blocks for ever."""
+    rig = Rig(depth=16, list_entries=1)
+    region = Region(block_size=BLOCK, blocks=4096, first_lba=0, interval_blocks=1)
+    verifier = Verifier(VerifyTable(region, seed=1), Method.CRC32C)
+    gen = generator(rw, Sizes(split=((BLOCK, 90), (64 * BLOCK, 10))), size=4096 * BLOCK)
+    buffer = data_buffer(rig.depth * 8)  # a piece holds the largest
+    work = workload(gen, rig, verifier=verifier, buffer=buffer)
+
+    def run_on() -> bool:
+        rig.complete_all()
+        return work.run(rig.ring, SLICE)
+
+    with pytest.raises(DmaError, match="larger than"):
+        deque(iter(run_on, True))
+    work.stop()
+    deque(iter(run_on, True))
+    assert work.completed == work.submitted
+    busy = 1 << 56 | 127 << 57  # docs/verification.md: a writer, and the number of readers
+    assert not np.any(verifier.table.words & np.uint64(busy))
 
 
 # --- step by step -------------------------------------------------------------------------------
