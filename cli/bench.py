@@ -421,16 +421,17 @@ class _Writer:
 def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
     """Take together what is to be reported as one.
 
-    With group_reporting these are all of a reporting group; in a sweep, the clones of a job.
+    These are the parts of a job on its several devices; with group_reporting all of a reporting
+    group; and in a sweep the clones of a job.
     """
     from dataclasses import replace
 
     from pynvme_user.bench.job import clones
-    from pynvme_user.bench.merge import combine
+    from pynvme_user.bench.merge import combine, whole_jobs
 
     parts = {part.number: part for part in clones(jobs)}
     together: dict[object, list[Any]] = {}
-    for result in run.jobs:
+    for result in whole_jobs(run.jobs):
         part = parts[result.number]
         key: object = result.number
         if part.group_reporting:

@@ -247,6 +247,8 @@ static int loop_begin(struct nvme_generator *g)
 		return 0;
 	g->loops_left--;
 	g->loop_left = g->workload.loop_blocks;
+	g->zone = 0;
+	g->zone_left = g->workload.zone_move;
 	memset(g->position, 0, sizeof(g->position));
 	pass_begin(g);
 	return 1;
@@ -318,30 +320,87 @@ static int start_next(struct nvme_generator *g, uint32_t direction, uint64_t *st
 	}
 }
 
+/*
+ * The start after an I/O that ended at `end`, with what is left out between: as in fio, one that
+ * lies before the region comes from its end. Returns the region's length for one that lies behind.
+ */
+static uint64_t skip_next(const struct nvme_workload *w, uint64_t end)
+{
+	int64_t start = (int64_t)end + w->skip;
+
+	if (start < 0)
+		start = (int64_t)w->region + w->skip;
+	return start < 0 ? 0 : smaller((uint64_t)start, w->region);
+}
+
+/* Go on to the next zone, if all of this one is moved. Returns 1, or 0 when there is none. */
+static int zone_next(struct nvme_generator *g)
+{
+	const struct nvme_workload *w = &g->workload;
+
+	if (g->zone_left)
+		return 1;
+	g->zone_left = w->zone_move;
+	g->zone += w->zone_stride;
+	if (g->zone >= w->region || w->region - g->zone < g->largest)
+		g->zone = 0;
+	for (uint32_t direction = 0; direction < 3; direction++)
+		g->position[direction] = g->zone;
+	return g->zone || g->loop_left >= g->largest;
+}
+
+/* Whether the next start is not the one after the last. */
+static int random_next(struct nvme_generator *g, const struct nvme_io_sizes *sizes)
+{
+	const struct nvme_workload *w = &g->workload;
+
+	if (w->order == NVME_ORDER_SEQUENTIAL || (g->run_left && g->run_left--))
+		return 0;
+	if (w->run)
+		g->run_left = w->run - 1;
+	return is_chance(&g->randomness, sizes->percentage_random);
+}
+
 /* Make one I/O of any workload. Returns 1, or 0 when the region is used up for this pass. */
 static int io_make(struct nvme_generator *g, struct nvme_io *io)
 {
 	const struct nvme_workload *w = &g->workload;
 	uint32_t direction = direction_next(g);
 	const struct nvme_io_sizes *sizes = &w->sizes[direction];
-	int is_random = w->order != NVME_ORDER_SEQUENTIAL &&
-			is_chance(&g->randomness, sizes->percentage_random);
-	uint64_t start = g->position[direction];
-	uint64_t blocks;
+	uint64_t end = w->region; /* of where it may lie */
+	uint64_t start, blocks;
+	int is_random;
 
-	if (!is_random && w->region - start < sizes->low) {
+	if (w->zone_move) {
+		if (!zone_next(g))
+			return 0;
+		end = g->zone + smaller(w->zone_range, w->region - g->zone);
+	}
+	is_random = random_next(g, sizes);
+	start = g->position[direction];
+	if (w->run_identical && !is_random && w->order != NVME_ORDER_SEQUENTIAL)
+		start = g->last[direction];
+	if (w->skip && start)
+		start = skip_next(w, start);
+	if (!is_random && end - start < sizes->low) {
 		/* In a random workload there is no end to come to; in a mix each has its own. */
 		if (w->order != NVME_ORDER_SEQUENTIAL)
 			is_random = 1;
-		else if (g->loop_left < g->largest)
+		else if (!w->zone_move && g->loop_left < g->largest)
 			return 0;
-		start = 0;
+		start = g->zone;
 	}
-	if (is_random && !start_next(g, direction, &start))
+	if (is_random && w->zone_move)
+		start = g->zone + sizes->align *
+			nvme_random_below(nvme_random_next(&g->walk),
+					  (end - g->zone - sizes->low) / sizes->align + 1);
+	else if (is_random && !start_next(g, direction, &start))
 		return 0;
-	blocks = size_next(g, sizes, w->region - start);
+	blocks = size_next(g, sizes, end - start);
 	if (is_random && w->order == NVME_ORDER_MAP)
 		blocks = map_take(g, start / w->granule, blocks / w->granule) * w->granule;
+	g->last[direction] = start;
+	g->zone_left -= smaller(g->zone_left, blocks);
 	g->position[direction] = start + blocks;
 	g->loop_left -= smaller(g->loop_left, blocks);
 	g->ios_left--;
@@ -417,6 +476,8 @@ static int is_quick(const struct nvme_workload *w)
 {
 	const struct nvme_io_sizes *sizes = &w->sizes[w->direction];
 
+	if (w->skip || w->run > 1 || w->zone_move)
+		return 0;
 	if (w->mixed || w->trimwrite || sizes->low != sizes->high || sizes->align != sizes->low)
 		return 0;
 	if (w->order == NVME_ORDER_UNIFORM || w->order == NVME_ORDER_CYCLE)

@@ -92,6 +92,16 @@ struct nvme_workload {
 	uint64_t center;            /* position of rank 0; UINT64_MAX: chosen by the seed */
 	uint32_t bin_count;
 	uint32_t unit;              /* blocks of a position */
+	/* NVME_ORDER_SEQUENTIAL: left out after each I/O, in blocks; backwards if negative. */
+	int64_t skip;
+	/* Random orders without a map: so many I/Os for each random start, one after another. */
+	uint32_t run;               /* 0, 1: each has its own */
+	uint32_t run_identical;     /* all of a run at the same place */
+	/* Zones, of sequential I/O and NVME_ORDER_UNIFORM: the I/O stays in a zone until so much of
+	   it is moved. All in blocks; a zone holds the largest I/O. */
+	uint64_t zone_move;         /* 0: no zones */
+	uint64_t zone_range;        /* the zone's length; less at the region's end */
+	uint64_t zone_stride;       /* from the start of one zone to that of the next */
 	struct nvme_io_sizes sizes[3]; /* by direction */
 };
 
@@ -123,6 +133,10 @@ struct nvme_generator {
 	uint64_t passes;
 	uint64_t shift;       /* from a scrambled rank to its position, modulo the ranks */
 	uint64_t position[3]; /* in the region: where the last I/O of each direction ended */
+	uint64_t last[3];     /* and where it began */
+	uint64_t zone;        /* start of the zone, in the region */
+	uint64_t zone_left;   /* what is to be moved in it */
+	uint32_t run_left;
 	uint64_t starts_of[3];
 	struct nvme_io pending; /* a trimwrite's write; 0 blocks: none */
 	uint32_t largest;       /* I/O in blocks */

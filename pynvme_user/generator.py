@@ -72,6 +72,22 @@ class BlockSizes(Protocol):
         """What random offsets are multiples of; 0: the smallest size."""
 
 
+class Zones(Protocol):
+    """fio's ``zonemode=strided``, in bytes."""
+
+    @property
+    def size(self) -> int:
+        """What is moved in a zone before the next one."""
+
+    @property
+    def range(self) -> int:
+        """The length of a zone."""
+
+    @property
+    def skip(self) -> int:
+        """What is left out between two zones."""
+
+
 class Distribution(Protocol):
     """A ``random_distribution``, as a job has it."""
 
@@ -265,6 +281,11 @@ class Generator:
     sizes vary, the last free blocks are taken in smaller pieces. ``percentage_random`` is for all
     directions, or for each.
 
+    ``skip`` bytes are left out after each sequential I/O (negative: backwards); without
+    ``io_size`` a loop ends where the region does. Random I/O draws an offset for each ``run`` I/Os,
+    which follow each other or are ``run_identical``. With ``zones`` the I/O stays in one until its
+    size is moved, and a loop ends with the last. Neither covers each block once.
+
     The sequence depends on the arguments alone, ``seed`` and ``clone`` among them; a ``seed`` of
     None is drawn from the system. It is not fio's own sequence for the same seed.
 
@@ -289,6 +310,10 @@ class Generator:
         distribution: Distribution | None = None,
         seed: int | None = 0,
         clone: int = 0,
+        skip: int = 0,
+        run: int = 1,
+        run_identical: bool = False,
+        zones: Zones | None = None,
     ) -> None:
         if rw not in RW:
             raise ValueError(f"there is no rw={rw}: give one of {', '.join(RW)}")
@@ -327,13 +352,14 @@ class Generator:
             w.sizes[direction].percentage_random = _percent(percent, "percentage_random")
             self._set_sizes(w.sizes[direction], sizes, is_random)
         used = self._used
+        self._set_steps(is_random, skip, run, run_identical, zones, io_size)
         if any(w.region < sizes.low for sizes in used):
             raise ValueError(f"a region of {size} bytes holds no block of bs: give more size")
         if not is_random:
             w.order = lib.NVME_ORDER_SEQUENTIAL
         elif distribution is not None and distribution.kind != "random":
             self._set_law(distribution)
-        elif norandommap or any(sizes.align != sizes.low for sizes in used):
+        elif norandommap or run > 1 or zones or any(sizes.align != sizes.low for sizes in used):
             w.order = lib.NVME_ORDER_UNIFORM
         elif len({size for sizes in used for size in (sizes.low, sizes.high)}) == 1:
             w.order = lib.NVME_ORDER_CYCLE
@@ -377,6 +403,36 @@ class Generator:
             )
         target.low, target.high = low, high
         target.align = (is_random and self._blocks(sizes.align, "blockalign")) or target.low
+
+    def _set_steps(
+        self,
+        is_random: bool,
+        skip: int,
+        run: int,
+        run_identical: bool,
+        zones: Zones | None,
+        io_size: int | None,
+    ) -> None:
+        """Set what makes an I/O start elsewhere than after the last, or at random."""
+        w = self._workload
+        low = min(sizes.low for sizes in self._used)
+        if is_random:
+            w.run, w.run_identical = run, run_identical
+        elif skip:
+            blocks = self._blocks(abs(skip), "what rw= leaves out")
+            w.skip = blocks if skip > 0 else -blocks
+            if skip > 0 and io_size is None:
+                w.loop_blocks = low * max(1, -(-(w.region - low + 1) // (low + blocks)))
+        if zones is None:
+            return
+        w.zone_move = self._blocks(zones.size, "zonesize")
+        w.zone_range = self._blocks(zones.range, "zonerange")
+        w.zone_stride = w.zone_range + self._blocks(zones.skip, "zoneskip")
+        if not w.zone_move or w.zone_range < self.largest or w.region < self.largest:
+            raise ValueError("a zone is smaller than a block of bs: give more zonesize, zonerange")
+        if io_size is None:
+            count = -(-(w.region - self.largest + 1) // w.zone_stride)
+            w.loop_blocks = count * w.zone_move
 
     def _set_map(self) -> None:
         w = self._workload

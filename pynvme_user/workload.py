@@ -326,6 +326,10 @@ class Workload:
         """Submit no more: the next :meth:`run` only drains what is outstanding."""
         self._bench.stop = 1
 
+    def go_on(self) -> None:
+        """Submit again after :meth:`stop`; once that has drained."""
+        self._bench.stop = 0
+
     def give_up(self, status: int) -> None:
         """Count what has no outcome as failed. Only once DMA has stopped."""
         bench = self._bench

@@ -15,6 +15,7 @@ from pynvme_user.bench.job import (
     JobError,
     Size,
     SteadyState,
+    Zones,
 )
 from pynvme_user.bench.options import find
 from pynvme_user.bench.validation import validated
@@ -86,6 +87,7 @@ class Draft:
         values = {key: value for key, value in self._values.items() if key in _FIELDS}
         values.setdefault("name", name)
         for key, made in (
+            *_order(self._values).items(),
             *_mix(self._values).items(),
             *_sizes(self._values).items(),
             *_range(self._values).items(),
@@ -122,8 +124,34 @@ class Draft:
             yield f"iodepth_batch={batch} is taken as {LARGEST_BATCH}, the most for one doorbell"
         if given.get("direct") == "0" or given.get("buffered") == "1":
             yield "there is no page cache: all I/O is direct"
+        if given.get("verify_dump", "0") != "0":
+            yield "verify_dump=1 writes no files: what a block holds is told in words"
+        if prioritized := [name for name in given if name.startswith("cmdprio")]:
+            yield f"{', '.join(prioritized)}: NVMe's commands all have the same priority"
+        devices = len(self._values.get("filenames", ()))
+        if depth < devices:
+            yield f"iodepth={depth} is less than its {devices} devices: each has one I/O in flight"
         if given.get("io_submit_mode") == "offload":
             yield ("the job's thread submits itself; with a rate, latency counts from the arrival")
+
+
+def _order(given: dict[str, Any]) -> dict[str, Any]:
+    """Tell what the number behind rw= means, and bring the zones together."""
+    made: dict[str, Any] = {}
+    if "rw" in given:
+        made["rw"], number = given["rw"]
+        if made["rw"].startswith("rand"):
+            made["run"] = max(1, number)
+        else:
+            made["skip"] = number
+    mode = given.get("zonemode", "strided" if given.get("zonesize") else "none")
+    if mode == "strided":
+        if not (size := given.get("zonesize")):
+            raise JobError("zonemode=strided needs zonesize=, which says how much to move in each")
+        made["zones"] = Zones(
+            size=size, range=given.get("zonerange") or size, skip=given.get("zoneskip", 0)
+        )
+    return made
 
 
 def _mix(given: dict[str, Any]) -> dict[str, Any]:

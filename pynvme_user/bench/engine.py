@@ -8,6 +8,7 @@ import platform
 import sysconfig
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError, clones
 from pynvme_user.bench.part import Part
 from pynvme_user.bench.result import JobResult, RunResult
@@ -128,13 +130,17 @@ def _make(
     made, number = [], 0
     for group in groups:
         parts = []
+        flows: defaultdict[int, Flow] = defaultdict(Flow)
         for job in group:
             # Several devices: a queue pair on each.
             for name in job.filenames:
                 number += 1
                 alone = replace(job, filenames=(name,), number=number)
                 target = targets.get(name, job.nsid)
-                parts.append(Part(alone, target, signals, histograms=histograms, io_log=io_log))
+                flow = flows[job.flow_id] if job.flow else None
+                parts.append(
+                    Part(alone, target, signals, flow=flow, histograms=histograms, io_log=io_log)
+                )
         _check_overlap(parts)
         made.append(parts)
     return made

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from pynvme_user.bench.merge import mixed
 from pynvme_user.bench.result import (
     BUCKETS,
+    Device,
     Direction,
     DirectionResult,
     Histogram,
@@ -100,9 +101,9 @@ def _job(run: RunResult, job: JobResult, bins: bool) -> Object:
         group = sum(group_bandwidth(run.jobs, job.group, direction) for direction in Direction)
         entry["mixed"] = _direction(job, mixed(job), group, bins)
     # fio's members are tasks of their own, whose CPU times are taken over their summed run times.
-    ran = job.runtime_ns * job.members
+    ran = job.runtime_ns * job.queues
     entry |= {
-        "job_runtime": _ms(ran),
+        "job_runtime": _ms(job.runtime_ns * job.members),
         "usr_cpu": _number(100 * job.cpu.user_ns / ran if ran else 0.0),
         "sys_cpu": _number(100 * job.cpu.system_ns / ran if ran else 0.0),
         "ctx": job.cpu.context_switches,
@@ -313,13 +314,15 @@ def _our_job(job: JobResult) -> Object:
         "jobname": job.name,
         "number": job.number,
         "members": job.members,
+        "queues": job.queues,
         "rw": job.rw,
         "bs": {name: list(job.block_sizes[d]) for d, name in enumerate(names)},
         "iodepth": job.iodepth,
         "numjobs": job.numjobs,
         "mode": job.mode,
         "point": dict(job.point),
-        "device": _device(job),
+        "device": _device(job.device),
+        "devices": [_device(device) for device in job.devices or (job.device,)],
         "start_ms": _ms(job.start_ns),
         "runtime_ms": _ms(job.runtime_ns),
         "failed": {name: job.directions[d].failed for d, name in enumerate(names)},
@@ -338,8 +341,7 @@ def _our_job(job: JobResult) -> Object:
     }
 
 
-def _device(job: JobResult) -> Object:
-    device = job.device
+def _device(device: Device) -> Object:
     return {
         "name": device.name,
         "nsid": device.nsid,

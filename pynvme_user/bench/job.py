@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pynvme_user.numa import Placement
 
@@ -33,6 +33,7 @@ Mode = Literal["polled", "hybrid", "interrupt"]
 VerifyMethod = Literal["crc32c", "xxhash", "pattern", "pattern_hdr", "meta"]
 DistributionKind = Literal["random", "zipf", "pareto", "normal", "zoned", "zoned_abs"]
 RateProcess = Literal["linear", "poisson"]
+Sequencer = Literal["sequential", "identical"]
 Metric = Literal["iops", "bw", "lat"]
 ExitWhat = Literal["group", "stonewall", "all"]
 ContinueOnError = Literal["read", "write", "verify"]
@@ -126,6 +127,15 @@ UNIFORM = Distribution()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Zones:
+    """Parts of the range, one after another (zonemode=strided). Bytes."""
+
+    size: int  # moved in a zone before the next one
+    range: int  # its length
+    skip: int = 0  # left out between two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SteadyState:
     """End the job once the metric stays within the limit for `duration` seconds."""
 
@@ -168,6 +178,10 @@ class Job:
 
     # What
     rw: Workload = "read"  # fio's readwrite is rw here
+    skip: int = 0  # bytes that sequential I/O leaves out after each; negative: backwards
+    run: int = 1  # I/Os for each random offset
+    rw_sequencer: Sequencer = "sequential"  # how the I/Os of a run lie
+    zones: Zones | None = None
     block_sizes: tuple[BlockSizes, BlockSizes, BlockSizes] = (
         BlockSizes(),
         BlockSizes(),
@@ -201,6 +215,8 @@ class Job:
     iodepth_low: int = 0  # let the queue drain to this before it is filled again; 0: keep it full
     numjobs: int = 1
     clone: int = 0  # which of the numjobs this is, from 0; see clones()
+    shares: int = 1  # on so many devices, of which each has its part of the clone's I/O
+    share: int = 0  # which of them this is
     number: int = 1  # of all queues of the run, from 1; log files are named by it
     seed: int = 0  # 64 bits; what all random choices of this queue follow from
     mode: Mode = "polled"
@@ -215,6 +231,9 @@ class Job:
     time_based: bool = False
     ramp_time: float = 0.0
     startdelay: tuple[float, float] = (0.0, 0.0)  # a time drawn from this range
+    flow: int = 0  # its part of the I/O of all jobs with this flow_id; 0: it does not wait
+    flow_id: int = 0
+    flow_sleep: float = 0.0  # seconds between two looks at the others
     thinktime: float = 0.0
     thinktime_blocks: int = 1
     rate: tuple[int, int, int] = (0, 0, 0)  # bytes per second; 0: as fast as it goes
@@ -310,11 +329,14 @@ class Job:
     def random_map(self) -> bool:
         """Whether each block of the range is taken once before any is taken again.
 
-        As in fio, blockalign and every distribution but the uniform one turn it off.
+        As in fio, blockalign and every distribution but the uniform one turn it off; so do several
+        I/Os for each offset, and zones.
         """
         return (
             self.random
             and not self.norandommap
+            and self.run == 1
+            and self.zones is None
             and self.random_distribution.kind == "random"
             and all(sizes.align in (0, sizes.low) for sizes in self.sizes_used)
         )
@@ -351,25 +373,68 @@ class Job:
 def clones(jobs: Iterable[Job]) -> list[Job]:
     """Split jobs into parts that have one queue pair each.
 
-    There are `numjobs` clones of a job, and of each a part for every device. A part has its clone's
-    number in the job as `clone`, its own in the run as `number`, one of the `filenames`, and a
-    `seed` of its own: the same in every run with `randrepeat` or `randseed`, else drawn here.
+    There are `numjobs` clones of a job, and of each a part for every device, which has its share of
+    what the clone is to do. A part has its clone's number in the job as `clone`, its own in the run
+    as `number`, one of the `filenames`, and a `seed` of its own: the same in every run with
+    `randrepeat` or `randseed`, else drawn here.
     """
     parts: list[Job] = []
     for job in jobs:
-        for clone, filename in itertools.product(range(job.numjobs), job.filenames):
+        shares = len(job.filenames)
+        for clone, share in itertools.product(range(job.numjobs), range(shares)):
             number = len(parts) + 1
             parts.append(
                 dataclasses.replace(
                     job,
                     clone=clone,
-                    filenames=(filename,),
+                    share=share,
+                    shares=shares,
+                    filenames=(job.filenames[share],),
                     number=number,
                     seed=_seed(job, number),
                     cpus_allowed=_cpus(job, number),
+                    **(_shared_out(job, share) if shares > 1 else {}),
                 )
             )
     return parts
+
+
+def _shared_out(job: Job, share: int) -> dict[str, Any]:
+    """Tell the share of one of several devices, as fio has it: the first get what is left over.
+
+    A size in percent or zones is that of each device. Each has one I/O in flight at least, and one
+    I/O to do at least.
+    """
+    count = len(job.filenames)
+
+    def part(whole: int, unit: int = 1) -> int:
+        units = whole // unit
+        return (units // count + (share < units % count)) * unit
+
+    def of_size(size: Size | None) -> Size | None:
+        if size is None or size.bytes is None:
+            return size
+        return Size(bytes=part(size.bytes, job.smallest_block))
+
+    def of_rates(rates: tuple[int, int, int]) -> tuple[int, int, int]:
+        read, write, trim = (max(1, part(rate)) if rate else 0 for rate in rates)
+        return read, write, trim
+
+    depth = max(1, part(job.iodepth))
+    return {
+        "size": of_size(job.size),
+        "io_size": of_size(job.io_size),
+        "number_ios": None if job.number_ios is None else max(1, part(job.number_ios)),
+        "rate": of_rates(job.rate),
+        "rate_iops": of_rates(job.rate_iops),
+        "rate_min": of_rates(job.rate_min),
+        "rate_iops_min": of_rates(job.rate_iops_min),
+        "flow": max(1, part(job.flow)) if job.flow else 0,
+        "iodepth": depth,
+        "iodepth_batch": min(job.iodepth_batch, depth),
+        "iodepth_batch_complete_min": min(job.iodepth_batch_complete_min, depth),
+        "iodepth_low": min(job.iodepth_low, depth) if depth > 1 else 0,
+    }
 
 
 def _seed(job: Job, number: int) -> int:

@@ -13,6 +13,7 @@ from pynvme_user.bench.result import (
     Counts,
     CpuUsage,
     Depths,
+    Device,
     DirectionResult,
     Histogram,
     JobResult,
@@ -34,6 +35,8 @@ def combine(jobs: Sequence[JobResult]) -> JobResult:
     return replace(
         first,
         members=sum(job.members for job in jobs),
+        queues=sum(job.queues for job in jobs),
+        devices=_devices(jobs),
         start_ns=min(job.start_ns for job in jobs),
         runtime_ns=max(job.runtime_ns for job in jobs),
         directions=(reads, writes, trims),
@@ -57,10 +60,28 @@ def combine(jobs: Sequence[JobResult]) -> JobResult:
     )
 
 
+def whole_jobs(parts: Iterable[JobResult]) -> list[JobResult]:
+    """Make one result of the parts that a job has on several devices; their depths add up."""
+    jobs: dict[tuple[int, int], list[JobResult]] = {}
+    for place, part in enumerate(parts):
+        jobs.setdefault((part.first, 0 if part.first else place), []).append(part)
+    return [
+        replace(combine(same), members=1, first=0, iodepth=sum(part.iodepth for part in same))
+        if same[1:]
+        else same[0]
+        for same in jobs.values()
+    ]
+
+
+def _devices(jobs: Sequence[JobResult]) -> tuple[Device, ...]:
+    every = dict.fromkeys(device for job in jobs for device in (job.devices or (job.device,)))
+    return tuple(every) if len(every) > 1 else ()
+
+
 def combine_groups(jobs: Iterable[JobResult]) -> list[JobResult]:
     """Combine the clones of each job: those of one name, group and place in a sweep."""
     clones: dict[object, list[JobResult]] = {}
-    for job in jobs:
+    for job in whole_jobs(jobs):
         clones.setdefault((job.name, job.group, tuple(job.point.items())), []).append(job)
     return [combine(same) if len(same) > 1 else same[0] for same in clones.values()]
 

@@ -129,6 +129,13 @@ SECTIONS = (
             _nothing("ioscheduler", "No kernel scheduler is in the way."),
             _nothing("prio", "No kernel scheduler is in the way."),
             _nothing("prioclass", "No kernel scheduler is in the way."),
+            *(
+                _nothing(name, "Noted: NVMe's commands have no priority of their own.", bare=None)
+                for name in (
+                    *("cmdprio", "cmdprio_percentage", "cmdprio_class", "cmdprio_bssplit"),
+                    "cmdprio_hint",
+                )
+            ),
         ),
     ),
     Section(
@@ -137,7 +144,7 @@ SECTIONS = (
             _option(
                 "filename",
                 r.filenames,
-                "Device names, as in the README; on several of them the job runs on each. A colon "
+                "Device names, as in the README; the job is shared out among several. A colon "
                 "separates two only where the next one begins with qemu:, vfio-user:, vfio:, uio:, "
                 "a PCI address or /; `\\:` never separates. --filename replaces every job's.",
                 key="filenames",
@@ -162,8 +169,14 @@ SECTIONS = (
             ),
             _option("offset_increment", v.size, "Added to the offset for each further clone."),
             _option(
-                "zonemode", r.zone_mode, "Only none: a range is used without gaps.", effect=False
+                "zonemode",
+                r.zone_mode,
+                "none, or strided: stay in a part of the range until zonesize bytes of it are "
+                "moved, then leave zoneskip out; default none, with a zonesize strided.",
             ),
+            _option("zonesize", v.natural, "How much to move in a zone."),
+            _option("zonerange", v.natural, "Length of a zone; default zonesize."),
+            _option("zoneskip", v.natural, "What to leave out between two zones."),
             _nothing("directory", "The device is named by filename."),
             _nothing("filename_format", "The device is named by filename."),
             _nothing("unique_filename", "The device is named by filename."),
@@ -189,7 +202,10 @@ SECTIONS = (
             _option(
                 "rw",
                 r.workload,
-                "One of " + ", ".join(get_args(Workload)) + "; default read.",
+                "One of "
+                + ", ".join(get_args(Workload))
+                + ", with a number of bytes to leave out after each I/O (read:8k, read:-8k), or of "
+                "I/Os for each random offset (randread:8); default read.",
                 "readwrite",
                 metavar="WORKLOAD",
             ),
@@ -206,6 +222,12 @@ SECTIONS = (
             _option("fdatasync", v.natural, "The same as fsync."),
             _option("end_fsync", v.boolean, "A Flush after the last write."),
             _option("fsync_on_close", v.boolean, "The same as end_fsync.", key="end_fsync"),
+            _option(
+                "rw_sequencer",
+                v.choice("sequential", "identical"),
+                "With rw=randread:N and the like: the N I/Os of a random offset follow each other, "
+                "or all go there; default sequential.",
+            ),
             _option("fua", v.boolean, "Force Unit Access in every write.", "writefua"),
             _option(
                 "sync",
@@ -367,6 +389,15 @@ SECTIONS = (
             _option("time_based", v.boolean, "Begin again until runtime is over."),
             _option("ramp_time", _seconds, "Do the I/O for so long before it is measured."),
             _option("startdelay", v.span(_seconds), "Wait so long first; of a range, at random."),
+            _option(
+                "flow",
+                v.natural,
+                "Keep the I/O of the jobs with one flow_id in the proportion of their flows.",
+            ),
+            _option("flow_id", v.natural, "Which jobs' flows are one proportion; default 0."),
+            _option(
+                "flow_sleep", _microseconds, "Look so often whether the others are level; in us."
+            ),
             _option("thinktime", _microseconds, "Pause after I/O; in us."),
             _option("thinktime_blocks", v.natural, "I/Os between two pauses; default 1."),
             _nothing("thinktime_spin", "A pause always spins.", bare=None),
@@ -432,6 +463,7 @@ SECTIONS = (
             _option("verify_state", _text, "File of the write journal, which survives a crash."),
             _nothing("verify_async", "The job's own thread verifies."),
             _nothing("verify_async_cpus", "The job's own thread verifies."),
+            _nothing("verify_dump", "1 is noted: a fault is told in words, no file is written."),
             _nothing("verifysort", "As in fio, of no use any more."),
             _nothing("verifysort_nr", "As in fio, of no use any more."),
             _nothing("experimental_verify", "What was written is known without a log, always."),
@@ -483,6 +515,7 @@ SECTIONS = (
                 "1024: k is 1024, kib 1000. 1000: the other way; default 1024.",
             ),
             _option("unit_base", r.unit_base, "8: bytes, 1: bits, 0: as it fits; default 0."),
+            _nothing("log_prio", "A log has the priority 0 for all."),
             _nothing("log_entries", "Logs grow without a pause.", bare=None),
             _nothing("disk_util", "No kernel block layer is there to count."),
             _nothing("error_dump", "Failed I/O is always counted by its status."),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.bench.data import fill
+from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.limits import Limits
 from pynvme_user.bench.result import (
@@ -51,6 +52,8 @@ _RECORDS = 1 << 16
 #: Sleeping is good to this; the rest of a pause is spun away.
 _SLEEP_SLACK = 0.002
 _VERIFYING, _DRAINING = "verify", "drain"
+#: How long a part with a flow goes on before it looks at the others.
+_FLOW_SLICE = 0.001
 #: So long a part that runs is waited for when it is asked for results.
 _ANSWER_SECONDS = 2.0
 
@@ -62,7 +65,14 @@ class Part:
     """
 
     def __init__(
-        self, job: Job, target: Target, signals: Signals, *, histograms: bool, io_log: bool
+        self,
+        job: Job,
+        target: Target,
+        signals: Signals,
+        *,
+        flow: Flow | None = None,
+        histograms: bool,
+        io_log: bool,
     ) -> None:
         self.job = job
         self.target = target
@@ -74,6 +84,7 @@ class Part:
         self.began = 0.0  # time.monotonic() of the measured part; 0: not yet
         self._finished = 0.0
         self._signals = signals
+        self._flow = flow
         self._histograms = histograms or job.write_hist_log is not None
         logs = (job.write_bw_log, job.write_lat_log, job.write_iops_log)
         self._records = _RECORDS if io_log or (any(logs) and not job.log_avg_msec) else 0
@@ -103,12 +114,23 @@ class Part:
         for direction in job.directions:
             of = job.block_sizes[direction]
             sizes += [of.low, of.high, *(size for size, _ in of.split)]
+        what = "bs or offset"
+        if job.skip or job.zones:
+            what = "bs, offset, the number in rw= or the zones"
+            sizes.append(abs(job.skip))
+        if job.zones is not None:
+            sizes += [job.zones.size, job.zones.range, job.zones.skip]
         for size in sizes:
             if size % block_size:
                 raise JobError(
                     f"job {job.name!r}: {size} bytes are not whole blocks of {block_size}, which "
-                    f"{target.device.name} has: change bs or offset"
+                    f"{target.device.name} has: change {what}"
                 )
+        if job.zones is not None and min(job.zones.range, self.length) < job.largest_block:
+            raise JobError(
+                f"job {job.name!r}: a zone of {min(job.zones.range, self.length)} bytes holds no "
+                f"block of {job.largest_block}: give more zonerange or size"
+            )
         most = target.controller.max_transfer
         if job.directions != {Direction.TRIM} and job.largest_block > most:
             raise JobError(
@@ -144,6 +166,7 @@ class Part:
             ready.abort()
         finally:
             self._finished = self._finished or time.monotonic()
+            self._leave_flow()
             if self._verification is not None:
                 self._verification.close()
             self.ended.set()
@@ -210,7 +233,7 @@ class Part:
             block_size=ns.block_size,
             size=self.length,
             offset=self.offset,
-            io_size=self._amount,
+            io_size=self._amount if job.io_size is not None else None,
             number_ios=job.number_ios,
             loops=job.loops,
             time_based=job.time_based,
@@ -219,6 +242,10 @@ class Part:
             percentage_random=job.percentage_random,
             distribution=job.random_distribution,
             seed=job.seed,
+            skip=job.skip,
+            run=job.run,
+            run_identical=job.rw_sequencer == "identical",
+            zones=job.zones,
         )
 
     def _set_up(self, pair: QueuePair, buffer: DmaBuffer) -> None:
@@ -266,6 +293,8 @@ class Part:
     def _run(self, pair: QueuePair, buffer: DmaBuffer) -> None:
         job, workload, verification = self.job, self._used_workload, self._verification
         self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
+        if self._flow is not None:
+            self._flow.join(job.number, job.flow, workload.submitted)
         if job.ramp_time:
             self._advance(pair, buffer, self._after(job.ramp_time), drain=False)
         workload.clear()
@@ -282,6 +311,7 @@ class Part:
                 self._run_with_backlog(pair, buffer, deadline, verification)
             else:
                 self._advance(pair, buffer, deadline)
+            self._leave_flow()  # what is read back has no part in the proportion
             wrote = Direction.WRITE in job.directions and not job.verify_only
             if verification is not None and wrote and job.do_verify and self._goes_on:
                 self.phase = _VERIFYING
@@ -370,11 +400,13 @@ class Part:
 
         Without ``drain`` the next call goes on after the deadline.
         """
-        workload = self._used_workload
+        job, workload = self.job, self._used_workload
         next_sample = time.monotonic() + SAMPLE_SECONDS
         while True:
             now = time.monotonic()
             until = next_sample if deadline is None else min(next_sample, deadline)
+            if self._flow is not None:
+                until = min(until, now + _FLOW_SLICE)
             ended = pair.advance(workload, max(0, int((until - now) * _NS)), keep=buffer)
             now = time.monotonic()
             self._take_records()
@@ -389,6 +421,12 @@ class Part:
                 return
             if self._fails():
                 self._gives_up = True
+            if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
+                self._drain(pair, buffer)
+                self._wait_for_others(self._flow, deadline)
+                next_sample = time.monotonic()
+                if workload.exhausted:
+                    return
             if _is_past(deadline) and self._goes_on and not drain:
                 return
             if _is_past(deadline) or not self._goes_on:
@@ -398,6 +436,26 @@ class Part:
                 deadline = None  # what is outstanding takes the time that it takes
             else:
                 self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)
+
+    def _drain(self, pair: QueuePair, buffer: DmaBuffer) -> None:
+        """Let what is outstanding end, so that no pause counts as its latency."""
+        workload = self._used_workload
+        workload.stop()
+        while not pair.advance(workload, int(SAMPLE_SECONDS * _NS), keep=buffer):
+            self._take_records()
+        workload.go_on()
+
+    def _wait_for_others(self, flow: Flow, deadline: float | None) -> None:
+        """Wait until this part is not ahead of the others in its flow."""
+        done = self._used_workload.submitted
+        pause = min(max(self.job.flow_sleep, _FLOW_SLICE), SAMPLE_SECONDS)
+        while self._goes_on and not _is_past(deadline) and flow.is_ahead(self.job.number, done):
+            time.sleep(pause)
+
+    def _leave_flow(self) -> None:
+        if self._flow is not None:
+            self._flow.leave(self.job.number)
+            self._flow = None
 
     def _wait(self, seconds: float) -> None:
         """Sleep, but not beyond the end that somebody asked for."""
@@ -540,6 +598,7 @@ class Part:
             iodepth=job.iodepth,
             block_sizes=tuple((of.smallest, of.largest) for of in sizes),  # type: ignore[arg-type]
             number=job.number,
+            first=job.number - job.share if job.shares > 1 else 0,
             group=job.reporting_group,
             mode=job.mode,
             numjobs=job.numjobs,

@@ -12,19 +12,20 @@ from pynvme_user.bench.job import UNIFORM, Distribution, DistributionKind, JobEr
 from pynvme_user.numa import Placement
 
 
-def workload(text: str, kb_base: int = 1024) -> str:
-    """Read the workload's name; a number after a colon has to be the one without an effect."""
+def workload(text: str, kb_base: int = 1024) -> tuple[str, int]:
+    """Read the workload's name and the number after a colon, 0 where there is none.
+
+    The number is what sequential I/O leaves out, in bytes, or how many I/Os each random offset is
+    for.
+    """
     word, _, number = text.strip().partition(":")
     word = {"readwrite": "rw", "zone_append": "zone-append"}.get(word, word)
     if word not in get_args(Workload):
         raise JobError(f"{word!r} is none of {', '.join(get_args(Workload))}")
-    if number and v.integer(number, kb_base) != (1 if word.startswith("rand") else 0):
-        raise JobError(
-            "not supported: every I/O has a random offset of its own"
-            if word.startswith("rand")
-            else "not supported: sequential I/O leaves nothing out and goes forwards"
-        )
-    return word
+    value = v.integer(number, kb_base) if number else 0
+    if value < 0 and word.startswith("rand"):
+        raise JobError(f"{number} I/Os for each random offset are none: give 1 or more")
+    return word, value
 
 
 _THETAS = {"zipf": 1.1, "pareto": 0.2}
@@ -82,7 +83,7 @@ def ioengine(text: str, kb_base: int = 1024) -> str:
     raise JobError(f"not supported: {reason}")
 
 
-SYNCHRONOUS = ("sync", "psync", "vsync", "pvsync", "pvsync2")
+SYNCHRONOUS = ("sync", "psync", "vsync", "pvsync", "pvsync2", "libzbc")
 QUEUED = (
     *("libaio", "io_uring", "io_uring_cmd", "posixaio", "solarisaio", "windowsaio"),
     *("xnvme", "libblkio", "spdk", "spdk_nvme", "spdk_bdev"),
@@ -90,12 +91,10 @@ QUEUED = (
 
 
 def zone_mode(text: str, kb_base: int = 1024) -> str:
-    """Read none."""
+    """Read none or strided."""
     if text.strip() == "zbd":
         raise JobError("not supported: zones are written by rw=zone-append alone")
-    if text.strip() == "strided":
-        raise JobError("not supported: a range is used without gaps")
-    return v.choice("none")(text, kb_base)
+    return v.choice("none", "strided")(text, kb_base)
 
 
 def memory_align(text: str, kb_base: int = 1024) -> None:

@@ -355,10 +355,13 @@ class JobResult:
     iodepth: int
     block_sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # (low, high), Direction
     number: int = 1  # counts the jobs of a run from 1; the logs' file names have it
+    first: int = 0  # number of its job's first queue, where that is on several devices; else 0
     group: int = 0  # reporting group
     mode: str = "polled"
     numjobs: int = 1  # of which this is one, or with members all
     members: int = 1
+    queues: int = 1  # queue pairs, each with its thread: one for every device of every member
+    devices: tuple[Device, ...] = ()  # all of them, where there are several
     options: Mapping[str, str] = field(default_factory=dict)  # as written, not the global ones
     point: Mapping[str, int | str] = field(default_factory=dict)  # this job's place in a sweep
     description: str = ""

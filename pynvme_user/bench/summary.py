@@ -89,11 +89,16 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
     )
     if job.description:
         yield f"  Description  : [{job.description}]"
-    device = job.device
-    yield (
-        f"  device       : {device.name}, namespace {device.nsid}, {device.access}, {job.mode}, "
-        f"{device.block_size} B blocks"
-    )
+    for device in job.devices or (job.device,):
+        yield (
+            f"  device       : {device.name}, namespace {device.nsid}, {device.access}, "
+            f"{job.mode}, {device.block_size} B blocks"
+        )
+    if job.devices:
+        yield (
+            f"  shared out   : {job.queues} queue pairs on {len(job.devices)} devices, "
+            f"iodepth={job.iodepth} among them"
+        )
     for direction in Direction:
         if job.directions[direction].ios and job.unified_rw_reporting != "mixed":
             group = group_bandwidth(run.jobs, job.group, direction)
@@ -108,7 +113,7 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
         yield "  flush:"
         yield _latency("flush", job.flush)
         yield from _percentiles("flush", job.flush, job.percentile_list)
-    ran = max(job.runtime_ns * job.members, 1)
+    ran = max(job.runtime_ns * job.queues, 1)
     yield (
         f"  cpu          : usr={100 * job.cpu.user_ns / ran:.2f}%, "
         f"sys={100 * job.cpu.system_ns / ran:.2f}%, ctx={job.cpu.context_switches}, "

@@ -91,7 +91,7 @@ def sweep(options: Pairs, make: Callable[[Pairs], Jobs]) -> Jobs:
 
 def _value(name: str, text: str, kb_base: int) -> int | str:
     """Give a place as results have it: block sizes in bytes, ranges and splits as written."""
-    if _size_option(name, text) != name:
+    if _size_option(name, text) != name or (name == "rw" and ":" in text):
         return text
     value = find(name).read(substitute(text), kb_base)
     if isinstance(value, tuple):  # one size for reads, writes and trims

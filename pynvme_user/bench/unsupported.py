@@ -21,7 +21,7 @@ ENGINES = {
         _NETWORK: "net netsplice rdma http rbd rados libiscsi nbd librpma_apm_client "
         "librpma_apm_server librpma_gpspm_client librpma_gpspm_server",
         _MEMORY: "dev-dax pmemblk libpmem",
-        "SCSI devices": "sg libzbc",
+        "SCSI devices": "sg",
         "MTD flash": "mtd",
         _CPU: "null cpuio exec cpp_null",
     }.items()
@@ -50,12 +50,6 @@ GROUPS = (
     ("memory for DMA is the machine's, not a GPU's", "gpu_dev_id"),
     ("it has no meaning in fio any more", "rwmixcycle flow_watermark"),
     (
-        "jobs do not wait for each other's I/Os: give each a rate, or mix reads and writes in one",
-        "flow flow_id flow_sleep",
-    ),
-    ("every I/O has an offset of its own, drawn or the next one", "rw_sequencer"),
-    ("a range is used without gaps", "zonesize zonerange zoneskip"),
-    (
         "a size is a multiple of bsrange's lower end, the same for sequential and random I/O",
         "bs_unaligned blocksize_unaligned bs_is_seq_rand",
     ),
@@ -66,15 +60,10 @@ GROUPS = (
     ),
     ("once the depth for latency_target is found, it stays", "latency_run"),
     (
-        "the header stands at the interval's start, a fault is told in words, and all of a backlog "
-        "is verified",
-        "verify_offset verify_dump verify_backlog_batch",
+        "the header stands at the interval's start, and all of a backlog is verified",
+        "verify_offset verify_backlog_batch",
     ),
     ("a log has averages: log_avg_msec=0 writes each I/O", "log_max_value"),
-    (
-        "commands of one queue all have the same priority",
-        "cmdprio cmdprio_percentage cmdprio_class cmdprio_bssplit cmdprio_hint log_prio",
-    ),
     ("a write has no life-time hint", "write_hint"),
     ("there are no barriers in NVMe: use fsync or fua", "write_barrier"),
     ("atomic writes are not asked for: NVMe makes small ones atomic by itself", "atomic"),
@@ -134,7 +123,6 @@ OPTIONS = {name: reason for reason, names in GROUPS for name in names.split()}
 _OFF = {
     **dict.fromkeys(("write_mode", "sg_write_mode"), ("write",)),
     "file_service_type": ("roundrobin",),
-    "rw_sequencer": ("sequential",),
     "thinktime_blocks_type": ("complete",),
     **dict.fromkeys(("uid", "gid"), ()),
 }

@@ -48,6 +48,12 @@ def validated(job: Job) -> Job:
     for direction in job.directions:
         _validate_direction(job, direction, need)
     _validate_distribution(job.random_distribution, need)
+    if job.zones is not None:
+        need(
+            job.random_distribution.kind == "random",
+            "zonemode=strided has random offsets of its own: leave random_distribution out",
+        )
+        need(not job.skip, "zonemode=strided leaves out enough: give rw= without a number")
     need(0 <= job.rwmixread <= 100, "rwmixread is a percentage, 0 to 100")
     for size, option in (
         (job.offset, "offset"),

@@ -81,7 +81,9 @@ class Verification:
     @staticmethod
     def _interval(job: Job) -> int:
         """Tell the greatest length that divides every I/O, so that each is whole intervals."""
-        lengths = [job.offset.bytes or 0]
+        lengths = [job.offset.bytes or 0, abs(job.skip)]
+        if job.zones is not None:
+            lengths += [job.zones.range, job.zones.range + job.zones.skip]
         for direction in job.directions:
             sizes = job.block_sizes[direction]
             lengths += [sizes.low, sizes.align, *(size for size, _ in sizes.split)]

@@ -78,7 +78,7 @@ def test_a_flag_takes_a_number_and_no_device() -> None:
     assert taken("--time_based", "qemu:") == ([("time_based", None)], ["qemu:"])
     assert taken("--time-based", "0", "a.fio") == ([("time_based", "0")], ["a.fio"])
     assert taken("--thread", "--do_verify=0") == ([("thread", None), ("do_verify", "0")], [])
-    assert taken("--flow", "x") == ([("flow", None)], ["x"])
+    assert taken("--atomic", "x") == ([("atomic", None)], ["x"])
 
 
 def test_what_nobody_knows_is_left() -> None:
@@ -97,7 +97,7 @@ def test_what_nobody_knows_is_left() -> None:
         (["qemu:", "--iodpeth", "4"], "No such option '--iodpeth'"),
         (["qemu:", "--iodepth"], "--iodepth needs a value: write --iodepth NUMBER"),
         (["qemu:", "--bs", "4x"], "bs=4x: '4x' is not a number"),
-        (["qemu:", "--flow=2"], "'flow' is not supported: jobs do not wait"),
+        (["qemu:", "--latency-run=1"], "'latency_run' is not supported: once the depth"),
         (["qemu:", "--rw", "randraed"], "'randraed' is none of read, write"),
         (["qemu:", "--iodepth=1,,2"], "a value is missing beside a comma"),
         (["qemu:", "--iodepth=1,2", "--iodepth=4"], "iodepth is given twice"),
@@ -254,6 +254,20 @@ def test_a_sweep(run: Any, results: Any, tmp_path: Path) -> None:
     ]
 
 
+def test_several_devices_are_one_job(run: Any, results: Any) -> None:
+    other = f"{NULL}&size=512M"
+    options = (NULL, other, "--rw=randread", "--iodepth=4", "--number_ios=101", "--eta=never")
+    found = results(*options)
+    (job,) = found["jobs"]
+    assert total(job) == 101
+    (ours,) = found["pynvme_user"]["jobs"]
+    assert (ours["members"], ours["queues"], ours["iodepth"]) == (1, 2, 4)
+    assert [device["name"] for device in ours["devices"]] == [NULL, other]
+    text = run("bench", *options).stdout.decode()
+    assert "jobs=1)" in text
+    assert "  shared out   : 2 queue pairs on 2 devices, iodepth=4 among them\n" in text
+
+
 def test_a_job_file(results: Any, tmp_path: Path) -> None:
     (tmp_path / "job.fio").write_text(
         "[global]\nfilename=/dev/nvme0n1\nioengine=libaio\ndirect=1\nnumber_ios=20\n"
@@ -280,7 +294,7 @@ def test_logs_carry_the_numbers_of_their_jobs(run: Any, tmp_path: Path) -> None:
     kinds = ("b_bw", "l_lat", "l_slat", "l_clat", "i_iops")
     assert names == {f"{kind}.{n}.log" for kind in kinds for n in (1, 2, 3, 4)} | {"hdr"}
     lines = (tmp_path / "l_clat.3.log").read_text().splitlines()
-    assert len(lines) == 30
+    assert len(lines) == 15  # half of them: the other device has the other half
     assert all(line.split(", ")[2:4] == ["0", "4096"] for line in lines)
     entries = (tmp_path / "hdr").read_text().splitlines()
     assert sum(line.startswith("Tag=bench.read,") for line in entries) == 4

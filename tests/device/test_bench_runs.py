@@ -18,6 +18,7 @@ import pynvme_user as nvme
 from pynvme_user.bench import engine
 from pynvme_user.bench.engine import Progress
 from pynvme_user.bench.job import JobError
+from pynvme_user.bench.merge import whole_jobs
 from pynvme_user.bench.result import JobResult, RunResult
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.errors import DmaError
@@ -238,16 +239,6 @@ def test_clones_have_a_queue_each(fast: str) -> None:
     assert [one.number for one in result.jobs] == [1, 2, 3]
     assert [one.directions[WRITE].ios for one in result.jobs] == [1024] * 3
     assert read_log(fast).writes == 3072
-
-
-def test_each_of_several_devices_has_the_jobs_size(fast: str, slow: str) -> None:
-    """Unlike in fio, where a size in bytes is that of all files together."""
-    renew(fast)
-    made = job(f"{fast}:{slow}", rw="randwrite", bs="4k", size="2m", iodepth=8)
-    assert made.filenames == (fast, slow)
-    result = engine.run([made])
-    assert [one.device.name for one in result.jobs] == [fast, slow]
-    assert [one.directions[WRITE].ios for one in result.jobs] == [512, 512]
 
 
 def test_groups_run_one_after_the_other(slow: str) -> None:
@@ -609,3 +600,81 @@ def test_warnings(fast: str) -> None:
     engine.run([job(fast, rw="write", bs="64k")])
     result = engine.run([job(fast, "reader", rw="randread", bs="4k", number_ios=10)])
     assert not any("reads blocks of which" in warning for warning in result.warnings)
+
+
+# --- jobs that have to do with each other ---------------------------------------------------------
+
+
+def test_flows_are_a_proportion(slow: str) -> None:
+    """One at a time takes a millisecond, eight at a time an eighth; flow says how many of each."""
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": 2, "flow_sleep": 1000}
+    result = engine.run(
+        [
+            job(slow, "one", **options, flow=1, iodepth=8),
+            job(slow, "three", **options, flow=3, iodepth=8),
+            job(slow, "free", **options, iodepth=8),
+            job(slow, "other", **options, flow=7, flow_id=1, iodepth=8),
+        ]
+    )
+    ios = {one.name: one.directions[READ].ios for one in result.jobs}
+    assert ios["three"] / ios["one"] == pytest.approx(3, rel=0.1)
+    assert min(ios["free"], ios["other"]) > 1.5 * ios["one"]
+    # A pause is no latency: nothing was outstanding in it.
+    assert all(one.directions[READ].clat.percentile(50) < 3 * DELAY * 1e9 for one in result.jobs)
+
+
+def test_who_has_ended_is_not_waited_for(slow: str) -> None:
+    options = {"rw": "randread", "bs": "4k", "iodepth": 4}
+    result = engine.run(
+        [
+            job(slow, "few", **options, flow=1, number_ios=40),
+            job(slow, "many", **options, flow=1, number_ios=1000),
+        ]
+    )
+    few, many = result.jobs
+    assert (few.directions[READ].ios, many.directions[READ].ios) == (40, 1000)
+    assert seconds(many) < 3
+    assert result.ok
+
+
+def test_a_job_on_several_devices(fast: str, slow: str) -> None:
+    renew(fast)
+    renew(slow)
+    made = job(f"{fast}:{slow}", rw="randwrite", bs="4k", size="2m", iodepth=5)
+    parts = engine.run([made]).jobs
+    assert [part.device.name for part in parts] == [fast, slow]
+    assert [part.directions[WRITE].ios for part in parts] == [256, 256]
+    assert read_log(slow).deepest == 2
+    (whole,) = whole_jobs(parts)
+    assert (whole.members, whole.queues, whole.iodepth) == (1, 2, 5)
+    assert [device.name for device in whole.devices] == [fast, slow]
+    assert whole.directions[WRITE].bytes == 2 << 20
+
+
+def test_zones_and_what_is_left_out(fast: str) -> None:
+    renew(fast)
+    for options, lbas in (
+        ({"rw": "write:4k", "size": "20k"}, [0, 16, 32]),
+        ({"rw": "read:-8k", "size": "16k"}, [0, 16, 8, 0]),
+        ({"rw": "write", "size": "64k", "zonesize": "8k", "zoneskip": "24k"}, [0, 8, 64, 72]),
+    ):
+        (result,) = engine.run([job(fast, bs="4k", **options)], io_log=True).jobs
+        assert result.io_log is not None
+        assert (result.io_log["offset"] // 512).tolist() == lbas
+    with pytest.raises(JobError, match="4100 bytes are not whole blocks"):
+        engine.run([job(fast, rw="read:4100")])
+    with pytest.raises(JobError, match="holds no block of 8192"):
+        engine.run([job(fast, rw="read", bs="8k", zonesize="4k")])
+
+
+def test_verifying_what_has_gaps(fast: str) -> None:
+    renew(fast)
+    for options in (
+        {"rw": "write:112k", "bs": "16k", "offset": "120k", "verify_backlog": 1, "loops": 2},
+        {"rw": "randwrite:4", "bs": "4k", "size": "8m"},
+        {"rw": "randwrite", "bs": "4k", "size": "8m", "zonesize": "64k", "zoneskip": "192k"},
+    ):
+        result = run(fast, **options, verify="crc32c")
+        assert result.ok, result.verify
+        assert result.verify is not None
+        assert result.verify.blocks > 0

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pynvme_user.bench import unsupported, values
+from pynvme_user.bench.draft import Draft
 from pynvme_user.bench.fio_file import command_line_jobs
 from pynvme_user.bench.job import (
     BlockSizes,
@@ -184,8 +185,13 @@ def test_workloads() -> None:
     assert job(rw="readwrite").rw == "rw"
     assert job(rw="randread:1").rw == "randread"
     assert job(rw="write:0").rw == "write"
-    assert "a random offset of its own" in problem(rw="randread:8")
-    assert "goes forwards" in problem(rw="read:-8k")
+    holed = job(rw="read:-8k")
+    assert (holed.rw, holed.skip, holed.run) == ("read", -8192, 1)
+    several = job(rw="randread:8", rw_sequencer="identical")
+    assert (several.rw, several.skip, several.run) == ("randread", 0, 8)
+    assert several.rw_sequencer == "identical"
+    assert not several.random_map
+    assert "none: give 1 or more" in problem(rw="randread:-8")
     assert job(rw="trimwrite").directions == {WRITE, TRIM}
     assert not job(rw="randread").destructive
     assert job(rw="trim").destructive
@@ -194,6 +200,72 @@ def test_workloads() -> None:
     assert not job(rw="randwrite", ba="8k").random_map
     assert not job(rw="randwrite", random_distribution="zipf").random_map
     assert "'randraed' is none of read, write" in problem(rw="randraed")
+
+
+def test_strided_zones() -> None:
+    zones = job(zonemode="strided", zonesize="256m", zoneskip="2g").zones
+    assert zones is not None
+    assert (zones.size, zones.range, zones.skip) == (256 << 20, 256 << 20, 2 << 30)
+    assert not job(rw="randread", zonesize="1m").random_map  # a zonesize alone will do
+    zones = job(zonesize="1m", zonerange="64k").zones
+    assert zones is not None
+    assert (zones.size, zones.range, zones.skip) == (1 << 20, 64 << 10, 0)
+    assert job(zonemode="none", zonesize="1m").zones is None
+    assert job(zonesize="0").zones is None
+    assert "zonemode=strided needs zonesize=" in problem(zonemode="strided")
+    assert "leave random_distribution out" in problem(zonesize="1m", random_distribution="zipf")
+    assert "leaves out enough" in problem(zonesize="1m", rw="read:4k")
+
+
+def test_what_is_not_quite_as_asked_for_is_noted() -> None:
+    def notes(**options: str) -> str:
+        given = {"filename": "qemu:", **options}
+        return "\n".join(Draft(given.items()).job("job")[1])
+
+    assert notes() == ""
+    assert "verify_dump=1 writes no files" in notes(verify="crc32c", verify_dump="1")
+    assert notes(verify_dump="0") == ""
+    said = notes(cmdprio_percentage="20", cmdprio_class="1")
+    assert said.startswith("cmdprio_percentage, cmdprio_class: NVMe's commands all have the same")
+    two = "qemu:a:qemu:b"
+    assert "each has one I/O in flight" in notes(filename=two)
+    assert notes(filename=two, iodepth="2") == ""
+
+
+def test_a_job_on_several_devices_is_shared_out() -> None:
+    """As fio does it: what is left over goes to the first."""
+    parts = clones(
+        [
+            job(
+                filename="qemu:a:qemu:b:qemu:c",
+                numjobs="2",
+                bs="4k",
+                rw="randrw",
+                iodepth="8",
+                size="44k",
+                io_size="64k",
+                number_ios="10",
+                rate_iops="100,50",
+                iodepth_low="6",
+                iodepth_batch="8",
+            )
+        ]
+    )
+    assert [part.filenames[0] for part in parts] == ["qemu:a", "qemu:b", "qemu:c"] * 2
+    assert [(part.clone, part.share, part.shares) for part in parts] == [
+        (clone, share, 3) for clone in (0, 1) for share in (0, 1, 2)
+    ]
+    first, second, third = parts[:3]
+    of = [(part.iodepth, part.number_ios, part.rate_iops) for part in (first, second, third)]
+    assert of == [(3, 4, (34, 17, 17)), (3, 3, (33, 17, 17)), (2, 3, (33, 16, 16))]
+    sizes = [(part.size, part.io_size) for part in (first, second, third)]
+    assert [(size.bytes >> 12, io.bytes >> 12) for size, io in sizes if size and io] == [
+        *((4, 6), (4, 5), (3, 5))
+    ]
+    assert [(part.iodepth_low, part.iodepth_batch) for part in (first, third)] == [(3, 3), (2, 2)]
+    percent = job(filename="qemu:a:qemu:b", size="50%")
+    assert [part.size for part in clones([percent])] == [percent.size] * 2
+    assert [part.iodepth for part in clones([percent])] == [1, 1]
 
 
 def test_the_later_of_the_two_mixes_counts() -> None:
@@ -349,11 +421,10 @@ def test_unknown_and_unsupported_options() -> None:
     assert problem(iodepth=None) == "iodepth needs a value: write iodepth=NUMBER"
     assert problem(direct="yes", time_based="2").startswith("time_based=2: '2' is neither 1 nor 0")
     assert job(trim_percentage="0", dedupe_percentage="0", write_mode="write")
-    assert job(flow="0", thinktime_blocks_type="complete", zonemode="none", zonesize="0")
+    assert job(thinktime_blocks_type="complete")
     for name, value in (
-        *(("flow", "2"), ("thinktime_blocks_type", "issue"), ("zonemode", "strided")),
-        *(("zoneskip", "4k"), ("rw_sequencer", "identical"), ("verify_offset", "8")),
-        *(("verify_dump", "1"), ("log_max_value", "1"), ("latency_run", "1")),
+        *(("thinktime_blocks_type", "issue"), ("verify_offset", "8"), ("trim_backlog", "2")),
+        *(("log_max_value", "1"), ("latency_run", "1"), ("dedupe_mode", "repeat")),
         *(("bs_unaligned", None), ("bs_is_seq_rand", "1"), ("thinktime_iotime", "1s")),
     ):
         assert "not supported: " in problem(**{name: value})
@@ -467,7 +538,8 @@ def test_every_field_of_a_job_can_be_reached() -> None:
     fields = {field.name for field in dataclasses.fields(Job)}
     reached = {option.key for option in OPTIONS.values() if option.effect}
     made_elsewhere = {
-        *("given", "group", "reporting_group", "clone", "number", "seed"),
+        *("given", "group", "reporting_group", "clone", "number", "seed", "share", "shares"),
+        *("skip", "run", "zones"),
         *("block_sizes", "cpus_split", "verify_pattern_offsets", "point", "shared"),
     }
     assert fields - reached == made_elsewhere

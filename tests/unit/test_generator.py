@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from generator_rig import (
     BLOCK,
     DRAWS,
+    ONE_BLOCK,
     Ios,
     K,
     Law,
@@ -342,3 +343,83 @@ def with_sizes(sizes: Sizes) -> dict[str, Sequence[Sizes]]:
 def test_errors_name_the_remedy(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generator(**options)  # type: ignore[arg-type]
+
+
+# --- where an I/O starts other than after the last, or at random ----------------------------------
+
+
+def starts(
+    rw: str, size: int, sizes: Sizes = ONE_BLOCK, count: int = 1000, **more: object
+) -> list[int]:
+    return list(map(int, generator(rw, sizes, size=size * BLOCK, **more).take(count)["lba"]))
+
+
+def test_sequential_io_leaves_out_what_it_is_told() -> None:
+    """fio 3.33's own sequences, by its write_iolog, for rw=read:-8k and write:112k."""
+    four = Sizes(8 * BLOCK, 8 * BLOCK)
+    backwards = starts("read", 64, four, skip=-16 * BLOCK)
+    assert backwards == [0, 48, 40, 32, 24, 16, 8, 0]
+    large = Sizes(16 * K, 16 * K)
+    forwards = starts("write", 2048, large, offset=120 * K, skip=112 * K)
+    assert [lba * BLOCK for lba in forwards] == [
+        *(122880, 253952, 385024, 516096, 647168, 778240, 909312, 1040384)
+    ]
+
+
+def test_what_is_left_out_at_the_end() -> None:
+    assert starts("read", 10, skip=2 * BLOCK) == [0, 3, 6, 9]
+    assert starts("read", 9, skip=2 * BLOCK) == [0, 3, 6]
+    assert starts("read", 10, skip=2 * BLOCK, loops=2) == [0, 3, 6, 9] * 2
+    assert starts("read", 10, skip=2 * BLOCK, io_size=6 * BLOCK) == [0, 3, 6, 9, 0, 3]
+    assert starts("read", 10, skip=20 * BLOCK) == [0]
+    assert starts("read", 3, skip=-9 * BLOCK, count=5) == [0, 0, 0]
+    assert starts("read", 10, skip=2 * BLOCK, time_based=True, count=9) == [0, 3, 6, 9] * 2 + [0]
+
+
+def test_runs_after_each_random_offset() -> None:
+    ios = starts("randread", 1000, run=4, io_size=400 * BLOCK)
+    heads = ios[::4]
+    assert len(set(heads)) > 60
+    for head, *rest in zip(heads, ios[1::4], ios[2::4], ios[3::4], strict=True):
+        if head < 997:
+            assert rest == [head + 1, head + 2, head + 3]
+    ios = starts("randread", 1000, run=3, run_identical=True, io_size=300 * BLOCK)
+    assert ios[::3] == ios[1::3] == ios[2::3]
+    assert len(set(ios)) > 60
+
+
+@dataclass(frozen=True)
+class Zoned:
+    size: int
+    range: int
+    skip: int = 0
+
+
+def test_zones_one_after_another() -> None:
+    zones = Zoned(3 * BLOCK, 4 * BLOCK, 6 * BLOCK)
+    pass_ = [0, 1, 2, 10, 11, 12, 20, 21, 22]
+    assert starts("read", 25, zones=zones) == pass_
+    assert starts("read", 25, zones=zones, loops=2) == pass_ * 2
+    assert starts("read", 25, zones=zones, io_size=12 * BLOCK) == [*pass_, 0, 1, 2]
+    assert starts("read", 25, zones=zones, time_based=True, count=11) == [*pass_, 0, 1]
+    # More than a zone has: it is gone through again.
+    again = Zoned(5 * BLOCK, 2 * BLOCK, 2 * BLOCK)
+    assert starts("read", 8, zones=again) == [0, 1, 0, 1, 0, 4, 5, 4, 5, 4]
+    # The last zone is cut at the region's end.
+    assert starts("read", 21, zones=zones) == [0, 1, 2, 10, 11, 12, 20, 20, 20]
+
+
+def test_random_io_stays_in_its_zone() -> None:
+    zones = Zoned(50 * BLOCK, 100 * BLOCK, 150 * BLOCK)
+    ios = np.array(starts("randread", 1000, zones=zones))
+    assert len(ios) == 200
+    assert (ios // 250 == np.repeat(range(4), 50)).all()
+    assert (ios % 250 < 100).all()
+    assert len(set(ios.tolist())) > 120
+
+
+def test_steps_with_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="what rw= leaves out of 100 bytes is not a whole number"):
+        starts("read", 10, skip=100)
+    with pytest.raises(ValueError, match="a zone is smaller than a block"):
+        starts("read", 10, Sizes(4 * K, 4 * K), zones=Zoned(BLOCK * 8, BLOCK))
