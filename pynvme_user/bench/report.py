@@ -74,11 +74,15 @@ def _troubles(run: RunResult, jobs: Sequence[JobResult]) -> Iterator[str]:
             f"(SCT {status >> 8:#x}, SC {status & 0xFF:#04x})."
             for status, count in job.errors.items()
         ]
+        if job.failure:
+            said.append(f"{job.name} ended early: {job.failure}")
         if job.verify and job.verify.faulty:
             first = f" First: {job.verify.faults[0].message}" if job.verify.faults else ""
             said.append(
                 f"{job.name}: {job.verify.faulty} blocks do not hold what was written.{first}"
             )
+    if run.failure:
+        said.append(run.failure)
     if said:
         yield f'<ul class="errors">{"".join(f"<li>{escape(text)}</li>" for text in said)}</ul>'
     if run.warnings:
@@ -138,8 +142,13 @@ def _spaced(text: str) -> str:
 
 def _conditions(run: RunResult, jobs: Sequence[JobResult]) -> str:
     facts: list[tuple[str, str]] = []
-    for device in dict.fromkeys(job.device for job in jobs):
-        named = ", ".join(part for part in (device.model, device.serial, device.firmware) if part)
+    for device in dict.fromkeys(one for job in jobs for one in job.devices or (job.device,)):
+        known = (
+            device.model,
+            device.serial and f"serial number {device.serial}",
+            device.firmware and f"firmware {device.firmware}",
+        )
+        named = ", ".join(part for part in known if part)
         where = f"{device.name}, namespace {device.nsid}, over {device.access}"
         size = number(device.block_size * device.blocks, "B", binary=True)
         facts.append(("device", f"{named or 'unnamed'} ({where})"))

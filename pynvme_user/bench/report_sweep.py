@@ -36,12 +36,13 @@ _WIDE = 20
 
 def sweep_plots(jobs: Sequence[JobResult]) -> Iterator[str]:
     """Draw rates and latencies over the axis with the most values; the others make the lines."""
-    yield '<section><h2>Sweep</h2><div class="plots">'
     for direction in Direction:
         present = [job for job in jobs if job.directions[direction].ios]
         if present:
+            # Each in rows of its own, so that like stands beside like.
+            yield f'<section><h2>Sweep: {NAMES[direction]}</h2><div class="plots">'
             yield from _Sweep(present, direction).charts()
-    yield "</div></section>"
+            yield "</div></section>"
 
 
 class _Sweep:

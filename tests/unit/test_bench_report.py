@@ -126,6 +126,13 @@ def test_the_table_has_a_row_for_each_direction_and_point():
     assert "<td>trim</td>" not in text
 
 
+def test_what_ended_early_is_told():
+    job = job_of(np.random.default_rng(1), failure="the device is gone")
+    text = page(run_of(job, failure="the device is gone; not run: next"))
+    assert f"<li>{job.name} ended early: the device is gone</li>" in text
+    assert "<li>the device is gone; not run: next</li>" in text
+
+
 def test_clones_are_drawn_together():
     rng = np.random.default_rng(5)
     text = page(run_of(*(job_of(rng, seconds=2, number=n) for n in (1, 2, 3))))
