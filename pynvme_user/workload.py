@@ -200,6 +200,11 @@ class Workload:
         bench.exhausted = bench.has_pending = bench.stop = 0
         bench.gated = 1
 
+    @property
+    def list_done(self) -> int:
+        """How many I/Os of the list were submitted."""
+        return int(self._bench.list_next) - int(self._bench.has_pending)
+
     def resume(self) -> None:
         """Go on with the generator after a list, where it was left."""
         bench = self._bench

@@ -145,6 +145,8 @@ def _order(given: dict[str, Any]) -> dict[str, Any]:
         else:
             made["skip"] = number
     mode = given.get("zonemode", "strided" if given.get("zonesize") else "none")
+    if mode == "zbd":
+        made |= {"zbd": True, "zone_bytes": given.get("zonesize", 0)}
     if mode == "strided":
         if not (size := given.get("zonesize")):
             raise JobError("zonemode=strided needs zonesize=, which says how much to move in each")

@@ -21,7 +21,8 @@ from pynvme_user.bench.job import Direction, Job, JobError, clones
 from pynvme_user.bench.part import Part
 from pynvme_user.bench.result import JobResult, RunResult
 from pynvme_user.bench.signals import Signals
-from pynvme_user.bench.target import Targets
+from pynvme_user.bench.target import Target, Targets
+from pynvme_user.bench.zoned import ZoneMap
 
 _WATCH_SECONDS = 0.5
 #: Reads of a range that is blank to this share are warned about.
@@ -128,6 +129,7 @@ def _make(
 ) -> list[list[Part]]:
     """Make the parts of all groups before the first runs: what does not fit shows at once."""
     made, number = [], 0
+    maps: dict[Target, ZoneMap] = {}
     for group in groups:
         parts = []
         flows: defaultdict[int, Flow] = defaultdict(Flow)
@@ -142,8 +144,21 @@ def _make(
                     Part(alone, target, signals, flow=flow, histograms=histograms, io_log=io_log)
                 )
         _check_overlap(parts)
+        _obey_zones(parts, maps)
         made.append(parts)
     return made
+
+
+def _obey_zones(parts: Sequence[Part], maps: dict[Target, ZoneMap]) -> None:
+    """Give those with zonemode=zbd the zones of their namespace, which they share."""
+    zoned = [part for part in parts if part.job.zbd]
+    for part in zoned:
+        target = part.target
+        if target not in maps:
+            maps[target] = ZoneMap(target.ns, target.zone_blocks)
+            maps[target].refresh()
+        writers = sum(one.target is target and one.job.destructive for one in zoned)
+        part.obey_zones(maps[target], max(1, writers))
 
 
 def _check_overlap(parts: Sequence[Part]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pynvme_user.bench.draft import Draft
 from pynvme_user.bench.job import Job, JobError
+from pynvme_user.bench.options import OPTIONS
 from pynvme_user.bench.values import evaluate
 
 Pairs = tuple[tuple[str, str | None], ...]
@@ -107,6 +108,7 @@ class _Builder:
         self._device = device
         self._overrides = overrides
         self._overridden_wrong = not self._check(overrides)
+        self._replaced = {_key(line.name) for line in overrides}
         self._global: list[_Line] = []
         self._jobs: list[Job] = []
         self._notes: list[str] = []
@@ -122,6 +124,8 @@ class _Builder:
         self._readable = True
 
     def add(self, section: _Section) -> None:
+        # What the command line replaces need not be right.
+        section.lines = [line for line in section.lines if _key(line.name) not in self._replaced]
         if section.name.startswith("global"):
             self._readable = self._check(section.lines) and self._readable
             self._global += section.lines
@@ -185,6 +189,11 @@ def _command_line(options: Pairs, environment: Mapping[str, str]) -> list[_Line]
         text = None if text is None else substitute(text, environment)
         lines.append(_Line("", 0, name, text, more))
     return lines
+
+
+def _key(name: str) -> str:
+    """Tell what an option and its aliases are kept as."""
+    return OPTIONS[name].key if name in OPTIONS else name
 
 
 def _units_first(lines: list[_Line]) -> list[_Line]:

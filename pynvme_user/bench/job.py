@@ -182,6 +182,11 @@ class Job:
     run: int = 1  # I/Os for each random offset
     rw_sequencer: Sequencer = "sequential"  # how the I/Os of a run lie
     zones: Zones | None = None
+    zbd: bool = False  # obey the zones of a zoned namespace
+    zone_bytes: int = 0  # with zbd: what they have to be long; 0: as they are
+    max_open_zones: int = 0  # begun by all queues together; 0: as many as there may be
+    job_max_open_zones: int = 0  # and by each
+    read_beyond_wp: bool = False
     block_sizes: tuple[BlockSizes, BlockSizes, BlockSizes] = (
         BlockSizes(),
         BlockSizes(),
@@ -337,6 +342,7 @@ class Job:
             and not self.norandommap
             and self.run == 1
             and self.zones is None
+            and not self.zbd
             and self.random_distribution.kind == "random"
             and all(sizes.align in (0, sizes.low) for sizes in self.sizes_used)
         )

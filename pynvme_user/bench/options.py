@@ -170,13 +170,24 @@ SECTIONS = (
             _option("offset_increment", v.size, "Added to the offset for each further clone."),
             _option(
                 "zonemode",
-                r.zone_mode,
-                "none, or strided: stay in a part of the range until zonesize bytes of it are "
-                "moved, then leave zoneskip out; default none, with a zonesize strided.",
+                v.choice("none", "strided", "zbd"),
+                "none; strided: stay in a part of the range until zonesize bytes of it are moved, "
+                "then leave zoneskip out; or zbd: write at a zoned namespace's write pointers and "
+                "read below them; default none, with a zonesize strided.",
             ),
-            _option("zonesize", v.natural, "How much to move in a zone."),
+            _option(
+                "zonesize", v.natural, "How much to move in a zone; with zbd that of the namespace."
+            ),
             _option("zonerange", v.natural, "Length of a zone; default zonesize."),
             _option("zoneskip", v.natural, "What to leave out between two zones."),
+            _option(
+                "max_open_zones",
+                v.natural,
+                "With zbd: all writers together have so many zones begun; default what it allows.",
+            ),
+            _option("job_max_open_zones", v.natural, "With zbd: and each queue so many."),
+            _option("read_beyond_wp", v.boolean, "With zbd: read where nothing is written, too."),
+            _nothing("ignore_zone_limits", "The namespace's own limits are kept."),
             _nothing("directory", "The device is named by filename."),
             _nothing("filename_format", "The device is named by filename."),
             _nothing("unique_filename", "The device is named by filename."),

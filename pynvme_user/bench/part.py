@@ -30,6 +30,7 @@ from pynvme_user.bench.result import (
 from pynvme_user.bench.signals import Signals
 from pynvme_user.bench.target import SPIN, Target
 from pynvme_user.bench.verify import Verification
+from pynvme_user.bench.zoned import ZonedPlan, ZoneMap
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.errors import NvmeError
@@ -104,8 +105,63 @@ class Part:
         self._answers: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
         zone_bytes = target.zone_blocks << target.ns.block_shift
         self.offset, self.length = job.region(target.capacity, zone_bytes)
-        self._amount = job.amount(target.capacity, zone_size=zone_bytes)
+        if job.zbd:
+            self._check_zones(zone_bytes)
+            end = (self.offset + self.length) // zone_bytes * zone_bytes
+            self.offset = -(-self.offset // zone_bytes) * zone_bytes
+            self.length = end - self.offset
+            if self.length <= 0:
+                raise JobError(f"job {job.name!r}: its range has no whole zone: give more size")
+        self._plan: ZonedPlan | None = None
+        self._amount = self.length  # in one loop
+        if job.io_size is not None:
+            self._amount = job.amount(target.capacity, zone_size=zone_bytes)
         self._check_sizes()
+
+    def _check_zones(self, zone_bytes: int) -> None:
+        job, name = self.job, self.target.device.name
+        if not zone_bytes:
+            raise JobError(
+                f"job {job.name!r}: {name} has no zones: leave zonemode out, or name a zoned "
+                "namespace by nsid"
+            )
+        if job.zone_bytes not in (0, zone_bytes):
+            raise JobError(
+                f"job {job.name!r}: the zones of {name} have {zone_bytes} bytes, not "
+                f"zonesize={job.zone_bytes}: leave it out"
+            )
+
+    def obey_zones(self, zones: ZoneMap, writers: int) -> None:
+        """Write and read as the zones have it; ``writers`` parts share what may be open."""
+        job, target = self.job, self.target
+        capacity = min((zone.end - zone.start for zone in zones.zones), default=0)
+        if job.largest_block > capacity << target.ns.block_shift:
+            raise JobError(
+                f"job {job.name!r}: a zone holds {capacity << target.ns.block_shift} bytes, not a "
+                f"block of {job.largest_block}: use a smaller bs"
+            )
+        shared = [most // writers for most in (job.max_open_zones, target.most_open) if most]
+        limits = [max(1, most) for most in (*shared, job.job_max_open_zones) if most or shared]
+        self._plan = ZonedPlan(
+            zones,
+            self._generator(),
+            number=job.number,
+            first_lba=self.offset >> target.ns.block_shift,
+            blocks=self.length >> target.ns.block_shift,
+            most_open=min(limits, default=len(zones.zones)),
+            random=job.random,
+            beyond=job.read_beyond_wp,
+            fresh=job.verify is not None and job.destructive,
+        )
+
+    @property
+    def _appends(self) -> bool:
+        """Whether zones are written by Zone Append: commands of a queue may overtake each other.
+
+        Where data goes is then the device's to say, which verification has to know before.
+        """
+        job = self.job
+        return job.rw == "zone-append" or (job.zbd and job.iodepth > 1 and job.verify is None)
 
     def _check_sizes(self) -> None:
         job, target = self.job, self.target
@@ -157,6 +213,8 @@ class Part:
                 buffer = self.target.controller.alloc(depth * self._piece, node=node)
                 fill(buffer, self.job)
                 self._set_up(pair, buffer)
+                if self._plan is not None:
+                    self._plan.begin()
                 ready.wait()
                 self._run(pair, buffer)
         except threading.BrokenBarrierError:
@@ -167,6 +225,8 @@ class Part:
         finally:
             self._finished = self._finished or time.monotonic()
             self._leave_flow()
+            if self._plan is not None:
+                self._plan.close()
             if self._verification is not None:
                 self._verification.close()
             self.ended.set()
@@ -256,7 +316,7 @@ class Part:
         only_reads_back = job.verify_only
         self._workload = Workload(
             self._generator(reads=only_reads_back),
-            commands=_commands(job, ns.nsid),
+            commands=_commands(job, ns.nsid, appends=self._appends),
             buffer=buffer,
             queue_depth=pair.depth,
             block_shift=ns.block_shift,
@@ -279,7 +339,7 @@ class Part:
             refill=job.refill_buffers and job.verify is None,
             think_ios=job.thinktime_blocks,
             think=job.thinktime,
-            zone_blocks=self.target.zone_blocks if job.rw == "zone-append" else 0,
+            zone_blocks=self.target.zone_blocks if self._appends else 0,
             rates=tuple(  # type: ignore[arg-type]  # three, as the job's are
                 Rate(ios=ios, blocks=moved / (1 << shift))
                 for ios, moved in zip(job.rate_iops, job.rate, strict=True)
@@ -296,7 +356,11 @@ class Part:
         if self._flow is not None:
             self._flow.join(job.number, job.flow, workload.submitted)
         if job.ramp_time:
-            self._advance(pair, buffer, self._after(job.ramp_time), drain=False)
+            ramp_end = self._after(job.ramp_time)
+            if self._plan is not None:
+                self._run_zoned(pair, buffer, ramp_end, self._plan)
+            else:
+                self._advance(pair, buffer, ramp_end, drain=False)
         workload.clear()
         self.phase = "run"
         self._begin_to_count(pair)
@@ -309,13 +373,17 @@ class Part:
                 self._read_back(pair, buffer, verification.promised(most))
             elif verification is not None and job.verify_backlog:
                 self._run_with_backlog(pair, buffer, deadline, verification)
+            elif self._plan is not None:
+                self._run_zoned(pair, buffer, deadline, self._plan)
             else:
                 self._advance(pair, buffer, deadline)
             self._leave_flow()  # what is read back has no part in the proportion
             wrote = Direction.WRITE in job.directions and not job.verify_only
             if verification is not None and wrote and job.do_verify and self._goes_on:
                 self.phase = _VERIFYING
-                self._read_back(pair, buffer, verification.written(workload))
+                plan = self._plan
+                written = plan.written_ios() if plan else verification.written(workload)
+                self._read_back(pair, buffer, written)
             if job.end_fsync and self._goes_on:
                 self.target.ns.flush()
         except NvmeError as error:
@@ -338,6 +406,21 @@ class Part:
         before = self._bells
         self._cpu = _usage(self._usage, resource.getrusage(resource.RUSAGE_THREAD))
         self._doorbells = pair.doorbell_writes - before[0], pair.cq_doorbell_writes - before[1]
+
+    def _run_zoned(
+        self, pair: QueuePair, buffer: DmaBuffer, deadline: float | None, plan: ZonedPlan
+    ) -> None:
+        """Do what is planned for the zones, piece by piece."""
+        workload, depth = self._used_workload, self._used_workload.depth
+        if self.job.verify is not None:
+            workload.depth = 1  # one after another, each at the write pointer
+        for ios in plan.pieces():
+            workload.go_through(ios)
+            self._advance(pair, buffer, deadline)
+            if not self._goes_on or _is_past(deadline):
+                plan.cut(workload.list_done)
+                break
+        workload.depth = depth
 
     def _run_with_backlog(
         self,
@@ -670,10 +753,10 @@ def _is_past(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-def _commands(job: Job, nsid: int) -> dict[int, bytes]:
+def _commands(job: Job, nsid: int, *, appends: bool) -> dict[int, bytes]:
     """Make the commands of each direction, without what each I/O adds."""
     fua = WriteCdw12.fua.mask if job.fua else 0
-    write = NvmOpcode.ZONE_APPEND if job.rw == "zone-append" else NvmOpcode.WRITE
+    write = NvmOpcode.ZONE_APPEND if appends else NvmOpcode.WRITE
     commands = {
         Direction.READ: SQE.build(opc=NvmOpcode.READ, nsid=nsid),
         Direction.WRITE: SQE.build(opc=write, nsid=nsid, cdw12=fua),

@@ -90,13 +90,6 @@ QUEUED = (
 )
 
 
-def zone_mode(text: str, kb_base: int = 1024) -> str:
-    """Read none or strided."""
-    if text.strip() == "zbd":
-        raise JobError("not supported: zones are written by rw=zone-append alone")
-    return v.choice("none", "strided")(text, kb_base)
-
-
 def memory_align(text: str, kb_base: int = 1024) -> None:
     """Accept what a page boundary satisfies."""
     if (align := v.natural(text, kb_base)) and 4096 % align:

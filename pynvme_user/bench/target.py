@@ -36,6 +36,7 @@ class Target:
     ns: Namespace
     device: Device
     zone_blocks: int  # 0: not zoned
+    most_open: int  # zones that may be open at a time; 0: any number
     deallocated: int  # what deallocated blocks read as: DLFEAT bits 2:0
 
     @property
@@ -129,7 +130,7 @@ def _identify(controller: Controller, nsid: int | None) -> Target:
     ns = namespaces[nsid]
     identify = controller.identify
     kind = next((kind for kind in _ACCESSES if controller.name.startswith(f"{kind}:")), "vfio")
-    zone_blocks = _zone_blocks(ns)
+    zone_blocks, most_open = _zones(ns)
     device = Device(
         name=controller.name,
         nsid=nsid,
@@ -141,19 +142,25 @@ def _identify(controller: Controller, nsid: int | None) -> Target:
         firmware=identify.fr,
         emulated=kind in ("qemu", "vfio-user") or "QEMU" in identify.mn,
     )
-    return Target(controller, ns, device, zone_blocks, int(ns.identify.dlfeat) & 7)
+    return Target(controller, ns, device, zone_blocks, most_open, int(ns.identify.dlfeat) & 7)
 
 
-def _zone_blocks(ns: Namespace) -> int:
-    """Blocks of a zone of a zoned namespace, else 0 (ZNS 1.1, figure 48: LBA format extension)."""
+def _zones(ns: Namespace) -> tuple[int, int]:
+    """Blocks of a zone of a zoned namespace, else 0, and how many may be open (ZNS 1.1, figure 48).
+
+    The number is the least of the maximum open and active resources; 0: there is no limit.
+    """
     try:
         if ns.identifiers.csi != _ZONED:
-            return 0
+            return 0, 0
     except NvmeStatusError:
-        return 0  # a controller older than the list of identifiers
+        return 0, 0  # a controller older than the list of identifiers
     page = ns.controller.identify_page(Cns.CSI_NAMESPACE, nsid=ns.nsid, csi=_ZONED)
     extension = 2816 + 16 * ns.identify.format_index
-    return int.from_bytes(page[extension : extension + 8], "little")
+    # Both count from 0, and all ones are no limit.
+    limits = [(int.from_bytes(page[at : at + 4], "little") + 1) & 0xFFFFFFFF for at in (4, 8)]
+    most_open = min((limit for limit in limits if limit), default=0)
+    return int.from_bytes(page[extension : extension + 8], "little"), most_open
 
 
 def _throttles(controller: Controller) -> str:

@@ -78,9 +78,8 @@ GROUPS = (
     ("the write journal has its own option: use verify_state", "verify_state_load"),
     ("errors are counted by their NVMe status", "ignore_error block_error_percentiles"),
     (
-        "zones are written by rw=zone-append alone",
-        "zonecapacity read_beyond_wp max_open_zones job_max_open_zones ignore_zone_limits "
-        "zone_reset_threshold zone_reset_frequency",
+        "zones are as long as the namespace has them, and are reset when they are full",
+        "zonecapacity zone_reset_threshold zone_reset_frequency",
     ),
     (
         "logs are written as text, with times from the job's start or from 1970",

@@ -48,6 +48,15 @@ def validated(job: Job) -> Job:
     for direction in job.directions:
         _validate_direction(job, direction, need)
     _validate_distribution(job.random_distribution, need)
+    if job.zbd:
+        need(
+            Direction.TRIM not in job.directions and job.rw != "zone-append",
+            f"rw={job.rw} is not supported with zonemode=zbd: use reads and writes",
+        )
+        need(not job.verify_backlog, "verify_backlog is not supported with zonemode=zbd")
+        need(not job.verify_state, "verify_state is not supported with zonemode=zbd")
+        need(not job.verify_only, "verify_only is not supported with zonemode=zbd")
+        need(not job.skip, "zonemode=zbd writes without gaps: give rw= without a number")
     if job.zones is not None:
         need(
             job.random_distribution.kind == "random",

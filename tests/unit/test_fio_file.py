@@ -28,6 +28,16 @@ def read(path: Path, *overrides: tuple[str, str | None]) -> Jobs:
     return read_job_files([path], (("filename", "qemu:"), *overrides), environment={"DEPTH": "7"})
 
 
+def test_what_the_command_line_replaces_need_not_be_right(tmp_path: Path) -> None:
+    path = tmp_path / "a.fio"
+    path.write_text("[global]\nioengine=null\nblocksize=3x\n[a]\nrw=randread\n")
+    with pytest.raises(JobError, match=r"line 2: .*\n.*line 3: "):
+        read_job_files([path], (("filename", "qemu:"),))
+    overrides = (("filename", "qemu:"), ("ioengine", "libaio"), ("bs", "8k"))
+    (job,) = read_job_files([path], overrides).jobs
+    assert job.block_sizes[0].low == 8192
+
+
 def test_sections_globals_and_comments(write: Write) -> None:
     path = write(
         """; a comment

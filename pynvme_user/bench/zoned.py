@@ -1,0 +1,328 @@
+"""zonemode=zbd: I/O that obeys the zones of a zoned namespace, as fio does it.
+
+A :class:`ZoneMap` knows the zones of a namespace, for all parts that write to it: of each zone
+there is one writer at a time. A :class:`ZonedPlan` turns one part's I/Os into ones that a zoned
+namespace takes: writes go to a zone's write pointer, reads stay below it, and a zone that is full
+is reset before it is written anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.bench.job import Direction, JobError
+from pynvme_user.generator import IO_DTYPE, Generator
+from pynvme_user.namespace import Namespace
+from pynvme_user.spec.commands import NvmOpcode
+from pynvme_user.spec.zns import (
+    ZoneDescriptor,
+    ZoneReceiveCdw13,
+    ZoneReport,
+    ZoneSendAction,
+    ZoneSendCdw13,
+    ZoneState,
+)
+
+#: I/Os that are planned at a time.
+_CHUNK = 1 << 14
+_UNWRITABLE = (ZoneState.READ_ONLY, ZoneState.OFFLINE)
+
+_NOTHING_TO_READ = "no zone of its range holds data to read: write first, or give read_beyond_wp=1"
+
+Ios = npt.NDArray[np.void]
+
+
+@dataclass(slots=True)
+class Zone:
+    """One zone. Blocks, from the namespace's start; ``written`` is the write pointer."""
+
+    start: int
+    end: int  # of its capacity
+    written: int
+    state: ZoneState
+    owner: int | None = None  # number of the part that writes to it
+
+    @property
+    def room(self) -> int:
+        """Blocks that can be written without a reset."""
+        return 0 if self.state in (ZoneState.FULL, *_UNWRITABLE) else self.end - self.written
+
+
+class ZoneMap:
+    """The zones of a namespace of zones of ``blocks`` blocks. For threads."""
+
+    def __init__(self, ns: Namespace, blocks: int) -> None:
+        self.ns = ns
+        self.blocks = blocks
+        self.lock = threading.Lock()
+        self.zones: list[Zone] = []
+
+    def refresh(self) -> None:
+        """Ask the device for all zones, if no part writes to any."""
+        with self.lock:
+            if not any(zone.owner for zone in self.zones):
+                self.zones = list(self._report(0))
+
+    def _report(self, first: int) -> Iterator[Zone]:
+        controller = self.ns.controller
+        size = min(1 << 16, controller.max_transfer)
+        page = controller.alloc(size)
+        while first < self.ns.block_count:
+            self._receive(first, page)
+            data = page.tobytes()
+            count = min(ZoneReport.from_bytes(data).nzones, size // ZoneDescriptor.size - 1)
+            for index in range(count):
+                yield _zone(ZoneDescriptor.from_bytes(data, 64 + index * ZoneDescriptor.size))
+            if not count:
+                return
+            first += count * self.blocks
+
+    def _receive(self, lba: int, page: npt.NDArray[np.uint8]) -> None:
+        self.ns.controller.io(
+            NvmOpcode.ZONE_MANAGEMENT_RECEIVE,
+            nsid=self.ns.nsid,
+            cdw10=lba & 0xFFFFFFFF,
+            cdw11=lba >> 32,
+            cdw12=page.nbytes // 4 - 1,
+            cdw13=ZoneReceiveCdw13.build(partial=1),
+            buffer=page,
+        )
+
+    def renew(self, zone: Zone) -> None:
+        """Ask the device for a zone's write pointer, when not all was written that was planned."""
+        page = self.ns.controller.alloc(4096)
+        self._receive(zone.start, page)
+        now = _zone(ZoneDescriptor.from_bytes(page.tobytes(), 64))
+        zone.written, zone.state = now.written, now.state
+
+    def reset(self, zone: Zone) -> None:
+        """Empty a zone. Raises NvmeError."""
+        self._send(zone, ZoneSendAction.RESET)
+        zone.written, zone.state = zone.start, ZoneState.EMPTY
+
+    def finish(self, zone: Zone) -> None:
+        """Let a zone be full, whose room is less than a write. Raises NvmeError."""
+        self._send(zone, ZoneSendAction.FINISH)
+        zone.state = ZoneState.FULL
+
+    def _send(self, zone: Zone, action: ZoneSendAction) -> None:
+        self.ns.controller.io(
+            NvmOpcode.ZONE_MANAGEMENT_SEND,
+            nsid=self.ns.nsid,
+            cdw10=zone.start & 0xFFFFFFFF,
+            cdw11=zone.start >> 32,
+            cdw13=ZoneSendCdw13.build(zsa=action),
+        )
+
+
+def _zone(descriptor: ZoneDescriptor) -> Zone:
+    state = ZoneState(descriptor.zs >> 4)
+    start = descriptor.zslba
+    end = start + descriptor.zcap
+    # That of a full zone, or of one that cannot be written, is not defined.
+    written = start if state in _UNWRITABLE else end if state is ZoneState.FULL else descriptor.wp
+    return Zone(start, end, written, state)
+
+
+class ZonedPlan:
+    """What one part does with the zones of its range, which begins and ends with a zone.
+
+    ``most_open`` is how many zones it may have begun and not filled. With ``beyond`` reads go where
+    they are drawn, written or not. ``fresh`` begins with all zones empty, as fio does before it
+    verifies.
+    """
+
+    def __init__(
+        self,
+        zones: ZoneMap,
+        generator: Generator,
+        *,
+        number: int,
+        first_lba: int,
+        blocks: int,
+        most_open: int,
+        random: bool,
+        beyond: bool = False,
+        fresh: bool = False,
+    ) -> None:
+        self._map = zones
+        self._generator = generator
+        self._number = number
+        self._first = first_lba // zones.blocks
+        self._count = blocks // zones.blocks
+        self._most_open = most_open
+        self._random = random
+        self._beyond = beyond
+        self._fresh = fresh
+        self._open: list[Zone] = []  # those that this part writes to
+        self._begun: set[int] = set()  # starts of those of them that it has written to
+        self._next = 0  # where it looks for the next one, for sequential writes
+        self._found = False  # an I/O that can be done
+        self._unread = 0  # I/Os since the last one for which there was something to read
+        self._rest: Ios = np.zeros(0, IO_DTYPE)
+        #: (LBA, blocks) of what was written since the last reset of its zone, in order.
+        self.written: dict[int, list[tuple[int, int]]] = {}
+        self._planned: Ios = self._rest
+
+    @property
+    def _zones(self) -> list[Zone]:
+        return self._map.zones[self._first : self._first + self._count]
+
+    def begin(self) -> None:
+        """See what other jobs have left."""
+        self._map.refresh()
+
+    def pieces(self) -> Iterator[Ios]:
+        """Yield I/Os (IO_DTYPE) to be done to their end before the next ones are asked for.
+
+        Zones are reset and finished in between. Raises NvmeError for that, and JobError where there
+        is no zone to write to, or nothing to read.
+        """
+        if self._fresh:
+            self._fresh = False
+            for zone in self._zones:
+                if zone.state is not ZoneState.EMPTY and zone.state not in _UNWRITABLE:
+                    self._map.reset(zone)
+        while True:
+            if not len(self._rest):
+                self._rest = self._generator.take(_CHUNK)
+            if not len(self._rest):
+                if not self._found:
+                    raise JobError(_NOTHING_TO_READ)
+                return
+            taken = self._plan()
+            self._rest = self._rest[taken:]
+            if len(self._planned):
+                yield self._planned
+
+    def _plan(self) -> int:
+        """Plan as much as goes without a zone's reset; tell how much was taken."""
+        planned: list[tuple[int, int, int]] = []
+        readable = {zone.start: zone.written for zone in self._zones}
+        taken = 0
+        for lba, blocks, direction in self._rest.tolist():
+            if direction == Direction.READ:
+                place = lba if self._beyond else self._read_place(lba, blocks, readable)
+                if place is not None:
+                    planned.append((place, blocks, direction))
+            else:
+                zone = self._write_zone(lba, blocks, not planned)
+                if zone is None:
+                    break
+                # A reset, before the first I/O, has left less to be read.
+                readable[zone.start] = min(readable[zone.start], zone.written)
+                planned.append((zone.written, blocks, direction))
+                self._note(zone, blocks)
+            taken += 1
+        self._planned = np.array(planned, IO_DTYPE)
+        self._found = self._found or bool(planned)
+        self._unread = 0 if planned else self._unread + taken
+        if self._unread > self._count * self._map.blocks:  # it would go on for ever
+            raise JobError(_NOTHING_TO_READ)
+        return taken
+
+    def _note(self, zone: Zone, blocks: int) -> None:
+        self.written.setdefault(zone.start, []).append((zone.written, blocks))
+        zone.written += blocks
+
+    # --- reads --------------------------------------------------------------------------------
+
+    def _read_place(self, lba: int, blocks: int, readable: dict[int, int]) -> int | None:
+        """Where a read finds written blocks; None: nowhere, or it is left out of a sequence."""
+        zones = self._zones
+        index = lba // self._map.blocks - self._first
+        start = zones[index].start
+        if not self._random:
+            return lba if lba + blocks <= readable[start] else None
+        for step in range(len(zones)):
+            start = zones[(index + step) % len(zones)].start
+            if places := (readable[start] - start) // blocks:
+                return start + lba % self._map.blocks // blocks % places * blocks
+        return None
+
+    # --- writes -------------------------------------------------------------------------------
+
+    def _write_zone(self, lba: int, blocks: int, idle: bool) -> Zone | None:
+        """Find the zone that a write goes to; None if one has to be managed and it is not idle."""
+        with self._map.lock:
+            zone = self._choose(lba)
+            if zone.room < blocks and not idle:
+                return None
+            if zone.room < blocks and zone.start in self._begun:
+                self._fill(zone)
+                zone = self._choose(lba)
+            if zone.room < blocks:
+                self._map.reset(zone)
+                self.written.pop(zone.start, None)
+            self._begun.add(zone.start)
+        return zone
+
+    def _fill(self, zone: Zone) -> None:
+        """Let go of a zone that has no room for a write, or not enough."""
+        if zone.room:
+            self._map.finish(zone)
+        zone.state = ZoneState.FULL
+        zone.owner = None
+        self._open.remove(zone)
+        self._begun.remove(zone.start)
+
+    def _choose(self, lba: int) -> Zone:
+        zones = self._zones
+        index = lba // self._map.blocks - self._first
+        if not self._random and self._open:
+            return self._open[0]
+        wanted = zones[index]
+        if wanted.owner == self._number:
+            return wanted
+        if len(self._open) >= self._most_open:
+            return self._open[index % len(self._open)]
+        if not self._random:
+            # After the last one that was filled, which the I/O's own offset need not be in.
+            index = self._next
+        for step in range(len(zones)):
+            zone = zones[(index + step) % len(zones)]
+            if zone.owner is None and zone.state not in _UNWRITABLE:
+                zone.owner = self._number
+                self._open.append(zone)
+                self._next = (index + step + 1) % len(zones)
+                return zone
+        if self._open:
+            return self._open[index % len(self._open)]
+        raise JobError(
+            "all zones of its range are written by other jobs: give more size, fewer jobs, or each "
+            "a range of its own by offset_increment"
+        )
+
+    # --- its end ------------------------------------------------------------------------------
+
+    def cut(self, done: int) -> None:
+        """Take back what was planned last but for the first ``done`` I/Os: they are not to come."""
+        for lba, _, direction in self._planned[done:].tolist():
+            if direction != Direction.READ:
+                start = lba - lba % self._map.blocks
+                written = self.written.get(start, [])
+                self.written[start] = [entry for entry in written if entry[0] < lba]
+        with self._map.lock:
+            for zone in self._open:
+                self._map.renew(zone)
+
+    def close(self) -> None:
+        """Let others write to its zones."""
+        with self._map.lock:
+            for zone in self._open:
+                zone.owner = None
+            self._open.clear()
+            self._begun.clear()
+
+    def written_ios(self) -> Iterator[Ios]:
+        """Yield all that is there to be read back, as reads."""
+        for ranges in self.written.values():
+            ios = np.zeros(len(ranges), IO_DTYPE)
+            if ranges:
+                ios["lba"], ios["blocks"] = zip(*ranges, strict=True)
+                yield ios
