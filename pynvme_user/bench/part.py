@@ -668,8 +668,6 @@ class Part:
         errors = workload.errors
         # Those that a reset ended, or the device's end, have no status of the device's.
         lost = sum(workload.results["failed"].tolist()) - sum(errors.values())
-        if self.error is not None:
-            lost = max(1, lost)
         if lost > 0:
             errors[int(HOST_ABORTED)] = errors.get(int(HOST_ABORTED), 0) + lost
         depths, submits, reaps = workload.batches
