@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from pynvme_user.cli.bench_display import display
+from pynvme_user.cli.bench_results import BINS, TERSE, Writer, failure, write_logs
 from pynvme_user.cli.device import VARIABLE, command, opened
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.fio_options import Pair, sections, take
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from pynvme_user.bench.result import RunResult
 
 _COMPARE = "compare"
-_BINS = "json+"
-_TERSE = "terse"
 _PAIRS = "pynvme_user.fio_options"
 _SCHEMES = ("qemu", "vfio", "uio", "vfio-user")
 
@@ -44,7 +43,7 @@ class _Formats(click.ParamType[tuple[str, ...]]):
         """Parse; a format that is not there is a usage error."""
         formats = tuple(part.strip() for part in value.split(","))
         for wanted in formats:
-            if wanted not in (NORMAL, _TERSE, JSON, _BINS):
+            if wanted not in (NORMAL, TERSE, JSON, BINS):
                 self.fail(f"{wanted!r} is none of normal, terse, json, json+", param, ctx)
         return formats
 
@@ -237,7 +236,7 @@ def bench(
         return
     if not force:
         _guard(jobs.jobs)
-    writer = _Writer(jobs.jobs, (_TERSE,) if minimal else formats, terse_version, output)
+    writer = Writer(jobs.jobs, (TERSE,) if minimal else formats, terse_version, output)
     run = _run(
         jobs,
         eta,
@@ -247,7 +246,7 @@ def bench(
     )
     writer.write(run)
     writer.warn(run)
-    _write_logs(run, jobs.jobs)
+    write_logs(run, jobs.jobs)
     if hdr_log is not None:
         from pynvme_user.bench.hdr import write_hdr_log
 
@@ -259,7 +258,7 @@ def bench(
     if run.interrupted:
         raise KeyboardInterrupt
     if not run.ok:
-        raise Failure(_failure(run))
+        raise Failure(failure(run))
 
 
 # --- what to run --------------------------------------------------------------------------------
@@ -369,126 +368,6 @@ def _run(
 def _logs_each_io(job: Job) -> bool:
     logs = (job.write_bw_log, job.write_lat_log, job.write_iops_log)
     return any(log is not None for log in logs) and not job.log_avg_msec
-
-
-# --- what it came to ----------------------------------------------------------------------------
-
-
-class _Writer:
-    """Writes results in the formats that were asked for, to stdout or a file."""
-
-    def __init__(
-        self, jobs: Sequence[Job], formats: Sequence[str], terse_version: int, path: Path | None
-    ) -> None:
-        self._jobs = jobs
-        self._formats = formats
-        self._terse_version = terse_version
-        self._path = path
-        self._mode = "w"
-
-    def write(self, run: RunResult) -> None:
-        """Write the results; those so far come one after another, as in fio."""
-        text = "".join(f"{line}\n" for line in self._lines(_reported(run, self._jobs)))
-        if self._path is None:
-            click.echo(text, nl=False)
-            sys.stdout.flush()
-            return
-        with self._path.open(self._mode, encoding="utf-8") as file:
-            file.write(text)
-        self._mode = "a"
-
-    def warn(self, run: RunResult) -> None:
-        """Write the warnings to stderr, where stdout does not have them."""
-        if NORMAL not in self._formats or self._path is not None:
-            for warning in run.warnings:
-                click.echo(f"nvme-user: warning: {warning}", err=True)
-
-    def _lines(self, run: RunResult) -> Iterator[str]:
-        if NORMAL in self._formats:
-            from pynvme_user.bench.summary import summary
-
-            yield from summary(run)
-        if _TERSE in self._formats:
-            from pynvme_user.bench.terse import terse
-
-            yield from terse(run, self._terse_version)
-        if JSON in self._formats or _BINS in self._formats:
-            from pynvme_user.bench.fio_json import document
-
-            yield json.dumps(document(run, bins=_BINS in self._formats), indent=2)
-
-
-def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
-    """Take together what is to be reported as one.
-
-    These are the parts of a job on its several devices; with group_reporting all of a reporting
-    group; and in a sweep the clones of a job.
-    """
-    from dataclasses import replace
-
-    from pynvme_user.bench.job import clones
-    from pynvme_user.bench.merge import combine, whole_jobs
-
-    parts = {part.number: part for part in clones(jobs)}
-    together: dict[object, list[Any]] = {}
-    for result in whole_jobs(run.jobs):
-        part = parts[result.number]
-        key: object = result.number
-        if part.group_reporting:
-            key = ("group", part.reporting_group)
-        elif part.point:
-            key = (part.name, part.group)
-        together.setdefault(key, []).append(result)
-    return replace(run, jobs=[combine(same) if same[1:] else same[0] for same in together.values()])
-
-
-def _write_logs(run: RunResult, jobs: Sequence[Job]) -> None:
-    """Write fio's logs, of each clone by itself."""
-    from pynvme_user.bench import logs
-    from pynvme_user.bench.job import clones
-
-    parts = {part.number: part for part in clones(jobs)}
-    for result in run.jobs:
-        part = parts[result.number]
-        style = logs.LogStyle(
-            log_avg_msec=part.log_avg_msec,
-            log_offset=part.log_offset,
-            per_job_logs=part.per_job_logs,
-            epoch_ms=int(run.started * 1000 + result.start_ns / 1e6) if part.log_unix_epoch else 0,
-            log_hist_coarseness=part.log_hist_coarseness,
-        )
-        for prefix, write in (
-            (part.write_bw_log, logs.write_bw_log),
-            (part.write_lat_log, logs.write_lat_log),
-            (part.write_iops_log, logs.write_iops_log),
-            (part.write_hist_log, logs.write_hist_log),
-        ):
-            if prefix is not None:
-                write(result, prefix, style)
-
-
-def _failure(run: RunResult) -> str:
-    """Say in one sentence why the exit code is not 0."""
-    said = []
-    errors: dict[str, int] = {}
-    for job in run.jobs:
-        for status, count in job.errors.items():
-            name = job.error_names.get(status) or f"SCT {status >> 8:#x}, SC {status & 0xFF:#04x}"
-            errors[name] = errors.get(name, 0) + count
-    if errors:
-        kinds = ", ".join(f"{count} with {name}" for name, count in errors.items())
-        total = sum(errors.values())
-        said.append(f"{total} I/O{'s' * (total > 1)} failed: {kinds}")
-    faulty = [job.verify for job in run.jobs if job.verify and job.verify.faulty]
-    if faulty:
-        count = sum(verify.faulty for verify in faulty)
-        first = next((fault.message for verify in faulty for fault in verify.faults), "")
-        said.append(f"verification found {count} fault{'s' * (count > 1)}: {first}")
-    said += dict.fromkeys(
-        f"{job.name} ended early: {job.failure}" for job in run.jobs if job.failure
-    )
-    said += [run.failure] if run.failure else []
-    return "; ".join(said)
 
 
 # --- compare ------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 _SLICE_NS = 100_000_000
 #: Entries of a completion queue at least, where the controller has them: a page of them.
 _MIN_CQ_ENTRIES = PAGE // CQE_SIZE
-#: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the controller
-#: has them, and room behind them in their last page.
+#: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the
+#: controller has them, and room behind them in their last page.
 _SQ_AHEAD = 4
 #: How long an aborted command may take to end before the controller is reset.
 ABORT_SECONDS = 2.0

@@ -147,8 +147,8 @@ class Workload:
             bench.verify = verifier.struct
             bench.verify_fatal = verify_fatal
             bench.gated = 1
+        self._records = np.zeros(records, RECORD_DTYPE)
         if records:
-            self._records = np.zeros(records, RECORD_DTYPE)
             pointer = ffi.from_buffer(
                 "struct nvme_bench_record[]", self._records, require_writable=True
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import resource
 import threading
 import time
 from collections.abc import Iterable
@@ -17,16 +16,9 @@ from pynvme_user.bench.data import fill
 from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.limits import Limits
-from pynvme_user.bench.result import (
-    SAMPLE,
-    Costs,
-    CpuUsage,
-    Depths,
-    DirectionResult,
-    Histogram,
-    IntervalHistogram,
-    JobResult,
-)
+from pynvme_user.bench.measured import HISTOGRAM_SECONDS, Measured
+from pynvme_user.bench.result import JobResult
+from pynvme_user.bench.setup import check_sizes, check_zones, commands, generator, pace, pin
 from pynvme_user.bench.signals import Signals
 from pynvme_user.bench.target import SPIN, Target
 from pynvme_user.bench.verify import Verification
@@ -35,18 +27,12 @@ from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.errors import NvmeError
 from pynvme_user.generator import Generator
-from pynvme_user.numa import Placement, cpus_of, format_list, near_cpus
+from pynvme_user.numa import Placement, near_cpus
 from pynvme_user.queue import QueuePair
-from pynvme_user.ring import tick_rate
-from pynvme_user.spec.commands import SQE, NvmOpcode
-from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12
-from pynvme_user.spec.status import Status
-from pynvme_user.workload import FLUSH, Pace, Rate, Workload
+from pynvme_user.workload import Workload
 
 #: Samples are taken so often; divides the 500 ms that fio averages over.
 SAMPLE_SECONDS = 0.1
-#: Histograms for the report and the HdrHistogram log are cut so often.
-HISTOGRAM_SECONDS = 1.0
 _NS = 1_000_000_000
 #: Entries of the log of single I/Os that C fills before Python takes them.
 _RECORDS = 1 << 16
@@ -90,23 +76,16 @@ class Part:
         logs = (job.write_bw_log, job.write_lat_log, job.write_iops_log)
         self._records = _RECORDS if io_log or (any(logs) and not job.log_avg_msec) else 0
         self._limits = Limits(job)
-        self._samples: tuple[list[tuple[int, ...]], ...] = ([], [], [])
-        self._totals = np.zeros((3, 5), np.uint64)
-        self._intervals: tuple[list[IntervalHistogram], ...] = ([], [], [])
-        self._cut_at = 0.0
-        self._cut: dict[str, npt.NDArray[np.uint64]] | None = None
-        self._log: list[npt.NDArray[np.void]] = []
+        self._measured: Measured | None = None
         self._verification: Verification | None = None
         self._workload: Workload | None = None
-        self._cpu = CpuUsage()
-        self._doorbells = 0, 0
         #: What is asked for while it runs: when the run began, and the answer.
         self._asked: float | None = None
         self._answers: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
         zone_bytes = target.zone_blocks << target.ns.block_shift
         self.offset, self.length = job.region(target.capacity, zone_bytes)
         if job.zbd:
-            self._check_zones(zone_bytes)
+            check_zones(job, target, zone_bytes)
             end = (self.offset + self.length) // zone_bytes * zone_bytes
             self.offset = -(-self.offset // zone_bytes) * zone_bytes
             self.length = end - self.offset
@@ -116,20 +95,7 @@ class Part:
         self._amount = self.length  # in one loop
         if job.io_size is not None:
             self._amount = job.amount(target.capacity, zone_size=zone_bytes)
-        self._check_sizes()
-
-    def _check_zones(self, zone_bytes: int) -> None:
-        job, name = self.job, self.target.device.name
-        if not zone_bytes:
-            raise JobError(
-                f"job {job.name!r}: {name} has no zones: leave zonemode out, or name a zoned "
-                "namespace by nsid"
-            )
-        if job.zone_bytes not in (0, zone_bytes):
-            raise JobError(
-                f"job {job.name!r}: the zones of {name} have {zone_bytes} bytes, not "
-                f"zonesize={job.zone_bytes}: leave it out"
-            )
+        check_sizes(job, target, self.offset, self.length)
 
     def obey_zones(self, zones: ZoneMap, writers: int) -> None:
         """Write and read as the zones have it; ``writers`` parts share what may be open."""
@@ -154,54 +120,12 @@ class Part:
             fresh=job.verify is not None and job.destructive,
         )
 
-    @property
-    def _appends(self) -> bool:
-        """Whether zones are written by Zone Append: commands of a queue may overtake each other.
-
-        Where data goes is then the device's to say, which verification has to know before.
-        """
-        job = self.job
-        return job.rw == "zone-append" or (job.zbd and job.iodepth > 1 and job.verify is None)
-
-    def _check_sizes(self) -> None:
-        job, target = self.job, self.target
-        block_size = target.ns.block_size
-        sizes = [self.offset]
-        for direction in job.directions:
-            of = job.block_sizes[direction]
-            sizes += [of.low, of.high, *(size for size, _ in of.split)]
-        what = "bs or offset"
-        if job.skip or job.zones:
-            what = "bs, offset, the number in rw= or the zones"
-            sizes.append(abs(job.skip))
-        if job.zones is not None:
-            sizes += [job.zones.size, job.zones.range, job.zones.skip]
-        for size in sizes:
-            if size % block_size:
-                raise JobError(
-                    f"job {job.name!r}: {size} bytes are not whole blocks of {block_size}, which "
-                    f"{target.device.name} has: change {what}"
-                )
-        if job.zones is not None and min(job.zones.range, self.length) < job.largest_block:
-            raise JobError(
-                f"job {job.name!r}: a zone of {min(job.zones.range, self.length)} bytes holds no "
-                f"block of {job.largest_block}: give more zonerange or size"
-            )
-        most = target.controller.max_transfer
-        if job.directions != {Direction.TRIM} and job.largest_block > most:
-            raise JobError(
-                f"job {job.name!r}: {target.device.name} takes up to {most} bytes in one command, "
-                f"not {job.largest_block}: use a smaller bs"
-            )
-        if job.rw == "zone-append" and not target.zone_blocks:
-            raise JobError(f"job {job.name!r}: {target.device.name} is not zoned: use rw=write")
-
     # --- the thread ---------------------------------------------------------------------------
 
     def run(self, ready: threading.Barrier) -> None:
         """Set up, meet the others at the barrier, run to the end. Raises nothing."""
         try:
-            self._pin()
+            pin(self.job)
             depth = min(self.job.iodepth, self.target.controller.cap.mqes)
             if depth < self.job.iodepth:
                 self.notes.append(
@@ -236,77 +160,13 @@ class Part:
         """Bytes of each command's buffer: whole pages, so that no PRP entry is wasted."""
         return max(4096, -(-self.job.largest_block // 4096) * 4096)
 
-    def _pin(self) -> None:
-        """CPUs and niceness of this thread, before its memory is touched: it is local then."""
-        cpus = self._cpus()
-        if cpus:
-            try:
-                os.sched_setaffinity(0, cpus)
-            except OSError as error:
-                raise JobError(
-                    f"job {self.job.name!r} cannot run on cpus_allowed={format_list(cpus)}: "
-                    f"{error.strerror}"
-                ) from None
-        if self.job.nice:
-            try:
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.job.nice)
-            except OSError as error:
-                raise JobError(
-                    f"job {self.job.name!r} cannot have nice={self.job.nice}: {error.strerror}"
-                ) from None
-
-    def _cpus(self) -> frozenset[int]:
-        """CPUs that the job is to run on; none where it may run on any."""
-        job, found = self.job, self.job.cpus_allowed
-        if job.numa_cpu_nodes:
-            of = {node: cpus_of(node) for node in job.numa_cpu_nodes}
-            without = format_list(node for node, cpus in of.items() if not cpus)
-            found = frozenset().union(*of.values())
-            if job.cpus_allowed:
-                found &= job.cpus_allowed
-            if without or not found:
-                nodes = format_list(job.numa_cpu_nodes)
-                why = f"{without} has no CPUs" if without else "cpus_allowed has none of theirs"
-                raise JobError(
-                    f"job {job.name!r} cannot run on numa_cpu_nodes={nodes}: {why} "
-                    "(`numactl --hardware` shows which has)"
-                )
-        return found
-
     @property
     def _placement(self) -> Placement | None:
         """Where its queue and buffers go: as the job says, or near the CPUs that it runs on."""
         return self.job.numa_mem_policy or near_cpus(os.sched_getaffinity(0))
 
     def _generator(self, *, reads: bool = False) -> Generator:
-        """Make the job's sequence of I/Os, the same each time; ``reads`` reads what it writes."""
-        job, ns = self.job, self.target.ns
-        rw = {"zone-append": "write"}.get(job.rw, job.rw)
-        if reads:
-            rw = "randread" if job.random else "read"
-        sizes = job.block_sizes
-        if reads:
-            sizes = (sizes[Direction.WRITE],) * 3
-        return Generator(
-            rw=rw,
-            block_sizes=sizes,
-            block_size=ns.block_size,
-            size=self.length,
-            offset=self.offset,
-            io_size=self._amount if job.io_size is not None else None,
-            number_ios=job.number_ios,
-            loops=job.loops,
-            time_based=job.time_based,
-            rwmixread=job.rwmixread,
-            norandommap=job.norandommap,
-            percentage_random=job.percentage_random,
-            distribution=job.random_distribution,
-            seed=job.seed,
-            skip=job.skip,
-            run=job.run,
-            run_identical=job.rw_sequencer == "identical",
-            zones=job.zones,
-        )
+        return generator(self.job, self.target, self.offset, self.length, reads=reads)
 
     def _set_up(self, pair: QueuePair, buffer: DmaBuffer) -> None:
         job, ns = self.job, self.target.ns
@@ -316,36 +176,18 @@ class Part:
         only_reads_back = job.verify_only
         self._workload = Workload(
             self._generator(reads=only_reads_back),
-            commands=_commands(job, ns.nsid, appends=self._appends),
+            commands=commands(job, ns.nsid),
             buffer=buffer,
             queue_depth=pair.depth,
             block_shift=ns.block_shift,
-            pace=self._pace(),
+            pace=pace(job, self.target),
             verifier=self._verification.verifier if self._verification else None,
             verify_fatal=job.verify_fatal,
             records=self._records,
         )
-
-    def _pace(self) -> Pace:
-        job = self.job
-        batch = job.iodepth_batch if "iodepth_batch" in dict(job.given) else 0
-        shift = self.target.ns.block_shift
-        return Pace(
-            submit_max=batch,
-            reap_max=job.iodepth_batch_complete_max,
-            reap_min=job.iodepth_batch_complete_min,
-            depth_low=job.iodepth_low,
-            flush_every=job.fsync,
-            refill=job.refill_buffers and job.verify is None,
-            think_ios=job.thinktime_blocks,
-            think=job.thinktime,
-            zone_blocks=self.target.zone_blocks if self._appends else 0,
-            rates=tuple(  # type: ignore[arg-type]  # three, as the job's are
-                Rate(ios=ios, blocks=moved / (1 << shift))
-                for ios, moved in zip(job.rate_iops, job.rate, strict=True)
-            ),
-            poisson=job.rate_process == "poisson",
-            seed=job.seed,
+        period = job.log_hist_msec / 1e3 or HISTOGRAM_SECONDS
+        self._measured = Measured(
+            self._workload, pair, ns.block_size, histograms=self._histograms, period=period
         )
 
     # --- phases -------------------------------------------------------------------------------
@@ -361,10 +203,10 @@ class Part:
                 self._run_zoned(pair, buffer, ramp_end, self._plan)
             else:
                 self._advance(pair, buffer, ramp_end, drain=False)
-        workload.clear()
         self.phase = "run"
-        self._begin_to_count(pair)
-        self.began = self._cut_at = time.monotonic()
+        measured = self._used_measured
+        measured.begin()
+        self.began = measured.began
         try:
             deadline = job.runtime and self.began + job.runtime
             if verification is not None and job.verify_only and verification.takes_up:
@@ -392,20 +234,7 @@ class Part:
             self.error = error
         finally:
             self._finished = time.monotonic()
-            self._sample(self._finished)
-            self._cut_histograms(self._finished)
-            self._take_records()
-            self._count(pair)
-
-    def _begin_to_count(self, pair: QueuePair) -> None:
-        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
-        self._bells = pair.doorbell_writes, pair.cq_doorbell_writes
-
-    def _count(self, pair: QueuePair) -> None:
-        """Tell what the thread and the queue pair have done since; in the thread itself."""
-        before = self._bells
-        self._cpu = _usage(self._usage, resource.getrusage(resource.RUSAGE_THREAD))
-        self._doorbells = pair.doorbell_writes - before[0], pair.cq_doorbell_writes - before[1]
+            measured.end(self._finished)
 
     def _run_zoned(
         self, pair: QueuePair, buffer: DmaBuffer, deadline: float | None, plan: ZonedPlan
@@ -456,6 +285,11 @@ class Part:
         return self._workload
 
     @property
+    def _used_measured(self) -> Measured:
+        assert self._measured is not None, "set up before it is run"
+        return self._measured
+
+    @property
     def _goes_on(self) -> bool:
         """Whether nothing has asked this part to end."""
         return not (
@@ -483,7 +317,7 @@ class Part:
 
         Without ``drain`` the next call goes on after the deadline.
         """
-        job, workload = self.job, self._used_workload
+        job, workload, measured = self.job, self._used_workload, self._used_measured
         next_sample = time.monotonic() + SAMPLE_SECONDS
         while True:
             now = time.monotonic()
@@ -492,14 +326,14 @@ class Part:
                 until = min(until, now + _FLOW_SLICE)
             ended = pair.advance(workload, max(0, int((until - now) * _NS)), keep=buffer)
             now = time.monotonic()
-            self._take_records()
+            measured.take_records()
             if now >= next_sample and self.began:
-                self._sample(now)
+                measured.sample(now)
                 self._look(now)
             if now >= next_sample:
                 next_sample += SAMPLE_SECONDS * (1 + (now - next_sample) // SAMPLE_SECONDS)
             if self._asked is not None and self.began:
-                self._answer(pair, self._asked)
+                self._answer(self._asked)
             if ended:
                 return
             if self._fails():
@@ -525,7 +359,7 @@ class Part:
         workload = self._used_workload
         workload.stop()
         while not pair.advance(workload, int(SAMPLE_SECONDS * _NS), keep=buffer):
-            self._take_records()
+            self._used_measured.take_records()
         workload.go_on()
 
     def _wait_for_others(self, flow: Flow, deadline: float | None) -> None:
@@ -566,44 +400,7 @@ class Part:
                 self._gives_up = True
             if self.job.latency_target is not None:
                 workload.depth = self._limits.depth
-        period = self.job.log_hist_msec / 1e3 or HISTOGRAM_SECONDS
-        if now - self._cut_at >= period:
-            self._cut_histograms(now)
-
-    def _sample(self, now: float) -> None:
-        results, size = self._used_workload.results[:3], self.target.ns.block_size
-        totals = np.stack(
-            [
-                results["ios"],
-                results["blocks"] * np.uint64(size),
-                *(results[latency]["sum"] for latency in ("slat", "clat", "lat")),
-            ],
-            axis=1,
-        )
-        end = int((now - self.began) * _NS)
-        for direction, change in enumerate((totals - self._totals).tolist()):
-            if change[0]:
-                self._samples[direction].append((end, *change))
-        self._totals = totals
-
-    def _cut_histograms(self, now: float) -> None:
-        if not self._histograms:
-            return
-        results = self._used_workload.results[:3]
-        counts = {kind: results[kind]["counts"].copy() for kind in ("clat", "lat")}
-        before = self._cut or {kind: np.zeros_like(of) for kind, of in counts.items()}
-        start, end = (int((at - self.began) * _NS) for at in (self._cut_at, now))
-        for direction in range(3):
-            clat, lat = (counts[kind][direction] - before[kind][direction] for kind in counts)
-            if clat.any():
-                self._intervals[direction].append(IntervalHistogram(start, end, clat, lat))
-        self._cut, self._cut_at = counts, now
-
-    def _take_records(self) -> None:
-        if self._records:
-            records = self._used_workload.take_records()
-            if len(records) and self.began:
-                self._log.append(records)
+        self._used_measured.cut_if_due(now)
 
     @property
     def totals(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -656,21 +453,15 @@ class Part:
                 return self._answers.get(timeout=SAMPLE_SECONDS)
         return self.result(run_began) if self.ended.is_set() else None
 
-    def _answer(self, pair: QueuePair, run_began: float) -> None:
+    def _answer(self, run_began: float) -> None:
         self._asked = None
-        self._count(pair)
+        self._used_measured.count()
         self._answers.put(self.result(run_began))
 
     def result(self, run_began: float) -> JobResult:
         """Tell what it came to; once its thread has ended, or in it."""
         job, workload = self.job, self._used_workload
         runtime = int(((self._finished or time.monotonic()) - self.began) * _NS)
-        errors = workload.errors
-        # Those that a reset ended, or the device's end, have no status of the device's.
-        lost = sum(workload.results["failed"].tolist()) - sum(errors.values())
-        if lost > 0:
-            errors[int(HOST_ABORTED)] = errors.get(int(HOST_ABORTED), 0) + lost
-        depths, submits, reaps = workload.batches
         sizes = [job.block_sizes[direction] for direction in Direction]
         return JobResult(
             name=job.name,
@@ -693,17 +484,7 @@ class Part:
             description=job.description,
             pid=os.getpid(),
             start_ns=int((self.began - run_began) * _NS),
-            runtime_ns=runtime,
-            directions=tuple(  # type: ignore[arg-type]  # three
-                self._direction(direction, runtime) for direction in Direction
-            ),
-            flush=_histogram(workload.results["lat"][FLUSH]),
-            depths=Depths(level=depths, submit=submits, complete=reaps),
-            cpu=self._cpu,
-            costs=self._costs(),
-            errors=errors,
             failure=self._limits.failure or str(self.error or ""),
-            error_names={status: Status(status).text for status in errors},
             verify=self._verification.result(workload) if self._verification else None,
             steady_state=self._limits.steady,
             latency_target=self._limits.latency_target,
@@ -711,34 +492,13 @@ class Part:
             slat_percentiles=job.slat_percentiles,
             clat_percentiles=job.clat_percentiles,
             lat_percentiles=job.lat_percentiles,
-            io_log=np.concatenate(self._log) if self._log else None,
-        )
-
-    def _direction(self, direction: Direction, runtime: int) -> DirectionResult:
-        result = self._used_workload.results[direction]
-        ios = int(result["ios"])
-        return DirectionResult(
-            ios=ios,
-            bytes=int(result["blocks"]) << self.target.ns.block_shift,
-            runtime_ns=runtime if ios else 0,
-            failed=int(result["failed"]),
-            slat=_histogram(result["slat"]),
-            clat=_histogram(result["clat"]),
-            lat=_histogram(result["lat"]),
-            samples=np.array(self._samples[direction], SAMPLE),
-            intervals=self._intervals[direction],
-        )
-
-    def _costs(self) -> Costs:
-        workload = self._used_workload
-        submit, complete = workload.costs
-        return Costs(
-            sq_doorbells=self._doorbells[0] - self._doorbells[1],
-            cq_doorbells=self._doorbells[1],
-            polls=workload.turns,
-            ticks_per_second=float(tick_rate()),
-            submit_ticks=round(submit * workload.submitted),
-            complete_ticks=round(complete * workload.completed),
+            unified_rw_reporting=job.unified_rw_reporting,
+            bwavgtime_ms=max(1, round(job.bwavgtime * 1000)),
+            iopsavgtime_ms=max(1, round(job.iopsavgtime * 1000)),
+            significant_figures=job.significant_figures,
+            unit_base=job.unit_base,
+            kb_base=job.kb_base,
+            **self._used_measured.results(runtime),
         )
 
     @property
@@ -749,40 +509,3 @@ class Part:
 
 def _is_past(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
-
-
-def _commands(job: Job, nsid: int, *, appends: bool) -> dict[int, bytes]:
-    """Make the commands of each direction, without what each I/O adds."""
-    fua = WriteCdw12.fua.mask if job.fua else 0
-    write = NvmOpcode.ZONE_APPEND if appends else NvmOpcode.WRITE
-    commands = {
-        Direction.READ: SQE.build(opc=NvmOpcode.READ, nsid=nsid),
-        Direction.WRITE: SQE.build(opc=write, nsid=nsid, cdw12=fua),
-        Direction.TRIM: SQE.build(
-            opc=NvmOpcode.DATASET_MANAGEMENT, nsid=nsid, cdw11=DatasetManagementCdw11.build(ad=1)
-        ),
-        FLUSH: SQE.build(opc=NvmOpcode.FLUSH, nsid=nsid),
-    }
-    return {int(direction): bytes(command) for direction, command in commands.items()}
-
-
-def _histogram(entry: np.void) -> Histogram:
-    count = int(entry["count"])
-    return Histogram(
-        counts=entry["counts"].copy(),
-        count=count,
-        min=int(entry["min"]) if count else 0,
-        max=int(entry["max"]),
-        sum=int(entry["sum"]),
-        squares=int(entry["squares_high"]) << 64 | int(entry["squares_low"]),
-    )
-
-
-def _usage(before: resource.struct_rusage, after: resource.struct_rusage) -> CpuUsage:
-    return CpuUsage(
-        user_ns=int((after.ru_utime - before.ru_utime) * _NS),
-        system_ns=int((after.ru_stime - before.ru_stime) * _NS),
-        context_switches=after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
-        major_faults=after.ru_majflt - before.ru_majflt,
-        minor_faults=after.ru_minflt - before.ru_minflt,
-    )

@@ -169,6 +169,21 @@ def test_json(results: Any) -> None:
     assert found["pynvme_user"]["command"].startswith("nvme-user bench 'qemu:?driver=null-co' --rw")
 
 
+def test_how_results_are_written_is_the_jobs_to_say(run: Any, results: Any) -> None:
+    options = (NULL, "--rw=randrw", "--number-ios=1000", "--eta=never")
+    (job,) = results(*options, "--unified_rw_reporting=mixed")["jobs"]
+    assert "read" not in job
+    assert total(job, "mixed") == 1000
+    (job,) = results(*options, "--unified_rw_reporting=both")["jobs"]
+    assert total(job, "mixed") == total(job) + total(job, "write") == 1000
+    plain, other = (
+        run("bench", *options, *more).stdout.decode()
+        for more in ((), ("--unit_base=1", "--kb_base=1000", "--significant_figures=2"))
+    )
+    assert re.search(r"^  read: IOPS=[\d.]+k?, BW=[\d.]+MiB/s \([\d.]+MB/s\)", plain, re.MULTILINE)
+    assert re.search(r"^  read: IOPS=\d+k?, BW=\d+Mbit/s \(\d+Mibit/s\)", other, re.MULTILINE)
+
+
 def test_normal_and_json_into_a_file(run: Any, tmp_path: Path) -> None:
     done = run("bench", NULL, "-o", "normal,json+", "--output", "result", *SHORT)
     assert done.stdout == b""

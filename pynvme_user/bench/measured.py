@@ -1,0 +1,194 @@
+"""What one part measures: samples of its course, histograms of intervals, its own costs."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.bench.result import (
+    SAMPLE,
+    Costs,
+    CpuUsage,
+    Depths,
+    Direction,
+    DirectionResult,
+    Histogram,
+    IntervalHistogram,
+)
+from pynvme_user.completion import HOST_ABORTED
+from pynvme_user.queue import QueuePair
+from pynvme_user.ring import tick_rate
+from pynvme_user.spec.status import Status
+from pynvme_user.workload import FLUSH, Workload
+
+#: Histograms for the report and the HdrHistogram log are cut so often.
+HISTOGRAM_SECONDS = 1.0
+_NS = 1_000_000_000
+
+
+class Measured:
+    """From :meth:`begin` on, in the part's own thread. ``block_size`` is in bytes.
+
+    ``histograms`` keeps those of each interval, of ``period`` seconds.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        pair: QueuePair,
+        block_size: int,
+        *,
+        histograms: bool,
+        period: float = HISTOGRAM_SECONDS,
+    ) -> None:
+        self._workload = workload
+        self._pair = pair
+        self._block_size = block_size
+        self._histograms = histograms
+        self._period = period
+        self.began = 0.0  # time.monotonic(); 0: not yet
+        self._samples: tuple[list[tuple[int, ...]], ...] = ([], [], [])
+        self._totals = np.zeros((3, 5), np.uint64)
+        self._intervals: tuple[list[IntervalHistogram], ...] = ([], [], [])
+        self._cut_at = 0.0
+        self._cut: dict[str, npt.NDArray[np.uint64]] | None = None
+        self._log: list[npt.NDArray[np.void]] = []
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self._workload.clear()
+        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
+        self._bells = self._pair.doorbell_writes, self._pair.cq_doorbell_writes
+        self.began = self._cut_at = time.monotonic()
+        self.count()
+
+    def count(self) -> None:
+        """See what the thread and the queue pair have done since."""
+        before = self._bells
+        self._cpu = _usage(self._usage, resource.getrusage(resource.RUSAGE_THREAD))
+        self._doorbells = (
+            self._pair.doorbell_writes - before[0],
+            self._pair.cq_doorbell_writes - before[1],
+        )
+
+    def end(self, now: float) -> None:
+        """Take what came since the last sample."""
+        self.sample(now)
+        self._cut_histograms(now)
+        self.take_records()
+        self.count()
+
+    def sample(self, now: float) -> None:
+        """Add an interval up to now."""
+        results, size = self._workload.results[:3], self._block_size
+        totals = np.stack(
+            [
+                results["ios"],
+                results["blocks"] * np.uint64(size),
+                *(results[latency]["sum"] for latency in ("slat", "clat", "lat")),
+            ],
+            axis=1,
+        )
+        end = int((now - self.began) * _NS)
+        for direction, change in enumerate((totals - self._totals).tolist()):
+            if change[0]:
+                self._samples[direction].append((end, *change))
+        self._totals = totals
+
+    def cut_if_due(self, now: float) -> None:
+        """End an interval of the histograms, if it is long enough."""
+        if now - self._cut_at >= self._period:
+            self._cut_histograms(now)
+
+    def _cut_histograms(self, now: float) -> None:
+        if not self._histograms:
+            return
+        results = self._workload.results[:3]
+        counts = {kind: results[kind]["counts"].copy() for kind in ("clat", "lat")}
+        before = self._cut or {kind: np.zeros_like(of) for kind, of in counts.items()}
+        start, end = (int((at - self.began) * _NS) for at in (self._cut_at, now))
+        for direction in range(3):
+            clat, lat = (counts[kind][direction] - before[kind][direction] for kind in counts)
+            if clat.any():
+                self._intervals[direction].append(IntervalHistogram(start, end, clat, lat))
+        self._cut, self._cut_at = counts, now
+
+    def take_records(self) -> None:
+        """Keep the log of single I/Os, where there is one; what a ramp had is dropped."""
+        records = self._workload.take_records()
+        if len(records) and self.began:
+            self._log.append(records)
+
+    def results(self, runtime: int) -> dict[str, Any]:
+        """Tell what it came to in ``runtime`` nanoseconds: fields of JobResult."""
+        workload = self._workload
+        errors = workload.errors
+        # Those that a reset ended, or the device's end, have no status of the device's.
+        lost = sum(workload.results["failed"].tolist()) - sum(errors.values())
+        if lost > 0:
+            errors[int(HOST_ABORTED)] = errors.get(int(HOST_ABORTED), 0) + lost
+        depths, submits, reaps = workload.batches
+        return {
+            "runtime_ns": runtime,
+            "directions": tuple(self._direction(direction, runtime) for direction in Direction),
+            "flush": _histogram(workload.results["lat"][FLUSH]),
+            "depths": Depths(level=depths, submit=submits, complete=reaps),
+            "cpu": self._cpu,
+            "costs": self._costs(),
+            "errors": errors,
+            "error_names": {status: Status(status).text for status in errors},
+            "io_log": np.concatenate(self._log) if self._log else None,
+        }
+
+    def _direction(self, direction: Direction, runtime: int) -> DirectionResult:
+        result = self._workload.results[direction]
+        ios = int(result["ios"])
+        return DirectionResult(
+            ios=ios,
+            bytes=int(result["blocks"]) * self._block_size,
+            runtime_ns=runtime if ios else 0,
+            failed=int(result["failed"]),
+            slat=_histogram(result["slat"]),
+            clat=_histogram(result["clat"]),
+            lat=_histogram(result["lat"]),
+            samples=np.array(self._samples[direction], SAMPLE),
+            intervals=self._intervals[direction],
+        )
+
+    def _costs(self) -> Costs:
+        workload = self._workload
+        submit, complete = workload.costs
+        return Costs(
+            sq_doorbells=self._doorbells[0] - self._doorbells[1],
+            cq_doorbells=self._doorbells[1],
+            polls=workload.turns,
+            ticks_per_second=float(tick_rate()),
+            submit_ticks=round(submit * workload.submitted),
+            complete_ticks=round(complete * workload.completed),
+        )
+
+
+def _histogram(entry: np.void) -> Histogram:
+    count = int(entry["count"])
+    return Histogram(
+        counts=entry["counts"].copy(),
+        count=count,
+        min=int(entry["min"]) if count else 0,
+        max=int(entry["max"]),
+        sum=int(entry["sum"]),
+        squares=int(entry["squares_high"]) << 64 | int(entry["squares_low"]),
+    )
+
+
+def _usage(before: resource.struct_rusage, after: resource.struct_rusage) -> CpuUsage:
+    return CpuUsage(
+        user_ns=int((after.ru_utime - before.ru_utime) * _NS),
+        system_ns=int((after.ru_stime - before.ru_stime) * _NS),
+        context_switches=after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
+        major_faults=after.ru_majflt - before.ru_majflt,
+        minor_faults=after.ru_minflt - before.ru_minflt,
+    )

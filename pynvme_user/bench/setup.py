@@ -1,0 +1,187 @@
+"""What a part of a run is made of: checks against its namespace, its sequence, its commands."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from pynvme_user.bench.job import Direction, Job, JobError
+from pynvme_user.bench.target import Target
+from pynvme_user.generator import Generator
+from pynvme_user.numa import cpus_of, format_list
+from pynvme_user.spec.commands import SQE, NvmOpcode
+from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12
+from pynvme_user.workload import FLUSH, Pace, Rate
+
+
+def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
+    """See that the namespace can do I/O of the job's sizes in its range. Raises JobError."""
+    block_size = target.ns.block_size
+    sizes = [offset]
+    for direction in job.directions:
+        of = job.block_sizes[direction]
+        sizes += [of.low, of.high, *(size for size, _ in of.split)]
+    what = "bs or offset"
+    if job.skip or job.zones:
+        what = "bs, offset, the number in rw= or the zones"
+        sizes.append(abs(job.skip))
+    if job.zones is not None:
+        sizes += [job.zones.size, job.zones.range, job.zones.skip]
+    for size in sizes:
+        if size % block_size:
+            raise JobError(
+                f"job {job.name!r}: {size} bytes are not whole blocks of {block_size}, which "
+                f"{target.device.name} has: change {what}"
+            )
+    if job.zones is not None and min(job.zones.range, length) < job.largest_block:
+        raise JobError(
+            f"job {job.name!r}: a zone of {min(job.zones.range, length)} bytes holds no "
+            f"block of {job.largest_block}: give more zonerange or size"
+        )
+    most = target.controller.max_transfer
+    if job.directions != {Direction.TRIM} and job.largest_block > most:
+        raise JobError(
+            f"job {job.name!r}: {target.device.name} takes up to {most} bytes in one command, "
+            f"not {job.largest_block}: use a smaller bs"
+        )
+    if job.rw == "zone-append" and not target.zone_blocks:
+        raise JobError(f"job {job.name!r}: {target.device.name} is not zoned: use rw=write")
+
+
+def check_zones(job: Job, target: Target, zone_bytes: int) -> None:
+    """See that the namespace has zones of the length that the job says. Raises JobError."""
+    name = target.device.name
+    if not zone_bytes:
+        raise JobError(
+            f"job {job.name!r}: {name} has no zones: leave zonemode out, or name a zoned "
+            "namespace by nsid"
+        )
+    if job.zone_bytes not in (0, zone_bytes):
+        raise JobError(
+            f"job {job.name!r}: the zones of {name} have {zone_bytes} bytes, not "
+            f"zonesize={job.zone_bytes}: leave it out"
+        )
+
+
+def pin(job: Job) -> None:
+    """Set this thread's CPUs and niceness, before its memory is touched: it is local then.
+
+    Raises JobError.
+    """
+    cpus = _cpus(job)
+    if cpus:
+        try:
+            os.sched_setaffinity(0, cpus)
+        except OSError as error:
+            raise JobError(
+                f"job {job.name!r} cannot run on cpus_allowed={format_list(cpus)}: {error.strerror}"
+            ) from None
+    if job.nice:
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), job.nice)
+        except OSError as error:
+            raise JobError(
+                f"job {job.name!r} cannot have nice={job.nice}: {error.strerror}"
+            ) from None
+
+
+def _cpus(job: Job) -> frozenset[int]:
+    """Tell the CPUs that the job is to run on; none where it may run on any."""
+    found = job.cpus_allowed
+    if job.numa_cpu_nodes:
+        of = {node: cpus_of(node) for node in job.numa_cpu_nodes}
+        without = format_list(node for node, cpus in of.items() if not cpus)
+        found = frozenset().union(*of.values())
+        if job.cpus_allowed:
+            found &= job.cpus_allowed
+        if without or not found:
+            nodes = format_list(job.numa_cpu_nodes)
+            why = f"{without} has no CPUs" if without else "cpus_allowed has none of theirs"
+            raise JobError(
+                f"job {job.name!r} cannot run on numa_cpu_nodes={nodes}: {why} "
+                "(`numactl --hardware` shows which has)"
+            )
+    return found
+
+
+def generator(
+    job: Job, target: Target, offset: int, length: int, *, reads: bool = False
+) -> Generator:
+    """Make the job's sequence of I/Os, the same each time; ``reads`` reads what it writes."""
+    ns = target.ns
+    zone_bytes = target.zone_blocks << ns.block_shift
+    amount = None
+    if job.io_size is not None:
+        amount = job.amount(target.capacity, zone_size=zone_bytes)
+    rw = {"zone-append": "write"}.get(job.rw, job.rw)
+    if reads:
+        rw = "randread" if job.random else "read"
+    sizes = job.block_sizes
+    if reads:
+        sizes = (sizes[Direction.WRITE],) * 3
+    return Generator(
+        rw=rw,
+        block_sizes=sizes,
+        block_size=ns.block_size,
+        size=length,
+        offset=offset,
+        io_size=amount,
+        number_ios=job.number_ios,
+        loops=job.loops,
+        time_based=job.time_based,
+        rwmixread=job.rwmixread,
+        norandommap=job.norandommap,
+        percentage_random=job.percentage_random,
+        distribution=job.random_distribution,
+        seed=job.seed,
+        skip=job.skip,
+        run=job.run,
+        run_identical=job.rw_sequencer == "identical",
+        zones=job.zones,
+    )
+
+
+def pace(job: Job, target: Target) -> Pace:
+    """Tell what the job does besides keeping its queue full."""
+    batch = job.iodepth_batch if "iodepth_batch" in dict(job.given) else 0
+    shift = target.ns.block_shift
+    return Pace(
+        submit_max=batch,
+        reap_max=job.iodepth_batch_complete_max,
+        reap_min=job.iodepth_batch_complete_min,
+        depth_low=job.iodepth_low,
+        flush_every=job.fsync,
+        refill=job.refill_buffers and job.verify is None,
+        think_ios=job.thinktime_blocks,
+        think=job.thinktime,
+        zone_blocks=target.zone_blocks if appends(job) else 0,
+        rates=tuple(  # type: ignore[arg-type]  # three, as the job's are
+            Rate(ios=ios, blocks=moved / (1 << shift))
+            for ios, moved in zip(job.rate_iops, job.rate, strict=True)
+        ),
+        poisson=job.rate_process == "poisson",
+        seed=job.seed,
+    )
+
+
+def appends(job: Job) -> bool:
+    """Tell whether zones are written by Zone Append: commands of a queue may overtake each other.
+
+    Where data goes is then the device's to say, which verification has to know before.
+    """
+    return job.rw == "zone-append" or (job.zbd and job.iodepth > 1 and job.verify is None)
+
+
+def commands(job: Job, nsid: int) -> dict[int, bytes]:
+    """Make the commands of each direction, without what each I/O adds."""
+    fua = WriteCdw12.fua.mask if job.fua else 0
+    write = NvmOpcode.ZONE_APPEND if appends(job) else NvmOpcode.WRITE
+    made = {
+        Direction.READ: SQE.build(opc=NvmOpcode.READ, nsid=nsid),
+        Direction.WRITE: SQE.build(opc=write, nsid=nsid, cdw12=fua),
+        Direction.TRIM: SQE.build(
+            opc=NvmOpcode.DATASET_MANAGEMENT, nsid=nsid, cdw11=DatasetManagementCdw11.build(ad=1)
+        ),
+        FLUSH: SQE.build(opc=NvmOpcode.FLUSH, nsid=nsid),
+    }
+    return {int(direction): bytes(command) for direction, command in made.items()}
