@@ -347,7 +347,8 @@ int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
 	if (qp->gather > 1 && qp->outstanding >= qp->gather)
 		cq_gather(qp);
 	for (uint32_t spins = 1; cq_peek(qp) & CQE_PHASE; spins++) {
-		spin_pause();
+		if (spins > 4096)
+			spin_pause();
 		if (spins % SPINS_PER_CLOCK_READ == 0 && ticks_now() >= end)
 			return 0;
 	}
@@ -390,6 +391,22 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 	cq_advance(qp);
 	cq_report(qp, 1);
 	return cqe_status(end);
+}
+
+int nvme_transfer_run(const struct nvme_transfer *transfer)
+{
+	const struct nvme_operation *operation = transfer->operation;
+	uint64_t length = transfer->length;
+	uint64_t blocks = length >> operation->block_shift;
+
+	if (unlikely(!blocks || blocks > operation->max_blocks ||
+		     blocks << operation->block_shift != length ||
+		     transfer->lba > operation->block_count ||
+		     blocks > operation->block_count - transfer->lba))
+		return -ERANGE;
+	return nvme_qpair_transfer(transfer->qp, &operation->command, transfer->lba,
+				   operation->command.cdw12 | (uint32_t)(blocks - 1),
+				   transfer->iova, (uint32_t)length, transfer->timeout_ns);
 }
 
 int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status)

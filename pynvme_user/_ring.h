@@ -155,6 +155,27 @@ struct nvme_qpair_config {
 	uint16_t use_sgl;
 };
 
+/* A read-like command of a namespace: all that its transfers have in common. */
+struct nvme_operation {
+	struct nvme_sqe command; /* opcode, nsid, cdw12 (without NLB) and cdw13 of each */
+	uint64_t block_count;    /* of the namespace */
+	uint32_t block_shift;    /* log2 of the block size in bytes */
+	uint32_t max_blocks;     /* what one command carries; 65536 at most */
+};
+
+/*
+ * One transfer, as the caller writes it into memory: for Python, to which each argument of a call is
+ * dear. The first four words are of each, the others stay. All pointed to is the caller's.
+ */
+struct nvme_transfer {
+	const struct nvme_operation *operation;
+	uint64_t lba;
+	uint64_t iova;
+	uint64_t length; /* in bytes */
+	struct nvme_qpair *qp;
+	uint64_t timeout_ns;
+};
+
 /*
  * Many reads or writes of one size as one call. I/O i goes to lbas[i] and to the memory at
  * iovas[i]; `last_blocks` is the size of the last one. status[i] and latency_ns[i] are written
@@ -229,6 +250,12 @@ int nvme_qpair_kick(struct nvme_qpair *qp);
  */
 int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t lba,
 			uint32_t cdw12, uint64_t iova, uint32_t length, uint64_t timeout_ns);
+
+/*
+ * Run a transfer by nvme_qpair_transfer(). Returns what that does, or -ERANGE, nothing submitted, if
+ * its length is not whole blocks that one command carries, or they are not all in the namespace.
+ */
+int nvme_transfer_run(const struct nvme_transfer *transfer);
 
 /*
  * Reap up to `max` completions into `out` and tell the device once. Returns their number, which

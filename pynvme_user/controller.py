@@ -115,9 +115,9 @@ class Controller:
         self.namespaces = Namespaces(self)
         # Queue pairs that wait to be lent. pop() and append() are atomic; who waits for one is
         # counted, so that giving one back costs the condition only where somebody does.
-        self._idle: list[QueuePair] = []
+        self.idle: list[QueuePair] = []
         self._given_back = threading.Condition()
-        self._waiting = 0
+        self.waiting = 0
         self._shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         with ExitStack() as undo:
             undo.callback(access.close)
@@ -446,7 +446,7 @@ class Controller:
             if qid not in self._queue_pairs:
                 return qid
         try:
-            idle = self._idle.pop()
+            idle = self.idle.pop()
         except IndexError:
             raise QueueFullError(
                 f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
@@ -561,7 +561,7 @@ class Controller:
         if not self.usable:
             self.check_usable()
         try:
-            return self._idle.pop()
+            return self.idle.pop()
         except IndexError:
             pass
         try:
@@ -571,21 +571,25 @@ class Controller:
 
     def _await_idle(self) -> QueuePair:
         with self._given_back:
-            self._waiting += 1
+            self.waiting += 1
             try:
-                while self._given_back.wait_for(lambda: self._idle, self.timeout):
+                while self._given_back.wait_for(lambda: self.idle, self.timeout):
                     with suppress(IndexError):  # lend() takes one without the condition
-                        return self._idle.pop()
+                        return self.idle.pop()
             finally:
-                self._waiting -= 1
+                self.waiting -= 1
         raise QueueFullError("all I/O queue pairs are in use by queue_pair(): close one")
 
     def give_back(self, pair: QueuePair) -> None:
         """Give back what :meth:`lend` lent."""
-        self._idle.append(pair)
-        if self._waiting:
-            with self._given_back:
-                self._given_back.notify()
+        self.idle.append(pair)
+        if self.waiting:
+            self.say_idle()
+
+    def say_idle(self) -> None:
+        """Wake one of those who wait for an idle queue pair."""
+        with self._given_back:
+            self._given_back.notify()
 
     # --- memory and namespaces ----------------------------------------------------------------
 

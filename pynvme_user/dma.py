@@ -59,10 +59,14 @@ class _Extents:
         return self.free == [(0, self.region.length)]
 
 
+_NO_SPAN = (None, 0, 0)
+
+
 class Allocation:
     """A piece of DMA memory. The arrays over it hold it; it goes back with the last of them."""
 
-    def __init__(self, address: int, length: int, iova: int, owner: object) -> None:
+    def __init__(self, pool: DmaPool, address: int, length: int, iova: int, owner: object) -> None:
+        self.pool = pool
         self.address = address
         self.length = length
         self.iova = iova
@@ -87,10 +91,20 @@ class DmaBuffer(npt.NDArray[np.uint8]):
 
     _allocation: Allocation | None
     _iova: int | None
+    #: What a transfer of the whole buffer takes, once it is known that nothing is against one in
+    #: either direction: its pool, its IOVA, a multiple of 4, and its length in bytes. For
+    #: Namespace, to which each look at an array's attributes is dear.
+    span: tuple[DmaPool | None, int, int]
 
     def __array_finalize__(self, parent: object) -> None:
         self._allocation = getattr(parent, "_allocation", None)
         self._iova = None
+        self.span = _NO_SPAN
+
+    def setflags(self, *flags: Any, **named: Any) -> None:
+        """As numpy's, which every change of a flag comes through."""
+        self.span = _NO_SPAN
+        super().setflags(*flags, **named)
 
     def __array_wrap__(
         self, array: Any, context: Any = None, return_scalar: SupportsIndex = False
@@ -112,6 +126,8 @@ class DmaBuffer(npt.NDArray[np.uint8]):
         """
         if self._iova is None:
             self._iova = self._find_iova()
+        if self._allocation and self.flags.writeable and not self._iova & 3:
+            self.span = (self._allocation.pool, self._iova, self.nbytes)
         return self._iova
 
     def _find_iova(self) -> int:
@@ -174,7 +190,9 @@ class DmaPool:
             self._check_open()
             extents, offset = self._take(whole, placement)
         region = extents.region
-        allocation = Allocation(region.address + offset, length, region.iova + offset, region.owner)
+        allocation = Allocation(
+            self, region.address + offset, length, region.iova + offset, region.owner
+        )
         weakref.finalize(allocation, self._give, extents, offset, whole).atexit = False
         if zero:
             ctypes.memset(allocation.address, 0, length)
@@ -226,7 +244,7 @@ class DmaPool:
         with self._lock:
             self._check_open()
             region = self._access.map_dma(address_of(array), array.nbytes)
-        allocation = Allocation(region.address, region.length, region.iova, array)
+        allocation = Allocation(self, region.address, region.length, region.iova, array)
         weakref.finalize(allocation, self._unmap, region).atexit = False
         return _buffer(allocation)
 
@@ -236,9 +254,12 @@ class DmaPool:
                 self._access.release_dma(region)
 
     def iova(self, array: npt.NDArray[Any]) -> int | None:
-        """Address of a contiguous array as the device sees it; None if it is not DMA memory."""
+        """Address of a contiguous array as the device sees it; None if it is not DMA memory.
+
+        Another controller's is not: what is mapped for one device is not for all.
+        """
         if type(array) is DmaBuffer and array._allocation is not None:
-            return array._iova or array.iova
+            return array.iova if array._allocation.pool is self else None
         address = address_of(array)
         with self._lock:
             for extents in self._regions:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from pynvme_user.completion import check
 from pynvme_user.dma import DmaBuffer, as_bytes
 from pynvme_user.errors import NvmeError
-from pynvme_user.ring import CommandTemplate, command_template
+from pynvme_user.ring import Operation
 from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
 from pynvme_user.spec.identify import (
     IdentifyNamespace,
@@ -32,12 +33,20 @@ MAX_BLOCKS = 0x10000
 _FUA = WriteCdw12.fua.mask
 
 
-class _Operation(NamedTuple):
+class _Operation(Operation):
     """A command that moves data, and what it does with the buffer."""
 
-    opcode: NvmOpcode
-    fills: bool  # the buffer, instead of taking the data from it
-    command: CommandTemplate
+    def __init__(self, ns: Namespace, opcode: NvmOpcode, *, fua: bool) -> None:
+        self.opcode = opcode
+        self.fua = fua
+        self.fills = opcode is NvmOpcode.READ  # the buffer, instead of taking the data from it
+        super().__init__(
+            bytes(SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)),
+            block_shift=ns.block_shift,
+            # With metadata there is no transfer here: check_range() says so.
+            block_count=0 if ns.metadata_size else ns.block_count,
+            max_blocks=ns.max_blocks,
+        )
 
 
 class Namespace:
@@ -54,6 +63,7 @@ class Namespace:
 
     def __init__(self, controller: Controller, nsid: int) -> None:
         self.controller = controller
+        self._pool = controller.dma
         self.nsid = nsid
         page = controller.identify_page(Cns.NAMESPACE, nsid=nsid)
         self.identify = IdentifyNamespace.from_bytes(page)
@@ -69,12 +79,8 @@ class Namespace:
             )
         #: Blocks that one read or write carries.
         self.max_blocks = min(controller.max_transfer >> self.block_shift, MAX_BLOCKS)
-        self._read, self._write, self._compare = (
-            _Operation(
-                opcode,
-                opcode is NvmOpcode.READ,
-                command_template(bytes(SQE.build(opc=opcode, nsid=nsid))),
-            )
+        self._reads, self._writes, self._compares = (
+            [_Operation(self, opcode, fua=fua) for fua in (False, True)]
             for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
         )
 
@@ -113,76 +119,90 @@ class Namespace:
 
     def write(self, lba: int, data: Any, *, fua: bool = False) -> None:
         """Write any bytes-like of whole blocks."""
-        self._transfer(self._write, lba, data, fua)
+        self._transfer(self._writes[fua], lba, data)
 
     def read_into(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
         """Fill a writable buffer of whole blocks."""
-        self._transfer(self._read, lba, buffer, fua)
+        self._transfer(self._reads[fua], lba, buffer)
 
     def write_from(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
         """Write a buffer of whole blocks; the same as :meth:`write`."""
-        self._transfer(self._write, lba, buffer, fua)
+        self._transfer(self._writes[fua], lba, buffer)
 
     def compare(self, lba: int, data: Any, *, fua: bool = False) -> None:
         """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
 
         Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
         """
-        self._transfer(self._compare, lba, data, fua)
+        self._transfer(self._compares[fua], lba, data)
 
-    def _transfer(self, operation: _Operation, lba: int, buffer: Any, fua: bool) -> None:
+    def _transfer(self, operation: _Operation, lba: int, buffer: Any) -> None:
         """Transfer any memory of whole blocks.
 
-        One command from or to a DmaBuffer is the way that has to be quick: what it does not need
-        stands behind the conditions.
+        One command from or to a DmaBuffer is the way that has to be quick. C checks the range then;
+        what is not that, or not yet known to be, comes back as -ERANGE.
         """
-        opcode, fills, command = operation
+        if type(buffer) is DmaBuffer:
+            pool, iova, length = buffer.span
+            if pool is self._pool:
+                controller = self.controller
+                try:
+                    pair = controller.idle.pop()
+                except IndexError:
+                    pair = controller.lend()
+                try:
+                    status = pair.transfer(operation, lba, iova, length, buffer)
+                except OverflowError:  # a negative LBA
+                    status = -errno.ERANGE
+                finally:
+                    controller.idle.append(pair)
+                    if controller.waiting:
+                        controller.say_idle()
+                if not status:
+                    return
+                if status > 0:
+                    self._check(status, operation, lba, length >> self.block_shift)
+                    return
+        self._transfer_any(operation, lba, buffer)
+
+    def _transfer_any(self, operation: _Operation, lba: int, buffer: Any) -> None:
         array = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
-        if fills and not array.flags.writeable:
+        if operation.fills and not array.flags.writeable:
             raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
         length = array.nbytes
         blocks = length >> self.block_shift
         if blocks << self.block_shift != length:
             raise ValueError(f"{length} bytes are not whole blocks of {self.block_size}")
-        if lba < 0 or not 0 < blocks <= self.block_count - lba or self.metadata_size:
-            self.check_range(lba, blocks)
-        controller = self.controller
-        iova = array._iova if type(array) is DmaBuffer else None
-        if iova is None:
-            as_bytes(array)  # raises ValueError for gaps
-            iova = controller.dma.iova(array)
+        self.check_range(lba, blocks)
+        flat = as_bytes(array)  # raises ValueError for gaps
+        iova = self._pool.iova(array)  # of the caller's own, whose span is known from then on
         if iova is None or iova & 3:
-            self._bounce(operation, lba, as_bytes(array), fua)
-            return
-        if blocks > self.max_blocks:
-            self._split(opcode, lba, iova, array, fua)
-            return
-        cdw12 = blocks - 1 | _FUA if fua else blocks - 1
-        pair = controller.lend()
-        try:
-            status = pair.transfer(command, lba, cdw12, iova, length, array)
-        finally:
-            controller.give_back(pair)
-        if status:
-            check(Status(status), self._what(opcode, lba, blocks))
+            self._bounce(operation, lba, flat)
+        elif blocks > self.max_blocks:
+            self._split(operation, lba, iova, flat)
+        else:
+            pair = self.controller.lend()
+            try:
+                status = pair.transfer(operation, lba, iova, length, array)
+            finally:
+                self.controller.give_back(pair)
+            self._check(status, operation, lba, blocks)
 
-    def _bounce(
-        self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8], fua: bool
-    ) -> None:
+    def _bounce(self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8]) -> None:
         """Transfer memory that the device does not reach, by copying it in pieces."""
         length = array.nbytes
-        piece = self.controller.dma.alloc(min(length, BOUNCE), zero=False)
+        piece = self._pool.alloc(min(length, BOUNCE), zero=False)
         for offset in range(0, length, BOUNCE):
             part = array[offset : offset + BOUNCE]
             bounce = piece[: part.nbytes]
             if not operation.fills:
                 bounce[:] = part
-            self._transfer(operation, lba + (offset >> self.block_shift), bounce, fua)
+            self._transfer(operation, lba + (offset >> self.block_shift), bounce)
             if operation.fills:
                 part[:] = bounce
 
     def _split(
-        self, opcode: NvmOpcode, lba: int, iova: int, array: npt.NDArray[np.uint8], fua: bool
+        self, operation: _Operation, lba: int, iova: int, array: npt.NDArray[np.uint8]
     ) -> None:
         """Transfer DMA memory that one command cannot carry."""
         blocks = array.nbytes >> self.block_shift
@@ -190,17 +210,22 @@ class Namespace:
         lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
         with self.controller.borrow() as pair:
             result = pair.run_vector(
-                opcode,
+                operation.opcode,
                 self,
                 lbas,
                 np.uint64(iova) + (lbas - np.uint64(lba) << np.uint64(self.block_shift)),
                 blocks=most,
                 last_blocks=blocks - most * (len(lbas) - 1),
-                fua=fua,
+                fua=operation.fua,
                 keep=array,
             )
         for index in result.failed[:1]:
-            check(Status(int(result.status[index])), self._what(opcode, int(lbas[index]), most))
+            first = int(lbas[index])
+            count = min(most, lba + blocks - first)
+            self._check(int(result.status[index]), operation, first, count)
+
+    def _check(self, status: int, operation: _Operation, lba: int, blocks: int) -> None:
+        check(Status(status), self._what(operation.opcode, lba, blocks))
 
     def _what(self, opcode: NvmOpcode, lba: int, blocks: int) -> str:
         name = opcode.name.replace("_", " ").title()

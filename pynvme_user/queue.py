@@ -28,13 +28,14 @@ from pynvme_user.numa import Placement
 from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
-    CommandTemplate,
     DoorbellTarget,
     Interrupt,
+    Operation,
     Ring,
     U64Array,
     Vector,
     fail,
+    transfer_run,
 )
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import (
@@ -162,6 +163,7 @@ class QueuePair:
             sq_entries=self.sq_entries,
             cq_entries=self.cq_entries,
         )
+        self._ring.transfer_struct.timeout_ns = _SLICE_NS
         if self._links.shadow:
             shadow, event_index = self._links.shadow
             self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
@@ -450,36 +452,44 @@ class QueuePair:
 
     def transfer(
         self,
-        command: CommandTemplate,
+        operation: Operation,
         lba: int,
-        cdw12: int,
         iova: int,
         length: int,
         keep: npt.NDArray[Any],
     ) -> int:
         """Run one read-like command and wait for it; return its 15-bit status field.
 
-        The caller has checked the range; ``keep`` holds the memory. What an earlier call left
-        outstanding, because of an error or ctrl-C, is waited for first. After ctrl-C the command
-        is drained before KeyboardInterrupt goes on. Raises as :meth:`poll`.
+        -ERANGE where that is no command: see :func:`transfer_run`. ``keep`` holds the memory. What
+        an earlier call left outstanding, because of an error or ctrl-C, is waited for first. After
+        ctrl-C the command is drained before KeyboardInterrupt goes on. Raises OverflowError for a
+        negative LBA, with nothing submitted; else as :meth:`poll`.
+
+        Each Python frame costs as much as the ring: so C's words are written here.
         """
         try:
             if self._keep is not None:
                 self.drain()  # what an error or ctrl-C left: its memory is let go only then
-            # Before the command: ctrl-C is seen when C returns, whatever has become of it.
-            self._keep = keep
             # In place of the lock, which costs as much as all else here: stopped() first says that
             # it wants the queue pair and then looks whether it is busy, this does the opposite.
             self._busy = True
             try:
-                if self._wanted or self._closed or self._aborted or not self.controller.usable:
+                if self._wanted or self._aborted or not self.controller.usable:
                     status = -errno.EBUSY
                 else:
-                    status = self._ring.transfer(command, lba, cdw12, iova, length, _SLICE_NS)
+                    ring = self._ring
+                    words = ring.transfer_words
+                    words[0] = operation.address
+                    words[1] = lba
+                    words[2] = iova
+                    words[3] = length
+                    # Before the command: ctrl-C is seen when C returns, whatever has become of it.
+                    self._keep = keep
+                    status = transfer_run(ring.transfer_struct)
             finally:
                 self._busy = False
             if status < 0:
-                status = self._transfer_on(status, command, lba, cdw12, iova, length, keep)
+                status = self._transfer_on(status, operation, lba, iova, length, keep)
         except KeyboardInterrupt:
             self.drain()
             raise
@@ -493,6 +503,8 @@ class QueuePair:
                 self._check_open()
             self.drain()
             return self.transfer(*transfer)
+        if status == -errno.ERANGE:
+            return status
         if status != -errno.ETIME:
             with self._device_errors():
                 fail(status)
@@ -660,7 +672,7 @@ class QueuePair:
                     time.sleep(0.0001)
                 yield
         finally:
-            self._wanted = False
+            self._wanted = self._closed
 
     def _turn(self) -> AbstractContextManager[object]:
         """Give the lock to a loop that takes it again and again, after whoever waits for it."""
@@ -692,14 +704,14 @@ class QueuePair:
             if not self.controller.removed:
                 self.drain()
         finally:
-            self._closed = True
+            self._closed = self._wanted = True  # for good
             self.controller.release(self)
         self.free()
 
     def free(self) -> None:
         """Give the rings' memory back; for the controller, once the device no longer uses it."""
         with self._lock:
-            self._closed = True
+            self._closed = self._wanted = True  # for good
             self._sq = self._cq = self._lists = _NO_MEMORY
             self._buffers.clear()
             self._keep = self._loop_keep = None

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -47,10 +47,13 @@ COMPLETION_DTYPE = np.dtype(
 )
 
 
-#: A command that is ready for the ring, all but what each transfer adds.
-CommandTemplate = Any
-
 _CACHE_LINE = 64
+
+#: ``transfer_run(ring.transfer_struct)`` runs one command and waits for it. Returns its 15-bit
+#: status field, or a negative errno: -ERANGE if the length is not whole blocks that one command
+#: carries, or they are not all in the namespace; -ETIME after the struct's ``timeout_ns``, which
+#: leaves the command outstanding; the others are for :func:`fail`.
+transfer_run: Callable[[Any], int] = lib.nvme_transfer_run
 
 
 def new_lines(ctype: str, count: int = 1) -> Any:
@@ -66,13 +69,6 @@ def check_result(result: int) -> int:
     if result < 0:
         fail(result)
     return result
-
-
-def command_template(command: bytes) -> CommandTemplate:
-    """Prepare a 64-byte command for :attr:`Ring.transfer`."""
-    template = ffi.new("struct nvme_sqe *")
-    ffi.buffer(template)[:] = command
-    return template
 
 
 def fail(err: int) -> NoReturn:
@@ -126,6 +122,25 @@ class Interrupt:
     masked: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
 
 
+class Operation:
+    """A read-like command of a namespace for :func:`transfer_run` (struct nvme_operation).
+
+    ``command`` is 64 bytes, without what each transfer adds. ``block_count`` is the namespace's,
+    ``max_blocks`` what one command carries.
+    """
+
+    def __init__(
+        self, command: bytes, *, block_shift: int, block_count: int, max_blocks: int
+    ) -> None:
+        self._struct = operation = ffi.new("struct nvme_operation *")
+        ffi.buffer(ffi.addressof(operation, "command"))[:] = command
+        operation.block_shift = block_shift
+        operation.block_count = block_count
+        operation.max_blocks = max_blocks
+        #: Where C finds it, as long as this object lives.
+        self.address = int(ffi.cast("uintptr_t", operation))
+
+
 class Ring:
     """The submission and completion ring of one queue pair.
 
@@ -134,11 +149,6 @@ class Ring:
     the cache before they are written, ``cq_entries`` beyond that spare completion doorbells. One
     thread at a time.
     """
-
-    #: ``transfer(command, lba, cdw12, iova, length, timeout_ns)``: nvme_qpair_transfer() itself,
-    #: since each Python frame on its way costs as much as the ring. Its negative results are for
-    #: :func:`fail`, but -ETIME, which leaves the command outstanding.
-    transfer: Callable[[CommandTemplate, int, int, int, int, int], int]
 
     def __init__(
         self,
@@ -161,7 +171,11 @@ class Ring:
         self._trackers = new_lines("struct nvme_tracker", depth)
         self._memory = new_lines("struct nvme_qpair")
         self._qp = ffi.cast("struct nvme_qpair *", self._memory)
-        self.transfer = partial(lib.nvme_qpair_transfer, self._qp)
+        #: For :func:`transfer_run`, and the same as words, which are written more quickly: the
+        #: :class:`Operation`'s address, LBA, IOVA and length in bytes are of each transfer.
+        self.transfer_words = array("Q", bytes(ffi.sizeof("struct nvme_transfer")))
+        self.transfer_struct = ffi.from_buffer("struct nvme_transfer *", self.transfer_words)
+        self.transfer_struct.qp = self._qp
         config = ffi.new(
             "struct nvme_qpair_config *",
             {

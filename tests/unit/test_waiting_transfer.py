@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,18 +18,26 @@ from soft_controller import BLOCKS, OK, SoftController, keep_reads
 from pynvme_user import Controller, ControllerFatalError, DmaError, NvmeError, NvmeTimeoutError
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.queue import QueuePair
-from pynvme_user.ring import command_template
+from pynvme_user.ring import Operation, transfer_run
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
 
 SECOND = 1_000_000_000
-TEMPLATE = command_template(READ)
+ANY_BLOCKS = {"block_shift": 9, "block_count": 1 << 48, "max_blocks": 65536}
+OPERATION = Operation(READ, **ANY_BLOCKS)
 
 
 def transfer(
-    rig: Rig, lba: int = 0, iova: int = 0x10000, length: int = 512, timeout: int = SECOND
+    rig: Rig,
+    lba: int = 0,
+    iova: int = 0x10000,
+    length: int = 512,
+    timeout: int = SECOND,
+    operation: Operation = OPERATION,
 ) -> int:
-    return rig.ring.transfer(TEMPLATE, lba, (length >> 9) - 1, iova, length, timeout)
+    rig.ring.transfer_words[:4] = array("Q", [operation.address, lba, iova, length])
+    rig.ring.transfer_struct.timeout_ns = timeout
+    return transfer_run(rig.ring.transfer_struct)
 
 
 # --- C ------------------------------------------------------------------------------------------
@@ -58,7 +67,9 @@ def test_many_times_round_both_rings(depth: int, spare: int) -> None:
 
 
 def test_the_command_is_written_whole() -> None:
-    full = SQE.build(opc=1, flags=0x80, nsid=9, cdw2=1, cdw3=2, mptr=3, cdw13=5, cdw14=6, cdw15=7)
+    full = SQE.build(
+        opc=1, flags=0x80, nsid=9, cdw2=1, cdw3=2, mptr=3, cdw12=1 << 30, cdw13=5, cdw14=6, cdw15=7
+    )
     rig = PostedRig()
     seen: list[SQE] = []
 
@@ -67,12 +78,8 @@ def test_the_command_is_written_whole() -> None:
         rig.complete(seen[-1].cid)
 
     rig.answer = answer
-    assert (
-        rig.ring.transfer(
-            command_template(bytes(full)), 0x123456789A, 0x40000007, 0x9000, 4096, SECOND
-        )
-        == 0
-    )
+    operation = Operation(bytes(full), **ANY_BLOCKS)
+    assert transfer(rig, 0x123456789A, 0x9000, 4096, operation=operation) == 0
     assert seen == [full.replace(prp1=0x9000, cdw10=0x3456789A, cdw11=0x12, cdw12=0x40000007)]
 
 
@@ -90,11 +97,11 @@ def test_every_length_is_described_whole(sgl: bool) -> None:
     rig.answer = answer
     for iova in (0x10000, 0x10004, 0x10E00, 0x10FFC):
         for end in (1, 2, 3, 128):
-            for step in (-4, -1, 0, 1, 4, 512):
-                length = end * 4096 - iova % 4096 + step
+            for step in (-512, 0, 512):
+                length = (end * 4096 - iova % 4096 & -512) + step
                 if length <= 0:
                     continue
-                assert rig.ring.transfer(TEMPLATE, 0, 0, iova, length, SECOND) == 0
+                assert transfer(rig, 0, iova, length) == 0
                 rig.checked()
                 assert seen.pop() == (iova, length)
 
@@ -134,7 +141,7 @@ def test_time_that_is_over_leaves_it_outstanding() -> None:
         (0x10002, 512, errno.EINVAL),
         (0x10001, 1 << 20, errno.EINVAL),
         (0x10000, 18 * 4096, errno.EMSGSIZE),
-        (0x10000, 0xFFFFFE00, errno.EMSGSIZE),
+        (0x10000, 0xFFFFFE00, errno.ERANGE),  # more blocks than one command has
     ],
 )
 def test_what_cannot_be_described_is_not_submitted(iova: int, length: int, error: int) -> None:
@@ -212,7 +219,7 @@ def lent(ctrl: Controller) -> QueuePair:
 
 def read(ctrl: Controller, pair: QueuePair, lba: int = 0) -> int:
     buffer = ctrl.alloc(512)
-    return pair.transfer(TEMPLATE, lba, 0, buffer.iova, 512, buffer)
+    return pair.transfer(OPERATION, lba, buffer.iova, 512, buffer)
 
 
 def usable(ctrl: Controller) -> None:
@@ -302,9 +309,9 @@ def test_misaligned_and_too_long(soft: SoftController, ctrl: Controller) -> None
     buffer = ctrl.alloc(64 << 10)
     with ctrl.queue_pair(3) as pair:
         with pytest.raises(DmaError, match="multiple of 4"):
-            pair.transfer(TEMPLATE, 0, 0, buffer.iova + 2, 512, buffer)
+            pair.transfer(OPERATION, 0, buffer.iova + 2, 512, buffer)
         with pytest.raises(DmaError, match="larger than"):
-            pair.transfer(TEMPLATE, 0, 127, buffer.iova, 64 << 10, buffer)
+            pair.transfer(OPERATION, 0, buffer.iova, 64 << 10, buffer)
         assert pair.outstanding == 0
         assert read(ctrl, pair) == 0
 
@@ -319,7 +326,9 @@ def test_closed(ctrl: Controller) -> None:
 # --- reset beside transfers ---------------------------------------------------------------------
 
 
-def test_resets_from_another_thread(soft: SoftController, ctrl: Controller) -> None:
+def test_resets_from_another_thread(
+    soft: SoftController, ctrl: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No outcome is lost or exchanged, and no transfer is in C while the rings are begun anew."""
     in_c = 0
     wrong: list[object] = []
@@ -329,17 +338,14 @@ def test_resets_from_another_thread(soft: SoftController, ctrl: Controller) -> N
     soft.io = lambda sqe: Status(0x200 | sqe.cdw10 & 0x7F)
     restart = pair.restart
 
-    def watched(ring_transfer: Callable[..., int]) -> Callable[..., int]:
-        def transfer(*arguments: object) -> int:
-            nonlocal in_c
-            in_c += 1
-            try:
-                time.sleep(0)  # let go of the GIL before C, where the handshake has to hold, too
-                return ring_transfer(*arguments)
-            finally:
-                in_c -= 1
-
-        return transfer
+    def watched(transfer: object) -> int:
+        nonlocal in_c
+        in_c += 1
+        try:
+            time.sleep(0)  # let go of the GIL before C, where the handshake has to hold, too
+            return transfer_run(transfer)
+        finally:
+            in_c -= 1
 
     def restart_watched() -> None:
         for _ in range(20):
@@ -347,10 +353,9 @@ def test_resets_from_another_thread(soft: SoftController, ctrl: Controller) -> N
                 wrong.append("a transfer was in C during the restart")
             time.sleep(0)
         restart()
-        pair._ring.transfer = watched(pair._ring.transfer)
 
     pair.restart = restart_watched  # type: ignore[method-assign]
-    pair._ring.transfer = watched(pair._ring.transfer)
+    monkeypatch.setattr("pynvme_user.queue.transfer_run", watched)
 
     def work() -> None:
         lba = 0
@@ -508,7 +513,7 @@ def test_ctrl_c_again_leaves_it_with_its_buffer(soft: SoftController, ctrl: Cont
     assert alive() is not None
     thread = threading.Thread(target=ns.read_into, args=(1, ctrl.alloc(512)))
     thread.start()
-    while ctrl._idle:
+    while ctrl.idle:
         time.sleep(0.001)
     time.sleep(0.05)
     freed = ctrl.alloc(512).iova == iova
@@ -546,3 +551,44 @@ def test_errors_name_the_command(soft: SoftController, ctrl: Controller) -> None
     soft.io = lambda _: Status(0x285)
     with pytest.raises(NvmeError, match="Compare of 1 blocks from LBA 7 on"):
         ctrl.namespaces[1].compare(7, ctrl.alloc(512))
+
+
+# --- what is no command ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lba", "length"),
+    [
+        (0, 0),
+        (0, 511),
+        (0, 513),
+        (0, 9 * 512),  # more than one command carries
+        (93, 8 * 512),
+        (100, 512),
+        (101, 512),
+        (1 << 63, 512),
+        ((1 << 64) - 1, 512),
+        (0, (1 << 64) - 512),
+    ],
+)
+def test_no_command_for_what_is_not_whole_blocks_in_the_namespace(lba: int, length: int) -> None:
+    rig = PostedRig()
+    rig.answer = rig.complete_all
+    operation = Operation(READ, block_shift=9, block_count=100, max_blocks=8)
+    assert transfer(rig, lba, length=length, operation=operation) == -errno.ERANGE
+    assert not rig.sent
+    assert transfer(rig, 92, length=8 * 512, operation=operation) == 0
+    assert transfer(rig, 99, operation=operation) == 0
+    rig.checked()
+
+
+def test_a_negative_lba_is_refused_by_name(ctrl: Controller) -> None:
+    buffer = ctrl.alloc(512)
+    ctrl.namespaces[1].read_into(0, buffer)
+    pair = lent(ctrl)
+    for lba in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="are not all in namespace 1"):
+            ctrl.namespaces[1].read_into(lba, buffer)
+    assert pair._keep is None
+    assert lent(ctrl) is pair
+    usable(ctrl)
