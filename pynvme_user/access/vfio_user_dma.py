@@ -15,7 +15,7 @@ import threading
 
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.iova import IovaSpace
-from pynvme_user.access.memory import allocate_file
+from pynvme_user.access.memory import PAGE_SIZE, allocate_file
 from pynvme_user.access.vfio_user_messages import (
     DEFAULT_MAX_DATA_XFER_SIZE,
     DMA_REGION_READ,
@@ -36,6 +36,10 @@ _ALIGNMENT = 2 << 20
 #: Servers take a few regions (64 in libvfio-user), so each is as large as all before it, up to
 #: this: small buffers then share regions, whatever their number.
 _LARGEST_STEP = 256 << 20
+#: The beginning of each region is mapped, but not given out. When SPDK's target (26.09) unmaps a
+#: region it also takes away, without a word, a queue that begins at the first byte after it, which
+#: is where it has mapped the region that was there before: no queue may begin a region.
+_UNUSED = PAGE_SIZE
 
 
 class SharedMemory:
@@ -92,7 +96,7 @@ class SharedDma:
         self._connection = connection
         self._shared = shared
         self._iovas = IovaSpace([(0, (1 << _IOVA_BITS) - 1)])
-        self._mapped: dict[int, DmaRegion] = {}
+        self._mapped: dict[int, DmaRegion] = {}  # whole, by the IOVA of what was given out
 
     def allocate(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Allocate and map at least ``length`` bytes of zeroed memory.
@@ -100,18 +104,18 @@ class SharedDma:
         Raises DmaError when the server does not map it, DeviceRemovedError.
         """
         total = sum(region.length for region in self._mapped.values())
-        length = max(length, min(total, _LARGEST_STEP))
+        length = max(length, min(total, _LARGEST_STEP)) + _UNUSED
         memory, fd = allocate_file((length + _ALIGNMENT - 1) & -_ALIGNMENT, placement)
         try:
             # Nobody can shorten it under us, which would turn our next access into a SIGBUS.
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
             iova = self._iovas.allocate(memory.length, max(memory.page_size, _ALIGNMENT))
-            region = DmaRegion(memory.address, memory.length, iova, memory)
-            self._map(region, fd)
+            whole = DmaRegion(memory.address, memory.length, iova, memory)
+            self._map(whole, fd)
         finally:
             os.close(fd)
-        self._mapped[iova] = region
-        return region
+        self._mapped[iova + _UNUSED] = whole
+        return DmaRegion(memory.address + _UNUSED, memory.length - _UNUSED, iova + _UNUSED, memory)
 
     def _map(self, region: DmaRegion, fd: int) -> None:
         request = DmaMap(
@@ -136,8 +140,12 @@ class SharedDma:
 
     def release(self, region: DmaRegion) -> None:
         """Unmap. Raises DmaError if the server does not; the address is not used again then."""
-        if self._mapped.pop(region.iova, None) is None:
+        whole = self._mapped.pop(region.iova, None)
+        if whole is None:
             raise DmaError(f"{self._name} has no DMA mapping at {region.iova:#x}: released twice?")
+        self._unmap(whole)
+
+    def _unmap(self, region: DmaRegion) -> None:
         self._shared.remove(region.iova)
         if not self._connection.alive:
             return  # and the server's mappings ended with it
@@ -152,6 +160,6 @@ class SharedDma:
 
     def close(self) -> None:
         """Unmap everything that a server that still answers has mapped."""
-        for region in list(self._mapped.values()):
+        while self._mapped:
             with contextlib.suppress(NvmeError):  # the connection's end unmaps it as well
-                self.release(region)
+                self._unmap(self._mapped.popitem()[1])

@@ -134,6 +134,21 @@ def test_made_and_closed_many_times(controller: Controller, model: Model) -> Non
     assert len(qids) == 1
 
 
+def test_memory_is_released_beside_queues(controller: Controller, model: Model) -> None:
+    """The device forgets the memory that it is told to forget, and no other."""
+    ns = model.ns
+    buffer = controller.alloc(ns.block_size)
+    for size in (3 << 20, 8 << 20, 20 << 20):  # each a mapping of its own, and then none
+        with contextlib.ExitStack() as stack:
+            large = controller.alloc(size)
+            pairs = [stack.enter_context(controller.queue_pair(depth)) for depth in (1, 63)]
+            del large
+            for qp in pairs:
+                qp.submit_read(ns, model.first, 1, buffer)
+                assert [done.status.ok for done in qp.drain()] == [True]
+        assert controller.identify_page(1) == bytes(controller.identify)
+
+
 def test_closing_waits_for_what_is_outstanding(controller: Controller, model: Model) -> None:
     ns = model.ns
     want = pattern(77, ns.block_size)

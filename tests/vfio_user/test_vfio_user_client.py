@@ -24,6 +24,8 @@ from pynvme_user.access.vfio_user_messages import (
     HEADER_SIZE,
     Command,
     DmaAccess,
+    DmaMap,
+    DmaUnmap,
     Header,
     RegionAccess,
     Version,
@@ -187,6 +189,41 @@ def test_a_refused_unmapping_is_told(path: Path) -> None:
         with pytest.raises(DmaError, match="released twice"):
             access.release_dma(region)
         access.close()
+
+
+class Mapping(Server):
+    """Keeps the address and size of what was mapped and of what was unmapped."""
+
+    mapped: list[tuple[int, int]] = []
+    unmapped: list[tuple[int, int]] = []
+
+    def _answer(self, header: Header, payload: bytes) -> tuple[bytes, list[int]]:
+        if header.command == Command.DMA_MAP:
+            request = DmaMap.from_buffer_copy(payload)
+            self.mapped.append((request.address, request.size))
+        elif header.command == Command.DMA_UNMAP:
+            unmap = DmaUnmap.from_buffer_copy(payload)
+            self.unmapped.append((unmap.address, unmap.size))
+        return super()._answer(header, payload)
+
+
+def test_nothing_begins_a_mapping(path: Path) -> None:
+    """SPDK's target takes a queue away with the mapping that ends just before it."""
+    Mapping.mapped, Mapping.unmapped = [], []
+    with serving(path, Mapping):
+        access = VfioUserAccess(str(path))
+        regions = [access.allocate_dma(length) for length in (1, 2 << 20, (2 << 20) + 1, 9 << 20)]
+        assert len(Mapping.mapped) == len(regions)
+        for region, (address, size) in zip(regions, Mapping.mapped, strict=True):
+            # Whole hugepages: SPDK's target hands only these on to a real device.
+            assert not (address | size) % (2 << 20)
+            assert region.iova == address + 4096
+            assert region.iova + region.length == address + size
+        assert all(region.length >= 9 << 20 for region in regions[3:])
+        access.release_dma(regions[1])
+        assert Mapping.unmapped == [Mapping.mapped[1]]
+        access.close()
+    assert sorted(Mapping.unmapped) == sorted(Mapping.mapped)
 
 
 def test_memory_of_the_users_is_refused(path: Path) -> None:
@@ -362,15 +399,15 @@ def test_memory_is_reached_by_messages(path: Path) -> None:
         access = VfioUserAccess(str(path))
         region, other = access.allocate_dma(1 << 20), access.allocate_dma(1 << 20)
         ctypes.memmove(region.address + 100, b"to the server", 13)
-        end = region.iova + region.length
-        assert other.iova == end  # so that what leaves one region enters another
+        begin, end = region.iova - 4096, region.iova + region.length
+        assert other.iova == end + 4096  # so that what leaves one mapping enters another
         read, write = Command.DMA_READ, Command.DMA_WRITE
         Reaching.requests = [
             (read, region.iova + 100, 13, b""),
             (write, region.iova + 200, 15, b"from the server"),
             (read, end - 1, 1, b""),
             (read, end - 1, 2, b""),  # over the edge
-            (read, region.iova - 1, 2, b""),
+            (read, begin - 1, 2, b""),
             (write, end - 8, 16, bytes(16)),
             (write, region.iova, 16, bytes(15)),  # less than announced
             (read, region.iova, (1 << 20) + 1, b""),  # more than agreed on
