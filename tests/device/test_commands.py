@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from workload import Model, pattern
+from workload import REFUSALS, Model, pattern
 
 from pynvme_user import Controller, Namespace, NvmeStatusError
 from pynvme_user.spec.commands import (
@@ -221,13 +221,6 @@ def test_raw_read_and_write(controller: Controller, ns: Namespace) -> None:
 
 
 # --- what the device refuses --------------------------------------------------------------------
-
-
-#: SPDK's vfio-user target cannot map a command that it does not know, and says only that.
-REFUSALS = {
-    code: (code, GenericStatus.INTERNAL_ERROR)
-    for code in (GenericStatus.INVALID_OPCODE, GenericStatus.INVALID_NAMESPACE_OR_FORMAT)
-}
 
 
 def test_invalid_opcode(controller: Controller, ns: Namespace) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pynvme_user import Controller, Namespace
+from pynvme_user.spec.status import GenericStatus
 
 Bytes = NDArray[np.uint8]
 
@@ -22,6 +23,13 @@ KINDS = (
     "dma slice",
     "odd dma",
 )
+
+
+#: SPDK's vfio-user target cannot map a command that it does not know, and says only that.
+REFUSALS = {
+    code: (code, GenericStatus.INTERNAL_ERROR)
+    for code in (GenericStatus.INVALID_OPCODE, GenericStatus.INVALID_NAMESPACE_OR_FORMAT)
+}
 
 
 def pattern(seed: int, length: int) -> Bytes:
