@@ -436,7 +436,16 @@ class Controller:
                 spin=self.spin if spin is None else spin,
                 node=node,
             )
-            self._create_queues(pair)
+            resets = self.resets
+            try:
+                self._create_queues(pair)
+            except NvmeError:
+                if self.resets == resets:
+                    # It may have one of the two, and would refuse the id from then on.
+                    with suppress(NvmeError):
+                        for command in _deletions(qid):
+                            self._execute(command)
+                raise
             self._queue_pairs[qid] = pair
         return pair
 
@@ -532,16 +541,12 @@ class Controller:
         with self._admin_lock:
             if self._queue_pairs.get(pair.qid) is not pair:
                 return
-            try:
-                if not (self.removed or self._failed):
-                    self._delete_queues(pair)
-            finally:
-                del self._queue_pairs[pair.qid]
-
-    def _delete_queues(self, pair: QueuePair) -> None:
-        for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ):
-            command = SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=pair.qid))
-            check(self._execute(command).status, _describe(command, admin=True))
+            # First: a reset, if one is not answered, would make them again.
+            del self._queue_pairs[pair.qid]
+            if self.removed or self._failed:
+                return
+            for command in _deletions(pair.qid):
+                check(self._execute(command).status, _describe(command, admin=True))
 
     @contextmanager
     def borrow(self) -> Iterator[QueuePair]:
@@ -654,6 +659,14 @@ class Controller:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _deletions(qid: int) -> Sequence[SQE]:
+    """Give the commands that delete a queue pair's queues (Base 2.0, 5.6 and 5.7)."""
+    return [
+        SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=qid))
+        for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ)
+    ]
 
 
 def _describe(command: SQE, *, admin: bool) -> str:

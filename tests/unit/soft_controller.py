@@ -31,7 +31,7 @@ from pynvme_user.spec.registers import (
     ShutdownNotification,
     ShutdownStatus,
 )
-from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus, Status
 
 BLOCKS = 1000
 OK = Status(0)
@@ -63,6 +63,8 @@ class SoftController(Access):
         self.gone = False
         #: Tells what becomes of an I/O command; None keeps it for ever.
         self.io: Callable[[SQE], Status | None] = lambda _: OK
+        #: The same of an admin command, which is run where the answer is OK.
+        self.admin: Callable[[SQE], Status | None] = lambda _: OK
         #: Aborts a kept command, refuses to, or does not answer.
         self.abort_answer: bool | None = True
         self.log: list[str] = []
@@ -157,6 +159,7 @@ class SoftController(Access):
         self._csts = CSTS(0)
         self._cc = self._cc.replace(en=0)
         self._queues.clear()
+        self._cqs.clear()
         self.kept.clear()
         self._bells[DOORBELL_BASE // 4 :] = 0
 
@@ -197,25 +200,39 @@ class SoftController(Access):
                 self.complete(queue, sqe, status)
             return
         result: int | None = 0
+        status = self.admin(sqe)
+        if status is None:
+            return
+        if not status.ok:
+            self.complete(queue, sqe, status)
+            return
         match sqe.opc:
             case AdminOpcode.IDENTIFY:
                 self.host(sqe.prp1, 4096)[:] = self._page(sqe.cdw10 & 0xFF)
             case AdminOpcode.SET_FEATURES if sqe.cdw10 == FeatureId.NUMBER_OF_QUEUES:
                 result = self.queues_granted[0] - 1 | (self.queues_granted[1] - 1) << 16
+            case AdminOpcode.CREATE_IO_CQ if sqe.cdw10 & 0xFFFF in self._cqs:
+                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
             case AdminOpcode.CREATE_IO_CQ:
                 self._cqs[sqe.cdw10 & 0xFFFF] = sqe.prp1, (sqe.cdw10 >> 16) + 1
             case AdminOpcode.CREATE_IO_SQ:
                 qid = sqe.cdw10 & 0xFFFF
                 self._queues[qid] = Queue(qid, (sqe.cdw10 >> 16) + 1, sqe.prp1, *self._cqs[qid])
+            case AdminOpcode.DELETE_IO_SQ if sqe.cdw10 not in self._queues:
+                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
             case AdminOpcode.DELETE_IO_SQ:
                 del self._queues[sqe.cdw10]
                 stride = 4 << self.cap.dstrd
                 at = (DOORBELL_BASE + 2 * sqe.cdw10 * stride) // 4
                 self._bells[[at, at + stride // 4]] = 0
+            case AdminOpcode.DELETE_IO_CQ if sqe.cdw10 not in self._cqs:
+                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
+            case AdminOpcode.DELETE_IO_CQ:
+                del self._cqs[sqe.cdw10]
             case AdminOpcode.ABORT:
                 result = self._abort(sqe)
         if result is not None:
-            self.complete(queue, sqe, OK, result)
+            self.complete(queue, sqe, status, result)
 
     def _abort(self, sqe: SQE) -> int | None:
         self.log.append("abort")

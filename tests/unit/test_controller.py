@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from soft_controller import OK, SoftController, keep_reads
@@ -14,13 +14,14 @@ from pynvme_user import (
     ControllerFatalError,
     DeviceRemovedError,
     NvmeError,
+    NvmeStatusError,
     NvmeTimeoutError,
     QueueFullError,
 )
 from pynvme_user.completion import HOST_ABORTED
-from pynvme_user.spec.commands import SQE
+from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.registers import CC, CSTS
-from pynvme_user.spec.status import Status
+from pynvme_user.spec.status import CommandSpecificStatus, Status
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -220,6 +221,50 @@ def test_dma_that_cannot_be_stopped(soft: SoftController, ctrl: Controller) -> N
         with pytest.raises(ControllerFatalError, match="can only be closed"):
             call()
     soft._stop_dma = stop_dma  # type: ignore[method-assign]
+
+
+# --- queues that are not made, or not deleted ---------------------------------------------------
+
+
+def at_first(opcode: int, status: Status | None) -> Callable[[SQE], Status | None]:
+    """Give the first admin command of this kind the status; None keeps it for ever."""
+    left = [status]
+    return lambda sqe: left.pop() if left and sqe.opc == opcode else OK
+
+
+@pytest.mark.parametrize("opcode", [AdminOpcode.CREATE_IO_CQ, AdminOpcode.CREATE_IO_SQ])
+@pytest.mark.parametrize("refused", [True, False])
+def test_queues_that_are_not_made(
+    soft: SoftController, ctrl: Controller, opcode: AdminOpcode, refused: bool
+) -> None:
+    """Nothing of them stays behind: their id can be used."""
+    status = Status.of(CommandSpecificStatus.INVALID_QUEUE_SIZE)
+    soft.admin = at_first(opcode, status if refused else None)
+    with pytest.raises(NvmeStatusError if refused else NvmeTimeoutError):
+        ctrl.queue_pair(4)
+    assert ctrl.resets == (not refused)
+    with ctrl.queue_pair(4) as qp:
+        assert qp.qid == 1
+    usable(ctrl)
+
+
+@pytest.mark.parametrize("opcode", [AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ])
+def test_queues_that_are_not_deleted(
+    soft: SoftController, ctrl: Controller, opcode: AdminOpcode
+) -> None:
+    """The reset ends them, and does not make them again; the other pair's it does."""
+    with ctrl.queue_pair(4) as kept:
+        qp = ctrl.queue_pair(4)
+        soft.admin = at_first(opcode, None)
+        with pytest.raises(NvmeTimeoutError, match="Delete Io"):
+            qp.close()
+        assert ctrl.resets == 1
+        assert set(soft._queues) == {0, kept.qid}
+        with ctrl.queue_pair(4) as again:
+            assert again.qid == qp.qid
+        kept.submit_flush(ctrl.namespaces[1])
+        assert [done.status for done in kept.drain()] == [OK]
+    usable(ctrl)
 
 
 # --- a fatal error, a removal -------------------------------------------------------------------
