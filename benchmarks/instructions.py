@@ -237,7 +237,8 @@ class Instrument:
                 at = [address for address in turn if address in region]
                 lines[name] += len({address // LINE for address in at})
                 accesses[name] += len(at)
-        per = len(counted) * case.depth
+        # A doorbell of the loops announces half a queue: see struct nvme_qpair, `turn`.
+        per = len(counted) * (case.depth if case.way == "plain" else (case.depth + 1) // 2)
         return [
             Touched(case, name, lines[name] / per, accesses[name] / per)
             for name in regions
