@@ -714,8 +714,7 @@ int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t io
 			done = ticks_now();
 			if (got)
 				break;
-			/* As nvme_cq_await() does: the line is left to the device between two looks. */
-			spin_pause();
+			look_pause(); /* as nvme_cq_await() does */
 			empty = ticks_now();
 			if (empty >= end)
 				return 0;

@@ -347,7 +347,7 @@ int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
 	if (qp->gather > 1 && qp->outstanding >= qp->gather)
 		cq_gather(qp);
 	for (uint32_t spins = 1; cq_peek(qp) & CQE_PHASE; spins++) {
-		spin_pause();
+		look_pause();
 		if (spins % SPINS_PER_CLOCK_READ == 0 && ticks_now() >= end)
 			return 0;
 	}

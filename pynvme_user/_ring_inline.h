@@ -75,6 +75,17 @@ static inline void spin_pause(void)
 #endif
 }
 
+/*
+ * Between two looks at a line that the device is about to write. A look costs the device, which has
+ * to take the line back, and then this core, which has to fetch it: so they are not as many as they
+ * can be.
+ */
+static inline void look_pause(void)
+{
+	spin_pause();
+	spin_pause();
+}
+
 /* --- doorbells --------------------------------------------------------------------------- */
 
 /* All earlier stores to memory are visible to the device before any later store to it. */
