@@ -80,7 +80,7 @@ def nodes_of(*buffers: DmaBuffer) -> set[str]:
 
 
 def test_queues_and_buffers_on_a_node(controller: Controller, model: Model) -> None:
-    """On one that every machine has; in guests there are two (guest/test_numa.py)."""
+    """On one that every machine has; in guests there are two (guest/test_numa_guest.py)."""
     node = min(memory_nodes())
     free = controller.dma.alloc(1, node=node)  # keeps the region
     with controller.queue_pair(4, node=node) as qp:
