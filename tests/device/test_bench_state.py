@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,13 @@ def device(qemu: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev
         yield Device(name, image)
 
 
-def killed(device: Device, state: Path, seconds: float, **options: object) -> npt.NDArray[np.uint8]:
+def rewritten(before: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Tell which blocks held something and hold something else now."""
+    changed: npt.NDArray[np.bool_] = (before != now).any(axis=1) & before.any(axis=1)
+    return changed
+
+
+def killed(device: Device, state: Path, seconds: float, **options: Any) -> npt.NDArray[np.uint8]:
     """Run a job in a process and kill it so late; return what blocks held a while before."""
     code = CHILD.format(path=sys.path, options={**JOB, **WITHOUT_END, **options})
     child = subprocess.Popen(
@@ -82,6 +88,10 @@ def killed(device: Device, state: Path, seconds: float, **options: object) -> np
     time.sleep(seconds / 2)
     before = device.blocks()
     time.sleep(seconds / 2)
+    # However slow the machine is: more are written anew than can be outstanding.
+    while np.count_nonzero(rewritten(before, device.blocks())) <= int(options.get("iodepth", 64)):
+        time.sleep(0.01)
+        assert child.poll() is None
     child.kill()
     assert child.wait() == -signal.SIGKILL
     child.stdout.close()
@@ -124,7 +134,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(
 
     # One acknowledged write undone.
     now = device.blocks()
-    (changed,) = np.nonzero((before != now).any(axis=1) & before.any(axis=1))
+    (changed,) = np.nonzero(rewritten(before, now))
     undone = next(
         block
         for block in changed.tolist()
