@@ -125,14 +125,18 @@ def test_qemus_delay(qemu: None) -> None:
 def test_under_a_rate_the_wait_in_the_queue_counts(qemu: None) -> None:
     """Arrivals each 500 us at a device that takes 1 ms: the last of 400 waits for 200 ms."""
     with served("null&delay=1000&in-turn") as (name, _):
-        result = run(name, rw="randread", bs="4k", rate_iops=2000, number_ios=400, iodepth=4)
-        reads = result.directions[READ]
-        assert reads.ios == 400
+        for _ in range(5):
+            result = run(name, rw="randread", bs="4k", rate_iops=2000, number_ios=400, iodepth=4)
+            reads = result.directions[READ]
+            assert reads.ios == 400
+            # Four at a time take 4 ms each: longer, and the machine let the controller wait.
+            if reads.clat.max < 20_000 * US:
+                break
         assert reads.clat.percentile(50) < 100_000 * US  # as four at a time have it
         assert reads.lat.max >= 200_000 * US
-        # Arrivals are evenly spread, and so is what they wait for: half of them for half of it. Not
-        # of the longest, which is longer where the machine lets the controller wait.
-        assert 80_000 * US < reads.lat.percentile(50) < reads.lat.max
+        # Arrivals are evenly spread, and so is what they wait for.
+        median, most = reads.lat.percentile(50), reads.lat.max
+        assert 0.4 * most < median < 0.6 * most
 
 
 # --- the histogram --------------------------------------------------------------------------------
