@@ -593,3 +593,27 @@ def test_a_negative_lba_is_refused_by_name(ctrl: Controller) -> None:
     assert pair._keep is None
     assert lent(ctrl) is pair
     usable(ctrl)
+
+
+def test_a_buffer_of_another_controller_is_copied(
+    soft: SoftController, ctrl: Controller, impatient: None
+) -> None:
+    """Its address means nothing, or something else, to this device."""
+    seen: list[int] = []
+
+    def look(sqe: SQE) -> Status:
+        seen.append(sqe.prp1)
+        return OK
+
+    with Controller(SoftController()) as other:
+        other_use = other.alloc(1 << 20)  # so that the two pools do not number alike
+        buffer = other.alloc(512)
+        other.namespaces[1].read_into(0, buffer)
+        other.namespaces[1].read_into(0, buffer)  # what a transfer of it takes is known now
+        soft.io = look
+        ctrl.namespaces[1].write(0, buffer)
+        assert len(seen) == 1
+        assert buffer.iova not in seen
+        assert other_use.iova != buffer.iova
+        with ctrl.queue_pair(3) as pair, pytest.raises(ValueError, match="does not reach"):
+            pair.submit_read(ctrl.namespaces[1], 0, 1, buffer)
