@@ -218,10 +218,8 @@ static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, const 
 		return sqe_set_data(qp, sq_write(qp, command, cid), cid, iova, sizeof(range));
 	}
 	if (io->direction == NVME_DIRECTION_WRITE) {
-		uint64_t *words = (uint64_t *)buffer;
-
-		for (uint32_t i = 0; b->refill && i < length / 8; i++)
-			words[i] = bench_random(b);
+		if (b->buffers)
+			nvme_buffers_fill(b->buffers, buffer, length);
 		if (b->zone_blocks)
 			lba -= lba % b->zone_blocks;
 	}

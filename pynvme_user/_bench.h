@@ -11,6 +11,7 @@
 #ifndef PYNVME_USER_BENCH_H
 #define PYNVME_USER_BENCH_H
 
+#include "_buffers.h"
 #include "_generator.h"
 #include "_ring.h"
 #include "_verify.h"
@@ -105,7 +106,6 @@ struct nvme_bench {
 	uint32_t draining;
 	uint32_t flush_every;   /* a Flush after so many writes */
 	uint32_t writes;        /* since the last one */
-	uint32_t refill;        /* new random data for every write */
 	uint32_t think_ios;     /* after so many I/Os, wait for their end and then `think_ticks` */
 	uint32_t think_count;
 	uint32_t has_pending;   /* an I/O that was generated and waits */
@@ -117,7 +117,8 @@ struct nvme_bench {
 	uint64_t list_next;
 	uint64_t writes_left;   /* pause once so many writes are submitted; UINT64_MAX: never */
 	uint64_t zone_blocks;   /* writes are Zone Appends to zones of so many blocks */
-	uint64_t random;        /* of arrivals and data */
+	struct nvme_buffers *buffers; /* what each write gets anew; NULL: its buffer is as it is */
+	uint64_t random;        /* of arrivals */
 	const uint32_t *arrivals; /* 4096 quantiles of the time between two, in 1/65536 of the mean */
 	struct nvme_bench_rate rates[3]; /* by direction */
 	uint64_t wake;          /* while nothing is outstanding: when there is something to do */

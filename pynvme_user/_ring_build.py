@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 HEADERS = (
     "_ring.h",
     "_generator.h",
+    "_buffers.h",
     "_checksum.h",
     "_verify.h",
     "_bench.h",
@@ -22,6 +23,7 @@ HEADERS = (
 SOURCES = (
     "_ring.c",
     "_generator.c",
+    "_buffers.c",
     "_checksum.c",
     "_verify.c",
     "_verify_fault.c",

@@ -82,13 +82,54 @@ class Pace:
     reap_min: int = 0  # completions to wait for before more is submitted
     depth_low: int = 0  # once full, drain to this before submitting more
     flush_every: int = 0  # a Flush after so many writes
-    refill: bool = False  # new random data for every write
     think_ios: int = 0  # after so many I/Os ...
     think: float = 0.0  # ... pause for so many seconds
     zone_blocks: int = 0  # writes are Zone Appends to zones of so many blocks
     rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())  # by direction
     poisson: bool = False  # arrivals by chance, instead of evenly
-    seed: int = 0  # of arrivals and refilled data
+    seed: int = 0  # of arrivals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What writes carry; see struct nvme_buffers. Sizes in bytes."""
+
+    seed: int
+    unit: int  # each has contents of its own
+    chunk: int  # the end of each of them ...
+    dull: int = 0  # ... so much of it, is not random
+    pattern: bytes = b""  # what is there then, repeated; empty: zeroes
+    repeat_percent: int = 0  # of the units
+    pool: tuple[int, ...] = ()  # seeds whose first contents are repeated; none: the last one is
+    pool_each: int = 0  # how many of each
+    scramble: bool = False  # instead of all that, change a little of what is there
+
+    def buffers(self, alive: list[object]) -> Any:
+        """Make its ``struct nvme_buffers *``; what that needs is added to ``alive``."""
+        buffers = ffi.new("struct nvme_buffers *")
+        lib.nvme_buffers_init(buffers, self.seed)
+        buffers.unit, buffers.chunk, buffers.dull = self.unit, self.chunk, self.dull
+        buffers.repeat_percent, buffers.scramble = self.repeat_percent, self.scramble
+        if self.pattern:
+            buffers.pattern = pattern = ffi.from_buffer("uint8_t[]", self.pattern)
+            buffers.pattern_bytes = len(self.pattern)
+            alive.append(pattern)
+        if self.pool:
+            buffers.pool = pool = ffi.new("uint64_t[]", self.pool)
+            buffers.pool_streams, buffers.pool_each = len(self.pool), self.pool_each
+            alive.append(pool)
+        alive.append(buffers)
+        return buffers
+
+    def fill(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Write the first contents into memory."""
+        alive: list[object] = []
+        data = ffi.from_buffer("uint8_t[]", memory, require_writable=True)
+        buffers = self.buffers(alive)
+        # A length of 32 bits at a time: whole units, so that each has its contents.
+        step = (1 << 30) // self.unit * self.unit or self.unit
+        for start in range(0, memory.nbytes, step):
+            lib.nvme_buffers_fill(buffers, data + start, min(step, memory.nbytes - start))
 
 
 class Workload:
@@ -97,7 +138,8 @@ class Workload:
     They come from ``generator``, or from ``ios`` (IO_DTYPE) where that is given. ``commands`` are
     64 bytes each by direction (and FLUSH), without what each I/O adds. ``buffer`` is DMA memory of
     ``queue_depth`` pieces, one for each CID, and holds the largest I/O in each; ``depth`` is how
-    many I/Os to keep outstanding.
+    many I/Os to keep outstanding. Each write has its ``contents`` anew; without them it carries
+    what its piece of the buffer holds.
     """
 
     def __init__(
@@ -111,6 +153,7 @@ class Workload:
         depth: int | None = None,
         ios: npt.NDArray[np.void] | None = None,
         pace: Pace | None = None,
+        contents: Contents | None = None,
         verifier: Verifier | None = None,
         verify_fatal: bool = False,
         records: int = 0,
@@ -141,6 +184,9 @@ class Workload:
         if ios is not None:
             self.go_through(ios)
         self._set_pace(pace or Pace())
+        if contents is not None:
+            bench.buffers = contents.buffers(self._alive)
+            bench.plain = 1
         if verifier is not None:
             self._faults = ffi.new("struct nvme_verify_fault[]", lib.NVME_BENCH_FAULTS)
             bench.faults = self._faults
@@ -162,13 +208,13 @@ class Workload:
         bench = self._bench
         bench.submit_max, bench.reap_max = min(pace.submit_max, 64), min(pace.reap_max, 64)
         bench.reap_min, bench.depth_low = pace.reap_min, pace.depth_low
-        bench.flush_every, bench.refill = pace.flush_every, pace.refill
+        bench.flush_every = pace.flush_every
         bench.think_ios = pace.think_ios if pace.think else 0
         ticks = tick_rate()
         bench.think_ticks = int(pace.think * ticks)
         bench.zone_blocks = pace.zone_blocks
         bench.random = pace.seed
-        bench.plain = 1 if pace.refill or pace.zone_blocks else 2
+        bench.plain = 1 if pace.zone_blocks else 2
         bench.writes_left = _NEVER
         for target, rate in zip(bench.rates, pace.rates, strict=True):
             target.ticks_per_io = int((ticks << 32) / rate.ios) if rate.ios else 0

@@ -21,6 +21,7 @@ from pynvme_user.bench.options import find
 from pynvme_user.bench.validation import validated
 
 _LONGEST = 4096  # characters of a value, as in fio
+_CONTENTS = ("zero_buffers", "buffer_pattern", "buffer_compress_percentage", "scramble_buffers")
 _FIELDS = {field.name for field in dataclasses.fields(Job)}
 
 
@@ -119,6 +120,9 @@ class Draft:
             )
         if given.get("verify") in unsupported.CHECKSUMS:
             yield f"verify={given['verify']} is done with crc32c in the driver's own headers"
+        own = [name for name in _CONTENTS if self._values.get(name)]
+        if own and self._values.get("verify", "0") != "0":
+            yield f"{', '.join(own)}: what is verified has data of its own"
         batch = self._values.get("iodepth_batch", 1)
         if min(batch or depth, depth) > LARGEST_BATCH:
             yield f"iodepth_batch={batch} is taken as {LARGEST_BATCH}, the most for one doorbell"
@@ -257,6 +261,11 @@ def _data(given: dict[str, Any]) -> dict[str, Any]:
         made["buffer_pattern"], places = given["buffer_pattern"]
         if places:
             raise JobError("buffer_pattern= does not take %o: use verify_pattern=")
+    again, dull = given.get("dedupe_percentage", 0), given.get("buffer_compress_percentage", 0)
+    if again or 0 < dull < 100:
+        made["refill_buffers"] = True
+    if again or dull:
+        made["zero_buffers"] = False
     if "verify_pattern" in given:
         made["verify_pattern"], made["verify_pattern_offsets"] = given["verify_pattern"]
     if "verify" in given:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pynvme_user.bench.data import shares_contents
 from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError, clones
 from pynvme_user.bench.part import Part
@@ -146,6 +147,9 @@ def _make(
         _check_overlap(parts)
         _obey_zones(parts, maps)
         made.append(parts)
+    sharing = [part for parts in made for part in parts if shares_contents(part.job)]
+    for part in sharing:
+        part.share_contents([other.job.seed for other in sharing])
     return made
 
 

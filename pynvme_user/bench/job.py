@@ -35,6 +35,7 @@ DistributionKind = Literal["random", "zipf", "pareto", "normal", "zoned", "zoned
 RateProcess = Literal["linear", "poisson"]
 Sequencer = Literal["sequential", "identical"]
 Metric = Literal["iops", "bw", "lat"]
+DedupeMode = Literal["repeat", "working_set"]
 ExitWhat = Literal["group", "stonewall", "all"]
 ContinueOnError = Literal["read", "write", "verify"]
 UnifiedReporting = Literal["none", "mixed", "both"]
@@ -207,10 +208,15 @@ class Job:
 
     # Data that is written
     zero_buffers: bool = False
-    refill_buffers: bool = False  # new random data for every write
+    refill_buffers: bool = False  # new data for every write
+    scramble_buffers: bool = False  # a little of it new
     buffer_pattern: bytes = b""  # repeated; empty: random data
     buffer_compress_percentage: int = 0  # share of each chunk that is zeros (or the pattern)
     buffer_compress_chunk: int = 512  # bytes; 0: the block
+    dedupe_percentage: int = 0  # share of the blocks whose data was written before
+    dedupe_mode: DedupeMode = "repeat"  # that of the last new block, or any of the first ones
+    dedupe_working_set_percentage: int = 5  # of the range: how many first ones
+    dedupe_global: bool = False  # those of all jobs that have this option
 
     # How
     iodepth: int = 1

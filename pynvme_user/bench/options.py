@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pynvme_user.bench import readers as r
 from pynvme_user.bench import unsupported
 from pynvme_user.bench import values as v
-from pynvme_user.bench.job import JobError, Workload
+from pynvme_user.bench.job import DedupeMode, JobError, Workload
 
 Reader = Callable[[str, int], Any]
 
@@ -287,20 +287,46 @@ SECTIONS = (
         "Data that is written",
         (
             _option("zero_buffers", v.boolean, "Zeros instead of random data."),
-            _option("refill_buffers", v.boolean, "New random data for every write."),
+            _option("refill_buffers", v.boolean, "New data for every write."),
             _option("buffer_pattern", r.pattern, "0xdeadbeef, \"text\", -12, 'file', in a row."),
             _option(
                 "buffer_compress_percentage",
                 v.percent,
-                "Share of zeros (or the pattern); default 0.",
+                "Share of zeros (or the pattern), and new data for every write; default 0.",
             ),
             _option(
                 "buffer_compress_chunk",
                 v.natural,
                 "Chunk in which that share is held; default 512.",
             ),
-            _nothing(
-                "scramble_buffers", "Each buffer has random data of its own; see refill_buffers."
+            _option(
+                "scramble_buffers",
+                v.boolean,
+                "Change 8 bytes of each 512 in every write; default 0, unlike in fio: each buffer "
+                "has random data of its own.",
+            ),
+            _option(
+                "dedupe_percentage",
+                v.percent,
+                "Share of the blocks (of the smallest bs) whose data was written before, and new "
+                "data for the others; default 0.",
+            ),
+            _option(
+                "dedupe_mode",
+                v.choice(*get_args(DedupeMode)),
+                "repeat: the data of the last new block; working_set: that of any of the job's "
+                "first new blocks, as many as dedupe_working_set_percentage says; default repeat.",
+            ),
+            _option(
+                "dedupe_working_set_percentage",
+                v.percent,
+                "Blocks in the working set, in percent of the range; default 5.",
+            ),
+            _option(
+                "dedupe_global",
+                v.boolean,
+                "The working set is made of even parts of those of all queues of the run whose "
+                "jobs have this option.",
             ),
             _option("mem", r.memory, "Buffers are pinned DMA memory.", "iomem", effect=False),
             _option(

@@ -6,13 +6,13 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.data import fill
+from pynvme_user.bench.data import contents, fill
 from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.limits import Limits
@@ -91,6 +91,7 @@ class Part:
             self.length = end - self.offset
             if self.length <= 0:
                 raise JobError(f"job {job.name!r}: its range has no whole zone: give more size")
+        self._contents = contents(job, self.length, [job.seed])
         self._plan: ZonedPlan | None = None
         self._amount = self.length  # in one loop
         if job.io_size is not None:
@@ -119,6 +120,10 @@ class Part:
             beyond=job.read_beyond_wp,
             fresh=job.verify is not None and job.destructive,
         )
+
+    def share_contents(self, seeds: Sequence[int]) -> None:
+        """Repeat what parts with these seeds write, too."""
+        self._contents = contents(self.job, self.length, seeds)
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -181,6 +186,7 @@ class Part:
             queue_depth=pair.depth,
             block_shift=ns.block_shift,
             pace=pace(job, self.target),
+            contents=self._contents,
             verifier=self._verification.verifier if self._verification else None,
             verify_fatal=job.verify_fatal,
             records=self._records,

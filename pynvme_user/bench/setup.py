@@ -151,7 +151,6 @@ def pace(job: Job, target: Target) -> Pace:
         reap_min=job.iodepth_batch_complete_min,
         depth_low=job.iodepth_low,
         flush_every=job.fsync,
-        refill=job.refill_buffers and job.verify is None,
         think_ios=job.thinktime_blocks,
         think=job.thinktime,
         zone_blocks=target.zone_blocks if appends(job) else 0,

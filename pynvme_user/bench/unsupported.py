@@ -68,10 +68,6 @@ GROUPS = (
     ("there are no barriers in NVMe: use fsync or fua", "write_barrier"),
     ("atomic writes are not asked for: NVMe makes small ones atomic by itself", "atomic"),
     (
-        "equal buffers are not made on purpose",
-        "dedupe_percentage dedupe_mode dedupe_working_set_percentage dedupe_global",
-    ),
-    (
         "verification does not trim",
         "trim_percentage trim_verify_zero trim_backlog trim_backlog_batch",
     ),

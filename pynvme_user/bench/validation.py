@@ -96,6 +96,15 @@ def validated(job: Job) -> Job:
         "each of percentile_list is more than 0 and at most 100",
     )
     need(0 <= job.buffer_compress_percentage <= 100, "buffer_compress_percentage is at most 100")
+    need(
+        not job.dedupe_global or job.dedupe_mode == "working_set",
+        "dedupe_global needs dedupe_mode=working_set",
+    )
+    need(
+        not job.dedupe_percentage or job.verify is None,
+        "dedupe_percentage makes equal blocks, and verify= gives each a header of its own: "
+        "leave one out",
+    )
     need(1 <= job.significant_figures <= 10, "significant_figures is 1 to 10")
     _validate_verify(job, need)
     if job.rw == "zone-append":

@@ -306,12 +306,13 @@ def test_what_is_done_in_another_way_is_noted() -> None:
     result = command_line_jobs(
         (
             *(("filename", "qemu:"), ("rw", "write"), ("verify", "md5"), ("direct", "0")),
-            *(("iodepth", "128"), ("iodepth_batch", "128")),
+            *(("iodepth", "128"), ("iodepth_batch", "128"), ("buffer_pattern", "1")),
         )
     )
     assert result.jobs[0].verify == "crc32c"
     assert result.notes == (
         "job 'bench': verify=md5 is done with crc32c in the driver's own headers",
+        "job 'bench': buffer_pattern: what is verified has data of its own",
         "job 'bench': iodepth_batch=128 is taken as 64, the most for one doorbell",
         "job 'bench': there is no page cache: all I/O is direct",
     )
@@ -420,11 +421,11 @@ def test_unknown_and_unsupported_options() -> None:
     assert problem(zzz="1") == "'zzz' is no option"
     assert problem(iodepth=None) == "iodepth needs a value: write iodepth=NUMBER"
     assert problem(direct="yes", time_based="2").startswith("time_based=2: '2' is neither 1 nor 0")
-    assert job(trim_percentage="0", dedupe_percentage="0", write_mode="write")
+    assert job(trim_percentage="0", write_mode="write")
     assert job(thinktime_blocks_type="complete")
     for name, value in (
         *(("thinktime_blocks_type", "issue"), ("verify_offset", "8"), ("trim_backlog", "2")),
-        *(("log_max_value", "1"), ("latency_run", "1"), ("dedupe_mode", "repeat")),
+        *(("log_max_value", "1"), ("latency_run", "1")),
         *(("bs_unaligned", None), ("bs_is_seq_rand", "1"), ("thinktime_iotime", "1s")),
     ):
         assert "not supported: " in problem(**{name: value})
