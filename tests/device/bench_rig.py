@@ -10,6 +10,9 @@ from pynvme_user.bench.job import Job
 from pynvme_user.bench.result import JobResult, RunResult
 
 READ, WRITE, TRIM = range(3)
+US = 1000
+#: Of the fixture `slow`, in seconds.
+DELAY = 0.001
 
 
 def job(device: str, name: str = "job", *, group: int = 0, **options: object) -> Job:
@@ -28,3 +31,8 @@ def run(device: str, **options: object) -> JobResult:
 def run_many(device: str, jobs: Mapping[str, Mapping[str, object]]) -> RunResult:
     """Run several jobs of one group, by their names."""
     return engine.run([job(device, name, **options) for name, options in jobs.items()])
+
+
+def seconds(result: JobResult) -> float:
+    """What a job took, from its first I/O to its last."""
+    return result.runtime_ns / 1e9

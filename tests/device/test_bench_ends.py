@@ -1,0 +1,200 @@
+"""How a benchmark ends that goes wrong: errors, a device that goes away, ctrl-C, bad jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from bench_rig import READ, TRIM, WRITE, job, run
+from software_controller import read_log, renew, served
+
+import pynvme_user as nvme
+from pynvme_user.bench import engine
+from pynvme_user.bench.job import JobError
+from pynvme_user.completion import HOST_ABORTED
+from pynvme_user.errors import DmaError
+from pynvme_user.numa import memory_nodes
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def test_errors_are_counted_apart(fast: str) -> None:
+    renew(fast, "status", 10, 0x281)
+    options = {"rw": "randwrite", "bs": "4k", "number_ios": 1000}
+    result = run(fast, **options, continue_on_error="write", iodepth=8)
+    writes = result.directions[WRITE]
+    assert (writes.ios, writes.failed, writes.clat.count) == (900, 100, 900)
+    assert result.errors == {0x281: 100}
+    assert result.error_names == {0x281: "Unrecovered Read Error"}
+    assert not result.ok
+
+
+def test_the_first_error_ends_a_job(fast: str) -> None:
+    renew(fast, "status", 10, 0x280)
+    made = [
+        job(fast, "fails", rw="write", bs="4k", rate_iops=200, number_ios=400),
+        job(fast, "other", rw="trim", bs="4k", rate_iops=200, number_ios=100),
+    ]
+    result = engine.run(made)
+    fails, other = result.jobs
+    assert not fails.ok
+    assert fails.directions[WRITE].ios < 200
+    assert other.ok
+    assert other.directions[TRIM].ios == 100
+    assert not result.ok
+
+
+def test_what_continue_on_error_does_not_name_ends_the_job(fast: str) -> None:
+    renew(fast, "status", 5, 0x281)
+    result = run(fast, rw="write", bs="4k", rate_iops=400, number_ios=400, continue_on_error="read")
+    assert result.directions[WRITE].ios < 300
+    assert not result.ok
+
+
+# --- a device that goes away ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", [0.3, 0.8])
+def test_a_device_that_goes_away(qemu: None, moment: float) -> None:
+    with served("null&delay=1000") as (name, server):
+        threading.Timer(moment, server.kill).start()
+        begin = time.monotonic()
+        result = engine.run(
+            [
+                job(name, "one", rw="randread", bs="4k", iodepth=16, time_based=True, runtime=20),
+                job(name, "two", rw="randwrite", bs="4k", rate_iops=50, time_based=1, runtime=20),
+            ]
+        )
+        assert time.monotonic() - begin < 10
+    assert not result.ok
+    one, two = result.jobs
+    assert one.failed > 0
+    assert one.errors
+    assert one.directions[READ].ios > 16
+    assert not one.ok
+    assert not two.ok
+    assert "is gone" in one.failure
+    assert "is gone" in two.failure
+
+
+@pytest.mark.kills
+def test_what_ran_before_the_device_went_away_is_told(qemu: None) -> None:
+    with served("null&size=64M") as (name, server):
+        threading.Timer(1.0, server.kill).start()
+        result = engine.run(
+            [
+                job(name, "whole", rw="randread", bs="4k", number_ios=100),
+                job(name, "cut", group=1, rw="randwrite", bs="4k", time_based=True, runtime=20),
+                job(name, "never", group=2, rw="read"),
+                job(name, "nor", group=3, rw="read"),
+            ]
+        )
+    assert [one.name for one in result.jobs] == ["whole", "cut"]
+    whole, cut = result.jobs
+    assert whole.ok
+    assert whole.directions[READ].ios == 100
+    assert cut.directions[WRITE].ios > 0
+    assert "is gone" in cut.failure
+    assert "is gone" in result.failure
+    assert result.failure.endswith("; not run: never, nor")
+    assert not result.ok
+
+
+# --- ctrl-C ---------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_again_does_not_wait(qemu: None) -> None:
+    """Of a device whose I/Os take a quarter of an hour, the first half a second is enough."""
+    with served("null&delay=1000000000&size=64M") as (name, _):
+        options = {"rw": "randwrite", "bs": "4k", "iodepth": 8, "time_based": True, "runtime": 20}
+        for seconds_until in (0.5, 1.0):
+            threading.Timer(seconds_until, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begin = time.monotonic()
+        result = engine.run([job(name, "one", **options), job(name, "two", **options)])
+        assert 1.0 <= time.monotonic() - begin < 5
+        # Nothing is left on the controller, and it is as good as new.
+        with nvme.open(name) as controller:
+            assert controller.registers.csts.rdy == 1
+        assert result.interrupted
+        assert [one.name for one in result.jobs] == ["one", "two"]
+        for one in result.jobs:
+            assert one.failed == 8
+            assert one.errors == {int(HOST_ABORTED): 8}
+
+
+def test_ctrl_c_before_the_first_io_does_not_wait_for_it(slow: str) -> None:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begin = time.monotonic()
+    result = engine.run([job(slow, rw="randwrite", bs="4k", startdelay=30)])
+    assert time.monotonic() - begin < 5
+    assert result.interrupted
+
+
+def test_ctrl_c_gives_the_results_so_far(slow: str) -> None:
+    renew(slow)
+    options = {"rw": "randread", "bs": "4k", "iodepth": 8, "time_based": True, "runtime": 20}
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begin = time.monotonic()
+    result = engine.run(
+        [job(slow, "one", **options), job(slow, "two", **options), job(slow, "never", group=1)]
+    )
+    assert time.monotonic() - begin < 5
+    assert result.interrupted
+    assert [one.name for one in result.jobs] == ["one", "two"]
+    assert result.ok
+    made = sum(one.directions[READ].ios for one in result.jobs)
+    assert all(one.directions[READ].ios > 8 for one in result.jobs)
+    # The queues were drained: what was submitted was counted.
+    blank_reads = 256
+    assert read_log(slow).reads == made + blank_reads
+
+
+# --- jobs that cannot run -------------------------------------------------------------------------
+
+
+def test_jobs_that_do_not_fit_are_refused_before_the_first_runs(fast: str) -> None:
+    renew(fast)
+    good = job(fast, rw="write", bs="4k", size="1m")
+    for options, problem in (
+        ({"bs": "1000"}, "not whole blocks of 512"),
+        ({"bs": "1m"}, "takes up to 131072 bytes in one command"),
+        ({"offset": "64m"}, "has no room for a block"),
+        ({"nsid": 7}, "namespace 7 of .* is not active; active are: 1"),
+        ({"rw": "zone-append"}, "is not zoned"),
+    ):
+        given = {"rw": "write", "bs": "4k", **options}
+        with pytest.raises(JobError, match=problem):
+            engine.run([good, job(fast, group=1, **given)])
+    assert read_log(fast).writes == 0
+    with pytest.raises(JobError, match="there is no job"):
+        engine.run([])
+
+
+def test_a_cpu_that_is_not_there(fast: str) -> None:
+    renew(fast)
+    made = [job(fast, rw="write", bs="4k"), job(fast, rw="trim", bs="4k", cpus_allowed=1023)]
+    with pytest.raises(JobError, match="cannot run on cpus_allowed=1023"):
+        engine.run(made)
+    assert read_log(fast).writes == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"numa_mem_policy": "bind:1023"}, "cannot be placed by bind:1023: the nodes with memory"),
+        ({"numa_cpu_nodes": 1023}, "cannot run on numa_cpu_nodes=1023: 1023 has no CPUs"),
+        (
+            {"numa_cpu_nodes": min(memory_nodes()), "cpus_allowed": 1023},
+            "cpus_allowed has none of theirs",
+        ),
+    ],
+)
+def test_a_node_that_is_not_there(fast: str, options: dict[str, object], problem: str) -> None:
+    renew(fast)
+    made = [job(fast, rw="write", bs="4k"), job(fast, rw="trim", bs="4k", **options)]
+    with pytest.raises((JobError, DmaError), match=problem):
+        engine.run(made)
+    assert read_log(fast).writes == 0

@@ -1,0 +1,159 @@
+"""When a benchmark's I/Os are made, and what its job's end depends on: times, rates, criteria."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+from bench_rig import DELAY, READ, US, job, run, seconds
+from software_controller import read_log, renew, served
+
+from pynvme_user.bench import engine
+
+# --- when -----------------------------------------------------------------------------------------
+
+
+def test_runtime(slow: str) -> None:
+    result = run(slow, rw="randread", bs="4k", iodepth=4, runtime="300ms", time_based=True)
+    assert 0.3 <= seconds(result) < 1
+    # None is faster than the device, and the last ones are waited for.
+    assert 4 <= result.directions[READ].ios <= 4 * (seconds(result) / DELAY + 1)
+    assert result.directions[READ].ios > 16384 * 0.001
+    ended = run(slow, rw="randread", bs="4k", size="64k", iodepth=4, runtime=30)
+    assert ended.directions[READ].ios == 16
+
+
+def test_only_the_time_after_the_ramp_counts(slow: str) -> None:
+    renew(slow)
+    made = job(
+        slow, rw="randread", bs="4k", iodepth=4, ramp_time="400ms", runtime="200ms", time_based=True
+    )
+    result = engine.run([made], io_log=True)
+    (one,) = result.jobs
+    reads = one.directions[READ]
+    assert one.start_ns >= 0.4e9
+    assert 0.2 <= seconds(one) < 0.5
+    assert 4 <= reads.ios <= 4 * (seconds(one) / DELAY + 2)
+    assert read_log(slow).reads - 256 >= 2 * reads.ios, "those of the ramp were made, too"
+    assert one.io_log is not None
+    assert len(one.io_log) == reads.ios
+    assert one.io_log["end_ns"].max() <= one.runtime_ns + 50e6
+    assert reads.samples["ios"].sum() == reads.ios
+
+
+def test_startdelay(slow: str) -> None:
+    (result,) = engine.run([job(slow, rw="read", bs="4k", number_ios=5, startdelay="200ms")]).jobs
+    assert result.start_ns >= 0.2e9
+    assert seconds(result) >= 5 * DELAY
+
+
+def test_thinktime(fast: str) -> None:
+    result = run(
+        fast, rw="read", bs="4k", number_ios=50, thinktime="20ms", thinktime_blocks=10, iodepth=4
+    )
+    assert result.directions[READ].ios == 50
+    assert 4 * 0.02 <= seconds(result) < 2
+    assert result.directions[READ].lat.percentile(50) < 20_000 * US
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"rate_iops": 2000}, {"rate": "8000k"}, {"rate_iops": "2000,", "rwmixread": 100}],
+)
+def test_a_rate_is_kept(fast: str, options: dict[str, object]) -> None:
+    """The n-th I/O is not made before its time; and not late, in the best of a few tries."""
+    for _ in range(5):
+        result = run(fast, rw="randread", bs="4k", number_ios=800, iodepth=4, **options)
+        assert result.directions[READ].ios == 800
+        assert seconds(result) >= 799 / 2000
+        if seconds(result) <= 1.02 * 800 / 2000:
+            return
+    pytest.fail("later than 2 % in each of five tries")
+
+
+def test_a_rate_by_chance_is_the_same_on_average(fast: str) -> None:
+    options = {"rw": "randread", "bs": "4k", "number_ios": 2000, "iodepth": 32}
+    (result,) = engine.run(
+        [job(fast, **options, rate_iops=4000, rate_process="poisson")], io_log=True
+    ).jobs
+    assert 0.9 <= seconds(result) / 0.5 < 1.5
+    assert result.io_log is not None
+    arrivals = np.sort(result.io_log["end_ns"].astype(float) - result.io_log["lat"])
+    between = np.diff(arrivals)
+    assert between.mean() == pytest.approx(1e9 / 4000, rel=0.1)
+    # Of the exponential law the deviation is the mean, and the median is ln 2 of it.
+    assert between.std() == pytest.approx(between.mean(), rel=0.1)
+    assert np.median(between) == pytest.approx(0.693 * between.mean(), rel=0.1)
+
+
+def test_arrivals_are_kept_while_the_device_stalls(qemu: None) -> None:
+    """What arrives then waits in the queue, and its latency says so."""
+    with served("null") as (name, server):
+        stall = threading.Timer(0.2, server.send_signal, [signal.SIGSTOP])
+        go_on = threading.Timer(0.5, server.send_signal, [signal.SIGCONT])
+        stall.start()
+        go_on.start()
+        options = {"rw": "randread", "bs": "4k", "iodepth": 8, "rate_iops": 1000}
+        (result,) = engine.run([job(name, **options, number_ios=900)], io_log=True).jobs
+        go_on.join()
+    log = result.io_log
+    assert log is not None
+    assert result.directions[READ].ios == 900
+    assert seconds(result) >= 0.899
+    # Of 300 that arrived in the stall two thirds waited for more than 100 ms.
+    assert np.count_nonzero(log["lat"] > 100e6) >= 150
+    # The device saw no more than the queue holds.
+    assert np.count_nonzero(log["clat"] > 100e6) <= 8
+    assert result.directions[READ].lat.max >= 200_000 * US
+
+
+# --- until when -----------------------------------------------------------------------------------
+
+
+def test_max_latency(qemu: None) -> None:
+    with served("null&delay=200&slow=30000:500") as (name, _):
+        options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": 10}
+        result = engine.run([job(name, **options, max_latency="20ms")])
+    assert not result.ok
+    assert seconds(result.jobs[0]) < 5
+    assert "more than max_latency=20 ms" in result.jobs[0].failure
+
+
+def test_rate_min(slow: str) -> None:
+    """One at a time of a millisecond each makes a thousand a second at most."""
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": 10}
+    result = engine.run([job(slow, **options, rate_iops_min=1100, ratecycle=300)])
+    assert not result.ok
+    assert seconds(result.jobs[0]) < 5
+    assert "below rate_iops_min=1100" in result.jobs[0].failure
+
+
+def test_steady_state(slow: str) -> None:
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": 5, "ss_dur": 2}
+    result = run(slow, **options, ss="iops:90%")
+    state = result.steady_state
+    assert state is not None
+    assert state.attained
+    assert seconds(result) < 4.5
+    assert len(state.iops) == 2
+    options["runtime"] = "2500ms"
+    unsteady = run(slow, **options, ss="iops:0.000001%").steady_state
+    assert unsteady is not None
+    assert not unsteady.attained
+    assert unsteady.criterion > 0.000001
+
+
+def test_the_depth_that_keeps_a_latency(qemu: None) -> None:
+    """One after the other, 1 ms each: eight are served in 8 ms."""
+    with served("null&delay=1000&in-turn") as (name, _):
+        result = run(
+            name, rw="randread", bs="4k", iodepth=32, time_based=True, runtime="1500ms",
+            latency_target="8600us", latency_window="200ms", latency_percentile=50,
+        )  # fmt: skip
+    found = result.latency_target
+    assert found is not None
+    assert found.met
+    # A machine with other work serves more slowly, which takes some of the depth, and never less.
+    assert 5 <= found.depth <= 8

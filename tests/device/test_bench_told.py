@@ -1,0 +1,115 @@
+"""What a benchmark tells while it runs, and where its threads and memory are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from bench_rig import DELAY, READ, WRITE, job
+from software_controller import renew
+
+from pynvme_user.bench import engine
+from pynvme_user.bench.engine import Progress
+from pynvme_user.bench.result import RunResult
+from pynvme_user.numa import memory_nodes
+
+# --- what is told ---------------------------------------------------------------------------------
+
+
+def test_results_so_far(slow: str) -> None:
+    told: list[RunResult] = []
+    options = {"rw": "randread", "bs": "4k", "iodepth": 2, "time_based": True}
+    made = [
+        job(slow, "first", **options, runtime="500ms"),
+        job(slow, "one", group=1, **options, runtime=2),
+        job(slow, "late", group=1, **options, runtime=2, startdelay=1.1),
+    ]
+    threading.Timer(1.7, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    result = engine.run(made, report=told.append, report_seconds=0.4)
+    names = [[one.name for one in each.jobs] for each in told]
+    assert names[:2] == [["first"], ["first", "one"]]
+    assert names[-1] == ["first", "one", "late"]
+    # By the clock from the run's start, and one more that the signal asked for.
+    assert len(told) in (int(result.elapsed_ns / 0.4e9) + 1, int(result.elapsed_ns / 0.4e9))
+    counts = [each.jobs[1].directions[READ].ios for each in told[1:]]
+    counts.append(result.jobs[1].directions[READ].ios)
+    assert counts == sorted(counts)
+    assert counts[0] > 0
+    for each in told:
+        for one in each.jobs:
+            reads = one.directions[READ]
+            assert reads.ios == reads.clat.count == reads.clat.counts.sum()
+            # Nothing was stopped for it: as many as a depth of two makes of a millisecond each.
+            assert reads.iops < 2.1 / DELAY
+
+
+def test_progress(slow: str) -> None:
+    told: list[Progress] = []
+    options = {"rw": "randread", "bs": "4k", "iodepth": 4, "time_based": True, "runtime": 2}
+    made = [job(slow, "one", **options), job(slow, "two", **options)]
+    engine.run(made, watch=told.append)
+    assert len(told) >= 2
+    assert [(one.running, one.jobs, one.phase) for one in told[:2]] == [(2, 2, "run")] * 2
+    shares = [one.done for one in told if one.done is not None]
+    assert shares == sorted(shares)
+    assert all(0 <= share <= 1 for share in shares)
+    middle = told[1]
+    assert middle.left is not None
+    assert 0 <= middle.left <= 2
+    assert 8 <= middle.iops[READ] <= 8.5 / DELAY
+    assert middle.iops[WRITE] == 0
+    assert middle.bandwidth[READ] == pytest.approx(4096 * middle.iops[READ])
+    assert middle.clat_mean is not None
+    assert middle.clat_mean >= 0.9 * DELAY * 1e9
+
+
+def test_warnings(fast: str) -> None:
+    renew(fast)
+    result = engine.run([job(fast, "reader", rw="randread", bs="4k", number_ios=10)])
+    assert any("is an emulated device" in warning for warning in result.warnings)
+    assert any("'reader' reads blocks of which about 100%" in text for text in result.warnings)
+    engine.run([job(fast, rw="write", bs="64k")])
+    result = engine.run([job(fast, "reader", rw="randread", bs="4k", number_ios=10)])
+    assert not any("reads blocks of which" in warning for warning in result.warnings)
+
+
+# --- where it runs --------------------------------------------------------------------------------
+
+
+def test_threads_run_where_and_how_they_were_told(slow: str) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    seen: dict[str, tuple[set[int], int]] = {}
+
+    def watch(progress: Progress) -> None:
+        for thread in threading.enumerate():
+            if thread.native_id and thread.name in ("here", "there"):
+                at = thread.native_id
+                seen[thread.name] = os.sched_getaffinity(at), os.getpriority(os.PRIO_PROCESS, at)
+
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": "900ms"}
+    engine.run(
+        [job(slow, "here", **options, cpus_allowed=cpu, nice=7), job(slow, "there", **options)],
+        watch=watch,
+    )
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert seen == {"here": ({cpu}, 7), "there": (os.sched_getaffinity(0), own)}
+
+
+def placements() -> set[str]:
+    """Where the DMA memory that this process shares with a controller is placed."""
+    maps = Path("/proc/self/numa_maps").read_text().splitlines()
+    return {line.split()[1] for line in maps if "memfd:pynvme_user" in line}
+
+
+def test_memory_lies_where_it_was_told(slow: str) -> None:
+    node = min(memory_nodes())
+    seen: set[str] = set()
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": "900ms"}
+    options |= {"numa_cpu_nodes": node}
+    placed = job(slow, **options, numa_mem_policy=f"interleave:{node}")
+    assert engine.run([placed], watch=lambda _: seen.update(placements())).ok
+    assert f"interleave:{node}" in seen
+    assert f"interleave:{node}" not in placements()
