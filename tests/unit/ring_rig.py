@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable
 
 import numpy as np
 
 from pynvme_user.dma import DmaBuffer
-from pynvme_user.ring import CQE_SIZE, SQE_SIZE, DoorbellTarget, Ring, Vector
+from pynvme_user.ring import (
+    CQE_SIZE,
+    SQE_SIZE,
+    DoorbellTarget,
+    Operation,
+    Ring,
+    Vector,
+    transfer_run,
+)
 from pynvme_user.spec.commands import SQE, CommandFlags, NvmOpcode, Psdt, SglType
 
 PAGE = 4096
@@ -243,3 +252,20 @@ def vector(count: int, **options: object) -> Vector:
         "block_shift": 9,
     }
     return Vector(**(arguments | options))  # type: ignore[arg-type]
+
+
+ANY_BLOCKS = {"block_shift": 9, "block_count": 1 << 48, "max_blocks": 0xFFFFFFFF}
+OPERATION = Operation(READ, **ANY_BLOCKS)
+
+
+def transfer(
+    rig: Rig,
+    lba: int = 0,
+    iova: int = 0x10000,
+    length: int = 512,
+    timeout: int = 1_000_000_000,
+    operation: Operation = OPERATION,
+) -> int:
+    rig.ring.transfer_words[:4] = array("Q", [operation.address, lba, iova, length])
+    rig.ring.transfer_struct.timeout_ns = timeout
+    return transfer_run(rig.ring.transfer_struct)
