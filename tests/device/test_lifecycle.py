@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import mmap
 import os
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -150,10 +153,23 @@ def test_an_error_while_opening_closes_all(device_name: str) -> None:
 
 # --- the interpreter's end ----------------------------------------------------------------------
 
-#: Says the process id of QEMU, if there is one, and leaves commands outstanding.
+#: For each ending that it reads (a line, JSON) it forks, and tells the exit code: the start of an
+#: interpreter takes seconds in a guest. The child opens the device, says the process id of QEMU, if
+#: there is one, leaves commands outstanding, and ends so.
 UNCLOSED = """
-import sys
+import json, os, signal, sys
 import pynvme_user as nvme
+nvme.open
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+else:
+    sys.exit()
+signal.alarm(60)
+for descriptor in (1, 2):
+    os.dup2(os.open(sys.argv[1 + descriptor], os.O_WRONLY), descriptor)
 ctrl = nvme.open(sys.argv[1])
 ns = ctrl.namespaces[min(ctrl.namespaces)]
 qp = ctrl.queue_pair(8)
@@ -163,7 +179,39 @@ for lba in range(8):
         qp.ring()
 emulator = getattr(ctrl.access, "_emulator", None)
 print(emulator.pid if emulator else 0, flush=True)
+exec(json.loads(line))
 """
+
+
+@dataclass(frozen=True)
+class Unclosed:
+    """The process that runs UNCLOSED, and what a child of it has said."""
+
+    process: subprocess.Popen[str]
+    out: Path
+    err: Path
+
+    def end(self, last: str) -> int:
+        """Let a child end so; return its exit code."""
+        self.out.write_text("")
+        self.err.write_text("")
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(last), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def unclosed(device_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unclosed]:
+    out, err = (tmp_path_factory.mktemp("unclosed") / name for name in ("out", "err"))
+    command = [sys.executable, "-X", "dev", "-W", "ignore", "-c", UNCLOSED]
+    with subprocess.Popen(
+        [*command, device_name, out, err],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Unclosed(process, out, err)
 
 
 @pytest.mark.parametrize(
@@ -176,17 +224,13 @@ print(emulator.pid if emulator else 0, flush=True)
         ("import gc; del ctrl, ns, qp; gc.collect()", 0),
     ],
 )
-def test_the_interpreter_ends_without_close(device_name: str, last: str, code: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "ignore", "-c", UNCLOSED + last, device_name],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "mine" in done.stderr or not done.stderr
-    pid = int(done.stdout)
+def test_the_interpreter_ends_without_close(
+    unclosed: Unclosed, device_name: str, last: str, code: int
+) -> None:
+    assert unclosed.end(last) == code, unclosed.err.read_text()
+    said = unclosed.err.read_text()
+    assert "mine" in said or not said
+    pid = int(unclosed.out.read_text())
     assert not pid or not Path(f"/proc/{pid}").exists()
     with nvme.open(device_name) as ctrl:
         Model(ctrl.namespaces[min(ctrl.namespaces)], 1 << 16).check()
