@@ -29,6 +29,7 @@ from pynvme_user.errors import (
     NvmeTimeoutError,
     QueueFullError,
 )
+from pynvme_user.lending import Lender
 from pynvme_user.lifecycle import Lifecycle
 from pynvme_user.namespace import Namespaces
 from pynvme_user.numa import Placement
@@ -113,11 +114,8 @@ class Controller:
         self._queue_pairs: dict[int, QueuePair] = {}
         #: The active namespaces, by namespace id.
         self.namespaces = Namespaces(self)
-        # Queue pairs that wait to be lent. pop() and append() are atomic; who waits for one is
-        # counted, so that giving one back costs the condition only where somebody does.
-        self.idle: list[QueuePair] = []
-        self._given_back = threading.Condition()
-        self.waiting = 0
+        #: Lends queue pairs for single calls.
+        self.lender = Lender(self)
         self._shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         with ExitStack() as undo:
             undo.callback(access.close)
@@ -275,6 +273,8 @@ class Controller:
         """Remember that the device is gone: nothing touches its memory any more."""
         self.removed = True
         self.usable = False
+        for pair in list(self._queue_pairs.values()):
+            pair.ready = False
 
     def let_go(self) -> None:
         """Give the device back now, because the kernel asks for it: it is unplugged or unbound.
@@ -335,7 +335,7 @@ class Controller:
     def io(self, opcode: int, *, buffer: Any = None, **fields: Unpack[CommandFields]) -> Completion:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
         command = SQE.build(opc=opcode, **fields)
-        with self._reachable(command, buffer) as reachable, self.borrow() as pair:
+        with self._reachable(command, buffer) as reachable, self.lender.borrow() as pair:
             pair.submit(command, reachable)
             (done,) = pair.drain()
             check(done.status, _describe(command, admin=False))
@@ -455,7 +455,7 @@ class Controller:
             if qid not in self._queue_pairs:
                 return qid
         try:
-            idle = self.idle.pop()
+            idle = self.lender.idle.pop()
         except IndexError:
             raise QueueFullError(
                 f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
@@ -547,54 +547,6 @@ class Controller:
                 return
             for command in _deletions(pair.qid):
                 check(self._execute(command).status, _describe(command, admin=True))
-
-    @contextmanager
-    def borrow(self) -> Iterator[QueuePair]:
-        """Lend a queue pair for one call, with nothing outstanding; see :meth:`lend`."""
-        pair = self.lend()
-        try:
-            # What an error or ctrl-C left behind in an earlier call must not answer for this one.
-            pair.drain()
-            yield pair
-        finally:
-            self.give_back(pair)
-
-    def lend(self) -> QueuePair:
-        """Lend an idle queue pair, a new one, or, where the controller grants no more, the next
-        that another thread gives back. The caller owes it to :meth:`give_back`.
-        """
-        if not self.usable:
-            self.check_usable()
-        try:
-            return self.idle.pop()
-        except IndexError:
-            pass
-        try:
-            return self.queue_pair(min(64, self.cap.mqes))
-        except QueueFullError:
-            return self._await_idle()
-
-    def _await_idle(self) -> QueuePair:
-        with self._given_back:
-            self.waiting += 1
-            try:
-                while self._given_back.wait_for(lambda: self.idle, self.timeout):
-                    with suppress(IndexError):  # lend() takes one without the condition
-                        return self.idle.pop()
-            finally:
-                self.waiting -= 1
-        raise QueueFullError("all I/O queue pairs are in use by queue_pair(): close one")
-
-    def give_back(self, pair: QueuePair) -> None:
-        """Give back what :meth:`lend` lent."""
-        self.idle.append(pair)
-        if self.waiting:
-            self.say_idle()
-
-    def say_idle(self) -> None:
-        """Wake one of those who wait for an idle queue pair."""
-        with self._given_back:
-            self._given_back.notify()
 
     # --- memory and namespaces ----------------------------------------------------------------
 

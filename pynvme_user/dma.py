@@ -11,7 +11,7 @@ import ctypes
 import threading
 import weakref
 from bisect import bisect_right, insort
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,9 @@ class _Extents:
         return self.free == [(0, self.region.length)]
 
 
-_NO_SPAN = (None, 0, 0)
+#: A buffer's pool, its IOVA, a multiple of 4, and its length in bytes.
+Span: TypeAlias = tuple["DmaPool | None", int, int]
+_NO_SPAN: Span = (None, 0, 0)
 
 
 class Allocation:
@@ -92,9 +94,9 @@ class DmaBuffer(npt.NDArray[np.uint8]):
     _allocation: Allocation | None
     _iova: int | None
     #: What a transfer of the whole buffer takes, once it is known that nothing is against one in
-    #: either direction: its pool, its IOVA, a multiple of 4, and its length in bytes. For
-    #: Namespace, to which each look at an array's attributes is dear.
-    span: tuple[DmaPool | None, int, int]
+    #: either direction. For Lender.transfer(), to which each look at an array is dear; the same
+    #: object as long as it is true, so that a look at it is one at which object it is.
+    span: Span
 
     def __array_finalize__(self, parent: object) -> None:
         self._allocation = getattr(parent, "_allocation", None)
@@ -126,7 +128,12 @@ class DmaBuffer(npt.NDArray[np.uint8]):
         """
         if self._iova is None:
             self._iova = self._find_iova()
-        if self._allocation and self.flags.writeable and not self._iova & 3:
+        if (
+            self.span is _NO_SPAN
+            and self._allocation
+            and self.flags.writeable
+            and not self._iova & 3
+        ):
             self.span = (self._allocation.pool, self._iova, self.nbytes)
         return self._iova
 
@@ -269,6 +276,14 @@ class DmaPool:
                         raise DmaError("the buffer reaches beyond the DMA memory that it begins in")
                     return region.iova + address - region.address
         return None
+
+    def spanned(self, array: npt.NDArray[np.uint8], iova: int) -> DmaBuffer:
+        """View DMA memory that is no DmaBuffer, or one that only one direction may use, for one
+        transfer: a buffer whose span is known.
+        """
+        buffer = array.view(DmaBuffer)
+        buffer.span = (self, iova, array.nbytes)
+        return buffer
 
     def close(self, *, removed: bool = False) -> None:
         """Give no more memory out; ``removed`` says that it is because the device is gone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,8 @@ class _Operation(Operation):
     def __init__(self, ns: Namespace, opcode: NvmOpcode, *, fua: bool) -> None:
         self.opcode = opcode
         self.fua = fua
+        #: The same with FUA.
+        self.forced = self if fua else _Operation(ns, opcode, fua=True)
         self.fills = opcode is NvmOpcode.READ  # the buffer, instead of taking the data from it
         super().__init__(
             bytes(SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)),
@@ -79,10 +80,11 @@ class Namespace:
             )
         #: Blocks that one read or write carries.
         self.max_blocks = min(controller.max_transfer >> self.block_shift, MAX_BLOCKS)
-        self._reads, self._writes, self._compares = (
-            [_Operation(self, opcode, fua=fua) for fua in (False, True)]
+        self._read, self._write, self._compare = (
+            _Operation(self, opcode, fua=False)
             for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
         )
+        self._transfer = controller.lender.transfer
 
     @property
     def block_size(self) -> int:
@@ -119,53 +121,39 @@ class Namespace:
 
     def write(self, lba: int, data: Any, *, fua: bool = False) -> None:
         """Write any bytes-like of whole blocks."""
-        self._transfer(self._writes[fua], lba, data)
+        self.write_from(lba, data, fua=fua)
+
+    # One command from or to a DmaBuffer is the way that has to be quick: so it is tried at once. C
+    # checks the range then, and _finish() knows of all else.
 
     def read_into(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
         """Fill a writable buffer of whole blocks."""
-        self._transfer(self._reads[fua], lba, buffer)
+        operation = self._read.forced if fua else self._read
+        if status := self._transfer(operation, lba, buffer):
+            self._finish(status, operation, lba, buffer)
 
     def write_from(self, lba: int, buffer: Any, *, fua: bool = False) -> None:
         """Write a buffer of whole blocks; the same as :meth:`write`."""
-        self._transfer(self._writes[fua], lba, buffer)
+        operation = self._write.forced if fua else self._write
+        if status := self._transfer(operation, lba, buffer):
+            self._finish(status, operation, lba, buffer)
 
     def compare(self, lba: int, data: Any, *, fua: bool = False) -> None:
         """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
 
         Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
         """
-        self._transfer(self._compares[fua], lba, data)
+        self._move(self._compare.forced if fua else self._compare, lba, data)
 
-    def _transfer(self, operation: _Operation, lba: int, buffer: Any) -> None:
-        """Transfer any memory of whole blocks.
+    def _move(self, operation: _Operation, lba: int, buffer: Any) -> None:
+        if status := self._transfer(operation, lba, buffer):
+            self._finish(status, operation, lba, buffer)
 
-        One command from or to a DmaBuffer is the way that has to be quick. C checks the range then;
-        what is not that, or not yet known to be, comes back as -ERANGE.
-        """
-        if type(buffer) is DmaBuffer:
-            pool, iova, length = buffer.span
-            if pool is self._pool:
-                controller = self.controller
-                try:
-                    pair = controller.idle.pop()
-                except IndexError:
-                    pair = controller.lend()
-                try:
-                    status = pair.transfer(operation, lba, iova, length, buffer)
-                except OverflowError:  # a negative LBA
-                    status = -errno.ERANGE
-                finally:
-                    controller.idle.append(pair)
-                    if controller.waiting:
-                        controller.say_idle()
-                if not status:
-                    return
-                if status > 0:
-                    self._check(status, operation, lba, length >> self.block_shift)
-                    return
-        self._transfer_any(operation, lba, buffer)
-
-    def _transfer_any(self, operation: _Operation, lba: int, buffer: Any) -> None:
+    def _finish(self, status: int, operation: _Operation, lba: int, buffer: Any) -> None:
+        """Raise a status that is no success, or transfer what cannot be at once: any memory."""
+        if status > 0:
+            self._check(status, operation, lba, buffer.nbytes >> self.block_shift)
+            return
         array = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
         if operation.fills and not array.flags.writeable:
             raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
@@ -181,11 +169,7 @@ class Namespace:
         elif blocks > self.max_blocks:
             self._split(operation, lba, iova, flat)
         else:
-            pair = self.controller.lend()
-            try:
-                status = pair.transfer(operation, lba, iova, length, array)
-            finally:
-                self.controller.give_back(pair)
+            status = self._transfer(operation, lba, self._pool.spanned(flat, iova))
             self._check(status, operation, lba, blocks)
 
     def _bounce(self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8]) -> None:
@@ -197,7 +181,7 @@ class Namespace:
             bounce = piece[: part.nbytes]
             if not operation.fills:
                 bounce[:] = part
-            self._transfer(operation, lba + (offset >> self.block_shift), bounce)
+            self._move(operation, lba + (offset >> self.block_shift), bounce)
             if operation.fills:
                 part[:] = bounce
 
@@ -208,7 +192,7 @@ class Namespace:
         blocks = array.nbytes >> self.block_shift
         most = self.max_blocks
         lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
-        with self.controller.borrow() as pair:
+        with self.controller.lender.borrow() as pair:
             result = pair.run_vector(
                 operation.opcode,
                 self,
@@ -235,7 +219,7 @@ class Namespace:
 
     def flush(self) -> None:
         """Make all completed writes durable (Base 2.0, section 7.1)."""
-        with self.controller.borrow() as pair:
+        with self.controller.lender.borrow() as pair:
             pair.submit_flush(self)
             (done,) = pair.drain()
         check(done.status, f"Flush (namespace {self.nsid})")
@@ -245,7 +229,7 @@ class Namespace:
     ) -> None:
         """Set blocks to zero without moving data; ``deallocate`` allows to free them, too."""
         self.check_range(lba, blocks)
-        with self.controller.borrow() as pair:
+        with self.controller.lender.borrow() as pair:
             for first in range(lba, lba + blocks, MAX_BLOCKS):
                 count = min(MAX_BLOCKS, lba + blocks - first)
                 pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
@@ -254,7 +238,7 @@ class Namespace:
 
     def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed."""
-        with self.controller.borrow() as pair:
+        with self.controller.lender.borrow() as pair:
             for start in range(0, len(ranges), 256):
                 pair.submit_deallocate(self, ranges[start : start + 256])
                 (done,) = pair.drain()

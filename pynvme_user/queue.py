@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import HOST_ABORTED, Completion, VectorResult
-from pynvme_user.dma import PAGE, DmaBuffer, address_of
+from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
 from pynvme_user.errors import (
     ControllerFatalError,
     DeviceRemovedError,
@@ -35,7 +35,6 @@ from pynvme_user.ring import (
     U64Array,
     Vector,
     fail,
-    transfer_run,
 )
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import (
@@ -117,7 +116,11 @@ class QueuePair:
         self.depth = depth
         self._lock = threading.RLock()
         self._wanted = False
-        self._busy = False
+        # For Lender.transfer(): one may begin while `ready`, which is False wherever anything may
+        # stand in its way; it is in C while `busy`; the device may reach what is in `kept`.
+        self.ready = False
+        self.busy = False
+        self.kept: tuple[object, ...] = ()
         self._links = links
         self._use_sgl = use_sgl
         #: Entries of the queues. What is more than the depth takes makes them quicker: see _ring.h.
@@ -135,7 +138,6 @@ class QueuePair:
         self._list_entries = 1 << (list_entries - 1).bit_length()
         self._lists = pool.alloc(depth * self._list_entries * 8, node=node)
         self._aborted: list[Completion] = []
-        self._keep: object = None
         self._loop: Loop | None = None
         self._loop_keep: object = None
         self._loop_resets = 0
@@ -163,7 +165,12 @@ class QueuePair:
             sq_entries=self.sq_entries,
             cq_entries=self.cq_entries,
         )
-        self._ring.transfer_struct.timeout_ns = _SLICE_NS
+        # What C reads of a transfer, and what of it is there already.
+        self.transfer = self._ring.transfer_struct
+        self.transfer.timeout_ns = _SLICE_NS
+        self.words = self._ring.transfer_words
+        self.operation: Operation | None = None
+        self.span: Span | None = None
         if self._links.shadow:
             shadow, event_index = self._links.shadow
             self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
@@ -450,65 +457,33 @@ class QueuePair:
 
     # --- one, waiting -----------------------------------------------------------------------
 
-    def transfer(
-        self,
-        operation: Operation,
-        lba: int,
-        iova: int,
-        length: int,
-        keep: npt.NDArray[Any],
-    ) -> int:
-        """Run one read-like command and wait for it; return its 15-bit status field.
+    def make_ready(self) -> None:
+        """Wait until a transfer may begin; see :meth:`Lender.transfer`.
 
-        -ERANGE where that is no command: see :func:`transfer_run`. ``keep`` holds the memory. What
-        an earlier call left outstanding, because of an error or ctrl-C, is waited for first. After
-        ctrl-C the command is drained before KeyboardInterrupt goes on. Raises OverflowError for a
-        negative LBA, with nothing submitted; else as :meth:`poll`.
-
-        Each Python frame costs as much as the ring: so C's words are written here.
+        Whoever wants the queue pair comes first, then what an earlier call left outstanding.
+        Raises as :meth:`poll`, and what stands in the way for good.
         """
-        try:
-            if self._keep is not None:
-                self.drain()  # what an error or ctrl-C left: its memory is let go only then
-            # In place of the lock, which costs as much as all else here: stopped() first says that
-            # it wants the queue pair and then looks whether it is busy, this does the opposite.
-            self._busy = True
-            try:
-                if self._wanted or self._aborted or not self.controller.usable:
-                    status = -errno.EBUSY
-                else:
-                    ring = self._ring
-                    words = ring.transfer_words
-                    words[0] = operation.address
-                    words[1] = lba
-                    words[2] = iova
-                    words[3] = length
-                    # Before the command: ctrl-C is seen when C returns, whatever has become of it.
-                    self._keep = keep
-                    status = transfer_run(ring.transfer_struct)
-            finally:
-                self._busy = False
-            if status < 0:
-                status = self._transfer_on(status, operation, lba, iova, length, keep)
-        except KeyboardInterrupt:
-            self.drain()
-            raise
-        self._keep = None
-        return status
+        with self._turn():
+            self._check_open()
+        self.drain()
+        with self._lock:
+            self._check_open()
+            self.kept = ()
+            self.ready = True
+            # In this order, since mark_removed() comes without the lock and does the opposite.
+            if not self.controller.usable:
+                self.ready = False
 
-    def _transfer_on(self, status: int, *transfer: Any) -> int:
-        """Go on where C did not see the command's end at once."""
-        if status == -errno.EBUSY:
-            with self._turn():  # after who wants the queue pair
-                self._check_open()
-            self.drain()
-            return self.transfer(*transfer)
-        if status == -errno.ERANGE:
-            return status
+    def finish(self, status: int) -> int:
+        """Find the end of a transfer of which C did not see it: its 15-bit status field.
+
+        Raises what the negative errno stands for where it is not that the time was over.
+        """
         if status != -errno.ETIME:
             with self._device_errors():
                 fail(status)
         (done,) = self.drain()
+        self.kept = ()
         return int(done.status)
 
     # --- many at once -------------------------------------------------------------------------
@@ -668,7 +643,8 @@ class QueuePair:
         self._wanted = True
         try:
             with self._lock:
-                while self._busy:
+                self.ready = False
+                while self.busy:
                     time.sleep(0.0001)
                 yield
         finally:
@@ -684,7 +660,8 @@ class QueuePair:
         """Give every outstanding command its end and begin anew; DMA has stopped."""
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
             self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
-        self._keep = self._loop_keep = None
+        self.kept = ()
+        self._loop_keep = None
         self._start()
 
     def take_aborted(self) -> list[Completion]:
@@ -704,17 +681,19 @@ class QueuePair:
             if not self.controller.removed:
                 self.drain()
         finally:
-            self._closed = self._wanted = True  # for good
+            with self.stopped():
+                self._closed = True
             self.controller.release(self)
         self.free()
 
     def free(self) -> None:
         """Give the rings' memory back; for the controller, once the device no longer uses it."""
-        with self._lock:
-            self._closed = self._wanted = True  # for good
+        with self.stopped():
+            self._closed = True
             self._sq = self._cq = self._lists = _NO_MEMORY
             self._buffers.clear()
-            self._keep = self._loop_keep = None
+            self.kept = ()
+            self._loop_keep = None
             self._links = replace(self._links, shadow=None)
 
     def __enter__(self) -> Self:

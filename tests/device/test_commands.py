@@ -117,7 +117,7 @@ def test_nothing_to_deallocate(ns: Namespace) -> None:
 
 def traffic(ctrl: Controller) -> tuple[int, int]:
     """Commands that the borrowed queue pair has seen."""
-    with ctrl.borrow() as pair:
+    with ctrl.lender.borrow() as pair:
         return pair._ring.completed, pair.doorbell_writes
 
 

@@ -103,7 +103,7 @@ def test_all_queue_pairs_and_one_more(controller: Controller, model: Model) -> N
     with contextlib.ExitStack() as stack:
         pairs: list[QueuePair] = []
         # The ones that single calls were lent are given up for those that are asked for.
-        taken = len(controller._queue_pairs) - len(controller.idle)
+        taken = len(controller._queue_pairs) - len(controller.lender.idle)
         for _ in range(controller.max_queue_pairs - taken):
             pairs.append(stack.enter_context(controller.queue_pair(4)))
         for _ in range(2):

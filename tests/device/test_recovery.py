@@ -253,7 +253,7 @@ def test_what_a_failed_call_left_is_not_the_next_ones(qemu: None) -> None:
     with nvme.open(SLOW.format(0.2e9)) as ctrl:
         ns = ctrl.namespaces[1]
         ns.read(0, 1)
-        with ctrl.borrow() as pair:
+        with ctrl.lender.borrow() as pair:
             forge(pair, 999, pair.qid)
         with pytest.raises(ControllerFatalError):
             ns.read(0, 1)
@@ -297,7 +297,7 @@ def test_interrupted_call(qemu: None, length: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             ns.read_into(0, bytearray(length))
         timer.join()
-        with ctrl.borrow() as pair:
+        with ctrl.lender.borrow() as pair:
             assert pair.outstanding == 0
         assert ctrl.resets == 0
         assert ns.read(0, 1) == bytes(512)

@@ -7,17 +7,27 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pytest
 from ring_rig import OPERATION
 from soft_controller import BLOCKS, OK, SoftController, keep_reads
 
-from pynvme_user import Controller, ControllerFatalError, DmaError, NvmeError, NvmeTimeoutError
+from pynvme_user import (
+    Controller,
+    ControllerFatalError,
+    DeviceRemovedError,
+    DmaError,
+    NvmeError,
+    NvmeTimeoutError,
+)
 from pynvme_user.completion import HOST_ABORTED
+from pynvme_user.dma import DmaBuffer
+from pynvme_user.lending import Lender
 from pynvme_user.queue import QueuePair
 from pynvme_user.ring import transfer_run
-from pynvme_user.spec.commands import SQE
+from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import Status
 
 # --- the queue pair -------------------------------------------------------------------------------
@@ -31,14 +41,29 @@ def ctrl(soft: SoftController, impatient: None) -> Iterator[Controller]:
 
 def lent(ctrl: Controller) -> QueuePair:
     """The queue pair that the next single call gets."""
-    pair = ctrl.lend()
-    ctrl.give_back(pair)
+    pair = ctrl.lender.lend()
+    ctrl.lender.give_back(pair)
     return pair
 
 
 def read(ctrl: Controller, pair: QueuePair, lba: int = 0) -> int:
-    buffer = ctrl.alloc(512)
-    return pair.transfer(OPERATION, lba, buffer.iova, 512, buffer)
+    return transfer(ctrl, pair, lba, spanned(ctrl, 512))
+
+
+def spanned(ctrl: Controller, length: int, offset: int = 0) -> DmaBuffer:
+    """A buffer whose span is known, from an address that need not be one for a transfer."""
+    buffer = ctrl.alloc(length + offset)
+    return ctrl.dma.spanned(buffer[offset:], buffer.iova + offset)
+
+
+def transfer(ctrl: Controller, pair: QueuePair, lba: int, buffer: DmaBuffer) -> int:
+    """A transfer on this queue pair, lent by a lender that has no other."""
+    lender = Lender(ctrl)
+    lender.give_back(pair)
+    try:
+        return lender.transfer(OPERATION, lba, buffer)
+    finally:
+        assert lender.idle == [pair]
 
 
 def usable(ctrl: Controller) -> None:
@@ -53,7 +78,7 @@ def test_the_status_comes_through(soft: SoftController, ctrl: Controller) -> Non
         soft.io = lambda sqe: Status(statuses[sqe.cdw10])
         assert [read(ctrl, pair, lba) for lba in range(5)] == statuses
         assert pair.outstanding == 0
-        assert pair._keep is None
+        assert pair.kept == ()
 
 
 def test_what_was_left_is_waited_for_first(soft: SoftController, ctrl: Controller) -> None:
@@ -125,12 +150,11 @@ def test_a_completion_of_nothing_resets(soft: SoftController, ctrl: Controller) 
 
 
 def test_misaligned_and_too_long(soft: SoftController, ctrl: Controller) -> None:
-    buffer = ctrl.alloc(64 << 10)
     with ctrl.queue_pair(3) as pair:
         with pytest.raises(DmaError, match="multiple of 4"):
-            pair.transfer(OPERATION, 0, buffer.iova + 2, 512, buffer)
+            transfer(ctrl, pair, 0, spanned(ctrl, 512, offset=2))
         with pytest.raises(DmaError, match="larger than"):
-            pair.transfer(OPERATION, 0, buffer.iova, 64 << 10, buffer)
+            transfer(ctrl, pair, 0, spanned(ctrl, 64 << 10))
         assert pair.outstanding == 0
         assert read(ctrl, pair) == 0
 
@@ -174,7 +198,7 @@ def test_resets_from_another_thread(
         restart()
 
     pair.restart = restart_watched  # type: ignore[method-assign]
-    monkeypatch.setattr("pynvme_user.queue.transfer_run", watched)
+    monkeypatch.setattr("pynvme_user.lending.transfer_run", watched)
 
     def work() -> None:
         lba = 0
@@ -214,12 +238,12 @@ def test_stopped_waits_for_c(soft: SoftController, ctrl: Controller) -> None:
         thread.start()
         while not soft.kept:
             time.sleep(0.001)
-        assert pair._busy
+        assert pair.busy
         with pair.stopped():
-            assert not pair._busy
+            assert not pair.busy
             for _ in range(20):
                 time.sleep(0.01)
-                assert not pair._busy
+                assert not pair.busy
             assert pair.outstanding == 1
         answer_kept(soft, OK)
         thread.join(timeout=10)
@@ -247,23 +271,23 @@ def test_each_side_says_first_and_looks_then(ctrl: Controller) -> None:
 
     class Watched(QueuePair):
         def __getattribute__(self, name: str) -> object:
-            if name in ("_wanted", "_busy"):
+            if name in ("ready", "busy"):
                 log.append(f"look {name}")
             return super().__getattribute__(name)
 
         def __setattr__(self, name: str, value: object) -> None:
-            if name in ("_wanted", "_busy"):
+            if name in ("ready", "busy"):
                 log.append(f"{name} {value}")
             super().__setattr__(name, value)
 
     with ctrl.queue_pair(3) as pair:
+        assert read(ctrl, pair) == 0
         pair.__class__ = Watched
         assert read(ctrl, pair) == 0
-        assert log == ["_busy True", "look _wanted", "_busy False"]
+        assert log == ["busy True", "look ready", "busy False"]
         log.clear()
         with pair.stopped():
-            assert log == ["_wanted True", "look _busy"]
-        assert log == ["_wanted True", "look _busy", "_wanted False"]
+            assert log == ["ready False", "look busy"]
         pair.__class__ = QueuePair
 
 
@@ -284,10 +308,10 @@ class CtrlC(threading.Thread):
     def run(self) -> None:
         main = threading.main_thread().ident
         assert main is not None
-        while not self.soft.kept or not self.pair._busy:
+        while not self.soft.kept or not self.pair.busy:
             time.sleep(0.001)
         signal.pthread_kill(main, signal.SIGINT)
-        while self.pair._busy:
+        while self.pair.busy:
             time.sleep(0.001)
         time.sleep(0.15)
         if self.again:
@@ -332,7 +356,7 @@ def test_ctrl_c_again_leaves_it_with_its_buffer(soft: SoftController, ctrl: Cont
     assert alive() is not None
     thread = threading.Thread(target=ns.read_into, args=(1, ctrl.alloc(512)))
     thread.start()
-    while ctrl.idle:
+    while ctrl.lender.idle:
         time.sleep(0.001)
     time.sleep(0.05)
     freed = ctrl.alloc(512).iova == iova
@@ -342,6 +366,37 @@ def test_ctrl_c_again_leaves_it_with_its_buffer(soft: SoftController, ctrl: Cont
     assert not thread.is_alive()
     assert not freed, "the buffer was given to another while the device may write to it"
     assert pair.outstanding == 0
+
+
+def test_ctrl_c_before_its_own_command_keeps_what_was_left(
+    soft: SoftController, ctrl: Controller
+) -> None:
+    """A transfer that waits for what an earlier one left, and is interrupted, forgets neither."""
+    soft.io = keep_reads
+    ns, pair = ctrl.namespaces[1], lent(ctrl)
+    left = ctrl.alloc(512)
+    alive = weakref.ref(left)
+    first = CtrlC(soft, pair, again=True)
+    first.start()
+    with pytest.raises(KeyboardInterrupt):
+        ns.read_into(0, left)
+    first.join()
+    del left
+    main = threading.main_thread().ident
+    assert main is not None
+    timers = [threading.Timer(t, signal.pthread_kill, (main, signal.SIGINT)) for t in (0.2, 0.5)]
+    for timer in timers:
+        timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ns.read_into(1, ctrl.alloc(512))
+    for timer in timers:
+        timer.join()
+    assert pair.outstanding == len(soft.kept) == 1
+    assert alive() is not None
+    soft.io = lambda _: OK
+    answer_kept(soft, OK)
+    usable(ctrl)
+    assert alive() is None
 
 
 # --- the namespace's way --------------------------------------------------------------------------
@@ -379,7 +434,7 @@ def test_a_negative_lba_is_refused_by_name(ctrl: Controller) -> None:
     for lba in (-1, 1 << 64):
         with pytest.raises(ValueError, match="are not all in namespace 1"):
             ctrl.namespaces[1].read_into(lba, buffer)
-    assert pair._keep is None
+    assert pair.kept == ()
     assert lent(ctrl) is pair
     usable(ctrl)
 
@@ -406,3 +461,69 @@ def test_a_buffer_of_another_controller_is_copied(
         assert other_use.iova != buffer.iova
         with ctrl.queue_pair(3) as pair, pytest.raises(ValueError, match="does not reach"):
             pair.submit_read(ctrl.namespaces[1], 0, 1, buffer)
+
+
+# --- what C has from the last time ----------------------------------------------------------------
+
+
+def test_buffers_and_operations_in_turn(soft: SoftController, ctrl: Controller) -> None:
+    """Only what differs from the last transfer is written: each goes where it should."""
+    seen: list[tuple[int, int, int, int, int]] = []
+    soft.io = lambda sqe: seen.append((sqe.opc, sqe.cdw10, sqe.cdw12, sqe.prp1, sqe.prp2)) or OK
+    ns = ctrl.namespaces[1]
+    small, large = ctrl.alloc(512), ctrl.alloc(2048)
+    expected = []
+    for lba, (opc, buffer, fua) in enumerate(
+        product((NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE), (small, large), (False, True))
+    ):
+        move = {NvmOpcode.READ: ns.read_into, NvmOpcode.WRITE: ns.write_from}.get(opc, ns.compare)
+        for _ in range(2):
+            move(lba, buffer, fua=fua)
+            cdw12 = buffer.nbytes // 512 - 1 | fua << 30
+            expected.append((opc, lba, cdw12, buffer.iova, 0))
+    assert seen == expected
+
+
+def test_after_a_reset_nothing_is_there(soft: SoftController, ctrl: Controller) -> None:
+    seen: list[int] = []
+    soft.io = lambda sqe: seen.append(sqe.prp1) or OK
+    ns, buffer = ctrl.namespaces[1], ctrl.alloc(512)
+    for _ in range(2):
+        ns.read_into(0, buffer)
+        ctrl.reset()
+        ns.read_into(0, buffer)
+    assert seen == [buffer.iova] * 4
+
+
+def test_memory_that_becomes_read_only(ctrl: Controller) -> None:
+    ns, buffer = ctrl.namespaces[1], ctrl.alloc(512)
+    for _ in range(2):
+        ns.read_into(0, buffer)
+    buffer.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        ns.read_into(0, buffer)
+    ns.write_from(0, buffer)
+
+
+def test_what_only_looks_like_a_buffer(ctrl: Controller) -> None:
+    """Any object may have a ``span``."""
+    ns = ctrl.namespaces[1]
+    ns.read_into(0, ctrl.alloc(512))
+
+    class Lookalike(bytearray):
+        span = (ctrl.dma, 0, 512)
+
+    data = Lookalike(b"\xee" * 512)
+    ns.read_into(0, data)
+    assert data == bytes(512)
+
+
+def test_no_transfer_once_the_device_is_gone(soft: SoftController, ctrl: Controller) -> None:
+    seen: list[int] = []
+    soft.io = lambda sqe: seen.append(sqe.cdw10) or OK
+    ns, buffer = ctrl.namespaces[1], ctrl.alloc(512)
+    ns.read_into(1, buffer)
+    ctrl.mark_removed()
+    with pytest.raises(DeviceRemovedError):
+        ns.read_into(2, buffer)
+    assert seen == [1]
