@@ -7,53 +7,12 @@
 /* One turn in so many is timed by itself, for the costs of submission and completion. */
 #define TIMED_TURNS 64
 
-/* --- histograms -------------------------------------------------------------------------- */
-
-void nvme_histogram_clear(struct nvme_histogram *histogram)
-{
-	memset(histogram, 0, sizeof(*histogram));
-	histogram->min = UINT64_MAX;
-}
-
 void nvme_bench_result_clear(struct nvme_bench_result *result)
 {
 	result->ios = result->blocks = result->failed = 0;
 	nvme_histogram_clear(&result->slat);
 	nvme_histogram_clear(&result->clat);
 	nvme_histogram_clear(&result->lat);
-}
-
-/*
- * Up to 127 each nanosecond has a bucket. Above, the value is shifted until its leading one is bit
- * 6, and that one is what the next group's number adds.
- */
-static inline uint32_t bucket_of(uint64_t ns)
-{
-	uint32_t shift = 57 - (uint32_t)__builtin_clzll(ns | 64);
-	uint32_t bucket = (uint32_t)(ns >> shift) + (shift << 6);
-
-	return bucket < NVME_BUCKETS ? bucket : NVME_BUCKETS - 1;
-}
-
-/* Count `n` I/Os of the same latency. */
-static inline void histogram_add(struct nvme_histogram *histogram, uint64_t ns, uint64_t n)
-{
-	unsigned __int128 squares = (unsigned __int128)ns * ns * n + histogram->squares_low;
-
-	histogram->counts[bucket_of(ns)] += n;
-	histogram->count += n;
-	histogram->sum += ns * n;
-	histogram->squares_low = (uint64_t)squares;
-	histogram->squares_high += (uint64_t)(squares >> 64);
-	if (ns < histogram->min)
-		histogram->min = ns;
-	if (ns > histogram->max)
-		histogram->max = ns;
-}
-
-void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns)
-{
-	histogram_add(histogram, ns, 1);
 }
 
 /* fio's classes of batches: 0, 1-4, 5-8, 9-16, 17-32, 33-64, more. */
@@ -68,123 +27,6 @@ static inline uint32_t batch_class(uint32_t n)
 static inline uint32_t depth_class(uint32_t outstanding)
 {
 	return outstanding < 64 ? 31 - (uint32_t)__builtin_clz(outstanding) : 6;
-}
-
-/* --- what comes next --------------------------------------------------------------------- */
-
-/* Random 64-bit words: SplitMix64's steps, as in _generator.h. */
-static inline uint64_t bench_random(struct nvme_bench *b)
-{
-	return nvme_random_next(&b->random);
-}
-
-/* The arrival after one of `blocks` blocks: linear, or as the quantiles spread it. */
-static inline void rate_advance(struct nvme_bench *b, struct nvme_bench_rate *rate, uint32_t blocks)
-{
-	unsigned __int128 step = rate->ticks_per_io;
-	uint64_t per_blocks = rate->ticks_per_block * blocks;
-
-	/* Whichever limit is the lower rate. */
-	if (per_blocks > step)
-		step = per_blocks;
-	if (b->arrivals)
-		step = step * b->arrivals[bench_random(b) >> 52] >> 16;
-	step += rate->fraction;
-	rate->due += (uint64_t)(step >> 32);
-	rate->fraction = (uint64_t)step & UINT32_MAX;
-}
-
-/* The next I/O of the list or of the generator. Returns 1, or 0 at the end. */
-static inline int bench_next(struct nvme_bench *b, struct nvme_io *io)
-{
-	if (!b->list)
-		return nvme_generator_next(b->generator, io);
-	if (b->list_next == b->list_count)
-		return 0;
-	*io = b->list[b->list_next++];
-	return 1;
-}
-
-/* Say that there is nothing to do before `when`. Returns 0, for bench_due(). */
-static inline int bench_wait(struct nvme_bench *b, uint64_t when)
-{
-	b->wake = when;
-	return 0;
-}
-
-/*
- * The next I/O, where something may hold it back. Returns 1 with the I/O and its `start`, or 0 if
- * there is none now: it is kept as pending, or the generator is at its end.
- */
-static int bench_due(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now, struct nvme_io *io,
-		     uint64_t *start)
-{
-	struct nvme_bench_rate *rate;
-	int err = 0;
-
-	b->wake = now;
-	if (b->depth_low) {
-		b->draining = b->draining && qp->outstanding > b->depth_low;
-		if (b->draining)
-			return 0;
-	}
-	if (b->think_until > now)
-		return bench_wait(b, b->think_until);
-	if (b->think_ios && b->think_count >= b->think_ios) {
-		if (qp->outstanding)
-			return 0;
-		b->think_count = 0;
-		b->think_until = now + b->think_ticks;
-		return bench_wait(b, b->think_until);
-	}
-	if (b->flush_every && b->writes >= b->flush_every) {
-		b->writes = 0;
-		*io = (struct nvme_io){ .direction = NVME_BENCH_FLUSH };
-		return 1;
-	}
-	if (!b->has_pending) {
-		if (!bench_next(b, &b->pending)) {
-			b->exhausted = 1;
-			return 0;
-		}
-		b->has_pending = 1;
-	}
-	if (!b->writes_left && b->pending.direction == NVME_DIRECTION_WRITE)
-		return 0;
-	*io = b->pending;
-	rate = &b->rates[io->direction];
-	if (rate->ticks_per_io | rate->ticks_per_block) {
-		if (!rate->due)
-			rate->due = now;
-		if (rate->due > now)
-			return bench_wait(b, rate->due);
-	}
-	if (b->verify) {
-		uint8_t *data = b->slots[qp->free_head].data;
-
-		if (io->direction == NVME_DIRECTION_READ)
-			err = nvme_verify_begin_read(b->verify, io->lba, io->blocks);
-		else if (io->direction == NVME_DIRECTION_WRITE)
-			err = nvme_verify_begin_write(b->verify, io->lba, io->blocks, data);
-		else
-			err = nvme_verify_begin_trim(b->verify, io->lba, io->blocks,
-						     NVME_VERIFY_DEALLOCATE);
-		if (err == -EBUSY)
-			return 0; /* until the I/O of the same blocks has ended */
-		if (err)
-			return err;
-	}
-	if (rate->ticks_per_io | rate->ticks_per_block) {
-		*start = rate->due;
-		rate_advance(b, rate, io->blocks);
-	}
-	b->has_pending = 0;
-	b->think_count++;
-	if (io->direction == NVME_DIRECTION_WRITE) {
-		b->writes++;
-		b->writes_left--;
-	}
-	return 1;
 }
 
 /* --- submission -------------------------------------------------------------------------- */
@@ -253,7 +95,7 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const
 
 static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok);
 
-/* Take back what bench_due() told the table of an I/O that could not be submitted. */
+/* Take back what nvme_bench_due() told the table of an I/O that could not be submitted. */
 static void bench_unverify(struct nvme_bench *b, const struct nvme_io *io)
 {
 	const struct nvme_bench_slot slot = {
@@ -311,7 +153,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		struct nvme_io io;
 
 		if (gated) {
-			err = bench_due(qp, b, now, &io, &start);
+			err = nvme_bench_due(qp, b, now, &io, &start);
 			if (err <= 0)
 				break;
 		} else if (unlikely(!nvme_generator_next(b->generator, &io))) {
@@ -664,62 +506,4 @@ int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout
 			done = bench_round(qp, b, &now, end);
 		while (!done && now < end);
 	return done == -ETIME ? 0 : done;
-}
-
-/* Reap one completion if it is there: 1 or 0, or -EPROTO. */
-static inline int bench_reap_one(struct nvme_qpair *qp)
-{
-	uint64_t end = cq_peek(qp);
-	struct nvme_tracker *tracker;
-
-	if (end & CQE_PHASE)
-		return 0;
-	tracker = cqe_tracker(qp, end);
-	if (unlikely(!tracker))
-		return -EPROTO;
-	tracker_free(qp, tracker, cqe_cid(end));
-	cq_advance(qp);
-	cq_report(qp, 1);
-	return 1;
-}
-
-int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t ios,
-			uint64_t timeout_ns, struct nvme_overhead *overhead)
-{
-	uint64_t end = ticks_now() + ns_to_ticks(timeout_ns);
-
-	nvme_histogram_clear(&overhead->submit);
-	nvme_histogram_clear(&overhead->complete);
-	for (overhead->ios = 0; overhead->ios < ios; overhead->ios++) {
-		uint64_t start, empty, done;
-		struct nvme_io io;
-		int got;
-
-		if (!nvme_generator_next(b->generator, &io))
-			break;
-		start = ticks_now();
-		got = bench_write(qp, b, &io, qp->free_head, start);
-		if (!got) {
-			tracker_take(qp, 0, start);
-			got = sq_ring(qp);
-		}
-		empty = ticks_now();
-		if (unlikely(got))
-			return got;
-		histogram_add(&overhead->submit, ticks_to_ns(empty - start), 1);
-		for (;;) {
-			got = bench_reap_one(qp);
-			done = ticks_now();
-			if (got)
-				break;
-			look_pause(); /* as nvme_cq_await() does */
-			empty = ticks_now();
-			if (empty >= end)
-				return 0;
-		}
-		if (unlikely(got < 0))
-			return got;
-		histogram_add(&overhead->complete, ticks_to_ns(done - empty), 1);
-	}
-	return 1;
 }

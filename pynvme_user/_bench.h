@@ -13,24 +13,11 @@
 
 #include "_buffers.h"
 #include "_generator.h"
+#include "_histogram.h"
 #include "_ring.h"
 #include "_verify.h"
 
 /* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
-
-/* fio's resolution: 64 buckets for each power of two of nanoseconds, the last open-ended. */
-#define NVME_BUCKETS 1856
-
-/* Latencies in nanoseconds. All members but `counts` are exact. */
-struct nvme_histogram {
-	uint64_t count;
-	uint64_t sum;
-	uint64_t squares_low; /* the sum of squares, 128 bits */
-	uint64_t squares_high;
-	uint64_t min; /* UINT64_MAX while there is none */
-	uint64_t max;
-	uint64_t counts[1856];
-};
 
 /* What one direction of a workload came to. */
 struct nvme_bench_result {
@@ -147,20 +134,8 @@ struct nvme_bench {
 	uint64_t reap_timed;
 };
 
-/* What one submission and one completion cost at queue depth 1, in nanoseconds. */
-struct nvme_overhead {
-	uint64_t ios;
-	struct nvme_histogram submit;   /* from before the command to after the doorbell */
-	struct nvme_histogram complete; /* from the last poll that found nothing to the end of the one
-	                                   that found it */
-};
-
-/* Make a result or a histogram empty. */
-void nvme_histogram_clear(struct nvme_histogram *histogram);
+/* Make a result empty. */
 void nvme_bench_result_clear(struct nvme_bench_result *result);
-
-/* Count one latency; bucket_of() in bench/result.py is the same law. */
-void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns);
 
 /*
  * Go on for up to `timeout_ns`. Nothing but the benchmark's I/Os may be outstanding on the pair.
@@ -171,13 +146,13 @@ void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns);
  */
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t timeout_ns);
 
-/*
- * Run `ios` I/Os of bench->generator one at a time and time each step by itself. Returns 1, 0 when
- * `timeout_ns` is over before, or a negative errno.
- */
-int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t ios,
-			uint64_t timeout_ns, struct nvme_overhead *overhead);
-
 /* cdef: end */
+
+/*
+ * The next I/O, where something may hold it back. Returns 1 with the I/O and its `start`, or 0 if
+ * there is none now: it is kept as pending, or the generator is at its end.
+ */
+int nvme_bench_due(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now, struct nvme_io *io,
+		   uint64_t *start);
 
 #endif

@@ -16,7 +16,9 @@ HEADERS = (
     "_buffers.h",
     "_checksum.h",
     "_verify.h",
+    "_histogram.h",
     "_bench.h",
+    "_overhead.h",
     "_qtest.h",
     "_bar.h",
 )
@@ -27,7 +29,10 @@ SOURCES = (
     "_checksum.c",
     "_verify.c",
     "_verify_fault.c",
+    "_histogram.c",
     "_bench.c",
+    "_bench_due.c",
+    "_overhead.c",
     "_qtest.c",
     "_bar.c",
 )

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "_bench.h"
+#include "_overhead.h"
 #include "null_controller.h"
 #include "test.h"
 
