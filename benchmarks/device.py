@@ -73,6 +73,13 @@ def machine_facts() -> dict[str, object]:
     }
 
 
+def memory_available() -> int:
+    """Tell how many bytes of memory programs can still have."""
+    return 1024 * int(
+        re.findall(r"^MemAvailable:\s+(\d+)", _read("/proc/meminfo"), re.MULTILINE)[0]
+    )
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()

@@ -26,11 +26,15 @@ _OPCODES = {"randread": NvmOpcode.READ, "randwrite": NvmOpcode.WRITE}
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn came to; ``latency`` is the mean over its I/Os, in seconds."""
+    """What one turn came to; ``latency`` is the mean over its I/Os.
+
+    ``cpu`` is what the thread ran for, waiting by polling included. Times are in seconds.
+    """
 
     ios: int
     seconds: float
     latency: float = 0.0
+    cpu: float = 0.0
 
     @property
     def iops(self) -> float:
@@ -85,7 +89,7 @@ def ratios(turns: list[Turn], over: list[Turn]) -> Spread:
 class CLoop:
     """The workload loop of the C core on one queue pair, with all its latency accounting.
 
-    ``buffer`` has a piece of ``size`` for each CID. It runs once.
+    ``buffer`` has a piece of ``size`` for each CID. It can run again and again.
     """
 
     def __init__(
@@ -122,18 +126,21 @@ class CLoop:
     def run(self, seconds: float) -> Turn:
         """Run for so long, and until all I/Os have ended. Raises SystemExit if any failed."""
         load, pair = self.workload, self._pair
-        start = time.perf_counter()
+        load.go_on()
+        load.clear()
+        before = load.submitted
+        cpu, start = time.thread_time(), time.perf_counter()
         while (left := start + seconds - time.perf_counter()) > 0:
             pair.advance(load, min(int(left * 1e9), _SLICE_NS), keep=self._buffer)
         load.stop()
         while not pair.advance(load, _SLICE_NS, keep=self._buffer):
             pass
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.thread_time() - cpu
         result = load.results[self._direction]
-        ios = int(result["ios"])
-        if ios != load.submitted or ios != int(result["lat"]["count"]):
-            raise SystemExit(f"{load.submitted - ios} of {load.submitted} I/Os failed")
-        return Turn(ios, seconds, int(result["lat"]["sum"]) / max(1, ios) / 1e9)
+        ios, submitted = int(result["ios"]), load.submitted - before
+        if ios != submitted or ios != int(result["lat"]["count"]):
+            raise SystemExit(f"{submitted - ios} of {submitted} I/Os failed")
+        return Turn(ios, seconds, int(result["lat"]["sum"]) / max(1, ios) / 1e9, cpu)
 
     def overhead(self, seconds: float) -> dict[str, float]:
         """Run one I/O after the other; return the mean seconds of a submission and a completion."""

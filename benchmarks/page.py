@@ -61,6 +61,15 @@ def html_table(table: Table) -> str:
     return f'<div class="wide"><table>{head}{rows}</table></div>'
 
 
+def markdown_table(table: Table) -> str:
+    """Turn it into Markdown's; a line ends each row."""
+    columns = table.columns
+    head = [str(column.header) for column in columns]
+    rule = ["--:" if column.justify == "right" else "--" for column in columns]
+    cells = zip(*(column.cells for column in columns), strict=True)
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (head, rule, *cells))
+
+
 def _row(tag: str, texts: Sequence[str], kinds: Sequence[str]) -> str:
     cells = "".join(
         f"<{tag}{kind}>{escape(text)}</{tag}>" for text, kind in zip(texts, kinds, strict=True)

@@ -42,6 +42,8 @@ def test_memory_lies_on_the_node_asked_for(access: str, tmp_path: Path) -> None:
         assert facts[f"buffer on {node}"] == {node: 3 * PAGES}
         assert set(facts[f"queue on {node}"]) == {node}
         assert facts[f"reads on {node}"] == 384
+    for cpu in "01":  # which is on the node of the same number
+        assert [set(where) for where in facts["workers by CPU"][cpu]] == [{cpu}, {cpu}]
     assert "cannot be placed by bind:5: the nodes with memory" in facts["unknown node"]
     assert "may use are 0,1" in facts["unknown node"]
     if access == "vfio":

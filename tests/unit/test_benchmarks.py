@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+DOCS = BENCHMARKS.with_name("docs")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,16 @@ def test_every_way_ran(figures: dict[str, Any]) -> None:
     for row in (*parts["vectors"], *parts["queues"], *parts["waiting"]):
         assert row["ios"] > 0
         assert 0 < row["iops"]["low"] <= row["iops"]["median"] <= row["iops"]["high"]
+
+
+def test_what_an_io_of_many_queue_pairs_costs(figures: dict[str, Any]) -> None:
+    for row in figures["parts"]["queues"]:
+        cpu, made = row["cpu_seconds"], row["create_seconds"]
+        assert 0 < cpu["low"] <= cpu["median"] <= cpu["high"]
+        assert 0 < made["low"] <= made["median"] <= made["high"]
+        # Each thread polls for as long as it runs, on one CPU more than the controller has at most.
+        threads = min(row["pairs"], max(1, len(os.sched_getaffinity(0)) - 1))
+        assert cpu["low"] * row["iops"]["low"] <= threads * 1.1
 
 
 def test_the_base_of_a_ratio_is_one(figures: dict[str, Any]) -> None:
@@ -115,6 +130,100 @@ def test_the_page_is_whole(output: Path, figures: dict[str, Any]) -> None:
     assert not reader.outside, "the page needs nothing beside itself"
     assert reader.tags.count("svg") >= 2
     assert reader.tags.count("table") >= len(figures["parts"])
+
+
+# --- the picture of queue pairs -------------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The picture and the tables that queues.py writes of a short run."""
+    folder = tmp_path_factory.mktemp("queues")
+    picture, tables = folder / "queues.svg", folder / "queues.md"
+    command = [sys.executable, BENCHMARKS / "queues.py", "--svg", picture, "--markdown", tables]
+    command += ["--pairs", "1,2,5", "--depths", "1,4,32", "--turns", "2", "--seconds", "0.02"]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    return picture, tables.read_text(encoding="utf-8")
+
+
+def pictures(drawn: tuple[Path, str]) -> list[Path]:
+    return [drawn[0], DOCS / "queues.svg"]
+
+
+def test_the_picture_needs_nothing_beside_itself(drawn: tuple[Path, str]) -> None:
+    for path in pictures(drawn):
+        root = ElementTree.parse(path).getroot()
+        assert root.tag == f"{SVG}svg"
+        for element in root.iter():
+            assert element.tag.startswith(SVG), "not every program draws HTML in a picture"
+            assert not {"href", "src"} & set(element.attrib)
+        style = root.findtext(f"{SVG}style") or ""
+        assert "url(" not in style
+        assert "var(" not in style
+        light, dark = style.split("@media (prefers-color-scheme: dark)")
+        paper = dark.split("@media print")[1]
+        pages = [re.search(r"\.page \{ fill: (#\w+)", one)[1] for one in (light, dark, paper)]
+        assert pages[0] == pages[2] == "#ffffff" != pages[1]
+
+
+def places(panel: ElementTree.Element, x: float, y: float) -> Iterator[tuple[str, float, float]]:
+    """Texts of a panel with their places: where each begins, and its line."""
+    for element in panel:
+        move = re.fullmatch(r"translate\(([\d.]+) ([\d.]+)\)", element.get("transform", ""))
+        if element.tag == f"{SVG}g":
+            assert move
+            yield from places(element, x + float(move[1]), y + float(move[2]))
+        elif element.tag == f"{SVG}text":
+            text = element.text or ""
+            width = 7.2 * len(text)
+            back = {"middle": width / 2, "end": width}.get(element.get("text-anchor", ""), 0)
+            yield text, x + float(element.attrib["x"]) - back, y + float(element.attrib["y"])
+
+
+def test_nothing_in_the_picture_overlaps(drawn: tuple[Path, str]) -> None:
+    for path in pictures(drawn):
+        root = ElementTree.parse(path).getroot()
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        boxes = [(x, y - 11, x + 7.2 * len(text), y + 1) for text, x, y in places(root, 0, 0)]
+        assert len(boxes) > 60
+        assert min(map(min, boxes)) >= 0
+        assert all(box[2] <= width and box[3] <= height for box in boxes)
+        for one, other in itertools.combinations(boxes, 2):
+            assert (
+                one[2] <= other[0]
+                or other[2] <= one[0]
+                or one[3] <= other[1]
+                or (other[3] <= one[1])
+            ), (path, one, other)
+
+
+def test_the_picture_is_labelled(drawn: tuple[Path, str]) -> None:
+    root = ElementTree.parse(drawn[0]).getroot()
+    texts = [text for text, _, _ in places(root, 0, 0)]
+    assert texts.count("queue depth") == texts.count("queue pairs:") == 4
+    assert {"IOPS", "time", "bytes", "1", "2", "5", "4", "32"} <= set(texts)
+    assert "2 turns" in texts[-1]
+    lines = [path for path in root.iter(f"{SVG}path") if "line" in path.get("class", "").split()]
+    assert len(lines) == 4 * 3 * 2  # with those of the legends
+
+
+def test_the_tables_have_medians_and_spreads(drawn: tuple[Path, str]) -> None:
+    tables = [part.splitlines() for part in re.findall(r"(?:^\|.*\n)+", drawn[1], re.MULTILINE)]
+    assert [len(table) for table in tables] == [2 + 3] * 3
+    for table in tables[:2]:
+        for row, depth in zip(table[2:], ("1", "4", "32"), strict=True):
+            first, *cells = row.strip("| ").split(" | ")
+            assert first == depth
+            assert len(cells) == 3
+            assert all(re.fullmatch(r"[\d.,]+ \([\d.,]+-[\d.,]+\)", cell) for cell in cells)
+
+
+def test_the_performance_page_shows_the_picture() -> None:
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert "](queues.svg)" in page
+    assert "benchmarks/queues.py --svg docs/queues.svg" in page
 
 
 def test_versus_spdk_says_what_is_missing(tmp_path: Path) -> None:

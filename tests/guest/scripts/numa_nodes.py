@@ -16,8 +16,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+
+import queues
+
 import pynvme_user as nvme
-from pynvme_user import Controller, DmaError, QueuePair
+from pynvme_user import Controller, DmaError, Namespace, QueuePair
 from pynvme_user.bench import engine
 from pynvme_user.bench.draft import Draft
 from pynvme_user.dma import DmaBuffer, address_of
@@ -79,6 +83,19 @@ def benchmark(device: str, **options: str) -> dict[str, list[int]]:
     return seen
 
 
+def workers(ns: Namespace) -> dict[int, list[dict[int, int]]]:
+    """For each CPU, where the queues and the buffer are of benchmarks/queues.py's thread on it."""
+    buffers = queues.Buffers(ns.controller, 64)
+    before = os.sched_getaffinity(0)
+    found = {}
+    for cpu in sorted(before):
+        worker = queues.Worker.on(cpu, ns, 64, buffers)
+        found[cpu] = [queue_nodes(worker.pair), nodes(worker.buffer)]
+        worker.pair.close()
+    os.sched_setaffinity(0, before)
+    return found
+
+
 def set_hugepages(node: int, count: int) -> None:
     Path(HUGEPAGES.format(node, 2048, "nr_hugepages")).write_text(str(count))
 
@@ -101,6 +118,7 @@ def main(device: str) -> None:
                     (pair.read_many(ns, lbas, 8, buffer).status == 0).sum()
                 )
             del buffer
+        facts["workers by CPU"] = workers(ns)
         facts["unknown node"] = refusal(ctrl, PAGE, 5)
         facts["more than the node has"] = refusal(ctrl, 3 << 30, 1)
         if device.startswith("vfio:"):
