@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import click
 
-from pynvme_user.cli.device import device_command
+from pynvme_user.cli.device import device_command, driver_option
 
 
 @device_command("bind", "nvme-user bind 0000:01:00.0")
-@click.option(
-    "--driver",
-    type=click.Choice(["vfio-pci", "uio_pci_generic"]),
-    default="vfio-pci",
-    show_default=True,
-    help="The driver that gives it to user space; uio_pci_generic without an IOMMU.",
-)
+@driver_option("The driver that gives it to user space; uio_pci_generic without an IOMMU.")
 @click.option("--user", metavar="NAME", help="Let this user open it, without root.")
 def bind(device: str, driver: str, user: str | None) -> None:
     """Take a device from its kernel driver, for use from user space; needs root.

@@ -55,6 +55,17 @@ namespace_option = click.option(
 )
 
 
+def driver_option(help: str) -> _Decorator:
+    """Declare --driver, which chooses one of those that give a device to user space."""
+    return click.option(
+        "--driver",
+        type=click.Choice(["vfio-pci", "uio_pci_generic"]),
+        default="vfio-pci",
+        show_default=True,
+        help=help,
+    )
+
+
 @contextmanager
 def opened(name: str, timeout: float | None = None) -> Iterator[Controller]:
     """Open a device with the global --timeout, or another in seconds; close it at the end."""

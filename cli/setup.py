@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pynvme_user.cli.device import command
+from pynvme_user.cli.device import command, driver_option
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.types import DEVICE
 from pynvme_user.units import format_size, parse_size
@@ -39,13 +39,7 @@ class _Hugepages(click.ParamType[int]):
     metavar="COUNT|SIZE",
     help="How many hugepages of 2 MiB to have reserved, or how many bytes (512M, 1G) in them.",
 )
-@click.option(
-    "--driver",
-    type=click.Choice(["vfio-pci", "uio_pci_generic"]),
-    default="vfio-pci",
-    show_default=True,
-    help="The driver whose modules to load.",
-)
+@driver_option("The driver whose modules to load.")
 @click.option("--user", metavar="NAME", help="Let this user open DEVICE, which vfio-pci has.")
 def setup(device: str | None, hugepages: int, driver: str, user: str | None) -> None:
     """Reserve hugepages and load kernel modules; needs root. What is there already stays."""
