@@ -1,85 +1,43 @@
-"""The controller: reset and enable, the admin queue, queue pairs, recovery, shutdown.
+"""The controller: enable, reset, health, shutdown, and what it gives its users.
 
 Knows properties (registers), queue pairs and buffers; how they reach the device is the access's
-business.
+business. Its admin commands are in admin.py, its I/O queue pairs in queue_pairs.py.
 """
 
 from __future__ import annotations
 
 import atexit
 import math
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from typing import Any, Self, TypedDict, Unpack
-
-import numpy as np
-import numpy.typing as npt
+from contextlib import ExitStack, suppress
+from typing import Any, Self, Unpack
 
 from pynvme_user.access import open_access
 from pynvme_user.access.base import Access
+from pynvme_user.admin import AdminCommands, CommandFields, describe, reachable
 from pynvme_user.completion import Completion, check
-from pynvme_user.dma import PAGE, DmaBuffer, DmaPool, as_bytes
+from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
 from pynvme_user.errors import (
     ControllerFatalError,
     DeviceRemovedError,
     NvmeError,
     NvmeTimeoutError,
-    QueueFullError,
 )
 from pynvme_user.lending import Lender
 from pynvme_user.lifecycle import Lifecycle
 from pynvme_user.namespace import Namespaces
 from pynvme_user.numa import Placement
-from pynvme_user.queue import ABORT_SECONDS, QueueLinks, QueuePair
+from pynvme_user.queue import QueuePair
+from pynvme_user.queue_pairs import QueuePairs, doorbells_of
 from pynvme_user.registers import Registers
 from pynvme_user.removal import RemovalWatch
-from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
-from pynvme_user.spec.commands import (
-    SQE,
-    AbortCdw10,
-    AbortResult,
-    AdminOpcode,
-    Cns,
-    CreateCqCdw11,
-    CreateQueueCdw10,
-    CreateSqCdw11,
-    DataTransfer,
-    DeleteQueueCdw10,
-    FeatureId,
-    IdentifyCdw10,
-    IdentifyCdw11,
-    NumberOfQueuesCdw11,
-    NumberOfQueuesResult,
-    NvmOpcode,
-    SetFeaturesCdw10,
-)
+from pynvme_user.spec.commands import SQE, Cns
 from pynvme_user.spec.identify import IdentifyController
-from pynvme_user.spec.registers import CSTS, DOORBELL_BASE
+from pynvme_user.spec.registers import CSTS
 
 ADMIN_DEPTH = 63
-DEFAULT_DEPTH = 256
 #: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
 MAX_TRANSFER = 2 << 20
-_MAX_QUEUE_PAIRS = 128
 _SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
-
-
-class CommandFields(TypedDict, total=False):
-    """The fields of a raw command (Base 2.0, section 3.3.3.1); ``flags`` is byte 1."""
-
-    nsid: int
-    flags: int
-    cdw2: int
-    cdw3: int
-    cdw10: int
-    cdw11: int
-    cdw12: int
-    cdw13: int
-    cdw14: int
-    cdw15: int
 
 
 class Controller:
@@ -93,7 +51,6 @@ class Controller:
 
     def __init__(self, access: Access, *, timeout: float = 30.0, spin: float = math.inf) -> None:
         self.spin = spin
-        self._interrupts: Sequence[Interrupt] = ()
         self.access = access
         self.timeout = timeout
         self.registers = Registers(access)
@@ -108,15 +65,10 @@ class Controller:
         self.usable = True
         self._closed = False  # from the beginning of close()
         self._ended = False  # from its end
-        # Held for an admin command and for a reset. Taken before any queue pair's lock, never
-        # while one is held.
-        self._admin_lock = threading.RLock()
-        self._queue_pairs: dict[int, QueuePair] = {}
         #: The active namespaces, by namespace id.
         self.namespaces = Namespaces(self)
         #: Lends queue pairs for single calls.
         self.lender = Lender(self)
-        self._shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         with ExitStack() as undo:
             undo.callback(access.close)
             undo.callback(self.dma.close)
@@ -131,7 +83,10 @@ class Controller:
                     f"the controller's smallest memory page is {PAGE << self.cap.mpsmin} bytes; "
                     "this driver works with pages of 4096 bytes only"
                 )
-            self._admin = self._make_queue_pair(0, min(ADMIN_DEPTH, self.cap.mqes))
+            depth = min(ADMIN_DEPTH, self.cap.mqes)
+            self._admin = QueuePair(self, 0, depth, doorbells_of(self, 0))
+            self._commands = AdminCommands(self, self._admin)
+            self._queue_pairs = QueuePairs(self, self._commands)
             undo.callback(self._quiesce)
             self._lifecycle.disable()
             self._enable()
@@ -146,6 +101,11 @@ class Controller:
     def name(self) -> str:
         """The device's name."""
         return self.access.name
+
+    @property
+    def max_queue_pairs(self) -> int:
+        """I/O queue pairs that the controller grants."""
+        return self._queue_pairs.most
 
     # --- enable, disable, reset ---------------------------------------------------------------
 
@@ -165,36 +125,10 @@ class Controller:
             self.access.reset()
 
     def _set_up(self) -> None:
-        """Do what each enable needs: shadow doorbells and the number of queues."""
+        """Do what each enable needs."""
         mdts = self.identify.mdts
         self.max_transfer = min(PAGE << mdts, MAX_TRANSFER) if mdts else MAX_TRANSFER
-        self._set_up_shadow_doorbells()
-        granted = NumberOfQueuesResult(
-            self.admin(
-                AdminOpcode.SET_FEATURES,
-                cdw10=SetFeaturesCdw10.build(fid=FeatureId.NUMBER_OF_QUEUES),
-                cdw11=NumberOfQueuesCdw11.build(
-                    nsqr=_MAX_QUEUE_PAIRS - 1, ncqr=_MAX_QUEUE_PAIRS - 1
-                ),
-            ).result
-        )
-        #: I/O queue pairs that the controller grants.
-        self.max_queue_pairs = min(granted.nsqa, granted.ncqa, _MAX_QUEUE_PAIRS - 1) + 1
-
-    def _set_up_shadow_doorbells(self) -> None:
-        """Doorbell Buffer Config (Base 2.0, section 5.8), where the controller has it."""
-        if not self.identify.oacs.dbcs or self.cap.dstrd:
-            return
-        if self._shadow is None:
-            self._shadow = self.alloc(PAGE), self.alloc(PAGE)
-        for page in self._shadow:
-            page.fill(0)
-        command = SQE.build(
-            opc=AdminOpcode.DOORBELL_BUFFER_CONFIG,
-            prp1=self._shadow[0].iova,
-            prp2=self._shadow[1].iova,
-        )
-        check(self._execute(command).status, "Doorbell Buffer Config")
+        self._queue_pairs.set_up()
 
     def reset(self) -> None:
         """Reset the controller (CC.EN) and set all queue pairs up again.
@@ -205,14 +139,14 @@ class Controller:
         """
         self.check_usable()
         resets = self.resets
-        with self._admin_lock, ExitStack() as stopped:
+        with self._commands.lock, ExitStack() as stopped:
             if self.resets != resets:
                 return  # another thread came first, for the same reason
             if self._resetting:
                 raise ControllerFatalError("the controller failed again while it was reset")
             self._resetting = True
             stopped.callback(setattr, self, "_resetting", False)
-            for pair in (self._admin, *self._queue_pairs.values()):
+            for pair in (self._admin, *self._queue_pairs):
                 stopped.enter_context(pair.stopped())
             try:
                 self._reset_stopped()
@@ -238,10 +172,7 @@ class Controller:
         try:
             self._enable()
             self._set_up()
-            for qid, pair in self._queue_pairs.items():
-                self._clear_shadow(qid)
-                pair.restart()
-                self._create_queues(pair)
+            self._queue_pairs.restart()
         finally:
             self._admin.give_aborted(aborted)
 
@@ -273,7 +204,7 @@ class Controller:
         """Remember that the device is gone: nothing touches its memory any more."""
         self.removed = True
         self.usable = False
-        for pair in list(self._queue_pairs.values()):
+        for pair in self._queue_pairs:
             pair.ready = False
 
     def let_go(self) -> None:
@@ -282,10 +213,10 @@ class Controller:
         The controller is disabled first, so that DMA has stopped; everything outstanding, and
         every later call, gets DeviceRemovedError.
         """
-        with self._admin_lock, ExitStack() as last:
+        with self._commands.lock, ExitStack() as last:
             if self._closed:
                 return
-            for pair in (self._admin, *self._queue_pairs.values()):
+            for pair in (self._admin, *self._queue_pairs):
                 last.enter_context(pair.stopped())
             last.callback(self._close_access)
             last.callback(self.dma.close, removed=True)
@@ -305,9 +236,7 @@ class Controller:
         ABORTED_BY_REQUEST, still comes on its queue pair. False if it did not, or did not answer
         and was reset.
         """
-        command = SQE.build(opc=AdminOpcode.ABORT, cdw10=AbortCdw10.build(sqid=sqid, cid=cid))
-        done = self._execute(command, timeout=ABORT_SECONDS)
-        return done.status.ok and not AbortResult(done.result).ianp
+        return self._commands.abort(sqid, cid)
 
     # --- admin and raw commands ---------------------------------------------------------------
 
@@ -327,71 +256,21 @@ class Controller:
         once the command was given up, DeviceRemovedError.
         """
         command = SQE.build(opc=opcode, **fields)
-        with self._reachable(command, buffer) as reachable:
-            done = self._execute(command, reachable, timeout)
-            check(done.status, _describe(command, admin=True))
-        return done
+        with reachable(self, command, buffer) as memory:
+            return self._commands.run(command, memory, timeout)
 
     def io(self, opcode: int, *, buffer: Any = None, **fields: Unpack[CommandFields]) -> Completion:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
         command = SQE.build(opc=opcode, **fields)
-        with self._reachable(command, buffer) as reachable, self.lender.borrow() as pair:
-            pair.submit(command, reachable)
+        with reachable(self, command, buffer) as memory, self.lender.borrow() as pair:
+            pair.submit(command, memory)
             (done,) = pair.drain()
-            check(done.status, _describe(command, admin=False))
+            check(done.status, describe(command, admin=False))
         return done
 
     def identify_page(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
         """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17)."""
-        page = self.alloc(PAGE)
-        self.admin(
-            AdminOpcode.IDENTIFY,
-            nsid=nsid,
-            cdw10=IdentifyCdw10.build(cns=cns),
-            cdw11=IdentifyCdw11.build(csi=csi),
-            buffer=page,
-        )
-        return page.tobytes()
-
-    @contextmanager
-    def _reachable(self, command: SQE, buffer: Any) -> Iterator[npt.NDArray[Any] | None]:
-        """Give the buffer itself where the device reaches it, else a copy, both ways."""
-        if buffer is None:
-            yield None
-            return
-        array = as_bytes(buffer)
-        if array.nbytes > self.max_transfer:
-            raise ValueError(
-                f"one command carries up to {self.max_transfer} bytes, not {array.nbytes}"
-            )
-        iova = self.dma.iova(array)
-        if iova is not None and iova % 4 == 0:
-            yield array
-            return
-        to_host = command.opc & DataTransfer.CONTROLLER_TO_HOST
-        if to_host and not array.flags.writeable:
-            raise ValueError("the command's data comes from the controller: give a writable buffer")
-        bounce = self.alloc(array.nbytes)
-        bounce[:] = array
-        yield bounce
-        if to_host:
-            array[:] = bounce
-
-    def _execute(
-        self, command: SQE, buffer: npt.NDArray[Any] | None = None, timeout: float | None = None
-    ) -> Completion:
-        """Run one admin command; one at a time, since they are rare."""
-        with self._admin_lock:
-            # Left by a reset that its own caller saw as an exception: not this command's end.
-            self._admin.take_aborted()
-            cid = self._admin.submit(command, buffer)
-            deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-            while True:
-                for done in self._admin.wait(max(0.0, deadline - time.monotonic())):
-                    if done.cid == cid:
-                        return done
-                if time.monotonic() > deadline:
-                    self.reset()
+        return self._commands.identify(cns, nsid=nsid, csi=csi)
 
     # --- queue pairs --------------------------------------------------------------------------
 
@@ -416,137 +295,11 @@ class Controller:
         where the access has no interrupts, QueueFullError if the controller grants no further
         queue pair, DmaError if there is no memory for it.
         """
-        limit = min(self.cap.mqes, MAX_DEPTH)
-        if depth is None:
-            depth = min(DEFAULT_DEPTH, limit)
-        if not 1 <= depth <= limit:
-            raise ValueError(f"the depth of a queue pair here is 1 to {limit}, not {depth}")
-        supported = self.identify.sgls.sgls != 0
-        if sgl and not supported:
-            raise ValueError("the controller has no SGLs: leave sgl out")
-        with self._admin_lock:
-            # Under the lock: the kernel may ask for the device back at any time.
-            self.check_usable()
-            qid = self._free_qid()
-            self._clear_shadow(qid)
-            pair = self._make_queue_pair(
-                qid,
-                depth,
-                use_sgl=supported if sgl is None else sgl,
-                spin=self.spin if spin is None else spin,
-                node=node,
-            )
-            resets = self.resets
-            try:
-                self._create_queues(pair)
-            except NvmeError:
-                if self.resets == resets:
-                    # It may have one of the two, and would refuse the id from then on.
-                    with suppress(NvmeError):
-                        for command in _deletions(qid):
-                            self._execute(command)
-                raise
-            self._queue_pairs[qid] = pair
-        return pair
-
-    def _free_qid(self) -> int:
-        """Find a free queue id, or free one by closing a queue pair that waits to be lent."""
-        for qid in range(1, self.max_queue_pairs + 1):
-            if qid not in self._queue_pairs:
-                return qid
-        try:
-            idle = self.lender.idle.pop()
-        except IndexError:
-            raise QueueFullError(
-                f"the controller grants {self.max_queue_pairs} I/O queue pairs, all in use: "
-                "close one"
-            ) from None
-        idle.close()
-        return idle.qid
-
-    def _make_queue_pair(
-        self,
-        qid: int,
-        depth: int,
-        *,
-        use_sgl: bool = False,
-        spin: float = math.inf,
-        node: int | Placement | None = None,
-    ) -> QueuePair:
-        stride = 4 << self.cap.dstrd
-        first = DOORBELL_BASE + 2 * qid * stride
-        base = self.access.doorbells(first, 2 * stride)
-        sq, cq = (
-            DoorbellTarget(
-                mmio=base.mmio and base.mmio + step,
-                post=base.post,
-                context=base.context,
-                address=base.base + step,
-            )
-            for step in (0, stride)
-        )
-        vector = 0 if spin == math.inf else self._vector_of(qid)
-        return QueuePair(
-            self,
-            qid,
-            depth,
-            QueueLinks(
-                sq_doorbell=sq,
-                cq_doorbell=cq,
-                shadow=self._shadow if qid else None,
-                vector=vector,
-                interrupt=None if spin == math.inf else self._interrupts[vector],
-                spin=spin,
-            ),
-            use_sgl=use_sgl,
-            node=node,
-        )
-
-    def _vector_of(self, qid: int) -> int:
-        """Arm the interrupts, the first time, and give the vector of a queue pair."""
-        if not self._interrupts:
-            count = min(self.access.interrupt_vectors, self.max_queue_pairs + 1)
-            armed = self.access.arm_interrupts(max(count, 1))
-            shared = len(armed) <= self.max_queue_pairs
-            self._interrupts = [replace(interrupt, shared=shared) for interrupt in armed]
-        # Vector 0 is the admin queue's, shared where there is no other.
-        return qid % len(self._interrupts)
-
-    def _clear_shadow(self, qid: int) -> None:
-        """Zero a queue pair's shadow doorbells, which its creation does not do."""
-        for page in self._shadow or ():
-            page.view(np.uint32)[2 * qid : 2 * qid + 2] = 0
-
-    def _create_queues(self, pair: QueuePair) -> None:
-        """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5)."""
-        commands = (
-            SQE.build(
-                opc=AdminOpcode.CREATE_IO_CQ,
-                prp1=pair.cq_iova,
-                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.cq_entries - 1),
-                cdw11=CreateCqCdw11.build(pc=1, ien=pair.sleeps, iv=pair.vector),
-            ),
-            SQE.build(
-                opc=AdminOpcode.CREATE_IO_SQ,
-                prp1=pair.sq_iova,
-                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.sq_entries - 1),
-                cdw11=CreateSqCdw11.build(pc=1, cqid=pair.qid),
-            ),
-        )
-        for command in commands:
-            check(self._execute(command).status, _describe(command, admin=True))
+        return self._queue_pairs.open(depth, sgl=sgl, spin=spin, node=node)
 
     def release(self, pair: QueuePair) -> None:
         """Delete a queue pair's queues; for its close()."""
-        with self._admin_lock:
-            if self._queue_pairs.get(pair.qid) is not pair:
-                return
-            # First: a reset, if one is not answered, would make them again.
-            del self._queue_pairs[pair.qid]
-            if self.removed or self._failed:
-                return
-            for command in _deletions(pair.qid):
-                check(self._execute(command).status, _describe(command, admin=True))
+        self._queue_pairs.release(pair)
 
     # --- memory and namespaces ----------------------------------------------------------------
 
@@ -591,8 +344,7 @@ class Controller:
             if self.removed or self._failed:
                 return
             try:
-                for pair in list(self._queue_pairs.values()):
-                    pair.close()
+                self._queue_pairs.close()
                 self.shutdown()
             except DeviceRemovedError:
                 self.mark_removed()
@@ -600,10 +352,8 @@ class Controller:
     def _end(self) -> None:
         self._ended = True
         self.usable = False
-        # Not with this object, which a cycle of references may keep for long: hugepages are few.
-        for pair in (self._admin, *list(self._queue_pairs.values())):
-            pair.free()
-        self._shadow = None
+        self._admin.free()
+        self._queue_pairs.free()
         _open_controllers.discard(self)
 
     def __enter__(self) -> Self:
@@ -611,24 +361,6 @@ class Controller:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _deletions(qid: int) -> Sequence[SQE]:
-    """Give the commands that delete a queue pair's queues (Base 2.0, 5.6 and 5.7)."""
-    return [
-        SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=qid))
-        for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ)
-    ]
-
-
-def _describe(command: SQE, *, admin: bool) -> str:
-    """Name a command for an error message."""
-    table: type[AdminOpcode] | type[NvmOpcode] = AdminOpcode if admin else NvmOpcode
-    try:
-        name = table(command.opc).name.replace("_", " ").title()
-    except ValueError:
-        name = "Vendor specific or unknown command"
-    return f"{name} (opcode {command.opc:#04x}, nsid {command.nsid:#x})"
 
 
 def open(name: str, *, timeout: float = 30.0, spin: float | None = None) -> Controller:
