@@ -22,7 +22,8 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pynvme_user.access import ioctl
@@ -364,7 +365,7 @@ def use(access: VfioUserAccess, *, dma: bool) -> None:
     access.registers.write(0x1000, 4, 2)
 
 
-def run(cases: int, seed: int = 0) -> Iterator[tuple[int, str]]:
+def run(cases: Iterable[int], seed: int = 0) -> Iterator[tuple[int, str]]:
     """Run cases; yield each one's number and outcome. Raises AssertionError for one that fails."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = Path(folder, "cntrl")
@@ -391,8 +392,8 @@ def run(cases: int, seed: int = 0) -> Iterator[tuple[int, str]]:
             access.close()
             bar0_at = done.get().bar0_at
         descriptors = len(os.listdir("/proc/self/fd"))
-        for case in range(cases):
-            if case % 100 == 0:
+        for count, case in enumerate(cases):
+            if count % 100 == 0:
                 faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
             rng = random.Random(f"{seed}/{case}")
             strike, dma = choose(rng), rng.random() < 0.2
@@ -428,6 +429,11 @@ def _run_case(
     return f"{strike.__name__}: {outcome}"
 
 
+def outcomes(cases: Iterable[int], seed: int = 0) -> Counter[str]:
+    """Run cases; count each outcome."""
+    return Counter(outcome for _, outcome in run(cases, seed))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1_000_000)
@@ -435,7 +441,7 @@ def main() -> None:
     options = parser.parse_args()
     outcomes: dict[str, int] = {}
     start = time.monotonic()
-    for case, outcome in run(options.cases, options.seed):
+    for case, outcome in run(range(options.cases), options.seed):
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
         if case % 10_000 == 9_999:
             print(f"{case + 1} cases, {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
