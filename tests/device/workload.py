@@ -34,7 +34,8 @@ REFUSALS = {
 
 def pattern(seed: int, length: int) -> Bytes:
     """Bytes that depend on the seed and on the place."""
-    return np.random.default_rng(seed).integers(0, 256, length, np.uint8)
+    words = np.random.default_rng(seed).integers(0, 1 << 64, -(-length // 8), np.uint64)
+    return words.view(np.uint8)[:length]  # much sooner than byte by byte
 
 
 class Memory:
