@@ -319,6 +319,8 @@ class Guest:
     def _kernel_line(self) -> list[str]:
         # A panic or an oops ends the guest at once (-no-reboot), instead of hanging it.
         line = ["console=ttyS0", "quiet", "panic=-1", "oops=panic", "mitigations=off"]
+        # Else it panics where no timer interrupt comes in a moment, as on a busy machine.
+        line.append("no_timer_check")
         line.append("intel_iommu=on" if self.iommu else "intel_iommu=off")
         line.append(f"hugepages={self.hugepages}")
         return [*line, *self.kernel_args]

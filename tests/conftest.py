@@ -1,4 +1,4 @@
-"""What all tests share: the device under test, and how hard hypothesis tries.
+"""What all tests share: the device under test, their order, and how hard hypothesis tries.
 
 ``--device NAME`` chooses the device; everything on it is overwritten. Tests under ``device/``
 take their sizes from it, so that they run on any device.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import software_controller
+from guest_runs import Pool, wanted
 from hypothesis import HealthCheck, Phase, settings
 
 import pynvme_user as nvme
@@ -54,6 +56,10 @@ VARIANTS: dict[str, tuple[type[Controller], str]] = {
     "no shadow doorbells": (PlainDoorbells, "size=256M"),
 }
 
+TESTS = Path(__file__).parent
+#: Tests of time first, while no guest runs: see guest_runs.py.
+ORDER = ("device", "vfio_user", "unit", "cli", "guest")
+
 _ran = 0
 
 
@@ -66,6 +72,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: ORDER.index(item.path.relative_to(TESTS).parts[0]))
+
+
 def pytest_runtest_call(item: pytest.Item) -> None:
     global _ran
     _ran += "device_name" in getattr(item, "fixturenames", ())
@@ -74,6 +84,13 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     name = terminalreporter.config.getoption("--device").rstrip(":")
     terminalreporter.write_line(f"device {name}: {_ran} tests ran on it")
+
+
+@pytest.fixture(scope="session")
+def guest_pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """The guests that the chosen tests want, which begin to run with the first who asks for it."""
+    keys = [key for item in request.session.items for key in wanted(item)]
+    return Pool(keys, lambda name: tmp_path_factory.mktemp(name))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from guest_runs import Pool
 
 NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
 
@@ -36,6 +37,11 @@ def _shared() -> set[Path]:
         for pattern in ("*qemu*", "*nvme*")
         for path in Path(folder).glob(pattern)
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guests_beside(guest_pool: Pool) -> None:
+    """Let the first guests run beside these tests, if others of the run want any."""
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,16 @@
 For each device name (an access and its way of waiting) the results go to FOLDER/NAME.xml.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+# Imported once for the processes that are forked below: it takes a guest many seconds.
+import hypothesis  # noqa: F401
+import pytest
+
+import pynvme_user.controller  # noqa: F401
 from pynvme_user.binding import bound
 
 ADDRESS = "0000:00:04.0"
@@ -24,18 +30,21 @@ def main(folder: str, driver: str, *accesses: str) -> None:
     with bound(ADDRESS, driver):
         for access in accesses:
             name, _, device = access.partition("=")
-            run_tests(device, Path(folder, f"{name}.xml"))
+            child = os.fork()
+            if not child:
+                os._exit(run_tests(device, Path(folder, f"{name}.xml")))
+            os.waitpid(child, 0)  # the results say it
 
 
-def run_tests(device: str, results: Path) -> None:
-    here = Path(__file__).parent
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", str(here.parent / "device")),
-            *("--device", device, "--junit-xml", str(results), "-p", "no:cacheprovider"),
-        ],
-        check=False,  # the results say it
+def run_tests(device: str, results: Path) -> int:
+    """Run the device tests in this process; return pytest's exit code."""
+    tests = str(Path(__file__).parents[1] / "device")
+    code = pytest.main(
+        ["-q", tests, "--device", device, "--junit-xml", str(results), "-p", "no:cacheprovider"]
     )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return int(code)
 
 
 if __name__ == "__main__":

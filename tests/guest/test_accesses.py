@@ -1,16 +1,17 @@
 """The whole of tests/device over every real access, in guests.
 
-Two guests run side by side: one with an IOMMU for VFIO, one without for UIO. Each runs the device
-tests once for each way of waiting.
+There are two: one with an IOMMU for VFIO, one without for UIO. Each runs the device tests once for
+each way of waiting.
 """
+
+from __future__ import annotations
 
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from guest_runs import guest_run
 
 from pynvme_user.qemu.guest import Guest, GuestResult
 
@@ -28,43 +29,35 @@ ACCESSES = {
         "uio-interrupts": f"uio:{ADDRESS}?interrupts=intx",
     },
 }
-DRIVERS = {name: driver for driver, names in ACCESSES.items() for name in names}
 
 #: What may be skipped on a device that is not QEMU without a guest.
 ALLOWED_SKIP = "--device is"
 
 
-Runs = Mapping[str, tuple[Path, Future[GuestResult]]]
+@guest_run(seconds=400, params=ACCESSES)
+def device_tests(share: Path, driver: str) -> tuple[Path, GuestResult]:
+    """The folder with the results of each access, as JUnit's XML, and what the guest came to."""
+    names = [f"{name}={device}" for name, device in ACCESSES[driver].items()]
+    script = str(Path(__file__).with_name("run_device_tests.py"))
+    result = Guest(
+        [sys.executable, script, str(share), driver, *names],
+        iommu=driver == "vfio-pci",
+        share=share,
+        timeout=840,
+    ).run()
+    return share, result
 
 
-@pytest.fixture(scope="module")
-def guests(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    folder = {driver: tmp_path_factory.mktemp(driver) for driver in ACCESSES}
-
-    def run(driver: str) -> GuestResult:
-        names = [f"{name}={device}" for name, device in ACCESSES[driver].items()]
-        script = Path(__file__).with_name("run_device_tests.py")
-        return Guest(
-            [sys.executable, str(script), str(folder[driver]), driver, *names],
-            iommu=driver == "vfio-pci",
-            share=folder[driver],
-            timeout=840,
-        ).run()
-
-    pool = ThreadPoolExecutor()
-    runs = {driver: (folder[driver], pool.submit(run, driver)) for driver in ACCESSES}
-    pool.shutdown(wait=False)
-    return runs
-
-
-@pytest.mark.parametrize("access", DRIVERS)
+@pytest.mark.parametrize(
+    ("device_tests", "access"),
+    [(driver, access) for driver, accesses in ACCESSES.items() for access in accesses],
+    indirect=["device_tests"],
+    ids=[access for accesses in ACCESSES.values() for access in accesses],
+)
 def test_device_tests_pass(
-    access: str,
-    guests: Runs,
-    report: list[str],
+    device_tests: tuple[Path, GuestResult], access: str, report: list[str]
 ) -> None:
-    folder, run = guests[DRIVERS[access]]
-    result = run.result()
+    folder, result = device_tests
     suite = ET.parse(folder / f"{access}.xml").getroot().find("testsuite")
     assert suite is not None, result.output
     total, failed, skipped = (int(suite.get(key, "0")) for key in ("tests", "failures", "skipped"))

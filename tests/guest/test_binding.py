@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guest_runs import guest_run
 
 from pynvme_user.qemu.devices import NvmeDisk
 from pynvme_user.qemu.guest import Guest
@@ -23,8 +24,8 @@ PLUGGED = "0000:01:00.0"
 SCENARIO = Path(__file__).parent / "scripts/bindings.py"
 
 
-@pytest.fixture(scope="module")
-def cases() -> dict[str, Any]:
+@guest_run(seconds=60)
+def cases(_: Path) -> dict[str, Any]:
     disks = [NvmeDisk(size=1 << 28), NvmeDisk(size=1 << 24, hotplug=True)]
     command = [sys.executable, str(SCENARIO)]
     with Guest(command, nvme=disks, hugepages=0, timeout=900) as guest:

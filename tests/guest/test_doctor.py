@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guest_runs import guest_run
 
 from pynvme_user.qemu.devices import NvmeDisk
 from pynvme_user.qemu.guest import Guest
@@ -35,8 +36,8 @@ def cases_of(scenario: str, **guest: Any) -> Cases:
     return {line["case"]: line for line in lines}
 
 
-@pytest.fixture(scope="module")
-def with_iommu() -> Cases:
+@guest_run(seconds=60)
+def with_iommu(_: Path) -> Cases:
     disks = [
         NvmeDisk(size=1 << 26),
         NvmeDisk(size=1 << 24, properties={"multifunction": "on"}),
@@ -45,8 +46,8 @@ def with_iommu() -> Cases:
     return cases_of("with_iommu", nvme=disks, devices=devices)
 
 
-@pytest.fixture(scope="module")
-def without_iommu() -> Cases:
+@guest_run(seconds=50)
+def without_iommu(_: Path) -> Cases:
     return cases_of("without_iommu", kernel_args=[IOMMU_OFF], hugepages=0)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from guest_runs import guest_run
 from guest_scripts import command, outcome
 from test_vfio import ADDRESS, MIB, bash
 
@@ -19,22 +21,29 @@ BUFFERS = 4 * PAGES  # of a job
 DRIVERS = {"vfio": "vfio-pci", "uio": "uio_pci_generic"}
 
 
-@pytest.mark.parametrize("access", DRIVERS)
-def test_memory_lies_on_the_node_asked_for(access: str, tmp_path: Path) -> None:
+@guest_run(seconds=25, params=DRIVERS)
+def placed(share: Path, access: str) -> dict[str, Any]:
+    """What scripts/numa_nodes.py found over one access."""
     Guest(
         bash(
             "modprobe -a vfio-pci vfio_iommu_type1 uio_pci_generic",
             f"nvme-user bind {ADDRESS} --driver {DRIVERS[access]}",
-            command(tmp_path, "numa_nodes", f"{access}:{ADDRESS}"),
+            command(share, "numa_nodes", f"{access}:{ADDRESS}"),
         ),
         iommu=access == "vfio",
         cpus=2,
         numa_nodes=2,
         nvme=[NvmeDisk(size=64 * MIB)],
-        share=tmp_path,
+        share=share,
         timeout=120,
     ).run()
-    facts = outcome(tmp_path, "numa_nodes").only
+    return outcome(share, "numa_nodes").only
+
+
+def test_memory_lies_on_the_node_asked_for(
+    placed: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    facts, access = placed, request.node.callspec.params["placed"]
     # The device is on node 1, and so is what nobody asked for elsewhere.
     assert set(facts["admin queue"]) == {"1"}
     assert facts["by default"] == {"1": 8 * PAGES}

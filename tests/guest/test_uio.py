@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from guest_runs import guest_run
 from guest_scripts import command, outcome
 from test_vfio import (
     MIB,
@@ -28,25 +29,32 @@ REMOVALS = 3
 KILLS = 4
 
 
-def test_surprise_removal_claim_and_kills(tmp_path: Path, report: list[str]) -> None:
+@guest_run(seconds=60)
+def surprises(share: Path) -> tuple[Path, float]:
+    """The folder with the scripts' outcomes, and the longest that a removal took, in seconds."""
     device = f"uio:{PLUGGED}"
     with Guest(
         bash(
             "modprobe uio_pci_generic",
-            command(tmp_path, "hot_plug", "uio_pci_generic", str(REMOVALS), device),
+            command(share, "hot_plug", "uio_pci_generic", str(REMOVALS), device),
             f"nvme-user bind {PLUGGED} --driver uio_pci_generic",
-            command(tmp_path, "claims", device),
-            command(tmp_path, "kills", str(KILLS), device, f"{device}?interrupts=intx"),
+            command(share, "claims", device),
+            command(share, "kills", str(KILLS), device, f"{device}?interrupts=intx"),
         ),
         iommu=False,
         nvme=[NvmeDisk(hotplug=True, size=64 * MIB)],
-        share=tmp_path,
+        share=share,
         timeout=180,
     ) as guest:
         seconds = [remove_and_return(guest, cycle) for cycle in range(REMOVALS)]
         guest.wait()
-    check_removals(outcome(tmp_path, "hot_plug"), REMOVALS)
-    check_claims(outcome(tmp_path, "claims").only)
-    report.append(f"guest: {REMOVALS} removals over UIO, each in {max(seconds):.2f} s at most")
-    slowest = check_kills(outcome(tmp_path, "kills"), KILLS)
+    return share, max(seconds)
+
+
+def test_surprise_removal_claim_and_kills(surprises: tuple[Path, float], report: list[str]) -> None:
+    share, seconds = surprises
+    check_removals(outcome(share, "hot_plug"), REMOVALS)
+    check_claims(outcome(share, "claims").only)
+    report.append(f"guest: {REMOVALS} removals over UIO, each in {seconds:.2f} s at most")
+    slowest = check_kills(outcome(share, "kills"), KILLS)
     report.append(f"guest: {KILLS} kills over UIO, each attach after in {slowest} s at most")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from guest_runs import guest_run
 
 from pynvme_user.qemu.guest import Guest
 
@@ -33,20 +34,27 @@ def blocks(first: int, last: int) -> list[dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("guest", CHAPTERS)
-def test_the_page_runs_as_it_stands(guest: str, tmp_path: Path) -> None:
+@guest_run(seconds=25, params=CHAPTERS)
+def page(share: Path, guest: str) -> tuple[list[dict[str, str]], list[tuple[int, str, str]]]:
+    """The blocks for one guest, and the status, output and errors of each there."""
     wanted = blocks(*CHAPTERS[guest])
-    assert len([block for block in wanted if block["expected"]]) >= 3
-    (tmp_path / "blocks.json").write_text(json.dumps(wanted))
+    (share / "blocks.json").write_text(json.dumps(wanted))
     result = Guest(
-        [sys.executable, str(RUNNER), str(tmp_path)],
+        [sys.executable, str(RUNNER), str(share)],
         iommu=guest == "with an IOMMU",
         devices=[TESTDEV],
-        share=tmp_path,
+        share=share,
         timeout=240,
     ).run()
     assert result.returncode == 0, result.output
-    got = json.loads((tmp_path / "results.json").read_text())
+    return wanted, json.loads((share / "results.json").read_text())
+
+
+def test_the_page_runs_as_it_stands(
+    page: tuple[list[dict[str, str]], list[tuple[int, str, str]]],
+) -> None:
+    wanted, got = page
+    assert len([block for block in wanted if block["expected"]]) >= 3
     for block, (status, output, errors) in zip(wanted, got, strict=True):
         assert status == 0, block["body"] + errors
         if block["kind"] == "python":

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from fio_keys import leaves, reasons
+from guest_runs import guest_run
 from guest_scripts import Outcome, command, outcome
 
 from pynvme_user.bench.fio_json import ADDED, LEFT_OUT
@@ -40,10 +41,9 @@ def bash(*commands: str) -> list[str]:
     return ["bash", "-c", "\n".join(commands)]
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
+@guest_run(seconds=130)
+def scripts(share: Path) -> Scripts:
     """The outcomes of all scripts on a controller that stays."""
-    share = tmp_path_factory.mktemp("vfio")
     Guest(
         bash(
             "modprobe -a vfio-pci vfio_iommu_type1",
@@ -234,26 +234,31 @@ def test_a_bar_that_is_taken_away_is_no_crash(scripts: Scripts) -> None:
     assert found["works_again"]
 
 
-def test_removals_under_io(tmp_path: Path, report: list[str]) -> None:
-    """Each request has one outcome, nothing hangs or leaks, and the device comes back."""
+@guest_run(seconds=90)
+def removals(share: Path) -> tuple[Outcome, float]:
+    """What came of each removal, and the longest that one took, in seconds."""
     devices = [f"vfio:{PLUGGED}{how}" for how in HOW]
     seconds = []
     with Guest(
         bash(
             "modprobe -a vfio-pci vfio_iommu_type1",
-            command(tmp_path, "hot_plug", "vfio-pci", str(REMOVALS), *devices),
+            command(share, "hot_plug", "vfio-pci", str(REMOVALS), *devices),
         ),
         nvme=[NvmeDisk(hotplug=True, size=64 * MIB)],
-        share=tmp_path,
+        share=share,
         timeout=300,
     ) as guest:
         for cycle in range(REMOVALS):
             seconds.append(remove_and_return(guest, cycle))
         guest.wait()
-    check_removals(outcome(tmp_path, "hot_plug"), REMOVALS)
-    report.append(
-        f"guest: {REMOVALS} removals over VFIO, each let go in {max(seconds):.2f} s at most"
-    )
+    return outcome(share, "hot_plug"), max(seconds)
+
+
+def test_removals_under_io(removals: tuple[Outcome, float], report: list[str]) -> None:
+    """Each request has one outcome, nothing hangs or leaks, and the device comes back."""
+    found, seconds = removals
+    check_removals(found, REMOVALS)
+    report.append(f"guest: {REMOVALS} removals over VFIO, each let go in {seconds:.2f} s at most")
 
 
 def remove_and_return(guest: Guest, cycle: int) -> float:

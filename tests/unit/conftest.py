@@ -1,7 +1,13 @@
 """What the tests of queue pairs and controllers share: a controller in Python, quickly given up."""
 
 import pytest
+from guest_runs import Pool
 from soft_controller import SoftController
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guests_beside(guest_pool: Pool) -> None:
+    """Let the first guests run beside these tests, if others of the run want any."""
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""The guests that run ahead of their tests: how many at once, in what order, what comes of them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+import guest_runs
+import pytest
+from guest_runs import Pool, Run
+
+
+class Runs:
+    """Runs that say when they begin, and end when they are told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[str, int]) -> None:
+        self.began: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.end: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+        made = {name: Run(self._function(name), took) for name, took in seconds.items()}
+        monkeypatch.setattr(guest_runs, "RUNS", made)
+        monkeypatch.setattr(guest_runs, "TOOK", {})
+        monkeypatch.setattr(guest_runs, "AT_ONCE", 2)
+
+    def _function(self, name: str) -> object:
+        def run(folder: Path, *parameter: str) -> tuple[str, ...]:
+            self.began.put(name)
+            assert self.end[name].wait(60)
+            if name == "broken":
+                raise RuntimeError("lost")
+            return (folder.name, *parameter)
+
+        return run
+
+    def none_begins(self) -> bool:
+        try:
+            self.began.get(timeout=0.1)
+        except queue.Empty:
+            return True
+        return False
+
+
+def test_the_longest_first_and_one_more_while_the_tests_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = Runs(monkeypatch, {"short": 1, "long": 3, "medium": 2})
+    pool = Pool([("short", None), ("long", None), ("medium", "x"), ("short", None)], Path)
+    assert runs.began.get(timeout=60) == "long"
+    assert runs.none_begins()
+    found: list[object] = []
+    tests = threading.Thread(target=lambda: found.append(pool.result(("medium", "x"))))
+    tests.start()
+    assert runs.began.get(timeout=60) == "medium"
+    assert runs.none_begins()
+    runs.end["medium"].set()
+    tests.join(60)
+    assert found == [("medium", "x")]
+    # The tests go on, and count again.
+    assert runs.none_begins()
+    runs.end["long"].set()
+    assert runs.began.get(timeout=60) == "short"
+    runs.end["short"].set()
+    assert pool.result(("long", None)) == ("long",)
+    assert pool.result(("short", None)) == ("short",)
+    assert set(guest_runs.TOOK) == {("long", None), ("medium", "x"), ("short", None)}
+
+
+def test_what_went_wrong_is_told_to_each_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(monkeypatch, {"broken": 1})
+    runs.end["broken"].set()
+    pool = Pool([("broken", None)], Path)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="lost"):
+            pool.result(("broken", None))
