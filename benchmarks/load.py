@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import cycle
 
 import numpy as np
 
@@ -180,16 +181,17 @@ def vectors(
 
 
 def sync_calls(ns: nvme.Namespace, buffer: nvme.DmaBuffer, seconds: float) -> Turn:
-    """Call ns.read_into for so long, one block after the other; a latency is a whole call's."""
+    """Call ns.read_into for so long; a latency is a whole call's. The LBAs are made before."""
     blocks = IO_SIZE // ns.block_size
+    places = np.random.default_rng(1).integers(0, ns.block_count // blocks, 1 << 16) * blocks
+    batches = cycle(places.reshape(-1, 256).tolist())
     one = buffer[:IO_SIZE]
-    read, last = ns.read_into, ns.block_count - blocks
+    read = ns.read_into
     ios = 0
     start = time.perf_counter()
     while (now := time.perf_counter()) - start < seconds:
-        first = ios * blocks
-        for lba in range(first, first + 256 * blocks, blocks):
-            read(lba % last, one)
+        for lba in next(batches):
+            read(lba, one)
         ios += 256
     return Turn(ios, now - start, (now - start) / max(1, ios))
 

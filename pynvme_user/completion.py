@@ -37,7 +37,7 @@ class VectorResult:
     @property
     def failed(self) -> npt.NDArray[np.intp]:
         """Indices of the I/Os that did not succeed."""
-        return np.flatnonzero(self.status & 0x7FF)
+        return np.flatnonzero((self.status & 0x7FF) != 0)  # of booleans it is far quicker
 
     def check(self) -> Self:
         """Raise NvmeStatusError for the first I/O that failed; return self if none did."""

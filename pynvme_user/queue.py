@@ -554,7 +554,10 @@ class QueuePair:
         return self.run_vector(
             opcode,
             ns,
-            where.astype(np.uint64, copy=False),
+            # Not negative: the same words.
+            where.view(np.uint64)
+            if where.dtype == np.int64
+            else where.astype(np.uint64, copy=False),
             iova + np.arange(places, dtype=np.uint64) * np.uint64(size),
             blocks=blocks,
             last_blocks=blocks,

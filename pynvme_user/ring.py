@@ -364,7 +364,7 @@ class Vector:
     ) -> None:
         count = len(lbas)
         self.status: U16Array = np.full(count, NO_STATUS, np.uint16)
-        self.latency_ns: U64Array = np.zeros(count, np.uint64)
+        self.latency_ns: U64Array = np.empty(count, np.uint64)  # C writes each with its status
         # cffi keeps a pointer's memory alive only through the object it came from.
         self._alive: list[Any] = [
             ffi.from_buffer("uint64_t[]", np.ascontiguousarray(lbas, np.uint64)),
@@ -407,7 +407,9 @@ class Vector:
 
     def give_up(self, status: int) -> None:
         """Give each I/O that has no outcome this status. Only once DMA has stopped."""
-        self.status[self.status == NO_STATUS] = status
+        lost = self.status == NO_STATUS
+        self.status[lost] = status
+        self.latency_ns[lost] = 0
         self.stop()
 
 
