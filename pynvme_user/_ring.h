@@ -176,28 +176,6 @@ struct nvme_transfer {
 	uint64_t timeout_ns;
 };
 
-/*
- * Many reads or writes of one size as one call. I/O i goes to lbas[i] and to the memory at
- * iovas[i]; `last_blocks` is the size of the last one. status[i] and latency_ns[i] are written
- * when it completes. With `slots` set, iovas has one entry per CID instead, for a workload whose
- * data nobody keeps.
- */
-struct nvme_vector {
-	struct nvme_sqe command;   /* opcode, nsid, cdw12 (without NLB) and cdw13 of each */
-	const uint64_t *lbas;
-	const uint64_t *iovas;
-	uint16_t *status;
-	uint64_t *latency_ns;
-	uint32_t count;
-	uint32_t blocks;
-	uint32_t last_blocks;
-	uint32_t block_shift;      /* log2 of the block size in bytes */
-	uint32_t slots;
-	uint32_t submitted;
-	uint32_t completed;
-	uint32_t failed;
-};
-
 /* Monotonic time-stamp counter, and how many of its ticks a second has (set once, before use). */
 uint64_t nvme_ticks(void);
 uint64_t nvme_tick_rate(void);
@@ -283,14 +261,6 @@ int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint1
  * where nothing is outstanding. Looks at every tracker: for slow paths.
  */
 int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns);
-
-/*
- * Run a vector for up to `timeout_ns`. The pair must have no other command outstanding. Returns 1
- * when every I/O has completed, 0 when time ran out (call again to go on), or a negative errno as
- * submit and poll give it. A caller that gives up sets v->count = v->submitted and calls again to
- * drain.
- */
-int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeout_ns);
 
 /* Sizes and offsets of sqe and cqe as the compiler laid them out, for the test against spec/. */
 uint32_t nvme_layout(const char *structure, const char *member);

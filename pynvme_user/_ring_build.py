@@ -12,6 +12,7 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 HEADERS = (
     "_ring.h",
+    "_vector.h",
     "_generator.h",
     "_buffers.h",
     "_checksum.h",
@@ -24,6 +25,7 @@ HEADERS = (
 )
 SOURCES = (
     "_ring.c",
+    "_vector.c",
     "_generator.c",
     "_buffers.c",
     "_checksum.c",

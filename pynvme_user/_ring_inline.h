@@ -1,5 +1,5 @@
 /*
- * The steps that the I/O path is made of, for the loops in _ring.c and _bench.c to inline.
+ * The steps that the I/O path is made of, for the loops in _ring.c, _vector.c and _bench.c to inline.
  *
  * Cache lines, which decide the speed of a device that answers at once (another core's, over
  * vfio-user): a 4 KiB I/O that is submitted and reaped touches one line of the submission queue, a

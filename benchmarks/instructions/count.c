@@ -12,6 +12,7 @@
 
 #include "_bench.h"
 #include "_ring.h"
+#include "_vector.h"
 
 #define BLOCK_SHIFT  9
 #define BLOCKS	     (UINT64_C(1) << 24)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "_vector.h"
 #include "null_controller.h"
 #include "test.h"
 
