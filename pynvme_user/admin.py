@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pynvme_user.completion import Completion, check
 from pynvme_user.dma import PAGE, DmaBuffer, as_bytes
-from pynvme_user.queue import ABORT_SECONDS, QueuePair
+from pynvme_user.raw_queue import ABORT_SECONDS, RawQueuePair
 from pynvme_user.spec.commands import (
     SQE,
     AbortCdw10,
@@ -67,7 +67,7 @@ class CommandFields(TypedDict, total=False):
 class AdminCommands:
     """Runs commands on a controller's admin queue, each to its end."""
 
-    def __init__(self, controller: Controller, pair: QueuePair) -> None:
+    def __init__(self, controller: Controller, pair: RawQueuePair) -> None:
         self._controller = controller
         self._pair = pair
         #: Held for an admin command and for a reset. Taken before any queue pair's lock, never
@@ -139,7 +139,7 @@ class AdminCommands:
             )
         )
 
-    def create_queues(self, pair: QueuePair) -> None:
+    def create_queues(self, pair: RawQueuePair) -> None:
         """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5)."""
         self.run(
             SQE.build(

@@ -28,6 +28,7 @@ from pynvme_user.namespace import Namespaces
 from pynvme_user.numa import Placement
 from pynvme_user.queue import QueuePair
 from pynvme_user.queue_pairs import QueuePairs, doorbells_of
+from pynvme_user.raw_queue import RawQueuePair
 from pynvme_user.registers import Registers
 from pynvme_user.removal import RemovalWatch
 from pynvme_user.spec.commands import SQE, Cns
@@ -84,7 +85,7 @@ class Controller:
                     "this driver works with pages of 4096 bytes only"
                 )
             depth = min(ADMIN_DEPTH, self.cap.mqes)
-            self._admin = QueuePair(self, 0, depth, doorbells_of(self, 0))
+            self._admin = RawQueuePair(self, 0, depth, doorbells_of(self, 0))
             self._commands = AdminCommands(self, self._admin)
             self._queue_pairs = QueuePairs(self, self._commands)
             undo.callback(self._quiesce)
@@ -297,7 +298,7 @@ class Controller:
         """
         return self._queue_pairs.open(depth, sgl=sgl, spin=spin, node=node)
 
-    def release(self, pair: QueuePair) -> None:
+    def release(self, pair: RawQueuePair) -> None:
         """Delete a queue pair's queues; for its close()."""
         self._queue_pairs.release(pair)
 

@@ -19,7 +19,8 @@ from pynvme_user.admin import AdminCommands
 from pynvme_user.dma import PAGE, DmaBuffer
 from pynvme_user.errors import NvmeError, QueueFullError
 from pynvme_user.numa import Placement
-from pynvme_user.queue import QueueLinks, QueuePair
+from pynvme_user.queue import QueuePair
+from pynvme_user.raw_queue import QueueLinks, RawQueuePair
 from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
 from pynvme_user.spec.registers import DOORBELL_BASE
 
@@ -136,7 +137,7 @@ class QueuePairs:
                     self._settle()
             raise
 
-    def release(self, pair: QueuePair) -> None:
+    def release(self, pair: RawQueuePair) -> None:
         """Delete a queue pair's queues; for its close(), after which it is not used again."""
         try:
             self._delete(pair)
@@ -146,7 +147,7 @@ class QueuePairs:
             self._settle()
             raise
 
-    def _delete(self, pair: QueuePair) -> None:
+    def _delete(self, pair: RawQueuePair) -> None:
         with self._commands.lock:
             if self._by_id.get(pair.qid) is not pair:
                 return
@@ -164,11 +165,11 @@ class QueuePairs:
                     with suppress(NvmeError):  # its id stays taken, up to a reset at most
                         self._delete(pair)
 
-    def _is_unsure(self, pair: QueuePair) -> bool:
+    def _is_unsure(self, pair: RawQueuePair) -> bool:
         # One may be closed without being released: by ctrl-C between the two.
         return pair.qid in self._unsure or pair._closed
 
-    def _forget(self, pair: QueuePair) -> None:
+    def _forget(self, pair: RawQueuePair) -> None:
         if self._by_id.get(pair.qid) is pair:
             del self._by_id[pair.qid]
         self._unsure.discard(pair.qid)

@@ -136,7 +136,7 @@ def test_an_admin_command_that_never_ends(controller: Controller, ns: Namespace)
 @pytest.fixture
 def slow(qemu: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
     """A controller whose first namespace takes longer than a command may."""
-    monkeypatch.setattr("pynvme_user.queue.ABORT_SECONDS", 0.1)
+    monkeypatch.setattr("pynvme_user.raw_queue.ABORT_SECONDS", 0.1)
     with nvme.open(SLOW.format(2.5e9), timeout=0.5) as ctrl:
         yield ctrl
 

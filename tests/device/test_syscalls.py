@@ -33,7 +33,7 @@ from pynvme_user.generator import Generator
 from pynvme_user.spec.commands import SQE
 from pynvme_user.workload import Workload
 
-queue._SLICE_NS = int(sys.argv[4])
+queue.SLICE_NS = int(sys.argv[4])
 device, way = sys.argv[1:3]
 libc = ctypes.CDLL(None)
 try:
@@ -56,7 +56,7 @@ with nvme.open(device) as ctrl, ctrl.queue_pair(32, spin=float("inf")) as pair:
         if way == "read_many":
             result = pair.read_many(ns, lbas, blocks, buffer, recycle=True)
         else:
-            while not pair.advance(load, queue._SLICE_NS, keep=buffer):
+            while not pair.advance(load, queue.SLICE_NS, keep=buffer):
                 slices += 1
         libc.write(-1, b"end", 3)
         count = allocations() - before

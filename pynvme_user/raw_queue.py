@@ -1,0 +1,477 @@
+"""Queue pairs: commands as they are, completions, deadlines, and what a reset does to them.
+
+A queue pair belongs to one thread at a time. Its lock is there for the controller, which stops
+every queue pair to reset the device, and costs nothing that the I/O path would notice.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.completion import HOST_ABORTED, Completion
+from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
+from pynvme_user.errors import (
+    ControllerFatalError,
+    DeviceRemovedError,
+    NvmeError,
+)
+from pynvme_user.numa import Placement
+from pynvme_user.ring import (
+    CQE_SIZE,
+    SQE_SIZE,
+    DoorbellTarget,
+    Interrupt,
+    Operation,
+    Ring,
+    fail,
+)
+from pynvme_user.spec.commands import SQE
+from pynvme_user.spec.status import Status
+
+if TYPE_CHECKING:
+    from pynvme_user.controller import Controller
+
+#: C spins for this long at most before Python looks at signals and at the device's health.
+SLICE_NS = 100_000_000
+#: Entries of a completion queue at least, where the controller has them: a page of them.
+_MIN_CQ_ENTRIES = PAGE // CQE_SIZE
+#: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the
+#: controller has them, and room behind them in their last page.
+_SQ_AHEAD = 4
+#: How long an aborted command may take to end before the controller is reset.
+ABORT_SECONDS = 2.0
+_NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLinks:
+    """What ties a queue pair to its device: doorbells, their shadows, the interrupt."""
+
+    sq_doorbell: DoorbellTarget
+    cq_doorbell: DoorbellTarget
+    shadow: tuple[DmaBuffer, DmaBuffer] | None = None  # shadow doorbells, event indices
+    vector: int = 0
+    interrupt: Interrupt | None = None
+    spin: float = 0.0  # seconds
+
+
+class Loop(Protocol):
+    """Many I/Os that C runs on a ring: :class:`Vector`, and the benchmark's workload."""
+
+    @property
+    def completed(self) -> int:
+        """I/Os that have ended so far."""
+
+    def run(self, ring: Ring, timeout_ns: int) -> bool:
+        """Go on for up to ``timeout_ns``; True at the end, with nothing outstanding."""
+
+    def stop(self) -> None:
+        """Submit no more."""
+
+    def give_up(self, status: int) -> None:
+        """Give what has no outcome this status: DMA has stopped. It is at its end then."""
+
+
+class RawQueuePair:
+    """A submission and a completion queue with ``depth`` commands outstanding at most.
+
+    Commands that are submitted reach the device with the next :meth:`ring`, :meth:`poll` or
+    :meth:`wait`, so that a batch costs one doorbell. Buffers are kept alive until their command has
+    its outcome. A context manager: closing drains it.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        qid: int,
+        depth: int,
+        links: QueueLinks,
+        *,
+        use_sgl: bool = False,
+        node: int | Placement | None = None,
+    ) -> None:
+        self.controller = controller
+        self.qid = qid
+        self.depth = depth
+        self._lock = threading.RLock()
+        self._wanted = False
+        # For Lender.transfer(): one may begin while `ready`, which is False wherever anything may
+        # stand in its way; it is in C while `busy`; the device may reach what is in `kept`.
+        self.ready = False
+        self.busy = False
+        self.kept: tuple[object, ...] = ()
+        self._links = links
+        self._use_sgl = use_sgl
+        #: Entries of the queues. What is more than the depth takes makes them quicker: see _ring.h.
+        self.sq_entries = self.cq_entries = depth + 1
+        if qid:
+            most = controller.cap.mqes + 1
+            pages = -(-(depth + 1 + 2 * _SQ_AHEAD) * SQE_SIZE // PAGE)
+            self.sq_entries = min(pages * PAGE // SQE_SIZE - _SQ_AHEAD, most)
+            self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
+        pool = controller.dma
+        self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
+        self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
+        # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages.
+        list_entries = max(1, -(-controller.max_transfer // PAGE))
+        self._list_entries = 1 << (list_entries - 1).bit_length()
+        self._lists = pool.alloc(depth * self._list_entries * 8, node=node)
+        self._aborted: list[Completion] = []
+        self._loop: Loop | None = None
+        self._loop_keep: object = None
+        self._loop_resets = 0
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        """(Re)initialise the rings, on zeroed memory: phase tags begin as 0."""
+        self._sq.fill(0)
+        self._cq.fill(0)
+        self._buffers: list[object] = [None] * self.depth
+        self._aborting = (-1, 0.0)
+        self._ring = Ring(
+            qid=self.qid,
+            depth=self.depth,
+            page_shift=12,
+            sq=address_of(self._sq),
+            cq=address_of(self._cq),
+            prp_lists=address_of(self._lists),
+            prp_lists_iova=self._lists.iova,
+            prp_list_entries=self._list_entries,
+            use_sgl=self._use_sgl,
+            sq_doorbell=self._links.sq_doorbell,
+            cq_doorbell=self._links.cq_doorbell,
+            sq_entries=self.sq_entries,
+            cq_entries=self.cq_entries,
+        )
+        # What C reads of a transfer, and what of it is there already.
+        self.transfer = self._ring.transfer_struct
+        self.transfer.timeout_ns = SLICE_NS
+        self.words = self._ring.transfer_words
+        self.operation: Operation | None = None
+        self.span: Span | None = None
+        if self._links.shadow:
+            shadow, event_index = self._links.shadow
+            self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
+        if self._links.interrupt:
+            self._ring.use_interrupt(self._links.interrupt, int(self._links.spin * 1e9))
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether waits end in sleep, for an interrupt."""
+        return self._links.interrupt is not None
+
+    @property
+    def vector(self) -> int:
+        """The completion queue's interrupt vector."""
+        return self._links.vector
+
+    @property
+    def sq_iova(self) -> int:
+        """Address of the submission queue, for the device."""
+        return self._sq.iova
+
+    @property
+    def cq_iova(self) -> int:
+        """Address of the completion queue, for the device."""
+        return self._cq.iova
+
+    @property
+    def outstanding(self) -> int:
+        """Commands that were submitted and have no outcome yet."""
+        return self._ring.outstanding
+
+    @property
+    def doorbell_writes(self) -> int:
+        """Doorbell registers written so far; shadow doorbells in memory do not count."""
+        return self._ring.doorbell_writes
+
+    @property
+    def cq_doorbell_writes(self) -> int:
+        """Those of them that reported completions."""
+        return self._ring.cq_doorbell_writes
+
+    # --- submission ---------------------------------------------------------------------------
+
+    def submit(self, command: SQE, buffer: npt.NDArray[Any] | None = None) -> int:
+        """Submit a raw command; return its CID. The CID and the data pointer are filled in.
+
+        ``buffer`` is DMA memory, all of which is described to the device. Raises QueueFullError,
+        DmaError for memory that the device does not reach, DeviceRemovedError.
+        """
+        iova, length = (0, 0) if buffer is None else self._dma(buffer)
+        with self._lock:
+            self._check_open()
+            self._hold(buffer)
+            return self._ring.submit(bytes(command), iova, length)
+
+    def _hold(self, buffer: object) -> None:
+        """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
+        no gap between the two.
+        """
+        self._buffers[self._ring.next_cid] = buffer
+
+    def _dma(self, buffer: npt.NDArray[Any]) -> tuple[int, int]:
+        """Return where the device finds a buffer, and its length in bytes."""
+        iova = self.controller.dma.iova(buffer)
+        if iova is None:
+            self._check_open()
+            raise ValueError("the device does not reach this buffer: get one from alloc()")
+        return iova, buffer.nbytes
+
+    def ring(self) -> None:
+        """Tell the device of what was submitted."""
+        with self._lock:
+            self._check_open()
+            self._ring.ring()
+
+    # --- completion ---------------------------------------------------------------------------
+
+    def poll(self) -> list[Completion]:
+        """Return the commands that completed since, perhaps none. Does not wait.
+
+        Raises DeviceRemovedError, for everything outstanding, and ControllerFatalError for a
+        completion of no outstanding command, once the controller has been reset.
+        """
+        return self._reap(0)
+
+    def wait(self, timeout: float | None = None) -> list[Completion]:
+        """Wait for a completion at least; return those that are there.
+
+        The list is empty if nothing is outstanding, or ``timeout`` seconds passed. A command
+        that takes longer than the controller's ``timeout`` is aborted, then the controller reset;
+        its status is then ABORTED_BY_HOST. Raises as :meth:`poll`.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.outstanding or self._aborted:
+            left = SLICE_NS
+            if end is not None:
+                left = min(left, max(0, int((end - time.monotonic()) * 1e9)))
+            done = self._reap(left)
+            if done or (end is not None and time.monotonic() >= end):
+                return done
+        return []
+
+    def drain(self) -> list[Completion]:
+        """Wait until nothing is outstanding; return all completions. Raises as :meth:`poll`."""
+        done: list[Completion] = []
+        while self.outstanding or self._aborted:
+            done += self._reap(SLICE_NS)
+        return done
+
+    def _reap(self, wait_ns: int) -> list[Completion]:
+        with self._device_errors(), self._turn():
+            self._check_open()
+            done, self._aborted = self._aborted, []
+            self._ring.ring()
+            reaped = self._ring.wait(wait_ns) if wait_ns and not done else self._ring.poll()
+            if len(reaped):
+                done += self._completions(reaped)
+        if not done and self.outstanding:
+            self._check_health(waited=wait_ns == SLICE_NS)
+        return done
+
+    def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
+        done = []
+        for latency_ns, _, dw0, dw1, cid, status in reaped.tolist():
+            done.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
+            self._buffers[cid] = None
+            if cid == self._aborting[0]:
+                self._aborting = (-1, 0.0)
+        return done
+
+    # --- health -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _device_errors(self) -> Iterator[None]:
+        """Let the controller act on an error of the device before the caller sees it."""
+        try:
+            yield
+        except DeviceRemovedError:
+            self.controller.mark_removed()
+            raise
+        except ControllerFatalError:
+            self.controller.reset()
+            raise
+
+    _health_due = 0.0
+
+    def _check_health(self, *, waited: bool) -> None:
+        """See whether the device is there and whether a command is overdue.
+
+        Called when a poll brought nothing; looks at the device ten times a second at most.
+        """
+        now = time.monotonic()
+        if now < self._health_due and not waited:
+            return
+        self._health_due = now + 0.1
+        with self._device_errors(), self._lock:
+            self._check_open()
+            self.controller.check_alive()
+            # Should the device and its shadow doorbell have missed each other, this mends it.
+            self._ring.kick()
+            oldest = self._ring.oldest()
+        if self.qid and oldest is not None and oldest[1] > self.controller.timeout:
+            self._expire(oldest[0], now)
+
+    def _expire(self, cid: int, now: float) -> None:
+        """Deal with an overdue command: Abort; if it has not ended soon after, reset.
+
+        Either way the next poll tells its outcome (invariant 4).
+        """
+        if self._aborting[0] != cid:
+            self._aborting = (cid, now)
+            self.controller.abort(self.qid, cid)
+        elif now - self._aborting[1] > ABORT_SECONDS:
+            self.controller.reset()
+
+    def _check_open(self) -> None:
+        self.controller.check_usable()
+        if self._closed:
+            raise NvmeError("the queue pair is closed: make a new one with queue_pair()")
+
+    # --- one, waiting -----------------------------------------------------------------------
+
+    def make_ready(self) -> None:
+        """Wait until a transfer may begin; see :meth:`Lender.transfer`.
+
+        Whoever wants the queue pair comes first, then what an earlier call left outstanding.
+        Raises as :meth:`poll`, and what stands in the way for good.
+        """
+        with self._turn():
+            self._check_open()
+        self.drain()
+        with self._lock:
+            self._check_open()
+            self.kept = ()
+            self.ready = True
+            # In this order, since mark_removed() comes without the lock and does the opposite.
+            if not self.controller.usable:
+                self.ready = False
+
+    def finish(self, status: int) -> int:
+        """Find the end of a transfer of which C did not see it: its 15-bit status field.
+
+        Raises what the negative errno stands for where it is not that the time was over.
+        """
+        if status != -errno.ETIME:
+            with self._device_errors():
+                fail(status)
+        (done,) = self.drain()
+        self.kept = ()
+        return int(done.status)
+
+    # --- loops in C ---------------------------------------------------------------------------
+
+    def advance(self, loop: Loop, timeout_ns: int, *, keep: object) -> bool:
+        """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
+
+        ``keep`` holds its data's memory, up to the end. Between the first call and the one that
+        returns True the queue pair is the loop's alone. A reset of the controller ends it: the I/Os
+        that were outstanding, or never submitted, are given up with the status ABORTED_BY_HOST.
+        Raises ValueError if other commands are outstanding, and as :meth:`poll`.
+        """
+        if self._loop is not loop:
+            self._check_open()
+            if self.outstanding:
+                fail(-errno.EBUSY)
+            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
+        before = loop.completed
+        with self._device_errors(), self._turn():
+            self._check_open()
+            if self.controller.resets != self._loop_resets:
+                self._aborted.clear()
+                loop.give_up(int(HOST_ABORTED))
+                ended = True
+            else:
+                ended = loop.run(self._ring, timeout_ns)
+        if ended:
+            self._loop = self._loop_keep = None
+            self._aborting = (-1, 0.0)  # C reaped what it was about
+        elif loop.completed == before:
+            self._check_health(waited=timeout_ns >= SLICE_NS)
+        return ended
+
+    def _drain_loop(self, loop: Loop, keep: object) -> None:
+        """Drain a loop that is not to go on, so that its memory can be let go."""
+        if self.controller.removed or self._closed or self._loop is not loop:
+            return
+        loop.stop()
+        while not self.advance(loop, SLICE_NS, keep=keep):
+            pass
+
+    # --- reset and end ------------------------------------------------------------------------
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hold the queue pair still; for the controller's reset and end."""
+        self._wanted = True
+        try:
+            with self._lock:
+                self.ready = False
+                while self.busy:
+                    time.sleep(0.0001)
+                yield
+        finally:
+            self._wanted = self._closed
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """Give the lock to a loop that takes it again and again, after whoever waits for it."""
+        if self._wanted:
+            time.sleep(0.001)  # Python's locks are not fair
+        return self._lock
+
+    def restart(self) -> None:
+        """Give every outstanding command its end and begin anew; DMA has stopped."""
+        for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
+            self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
+        self.kept = ()
+        self._loop_keep = None
+        self._start()
+
+    def take_aborted(self) -> list[Completion]:
+        """Take the commands that a reset ended; for the controller's reset."""
+        aborted, self._aborted = self._aborted, []
+        return aborted
+
+    def give_aborted(self, aborted: list[Completion]) -> None:
+        """Put back what :meth:`take_aborted` took."""
+        self._aborted += aborted
+
+    def close(self) -> None:
+        """Wait for what is outstanding and delete the queues. Safe to call twice."""
+        if self._closed:
+            return
+        try:
+            if not self.controller.removed:
+                self.drain()
+        finally:
+            with self.stopped():
+                self._closed = True
+            self.controller.release(self)
+        self.free()
+
+    def free(self) -> None:
+        """Give the rings' memory back; for the controller, once the device no longer uses it."""
+        with self.stopped():
+            self._closed = True
+            self._sq = self._cq = self._lists = _NO_MEMORY
+            self._buffers.clear()
+            self.kept = ()
+            self._loop_keep = None
+            self._links = replace(self._links, shadow=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
