@@ -36,6 +36,7 @@ def _shared() -> set[Path]:
         for folder in ("/tmp", "/dev/shm")
         for pattern in ("*qemu*", "*nvme*")
         for path in Path(folder).glob(pattern)
+        if path.suffix != ".whl"  # of an installation at the same time
     }
 
 
