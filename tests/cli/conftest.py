@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from guest_runs import Pool
@@ -123,3 +125,14 @@ def sentence(stderr: bytes) -> str:
     assert len(lines) == 1, lines
     assert lines[0].startswith("nvme-user: ")
     return lines[0].removeprefix("nvme-user: ")
+
+
+@pytest.fixture
+def results(run: Callable[..., subprocess.CompletedProcess[bytes]]) -> Callable[..., Any]:
+    """Run the benchmark for its JSON, of which stdout has nothing else."""
+
+    def results(*arguments: object, code: int = 0) -> Any:
+        done = run("bench", *arguments, "--output-format", "json", code=code)
+        return json.loads(done.stdout)
+
+    return results

@@ -187,3 +187,33 @@ def sweep_of(rng, iodepths=(1, 2, 4, 8, 16, 32), sizes=(4096,), seconds=3.0, nam
                 )
             )
     return run_of(*jobs)
+
+
+def like_fio(rng):
+    """A run of the two jobs that fio runs in the tests beside it."""
+    mixed = job_of(
+        rng,
+        name="mixed",
+        rw="randrw",
+        seconds=1,
+        iodepth=1,
+        rates={Direction.READ: 4000, Direction.WRITE: 4000},
+        options={"rw": "randrw", "bs": "4k", "ioengine": "psync", "fsync": "16"},
+        flush=Histogram.of(rng.integers(10**5, 10**6, 250)),
+    )
+    mixed.directions[0].slat = Histogram()
+    mixed.directions[1].slat = Histogram()
+    mixed.directions[0].failed = 1
+    reads = job_of(
+        rng,
+        name="reads",
+        rw="read",
+        seconds=1,
+        iodepth=4,
+        number=2,
+        group=1,
+        rates={Direction.READ: 9000},
+        options={"ioengine": "libaio", "iodepth": "4", "description": "with a text"},
+        description="with a text",
+    )
+    return run_of(mixed, reads, global_options={"filename": "x", "size": "2m", "runtime": "1"})

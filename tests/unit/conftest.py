@@ -1,8 +1,12 @@
-"""What the tests of queue pairs and controllers share: a controller in Python, quickly given up."""
+"""What tests share: a controller in Python, quickly given up; results that are like fio's."""
 
+import bench_samples
+import numpy as np
 import pytest
 from guest_runs import Pool
 from soft_controller import SoftController
+
+from pynvme_user.bench.result import RunResult
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,3 +24,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for the end of a command that was aborted."""
     monkeypatch.setattr("pynvme_user.raw_queue.ABORT_SECONDS", 0.1)
     monkeypatch.setattr("pynvme_user.admin.ABORT_SECONDS", 0.1)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+@pytest.fixture
+def like_fio(rng: np.random.Generator) -> RunResult:
+    return bench_samples.like_fio(rng)

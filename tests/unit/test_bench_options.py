@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import fio_reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pynvme_user.bench import unsupported, values
+from pynvme_user.bench import values
 from pynvme_user.bench.draft import Draft
 from pynvme_user.bench.fio_file import command_line_jobs
 from pynvme_user.bench.job import (
@@ -27,8 +23,8 @@ from pynvme_user.bench.job import (
     SteadyState,
     clones,
 )
-from pynvme_user.bench.options import OPTIONS, SECTIONS, Option, find
-from pynvme_user.bench.sweep import points, sweep
+from pynvme_user.bench.option import Option
+from pynvme_user.bench.options import OPTIONS
 from pynvme_user.numa import Placement
 
 READ, WRITE, TRIM = Direction
@@ -438,134 +434,6 @@ def test_all_problems_are_told_at_once() -> None:
         "iodepth=a: 'a' is not a number: write for example 4096, 4k, 256m or 1g",
         "'zzz' is no option",
     ]
-
-
-def test_each_name_begins_a_job() -> None:
-    options = (
-        *(("filename", "qemu:a"), ("bs", "8k"), ("name", "one"), ("iodepth", "2")),
-        *(("name", "two"), ("filename", "qemu:b"), ("filename", "qemu:c"), ("name", "three")),
-        *(("filename", "qemu:d"), ("wait_for", "one")),
-    )
-    made = command_line_jobs(options).jobs
-    assert [(job.name, job.filenames, job.iodepth) for job in made] == [
-        ("one", ("qemu:a",), 2),
-        ("two", ("qemu:b", "qemu:c"), 1),
-        ("three", ("qemu:d",), 1),
-    ]
-    assert {job.block_sizes[READ].low for job in made} == {8192}
-    assert {job.group for job in made} == {0}
-    with pytest.raises(JobError, match="name needs a value"):
-        command_line_jobs((("filename", "qemu:"), ("name", "")))
-
-
-def test_a_job_without_a_device() -> None:
-    with pytest.raises(JobError, match="it has no device: give filename= or --filename"):
-        command_line_jobs((("rw", "read"),))
-
-
-def test_sweeps() -> None:
-    options = (("filename", "qemu:"), ("bs", "512,4k"), ("iodepth", "1,2,4"), ("numjobs", "2"))
-    assert [place for _, place in points(options)] == [
-        (("bs", bs), ("iodepth", depth)) for bs in ("512", "4k") for depth in ("1", "2", "4")
-    ]
-    swept = sweep(options, command_line_jobs).jobs
-    assert [made.group for made in swept] == list(range(6))
-    assert [made.iodepth for made in swept] == [1, 2, 4, 1, 2, 4]
-    assert [made.block_sizes[READ].low for made in swept] == [512] * 3 + [4096] * 3
-    assert {made.name for made in swept} == {"bench"}
-    assert swept[1].point == (("bs", 512), ("iodepth", 2))
-    (single,) = sweep((("filename", "qemu:"), ("bssplit", "4k/100,8k/100")), command_line_jobs).jobs
-    assert single.point == ()
-    assert single.block_sizes[WRITE].low == 8192
-    with pytest.raises(JobError, match="a value is missing beside a comma"):
-        points((("iodepth", "1,,2"),))
-    with pytest.raises(JobError, match="bs is given twice, and has a list of values"):
-        points((("bs", "4k,8k"), ("blocksize", "4k")))
-
-
-def test_block_sizes_of_a_sweep_may_be_ranges_and_splits() -> None:
-    """As a job file's bsrange and bssplit; which a comma would make a list in the job file."""
-    jobs = sweep([("filename", "qemu:"), ("bs", "512-4k,4k,4k/60:64k/40")], command_line_jobs).jobs
-    assert [dict(job.point)["bs"] for job in jobs] == ["512-4k", 4096, "4k/60:64k/40"]
-    sizes = [job.block_sizes[Direction.READ] for job in jobs]
-    assert [(of.smallest, of.largest) for of in sizes] == [
-        (512, 4096),
-        (4096, 4096),
-        (4096, 65536),
-    ]
-
-
-def test_a_place_in_a_sweep_is_in_base_units() -> None:
-    options = (
-        *(("filename", "qemu:"), ("kb_base", "1000"), ("readwrite", "read,randwrite")),
-        *(("blocksize", "8k,(4*1k)"), ("numjobs", "$ncpus,1")),
-    )
-    swept = sweep(options, command_line_jobs).jobs
-    cpus = os.cpu_count() or 1
-    assert [made.point for made in swept] == [
-        (("rw", rw), ("bs", bs), ("numjobs", jobs))
-        for rw in ("read", "randwrite")
-        for bs in (8000, 4000)
-        for jobs in (cpus, 1)
-    ]
-
-
-def test_the_jobs_of_one_point_stay_together() -> None:
-    options = (
-        *(("filename", "qemu:"), ("iodepth", "1,2"), ("name", "a")),
-        *(("name", "b"), ("wait_for", "a"), ("new_group", None)),
-    )
-    swept = sweep(options, command_line_jobs).jobs
-    assert [(made.name, made.iodepth, made.group, made.reporting_group) for made in swept] == [
-        *(("a", 1, 0, 0), ("b", 1, 0, 1)),
-        *(("a", 2, 1, 2), ("b", 2, 1, 3)),
-    ]
-    assert swept[3].wait_for == "a"
-
-
-def test_every_option_is_explained_once() -> None:
-    names = [name for each in SECTIONS for o in each.options for name in (o.name, *o.aliases)]
-    assert len(names) == len(set(names)) == len(OPTIONS)
-    assert not set(names) & set(unsupported.OPTIONS)
-    for option in OPTIONS.values():
-        assert option.help.endswith("."), option.name
-        assert option.metavar, option.name
-    for group, names_ in unsupported.GROUPS:
-        assert group
-        assert names_.split()
-
-
-def test_every_field_of_a_job_can_be_reached() -> None:
-    fields = {field.name for field in dataclasses.fields(Job)}
-    reached = {option.key for option in OPTIONS.values() if option.effect}
-    made_elsewhere = {
-        *("given", "group", "reporting_group", "clone", "number", "seed", "share", "shares"),
-        *("skip", "run", "zones", "zbd", "zone_bytes"),
-        *("block_sizes", "cpus_split", "verify_pattern_offsets", "point", "shared"),
-    }
-    assert fields - reached == made_elsewhere
-
-
-def test_fios_own_list_is_covered() -> None:
-    fio = shutil.which("fio")
-    if fio is None:
-        pytest.skip("fio is not installed, whose --cmdhelp=all is the list to cover")
-    listed = subprocess.run([fio, "--cmdhelp=all"], capture_output=True, text=True, check=True)
-    names = [line.split(":")[0].strip() for line in listed.stdout.splitlines() if ":" in line]
-    assert len(names) > 200
-    for name in names:
-        assert name in unsupported.OPTIONS or find(name)
-
-
-def test_the_documentation_is_up_to_date() -> None:
-    text = fio_reference.PATH.read_text()
-    body = text[text.index(fio_reference.HEADING) :]
-    options, heading, examples = body.partition(fio_reference.EXAMPLES_HEADING)
-    remedy = "run python tests/unit/fio_reference.py"
-    assert options == fio_reference.render_options(), remedy
-    if not fio_reference.EXAMPLES.exists():
-        pytest.skip("fio-examples is not installed, of which the table of examples is made")
-    assert heading + examples == fio_reference.render_examples(), remedy
 
 
 def test_size_is_never_ambiguous() -> None:

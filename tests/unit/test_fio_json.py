@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 
 import fio_plot
 import numpy as np
@@ -13,9 +12,7 @@ from bench_samples import job_of, run_of, sweep_of
 from fio_keys import leaves, reasons
 
 from pynvme_user.bench.fio_json import ADDED, FORMAT_VERSION, LEFT_OUT, document, points
-from pynvme_user.bench.merge import combine
 from pynvme_user.bench.result import (
-    PERCENTILES,
     Direction,
     Histogram,
     LatencyTarget,
@@ -23,8 +20,6 @@ from pynvme_user.bench.result import (
     VerifyFault,
     VerifyResult,
 )
-from pynvme_user.bench.summary import number, summary
-from pynvme_user.bench.terse import VERSIONS, terse
 
 FIO = shutil.which("fio")
 CLAT2CSV = shutil.which("fio_jsonplus_clat2csv")
@@ -49,41 +44,6 @@ ioengine=libaio
 iodepth=4
 description=with a text
 """
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(1)
-
-
-@pytest.fixture
-def like_fio(rng):
-    mixed = job_of(
-        rng,
-        name="mixed",
-        rw="randrw",
-        seconds=1,
-        iodepth=1,
-        rates={Direction.READ: 4000, Direction.WRITE: 4000},
-        options={"rw": "randrw", "bs": "4k", "ioengine": "psync", "fsync": "16"},
-        flush=Histogram.of(rng.integers(10**5, 10**6, 250)),
-    )
-    mixed.directions[0].slat = Histogram()
-    mixed.directions[1].slat = Histogram()
-    mixed.directions[0].failed = 1
-    reads = job_of(
-        rng,
-        name="reads",
-        rw="read",
-        seconds=1,
-        iodepth=4,
-        number=2,
-        group=1,
-        rates={Direction.READ: 9000},
-        options={"ioengine": "libaio", "iodepth": "4", "description": "with a text"},
-        description="with a text",
-    )
-    return run_of(mixed, reads, global_options={"filename": "x", "size": "2m", "runtime": "1"})
 
 
 @without_fio
@@ -310,210 +270,3 @@ def test_a_sweep_is_one_document_or_one_for_each_point(rng):
         {"bs": 4096, "iodepth": 4},
     ]
     assert [len(point.jobs) for point in points(sweep)] == [1, 1, 1, 1]
-
-
-# --- the summary as text ------------------------------------------------------------------------
-
-
-def test_the_summary_has_fios_lines(like_fio):
-    text = "\n".join(summary(like_fio))
-    for pattern in (
-        r"^mixed: \(groupid=0, jobs=1\): err= 5: pid=4711: ",
-        r"^  Description  : \[with a text\]$",
-        r"^  read: IOPS=40\d\d, BW=15\.\dMiB/s \(16\.\dMB/s\)\(15\.\dMiB/1000msec\)$",
-        r"^    clat \(usec\): min=\d+, max=\d+, avg=[ \d.]+, stdev=[ \d.]+$",
-        r"^    clat percentiles \(usec\):$",
-        r"^     \|    1\.00th=\[ +\d+\],    5\.00th=\[",
-        r" 99\.9999th=\[ +\d+\]$",
-        r"^   bw \(  KiB/s\): min=\d+, max=\d+, per=100\.00%, avg=[\d.]+, stdev=[\d. ]+, ",
-        r"^   iops        : min= ?\d+, max= ?\d+, avg=[\d.]+, stdev=[\d. ]+, samples=2$",
-        r"^  lat \(usec\)   : .*100=8\d\.\d\d%",
-        r"^  cpu          : usr=97\.00%, sys=2\.00%, ctx=12, majf=0, minf=3$",
-        r"^  IO depths    : 1=100\.0%, 2=0\.0%, ",
-        r"^     submit    : 0=0\.0%, 4=100\.0%, ",
-        r"^     issued rwts: total=\d+,\d+,0,250 short=0,0,0,0 dropped=0,0,0,0$",
-        r"^  driver per IO: submit=\d+ ns, complete=\d+ ns, MMIO writes=0\.\d+, MMIO reads=0, ",
-        r"^Run status group 1 \(all jobs\):$",
-        r"^   READ: bw=35\.\dMiB/s \(37\.\dMB/s\), 35\.\dMiB/s-35\.\dMiB/s .*run=1000-1000msec$",
-    ):
-        assert re.search(pattern, text, re.MULTILINE), f"{pattern}\n{text}"
-
-
-def test_the_summary_ends_with_what_went_wrong(rng):
-    faults = [
-        VerifyFault("lost write", lba, f"generation 3 expected at {lba}") for lba in range(12)
-    ]
-    job = job_of(
-        rng,
-        seconds=1,
-        errors={0x281: 3},
-        error_names={0x281: "Unrecovered Read Error"},
-        verify=VerifyResult("crc32c", 500, 40, faults),
-    )
-    run = run_of(job, warnings=["the device is throttling"], interrupted=True)
-    text = "\n".join(summary(run))
-    end = text[text.index("Interrupted") :]
-    assert "Warning: the device is throttling" in end
-    assert "3 I/Os failed: 3 x Unrecovered Read Error (SCT 0x2, SC 0x81)" in end
-    assert "LBA 9: lost write: generation 3 expected at 9" in end
-    assert "LBA 10" not in end
-    assert end.endswith("and 30 more")
-
-
-def test_a_sweep_is_a_table(rng):
-    lines = list(summary(sweep_of(rng, iodepths=(1, 2), sizes=(512, 131072), seconds=1.0)))
-    columns = "bs iodepth IOPS BW mean p50 p99 p99.9 max failed"
-    assert lines[0].split() == columns.split()
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["512", "1", "read"],
-        ["512", "2", "read"],
-        ["128k", "1", "read"],
-        ["128k", "2", "read"],
-    ]
-    assert len({len(line) for line in lines}) == 1
-
-
-def test_clones_together_in_the_summary(rng):
-    clones = [job_of(rng, seconds=1, number=n) for n in (1, 2, 3)]
-    text = "\n".join(summary(run_of(combine(clones))))
-    assert "(groupid=0, jobs=3)" in text
-    assert "usr=97.00%" in text
-
-
-def test_directions_together(rng, tmp_path):
-    rates = {Direction.READ: 3000.0, Direction.WRITE: 1000.0}
-    job = job_of(rng, rw="randrw", seconds=2, rates=rates, unified_rw_reporting="both")
-    both = document(run_of(job))["jobs"][0]
-    parts = [both["read"], both["write"]]
-    for key in ("total_ios", "io_bytes"):
-        assert both["mixed"][key] == sum(part[key] for part in parts)
-    assert both["mixed"]["iops"] == pytest.approx(sum(part["iops"] for part in parts))
-    assert both["mixed"]["iops_mean"] == pytest.approx(sum(part["iops_mean"] for part in parts))
-    assert both["mixed"]["bw_agg"] == pytest.approx(100, abs=0.5)
-    text = "\n".join(summary(run_of(job)))
-    assert re.search(r"^  mixed: IOPS=4\d\d\d, ", text, re.M)
-    assert re.search(r"^  MIXED: bw=1[56]\.\dMiB/s ", text, re.M)
-    job.unified_rw_reporting = "mixed"
-    only = document(run_of(job))["jobs"][0]
-    assert [key for key in both if key not in only] == ["read", "write", "trim", "sync"]
-    assert "  read:" not in "\n".join(summary(run_of(job)))
-
-
-@without_fio
-@pytest.mark.parametrize("unified", ["mixed", "both"])
-def test_the_keys_of_directions_together_are_fios(rng, tmp_path, unified):
-    command = [FIO, "--name=randread", f"--filename={tmp_path / 'data'}", "--size=1m"]
-    command += ["--rw=randrw", f"--unified_rw_reporting={unified}", "--output-format=json"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    theirs = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
-    job = job_of(rng, rw="randrw", seconds=1, unified_rw_reporting=unified)
-    assert list(document(run_of(job))["jobs"][0]) == list(theirs)
-
-
-def test_other_units_in_the_summary(rng):
-    job = job_of(rng, seconds=1, significant_figures=6, unit_base=1, kb_base=1000)
-    text = "\n".join(summary(run_of(job)))
-    iops = job.directions[0].iops
-    assert f"IOPS={iops:.0f}, BW={iops * 4096 * 8 / 1e6:.2f}Mbit/s (" in text
-    assert re.search(r"^   bw \(Kibit/s\): min=1\d{5}, ", text, re.M)
-    assert re.search(r"^   READ: bw=1\d\d\.\d\dMbit/s \(12\d\.\d\dMibit/s\), ", text, re.M)
-
-
-def test_the_intervals_that_spreads_are_over(rng):
-    job = job_of(rng, seconds=4, bwavgtime_ms=1000, iopsavgtime_ms=2000)
-    written = document(run_of(job))["jobs"][0]["read"]
-    assert (written["bw_samples"], written["iops_samples"]) == (4, 2)
-
-
-@pytest.mark.parametrize(
-    ("value", "binary", "written"),
-    [
-        (0, False, "0"),
-        (7758, False, "7758"),
-        (14_126, False, "14.1k"),
-        (219_400, False, "219k"),
-        (1_234_000, False, "1.23M"),
-        (999_960, False, "1.00M"),
-        (15.7 * 2**20, True, "15.7Mi"),
-        (6.69 * 2**20, True, "6.69Mi"),
-        (1023 * 2**20, True, "1023Mi"),
-        (2.0**70, True, "1048576Pi"),
-    ],
-)
-def test_four_figures(value, binary, written):
-    assert number(value, binary=binary) == written
-
-
-def test_percentiles_of_the_summary_are_rounded_up(rng):
-    job = job_of(rng, seconds=1)
-    text = "\n".join(summary(run_of(job)))
-    shown = re.findall(r"([\d.]+)th=\[ *(\d+)\]", text)
-    wanted = job.directions[0].clat.percentiles()
-    assert {float(share): int(value) for share, value in shown} == {
-        share: -(-value // 1000) for share, value in wanted.items()
-    }
-
-
-# --- terse --------------------------------------------------------------------------------------
-
-
-def kinds_of(line: str) -> list[str]:
-    """What each field of a terse line is; a percentile by its name, without fio's empty ones."""
-    kinds = []
-    for field in line.split(";"):
-        if re.fullmatch(r"[\d.]+%=\d+", field):
-            kinds.append("percentile")
-        elif re.fullmatch(r"-?\d+", field):
-            kinds.append("integer")
-        else:
-            digits = re.fullmatch(r"\d+\.(\d+)(%?)", field)
-            kinds.append(f"{len(digits[1])} decimals{digits[2]}" if digits else "text")
-    return kinds
-
-
-@without_fio
-@pytest.mark.parametrize("layout", VERSIONS)
-@pytest.mark.parametrize("unified", ["none", "mixed", "both"])
-def test_terse_has_fio_s_fields_in_fio_s_order(tmp_path, rng, layout, unified):
-    options = ["--name=one", "--rw=randrw", "--size=1m", f"--filename={tmp_path / 'file'}"]
-    options += [f"--unified_rw_reporting={unified}", "--disk_util=0", "--description=two words"]
-    options += ["--minimal", f"--terse-version={layout}", "--continue_on_error=all"]
-    fio = subprocess.run([FIO, *options], capture_output=True, text=True, check=True, cwd=tmp_path)
-    job = job_of(rng, name="one", rw="randrw", description="two words")
-    job = replace(job, unified_rw_reporting=unified, options={"continue_on_error": "all"})
-    (line,) = terse(run_of(job), layout)
-    theirs, ours = fio.stdout.strip(), line
-    assert kinds_of(ours) == kinds_of(theirs)
-    assert ours.split(";")[0] == theirs.split(";")[0] == str(layout)
-    assert ours.split(";")[2:5] == theirs.split(";")[2:5] == ["one", "0", "0"]
-    assert ours.split(";")[-3:] == theirs.split(";")[-3:] == ["0", "0", "two words"]
-
-
-def test_terse_has_the_values_of_the_json(rng):
-    run = run_of(job_of(rng, rw="randrw"))
-    (line,) = terse(run)
-    fields = line.split(";")
-    (job,) = document(run)["jobs"]
-    for at, name in ((5, "read"), (46, "write")):
-        found = job[name]
-        assert [int(text) for text in fields[at : at + 4]] == [
-            *(found["io_kbytes"], found["bw"], int(found["iops"]), found["runtime"])
-        ]
-        for place, kind in ((at + 4, "slat_ns"), (at + 8, "clat_ns"), (at + 32, "lat_ns")):
-            latency = found[kind]
-            assert int(fields[place]) == latency["min"] // 1000
-            assert int(fields[place + 1]) == latency["max"] // 1000
-            assert float(fields[place + 2]) == pytest.approx(latency["mean"] / 1000, abs=1e-5)
-            assert float(fields[place + 3]) == pytest.approx(latency["stddev"] / 1000, abs=1e-5)
-        without = dict.fromkeys((f"{share:f}" for share in PERCENTILES), 0)
-        shares = found["clat_ns"].get("percentile", without)
-        wanted = [f"{share}%={value // 1000}" for share, value in shares.items()]
-        assert fields[at + 12 : at + 32] == [*wanted, *["0%=0"] * (20 - len(wanted))]
-        assert float(fields[at + 39]) == pytest.approx(found["bw_mean"], abs=1e-5)
-    assert fields[87] == f"{job['usr_cpu']:f}%"
-    assert fields[92:99] == [f"{share:.1f}%" for share in job["iodepth_level"].values()]
-    assert float(fields[99].rstrip("%")) == pytest.approx(
-        sum(job["latency_ns"].values()) + job["latency_us"]["2"], abs=0.006
-    )
-    assert fields[109:121] == [f"{share:.2f}%" for share in job["latency_ms"].values()]
-    assert len(fields) == 121

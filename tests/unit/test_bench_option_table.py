@@ -1,0 +1,64 @@
+"""The table of options: whole, explained, documented, and fio's."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+
+import fio_reference
+import pytest
+
+from pynvme_user.bench import unsupported
+from pynvme_user.bench.job import (
+    Direction,
+    Job,
+)
+from pynvme_user.bench.options import OPTIONS, SECTIONS, find
+
+READ, WRITE, TRIM = Direction
+
+
+def test_every_option_is_explained_once() -> None:
+    names = [name for each in SECTIONS for o in each.options for name in (o.name, *o.aliases)]
+    assert len(names) == len(set(names)) == len(OPTIONS)
+    assert not set(names) & set(unsupported.OPTIONS)
+    for option in OPTIONS.values():
+        assert option.help.endswith("."), option.name
+        assert option.metavar, option.name
+    for group, names_ in unsupported.GROUPS:
+        assert group
+        assert names_.split()
+
+
+def test_every_field_of_a_job_can_be_reached() -> None:
+    fields = {field.name for field in dataclasses.fields(Job)}
+    reached = {option.key for option in OPTIONS.values() if option.effect}
+    made_elsewhere = {
+        *("given", "group", "reporting_group", "clone", "number", "seed", "share", "shares"),
+        *("skip", "run", "zones", "zbd", "zone_bytes"),
+        *("block_sizes", "cpus_split", "verify_pattern_offsets", "point", "shared"),
+    }
+    assert fields - reached == made_elsewhere
+
+
+def test_fios_own_list_is_covered() -> None:
+    fio = shutil.which("fio")
+    if fio is None:
+        pytest.skip("fio is not installed, whose --cmdhelp=all is the list to cover")
+    listed = subprocess.run([fio, "--cmdhelp=all"], capture_output=True, text=True, check=True)
+    names = [line.split(":")[0].strip() for line in listed.stdout.splitlines() if ":" in line]
+    assert len(names) > 200
+    for name in names:
+        assert name in unsupported.OPTIONS or find(name)
+
+
+def test_the_documentation_is_up_to_date() -> None:
+    text = fio_reference.PATH.read_text()
+    body = text[text.index(fio_reference.HEADING) :]
+    options, heading, examples = body.partition(fio_reference.EXAMPLES_HEADING)
+    remedy = "run python tests/unit/fio_reference.py"
+    assert options == fio_reference.render_options(), remedy
+    if not fio_reference.EXAMPLES.exists():
+        pytest.skip("fio-examples is not installed, of which the table of examples is made")
+    assert heading + examples == fio_reference.render_examples(), remedy
