@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 import click
 
 from pynvme_user.bench import unsupported
-from pynvme_user.bench.options import OPTIONS, SECTIONS, Option
+from pynvme_user.bench.option import Option
+from pynvme_user.bench.options import OPTIONS, SECTIONS
 
 Pair = tuple[str, str | None]
 

@@ -53,6 +53,10 @@ static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, const 
 		sq_write(qp, command, cid);
 		return 0;
 	}
+	if (io->direction == NVME_DIRECTION_TRIM && b->zone_trims) {
+		*(dword_pair *)&sq_write(qp, command, cid)->cdw10 = lba;
+		return 0;
+	}
 	if (io->direction == NVME_DIRECTION_TRIM) {
 		const struct dsm_range range = { .blocks = io->blocks, .lba = io->lba };
 
@@ -110,7 +114,7 @@ static void bench_unverify(struct nvme_bench *b, const struct nvme_io *io)
 
 /*
  * Account for the `n` I/Os under `cids`, `counts` of them by direction, of a turn that began at
- * `now` and whose doorbell was written at `rung`. The tracker's number is for the log.
+ * `now` and whose doorbell was written at `rung`.
  */
 static inline void bench_submitted(struct nvme_qpair *qp, struct nvme_bench *b,
 				   const uint16_t *cids, uint32_t n, const uint32_t *counts,
@@ -118,8 +122,8 @@ static inline void bench_submitted(struct nvme_qpair *qp, struct nvme_bench *b,
 {
 	for (uint32_t i = 0; i < n; i++) {
 		qp->trackers[cids[i]].submitted = rung;
-		if (gated)
-			qp->trackers[cids[i]].user = (uint32_t)(rung - now);
+		if (gated && b->records)
+			b->begun[cids[i]] = now;
 	}
 	for (uint32_t direction = 0; direction < 4; direction++)
 		if (counts[direction]) {
@@ -217,8 +221,10 @@ static void bench_failed(struct nvme_bench *b, uint32_t direction, uint32_t stat
 	for (uint32_t i = 0; i < NVME_BENCH_ERRORS; i++) {
 		struct nvme_bench_error *error = &b->errors[i];
 
-		if (!error->ios || error->status == status || i == NVME_BENCH_ERRORS - 1) {
+		if (!error->ios || (error->status == status && error->direction == direction) ||
+		    i == NVME_BENCH_ERRORS - 1) {
 			error->status = status;
+			error->direction = direction;
 			error->ios++;
 			return;
 		}
@@ -255,7 +261,7 @@ static inline void bench_record(struct nvme_bench *b, const struct nvme_bench_sl
 {
 	b->records[b->record_count++] = (struct nvme_bench_record){
 		.end = ticks_to_ns(now - b->epoch),
-		.slat = ticks_to_ns(tracker->user),
+		.slat = ticks_to_ns(tracker->submitted - b->begun[slot - b->slots]),
 		.clat = ticks_to_ns(now - tracker->submitted),
 		.lat = ticks_to_ns(now - slot->start),
 		.offset = slot->lba << b->block_shift,

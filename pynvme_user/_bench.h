@@ -57,6 +57,7 @@ struct nvme_bench_record {
 struct nvme_bench_error {
 	uint64_t ios;
 	uint32_t status; /* SCT in 10:8, SC in 7:0 */
+	uint32_t direction;
 };
 
 /* When the I/Os of one direction arrive, where that is not as fast as it goes. */
@@ -104,6 +105,7 @@ struct nvme_bench {
 	uint64_t list_next;
 	uint64_t writes_left;   /* pause once so many writes are submitted; UINT64_MAX: never */
 	uint64_t zone_blocks;   /* writes are Zone Appends to zones of so many blocks */
+	uint32_t zone_trims;    /* trims are Zone Management Sends, each for the zone that begins there */
 	struct nvme_buffers *buffers; /* what each write gets anew; NULL: its buffer is as it is */
 	uint64_t random;        /* of arrivals */
 	const uint32_t *arrivals; /* 4096 quantiles of the time between two, in 1/65536 of the mean */
@@ -118,6 +120,7 @@ struct nvme_bench {
 	uint32_t record_count;
 	uint32_t record_limit;
 	struct nvme_bench_record *records;
+	uint64_t *begun;        /* by CID: when the turn that submitted it began, in ticks */
 	uint64_t epoch;         /* ticks that records count from */
 	/* facts, since the beginning */
 	uint64_t submitted[4];  /* by direction */

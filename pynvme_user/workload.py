@@ -85,6 +85,7 @@ class Pace:
     think_ios: int = 0  # after so many I/Os ...
     think: float = 0.0  # ... pause for so many seconds
     zone_blocks: int = 0  # writes are Zone Appends to zones of so many blocks
+    zone_trims: bool = False  # trims are Zone Management Sends
     rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())  # by direction
     poisson: bool = False  # arrivals by chance, instead of evenly
     seed: int = 0  # of arrivals
@@ -198,7 +199,8 @@ class Workload:
             pointer = ffi.from_buffer(
                 "struct nvme_bench_record[]", self._records, require_writable=True
             )
-            self._alive.append(pointer)
+            bench.begun = begun = ffi.new("uint64_t[]", queue_depth)
+            self._alive += [pointer, begun]
             bench.records = pointer
             bench.record_limit = records
             bench.gated = 1
@@ -212,7 +214,7 @@ class Workload:
         bench.think_ios = pace.think_ios if pace.think else 0
         ticks = tick_rate()
         bench.think_ticks = int(pace.think * ticks)
-        bench.zone_blocks = pace.zone_blocks
+        bench.zone_blocks, bench.zone_trims = pace.zone_blocks, pace.zone_trims
         bench.random = pace.seed
         bench.plain = 1 if pace.zone_blocks else 2
         bench.writes_left = _NEVER
@@ -294,7 +296,19 @@ class Workload:
     @property
     def errors(self) -> dict[int, int]:
         """I/Os by their status (SCT and SC) other than success, since the beginning."""
-        return {int(error.status): int(error.ios) for error in self._bench.errors if error.ios}
+        found: dict[int, int] = {}
+        for (_, status), ios in self.errors_by_direction.items():
+            found[status] = found.get(status, 0) + ios
+        return found
+
+    @property
+    def errors_by_direction(self) -> dict[tuple[int, int], int]:
+        """The same by direction and status."""
+        return {
+            (int(error.direction), int(error.status)): int(error.ios)
+            for error in self._bench.errors
+            if error.ios
+        }
 
     @property
     def batches(self) -> tuple[U64Array, U64Array, U64Array]:

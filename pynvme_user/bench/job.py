@@ -259,6 +259,9 @@ class Job:
     exit_what: ExitWhat = "group"
     exitall_on_error: bool = False
     continue_on_error: frozenset[ContinueOnError] = frozenset()
+    # Errors that do not end it, as Linux's numbers: of reads, writes, verification. None: as
+    # continue_on_error says.
+    ignore_error: tuple[frozenset[int] | None, ...] = (None, None, None)
     max_latency: tuple[float, float, float] = (0.0, 0.0, 0.0)  # a slower I/O fails the job; 0: none
     latency_target: float | None = None
     latency_window: float = 0.0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.job import Job
+from pynvme_user.bench.errnos import errno_of
+from pynvme_user.bench.job import Direction, Job
 from pynvme_user.bench.result import Histogram, LatencyTarget, SteadyState
+from pynvme_user.workload import Workload
 
 _NS = 1_000_000_000
 
@@ -154,3 +156,20 @@ class Limits:
             depth=max(1, self._good),
             met=self._good > 0,
         )
+
+
+def fails(job: Job, workload: Workload) -> bool:
+    """Tell whether I/Os failed in a way that the job does not go on from."""
+    failed = workload.results["failed"].tolist()
+    if not any(failed):
+        return False
+    errors = workload.errors_by_direction
+    for direction, count in enumerate(failed):
+        is_read = direction == Direction.READ
+        ignored = job.ignore_error[0 if is_read else 1]
+        if ignored is None:
+            if count and ("read" if is_read else "write") not in job.continue_on_error:
+                return True
+        elif any(of == direction and errno_of(status) not in ignored for of, status in errors):
+            return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -15,10 +16,19 @@ import numpy.typing as npt
 from pynvme_user.bench.data import contents, fill
 from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError
-from pynvme_user.bench.limits import Limits
+from pynvme_user.bench.limits import Limits, fails
 from pynvme_user.bench.measured import HISTOGRAM_SECONDS, Measured
+from pynvme_user.bench.outcome import job_result
 from pynvme_user.bench.result import JobResult
-from pynvme_user.bench.setup import check_sizes, check_zones, commands, generator, pace, pin
+from pynvme_user.bench.setup import (
+    check_sizes,
+    check_zones,
+    commands,
+    generator,
+    pace,
+    pin,
+    zoned_plan,
+)
 from pynvme_user.bench.signals import Signals
 from pynvme_user.bench.target import SPIN, Target
 from pynvme_user.bench.verify import Verification
@@ -100,25 +110,8 @@ class Part:
 
     def obey_zones(self, zones: ZoneMap, writers: int) -> None:
         """Write and read as the zones have it; ``writers`` parts share what may be open."""
-        job, target = self.job, self.target
-        capacity = min((zone.end - zone.start for zone in zones.zones), default=0)
-        if job.largest_block > capacity << target.ns.block_shift:
-            raise JobError(
-                f"job {job.name!r}: a zone holds {capacity << target.ns.block_shift} bytes, not a "
-                f"block of {job.largest_block}: use a smaller bs"
-            )
-        shared = [most // writers for most in (job.max_open_zones, target.most_open) if most]
-        limits = [max(1, most) for most in (*shared, job.job_max_open_zones) if most or shared]
-        self._plan = ZonedPlan(
-            zones,
-            self._generator(),
-            number=job.number,
-            first_lba=self.offset >> target.ns.block_shift,
-            blocks=self.length >> target.ns.block_shift,
-            most_open=min(limits, default=len(zones.zones)),
-            random=job.random,
-            beyond=job.read_beyond_wp,
-            fresh=job.verify is not None and job.destructive,
+        self._plan = zoned_plan(
+            self.job, self.target, self.offset, self.length, zones, writers, self._generator()
         )
 
     def share_contents(self, seeds: Sequence[int]) -> None:
@@ -163,7 +156,10 @@ class Part:
     @property
     def _piece(self) -> int:
         """Bytes of each command's buffer: whole pages, so that no PRP entry is wasted."""
-        return max(4096, -(-self.job.largest_block // 4096) * 4096)
+        # A trim has a list of one range, wherever that is.
+        moved = self.job.directions - {Direction.TRIM}
+        largest = max((self.job.block_sizes[way].largest for way in moved), default=1)
+        return -(-largest // 4096) * 4096
 
     @property
     def _placement(self) -> Placement | None:
@@ -188,10 +184,12 @@ class Part:
             pace=pace(job, self.target),
             contents=self._contents,
             verifier=self._verification.verifier if self._verification else None,
-            verify_fatal=job.verify_fatal,
+            verify_fatal=job.verify_fatal and errno.EILSEQ not in (job.ignore_error[2] or ()),
             records=self._records,
         )
         period = job.log_hist_msec / 1e3 or HISTOGRAM_SECONDS
+        if self._plan is not None and self._verification is not None:
+            self._plan.verifier = self._verification.verifier
         self._measured = Measured(
             self._workload, pair, ns.block_size, histograms=self._histograms, period=period
         )
@@ -203,7 +201,8 @@ class Part:
         self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
         if self._flow is not None:
             self._flow.join(job.number, job.flow, workload.submitted)
-        if job.ramp_time:
+        # What is below the write pointers is read once: there is nothing to do before.
+        if job.ramp_time and not (job.verify_only and self._plan is not None):
             ramp_end = self._after(job.ramp_time)
             if self._plan is not None:
                 self._run_zoned(pair, buffer, ramp_end, self._plan)
@@ -218,11 +217,16 @@ class Part:
             if verification is not None and job.verify_only and verification.takes_up:
                 self.phase = _VERIFYING
                 most = max(1, self._piece >> self.target.ns.block_shift)
-                self._read_back(pair, buffer, verification.promised(most))
-            elif verification is not None and job.verify_backlog:
-                self._run_with_backlog(pair, buffer, deadline, verification)
+                zone = self.target.zone_blocks
+                self._read_back(pair, buffer, verification.promised(most, zone))
+            elif self._plan is not None and job.verify_only:
+                self.phase = _VERIFYING
+                blocks = job.block_sizes[Direction.WRITE].largest >> self.target.ns.block_shift
+                self._read_back(pair, buffer, self._plan.all_written(blocks))
             elif self._plan is not None:
                 self._run_zoned(pair, buffer, deadline, self._plan)
+            elif verification is not None and job.verify_backlog:
+                self._run_with_backlog(pair, buffer, deadline, verification)
             else:
                 self._advance(pair, buffer, deadline)
             self._leave_flow()  # what is read back has no part in the proportion
@@ -255,6 +259,13 @@ class Part:
             if not self._goes_on or _is_past(deadline):
                 plan.cut(workload.list_done)
                 break
+            if self.job.verify_backlog:
+                workload.depth = depth
+                self._read_back(pair, buffer, plan.written_ios())
+                plan.written.clear()
+                if not self._goes_on:
+                    break
+                workload.depth = 1
         workload.depth = depth
 
     def _run_with_backlog(
@@ -307,15 +318,6 @@ class Part:
 
     _gives_up = False
 
-    def _fails(self) -> bool:
-        """Whether I/Os failed in a way that the job does not go on from."""
-        results, allowed = self._used_workload.results, self.job.continue_on_error
-        for direction, failed in enumerate(results["failed"].tolist()):
-            kind = "read" if direction == Direction.READ else "write"
-            if failed and kind not in allowed:
-                return True
-        return False
-
     def _advance(
         self, pair: QueuePair, buffer: DmaBuffer, deadline: float | None, *, drain: bool = True
     ) -> None:
@@ -342,7 +344,7 @@ class Part:
                 self._answer(self._asked)
             if ended:
                 return
-            if self._fails():
+            if fails(job, workload):
                 self._gives_up = True
             if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
                 self._drain(pair, buffer)
@@ -466,45 +468,15 @@ class Part:
 
     def result(self, run_began: float) -> JobResult:
         """Tell what it came to; once its thread has ended, or in it."""
-        job, workload = self.job, self._used_workload
-        runtime = int(((self._finished or time.monotonic()) - self.began) * _NS)
-        sizes = [job.block_sizes[direction] for direction in Direction]
-        return JobResult(
-            name=job.name,
-            rw=job.rw,
-            device=self.target.device,
-            iodepth=job.iodepth,
-            block_sizes=tuple((of.smallest, of.largest) for of in sizes),  # type: ignore[arg-type]
-            number=job.number,
-            first=job.number - job.share if job.shares > 1 else 0,
-            group=job.reporting_group,
-            mode=job.mode,
-            numjobs=job.numjobs,
-            # As fio has it: without [global]'s, and without what only parts the jobs.
-            options={
-                name: text
-                for name, text in job.given
-                if (name, text) not in job.shared and name != "stonewall"
-            },
-            point=dict(job.point),
-            description=job.description,
-            pid=os.getpid(),
+        workload, ended = self._used_workload, self._finished or time.monotonic()
+        return job_result(
+            self.job,
+            self.target.device,
+            self._limits,
             start_ns=int((self.began - run_began) * _NS),
-            failure=self._limits.failure or str(self.error or ""),
+            error=self.error,
             verify=self._verification.result(workload) if self._verification else None,
-            steady_state=self._limits.steady,
-            latency_target=self._limits.latency_target,
-            percentile_list=job.percentile_list,
-            slat_percentiles=job.slat_percentiles,
-            clat_percentiles=job.clat_percentiles,
-            lat_percentiles=job.lat_percentiles,
-            unified_rw_reporting=job.unified_rw_reporting,
-            bwavgtime_ms=max(1, round(job.bwavgtime * 1000)),
-            iopsavgtime_ms=max(1, round(job.iopsavgtime * 1000)),
-            significant_figures=job.significant_figures,
-            unit_base=job.unit_base,
-            kb_base=job.kb_base,
-            **self._used_measured.results(runtime),
+            measured=self._used_measured.results(int((ended - self.began) * _NS)),
         )
 
     @property

@@ -7,10 +7,12 @@ import threading
 
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.target import Target
+from pynvme_user.bench.zoned import ZonedPlan, ZoneMap
 from pynvme_user.generator import Generator
 from pynvme_user.numa import cpus_of, format_list
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12
+from pynvme_user.spec.zns import ZoneSendAction, ZoneSendCdw13
 from pynvme_user.workload import FLUSH, Pace, Rate
 
 
@@ -61,6 +63,51 @@ def check_zones(job: Job, target: Target, zone_bytes: int) -> None:
             f"job {job.name!r}: the zones of {name} have {zone_bytes} bytes, not "
             f"zonesize={job.zone_bytes}: leave it out"
         )
+    if Direction.TRIM in job.directions:
+        sizes = job.block_sizes[Direction.TRIM]
+        if (sizes.smallest, sizes.largest) != (zone_bytes, zone_bytes):
+            raise JobError(
+                f"job {job.name!r}: rw={job.rw} with zonemode=zbd resets whole zones: give "
+                f"bs={zone_bytes}, the length of those of {name}"
+            )
+
+
+def zoned_plan(
+    job: Job,
+    target: Target,
+    offset: int,
+    length: int,
+    zones: ZoneMap,
+    writers: int,
+    made: Generator,
+) -> ZonedPlan:
+    """Make what the job does with the zones of its range from its I/Os, which are ``made``.
+
+    ``writers`` jobs share what may be open. Raises JobError.
+    """
+    shift = target.ns.block_shift
+    capacity = min((zone.end - zone.start for zone in zones.zones), default=0)
+    moves = job.directions != {Direction.TRIM}
+    if moves and job.largest_block > capacity << shift:
+        raise JobError(
+            f"job {job.name!r}: a zone holds {capacity << shift} bytes, not a block of "
+            f"{job.largest_block}: use a smaller bs"
+        )
+    shared = [most // writers for most in (job.max_open_zones, target.most_open) if most]
+    limits = [max(1, most) for most in (*shared, job.job_max_open_zones) if most or shared]
+    return ZonedPlan(
+        zones,
+        made,
+        number=job.number,
+        first_lba=offset >> shift,
+        blocks=length >> shift,
+        most_open=min(limits, default=len(zones.zones)),
+        random=job.random,
+        beyond=job.read_beyond_wp,
+        fresh=job.verify is not None and job.destructive,
+        most_writes=job.verify_backlog,
+        most_trims=job.iodepth,
+    )
 
 
 def pin(job: Job) -> None:
@@ -154,6 +201,7 @@ def pace(job: Job, target: Target) -> Pace:
         think_ios=job.thinktime_blocks,
         think=job.thinktime,
         zone_blocks=target.zone_blocks if appends(job) else 0,
+        zone_trims=job.zbd,
         rates=tuple(  # type: ignore[arg-type]  # three, as the job's are
             Rate(ios=ios, blocks=moved / (1 << shift))
             for ios, moved in zip(job.rate_iops, job.rate, strict=True)
@@ -175,12 +223,16 @@ def commands(job: Job, nsid: int) -> dict[int, bytes]:
     """Make the commands of each direction, without what each I/O adds."""
     fua = WriteCdw12.fua.mask if job.fua else 0
     write = NvmOpcode.ZONE_APPEND if appends(job) else NvmOpcode.WRITE
+    trim = SQE.build(
+        opc=NvmOpcode.DATASET_MANAGEMENT, nsid=nsid, cdw11=DatasetManagementCdw11.build(ad=1)
+    )
+    if job.zbd:
+        reset = ZoneSendCdw13.build(zsa=ZoneSendAction.RESET)
+        trim = SQE.build(opc=NvmOpcode.ZONE_MANAGEMENT_SEND, nsid=nsid, cdw13=reset)
     made = {
         Direction.READ: SQE.build(opc=NvmOpcode.READ, nsid=nsid),
         Direction.WRITE: SQE.build(opc=write, nsid=nsid, cdw12=fua),
-        Direction.TRIM: SQE.build(
-            opc=NvmOpcode.DATASET_MANAGEMENT, nsid=nsid, cdw11=DatasetManagementCdw11.build(ad=1)
-        ),
+        Direction.TRIM: trim,
         FLUSH: SQE.build(opc=NvmOpcode.FLUSH, nsid=nsid),
     }
     return {int(direction): bytes(command) for direction, command in made.items()}

@@ -21,7 +21,8 @@ ENGINES = {
         _NETWORK: "net netsplice rdma http rbd rados libiscsi nbd librpma_apm_client "
         "librpma_apm_server librpma_gpspm_client librpma_gpspm_server",
         _MEMORY: "dev-dax pmemblk libpmem",
-        "SCSI devices": "sg",
+        "SCSI's commands, such as VERIFY and WRITE SAME in fio's examples, which an NVMe namespace "
+        "does not take": "sg",
         "MTD flash": "mtd",
         _CPU: "null cpuio exec cpp_null",
     }.items()
@@ -46,7 +47,6 @@ GROUPS = (
         "the whole benchmark runs as one user in one cgroup",
         "uid gid cgroup cgroup_weight cgroup_nodelete",
     ),
-    ("set it for the machine", "lockmem"),
     ("memory for DMA is the machine's, not a GPU's", "gpu_dev_id"),
     ("it has no meaning in fio any more", "rwmixcycle flow_watermark"),
     (
@@ -72,7 +72,7 @@ GROUPS = (
         "trim_percentage trim_verify_zero trim_backlog trim_backlog_batch",
     ),
     ("the write journal has its own option: use verify_state", "verify_state_load"),
-    ("errors are counted by their NVMe status", "ignore_error block_error_percentiles"),
+    ("errors are counted by their NVMe status", "block_error_percentiles"),
     (
         "zones are as long as the namespace has them, and are reset when they are full",
         "zonecapacity zone_reset_threshold zone_reset_frequency",

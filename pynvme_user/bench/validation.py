@@ -50,12 +50,14 @@ def validated(job: Job) -> Job:
     _validate_distribution(job.random_distribution, need)
     if job.zbd:
         need(
-            Direction.TRIM not in job.directions and job.rw != "zone-append",
-            f"rw={job.rw} is not supported with zonemode=zbd: use reads and writes",
+            job.directions != {Direction.WRITE, Direction.TRIM},
+            f"rw={job.rw} writes what it has trimmed in one I/O, which is a whole zone with "
+            "zonemode=zbd: use rw=write, which resets a full zone, or rw=trim",
         )
-        need(not job.verify_backlog, "verify_backlog is not supported with zonemode=zbd")
-        need(not job.verify_state, "verify_state is not supported with zonemode=zbd")
-        need(not job.verify_only, "verify_only is not supported with zonemode=zbd")
+        need(
+            job.rw != "zone-append",
+            "zonemode=zbd appends by itself where iodepth is more than 1: use rw=write",
+        )
         need(not job.skip, "zonemode=zbd writes without gaps: give rw= without a number")
     if job.zones is not None:
         need(

@@ -45,6 +45,8 @@ class Verification:
         self._again = again
         self._followed = 0
         interval = job.verify_interval or self._interval(job)
+        if job.zbd:
+            interval = gcd(interval, target.zone_blocks << ns.block_shift)
         region = Region(
             block_size=ns.block_size,
             blocks=length >> ns.block_shift,
@@ -106,9 +108,12 @@ class Verification:
 
     _read_back = 0
 
-    def promised(self, max_blocks: int) -> Iterator[npt.NDArray[np.void]]:
-        """Yield what a state file knows of, as reads (IO_DTYPE), in pieces."""
-        known = self.table.known(max_blocks)
+    def promised(self, max_blocks: int, zone_blocks: int) -> Iterator[npt.NDArray[np.void]]:
+        """Yield what a state file knows of, as reads (IO_DTYPE), in pieces.
+
+        No read crosses the end of a zone, if there are zones.
+        """
+        known = _within_zones(self.table.known(max_blocks), zone_blocks)
         while ranges := list(islice(known, _CHUNK)):
             reads = np.zeros(len(ranges), IO_DTYPE)
             reads["lba"], reads["blocks"] = zip(*ranges, strict=True)
@@ -140,3 +145,12 @@ class Verification:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
+
+
+def _within_zones(ranges: Iterator[tuple[int, int]], zone_blocks: int) -> Iterator[tuple[int, int]]:
+    """Cut (LBA, blocks) where a zone ends."""
+    for lba, blocks in ranges:
+        while zone_blocks and (room := zone_blocks - lba % zone_blocks) < blocks:
+            yield lba, room
+            lba, blocks = lba + room, blocks - room
+        yield lba, blocks

@@ -27,12 +27,17 @@ from pynvme_user.spec.zns import (
     ZoneSendCdw13,
     ZoneState,
 )
+from pynvme_user.verification import Trim, Verifier
 
 #: I/Os that are planned at a time.
 _CHUNK = 1 << 14
 _UNWRITABLE = (ZoneState.READ_ONLY, ZoneState.OFFLINE)
 
 _NOTHING_TO_READ = "no zone of its range holds data to read: write first, or give read_beyond_wp=1"
+_NO_ZONE = (
+    "all zones of its range are written by other jobs: give more size, fewer jobs, or each a range "
+    "of its own by offset_increment"
+)
 
 Ios = npt.NDArray[np.void]
 
@@ -134,7 +139,8 @@ class ZonedPlan:
 
     ``most_open`` is how many zones it may have begun and not filled. With ``beyond`` reads go where
     they are drawn, written or not. ``fresh`` begins with all zones empty, as fio does before it
-    verifies.
+    verifies. A trim resets a zone. A piece has no more than ``most_writes`` writes, 0 for any
+    number, and ``most_trims`` trims, whose zones are its own meanwhile.
     """
 
     def __init__(
@@ -149,6 +155,8 @@ class ZonedPlan:
         random: bool,
         beyond: bool = False,
         fresh: bool = False,
+        most_writes: int = 0,
+        most_trims: int = 1,
     ) -> None:
         self._map = zones
         self._generator = generator
@@ -159,6 +167,11 @@ class ZonedPlan:
         self._random = random
         self._beyond = beyond
         self._fresh = fresh
+        self._most_writes = most_writes
+        self._most_trims = most_trims
+        self._trimming: list[Zone] = []  # in the piece that is out
+        #: Is told of resets of zones that were written, if there is one.
+        self.verifier: Verifier | None = None
         self._open: list[Zone] = []  # those that this part writes to
         self._begun: set[int] = set()  # starts of those of them that it has written to
         self._next = 0  # where it looks for the next one, for sequential writes
@@ -199,17 +212,32 @@ class ZonedPlan:
             self._rest = self._rest[taken:]
             if len(self._planned):
                 yield self._planned
+            if self._all_trimmed:
+                return
 
     def _plan(self) -> int:
         """Plan as much as goes without a zone's reset; tell how much was taken."""
         planned: list[tuple[int, int, int]] = []
         readable = {zone.start: zone.written for zone in self._zones}
-        taken = 0
+        taken = writes = 0
+        self._end_trims()
         for lba, blocks, direction in self._rest.tolist():
             if direction == Direction.READ:
                 place = lba if self._beyond else self._read_place(lba, blocks, readable)
                 if place is not None:
                     planned.append((place, blocks, direction))
+            elif direction == Direction.TRIM:
+                if len(self._trimming) == self._most_trims:
+                    break
+                trimmed = self._trim_zone(lba)
+                if trimmed is None:
+                    if not self._random and not self._trimming:
+                        raise JobError(_NO_ZONE)
+                    self._all_trimmed = not self._trimming
+                    break
+                planned.append((trimmed.start, blocks, direction))
+            elif self._most_writes and writes == self._most_writes:
+                break
             else:
                 zone = self._write_zone(lba, blocks, not planned)
                 if zone is None:
@@ -218,6 +246,7 @@ class ZonedPlan:
                 readable[zone.start] = min(readable[zone.start], zone.written)
                 planned.append((zone.written, blocks, direction))
                 self._note(zone, blocks)
+                writes += 1
             taken += 1
         self._planned = np.array(planned, IO_DTYPE)
         self._found = self._found or bool(planned)
@@ -245,6 +274,36 @@ class ZonedPlan:
                 return start + lba % self._map.blocks // blocks % places * blocks
         return None
 
+    # --- trims --------------------------------------------------------------------------------
+
+    _all_trimmed = False
+
+    def _trim_zone(self, lba: int) -> Zone | None:
+        """Find the zone that a trim resets; None where there is none.
+
+        As in fio, random ones look for one with data, others take one after another.
+        """
+        zones = self._zones
+        index = lba // self._map.blocks - self._first
+        with self._map.lock:
+            for step in range(len(zones)):
+                zone = zones[(index + step) % len(zones)]
+                if zone.owner is not None or zone.state in _UNWRITABLE:
+                    continue
+                if not self._random or zone.written > zone.start:
+                    zone.owner = self._number
+                    zone.written, zone.state = zone.start, ZoneState.EMPTY
+                    self._trimming.append(zone)
+                    return zone
+        return None
+
+    def _end_trims(self) -> None:
+        """Let others have the zones that were reset."""
+        with self._map.lock:
+            for zone in self._trimming:
+                zone.owner = None
+            self._trimming.clear()
+
     # --- writes -------------------------------------------------------------------------------
 
     def _write_zone(self, lba: int, blocks: int, idle: bool) -> Zone | None:
@@ -257,10 +316,19 @@ class ZonedPlan:
                 self._fill(zone)
                 zone = self._choose(lba)
             if zone.room < blocks:
-                self._map.reset(zone)
-                self.written.pop(zone.start, None)
+                self._reset(zone)
             self._begun.add(zone.start)
         return zone
+
+    def _reset(self, zone: Zone) -> None:
+        """Empty a zone that this part is about to write anew, which verification has to know."""
+        kind = Trim.DEALLOCATE
+        if self.verifier is not None:
+            self.verifier.begin_trim(zone.start, self._map.blocks, kind)
+        self._map.reset(zone)
+        if self.verifier is not None:
+            self.verifier.end_trim(zone.start, self._map.blocks, kind, ok=True)
+        self.written.pop(zone.start, None)
 
     def _fill(self, zone: Zone) -> None:
         """Let go of a zone that has no room for a write, or not enough."""
@@ -293,31 +361,39 @@ class ZonedPlan:
                 return zone
         if self._open:
             return self._open[index % len(self._open)]
-        raise JobError(
-            "all zones of its range are written by other jobs: give more size, fewer jobs, or each "
-            "a range of its own by offset_increment"
-        )
+        raise JobError(_NO_ZONE)
 
     # --- its end ------------------------------------------------------------------------------
 
     def cut(self, done: int) -> None:
         """Take back what was planned last but for the first ``done`` I/Os: they are not to come."""
         for lba, _, direction in self._planned[done:].tolist():
-            if direction != Direction.READ:
+            if direction == Direction.WRITE:
                 start = lba - lba % self._map.blocks
                 written = self.written.get(start, [])
                 self.written[start] = [entry for entry in written if entry[0] < lba]
         with self._map.lock:
-            for zone in self._open:
+            for zone in (*self._open, *self._trimming):
                 self._map.renew(zone)
 
     def close(self) -> None:
         """Let others write to its zones."""
+        self._end_trims()
         with self._map.lock:
             for zone in self._open:
                 zone.owner = None
             self._open.clear()
             self._begun.clear()
+
+    def all_written(self, blocks: int) -> Iterator[Ios]:
+        """Yield all below the write pointers, whoever wrote it, as reads of up to ``blocks``."""
+        for zone in self._zones:
+            starts = np.arange(zone.start, zone.written, blocks, dtype=np.uint64)
+            if len(starts):
+                ios = np.zeros(len(starts), IO_DTYPE)
+                ios["lba"] = starts
+                ios["blocks"] = np.minimum(blocks, np.uint64(zone.written) - starts)
+                yield ios
 
     def written_ios(self) -> Iterator[Ios]:
         """Yield all that is there to be read back, as reads."""

@@ -4,9 +4,12 @@
  *
  * Usage: bench_test [PERCENT], how much of the work to do.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 
 #include "_overhead.h"
 #include "null_controller.h"
@@ -185,6 +188,65 @@ static void test_garbage(uint64_t rounds)
 	}
 }
 
+/* --- the log ----------------------------------------------------------------------------- */
+
+static void *guarded;
+static size_t guarded_bytes;
+
+/* The data of a write is touched: let more pass than 32 bits of ticks, and go on. */
+static void stall(int signal)
+{
+	uint64_t begun = nvme_ticks();
+
+	(void)signal;
+	while (nvme_ticks() - begun <= UINT64_C(0x110000000))
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	if (mprotect(guarded, guarded_bytes, PROT_READ | PROT_WRITE))
+		abort();
+}
+
+/* A turn that takes seconds, since the making of its data does, is logged as long as it was. */
+static void test_long_submission(void)
+{
+	struct nvme_bench_record records[4] = { 0 };
+	struct nvme_buffers buffers = { .unit = 512, .chunk = 512 };
+	struct sigaction action = { .sa_handler = stall }, before;
+	uint64_t begun[2];
+	struct job job;
+
+	guarded_bytes = BUFFER;
+	guarded = mmap(NULL, guarded_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(guarded != MAP_FAILED && !sigaction(SIGSEGV, &action, &before));
+	job_init(&job, 2, 0, 2);
+	job.generator->workload.rwmixread = 0;
+	nvme_generator_init(job.generator);
+	nvme_buffers_init(&buffers, 1);
+	job.bench->buffers = &buffers;
+	job.bench->plain = 1;
+	job.bench->gated = 1;
+	job.bench->writes_left = UINT64_MAX;
+	job.bench->records = records;
+	job.bench->record_limit = 4;
+	job.bench->begun = begun;
+	job.bench->epoch = nvme_ticks();
+	for (uint32_t cid = 0; cid < 2; cid++)
+		job.bench->slots[cid].data = guarded;
+	while (!nvme_bench_run(&job.pair.qp, job.bench, 0)) {
+		null_controller_fetch(&job.pair.controller);
+		while (job.pair.controller.count)
+			null_controller_complete(&job.pair.controller, 0, 0);
+	}
+	CHECK(!sigaction(SIGSEGV, &before, NULL) && !munmap(guarded, guarded_bytes));
+	CHECK(job.bench->record_count == 2);
+	for (uint32_t i = 0; i < 2; i++) {
+		const struct nvme_bench_record *record = &records[i];
+
+		CHECK(record->slat > record->clat && record->slat >= job.bench->results[1].slat.min);
+		CHECK(record->lat - record->slat - record->clat <= 1); /* each is rounded down */
+	}
+	job_free(&job);
+}
+
 /* --- a controller beside it -------------------------------------------------------------- */
 
 static void test_two_threads(uint32_t depth, uint32_t spare, uint64_t ios)
@@ -261,6 +323,9 @@ int main(int argc, char **argv)
 			test_two_threads(depths[i], spares[s], scaled(4000));
 		}
 	test_garbage(scaled(2000));
+	/* Not under valgrind, which takes the guarded memory for an error. */
+	if (argc == 1)
+		test_long_submission();
 	puts("bench_test: ok");
 	return 0;
 }

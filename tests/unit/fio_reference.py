@@ -7,10 +7,11 @@ of Debian's package fio-examples; where it is not installed, their table stays a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pynvme_user.bench import options, unsupported
-from pynvme_user.bench.fio_file import read_job_files
+from pynvme_user.bench.fio_file import Jobs, read_job_files
 from pynvme_user.bench.job import JobError
 
 PATH = Path(__file__).parents[2] / "docs" / "fio-options.md"
@@ -41,16 +42,36 @@ def render_examples() -> str:
 
 
 def example(path: Path) -> str:
-    """Tell whether an example runs, or what of it is not supported."""
+    """Tell whether an example runs, or what of it is not supported, and why."""
     try:
-        read = read_job_files([path], (("filename", "qemu:"),), environment=ENVIRONMENT)
+        read = _read(path)
     except JobError as error:
         # PATH line N: 'OPTION' is not ...: REASON, or OPTION=VALUE: not supported: REASON
-        problems = (line.split(": ")[1] for line in str(error).splitlines())
-        subjects = dict.fromkeys(problem.split(" is no")[0].strip("'") for problem in problems)
-        return "not supported: " + ", ".join(f"`{subject}`" for subject in subjects)
+        subjects: dict[str, dict[str, None]] = {}
+        for line in str(error).splitlines():
+            subject = line.split(": ")[1].split(" is no")[0].strip("'")
+            reason = line.split("not supported: ")[1]
+            subjects.setdefault(reason, {})[f"`{subject}`"] = None
+        # What is wrong with an engine is wrong with its options, too.
+        engines = [why for why, names in subjects.items() if any("ioengine=" in n for n in names)]
+        for reason in set(subjects) - set(engines) if engines else ():
+            del subjects[reason]
+        reasons = [f"{', '.join(names)}: {reason}" for reason, names in subjects.items()]
+        return "not supported: " + "; ".join([*reasons, *_otherwise(path)])
     notes = {note.split(": ", 1)[1] for note in read.notes}
     return "; ".join(["runs", *(_cell(note) for note in sorted(notes))])
+
+
+def _read(path: Path, *more: tuple[str, str]) -> Jobs:
+    return read_job_files([path], (("filename", "qemu:"), *more), environment=ENVIRONMENT)
+
+
+def _otherwise(path: Path) -> Iterator[str]:
+    """Tell whether only its engine, which does nothing, is in the way."""
+    if "ioengine=null" in path.read_text():
+        with suppress(JobError):
+            _read(path, ("ioengine", "libaio"))
+            yield "runs with `--ioengine libaio`"
 
 
 def _options() -> Iterator[str]:
