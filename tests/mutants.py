@@ -33,7 +33,7 @@ TESTS = [
     "tests/device",
 ]
 #: Longer than all tests take: a mutant that hangs is noticed, too.
-SECONDS = 180
+SECONDS = 600
 
 
 class Mutant(NamedTuple):
