@@ -167,7 +167,7 @@ class QueuePairs:
 
     def _is_unsure(self, pair: RawQueuePair) -> bool:
         # One may be closed without being released: by ctrl-C between the two.
-        return pair.qid in self._unsure or pair._closed
+        return pair.qid in self._unsure or pair.closed
 
     def _forget(self, pair: RawQueuePair) -> None:
         if self._by_id.get(pair.qid) is pair:

@@ -186,6 +186,11 @@ class RawQueuePair:
         return self._cq.iova
 
     @property
+    def closed(self) -> bool:
+        """Whether it is closed, for good."""
+        return self._closed
+
+    @property
     def outstanding(self) -> int:
         """Commands that were submitted and have no outcome yet."""
         return self._ring.outstanding

@@ -25,7 +25,7 @@ TESTS = [
     *(
         "tests/unit/test_ring*.py",
         "tests/unit/test_waiting_transfer.py",
-        "tests/unit/test_transfer_on_a_pair.py",
+        "tests/unit/test_transfer_*.py",
         "tests/unit/test_histogram.py",
         "tests/unit/test_workload*.py",
     ),

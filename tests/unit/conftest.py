@@ -1,11 +1,14 @@
 """What tests share: a controller in Python, quickly given up; results that are like fio's."""
 
+from collections.abc import Iterator
+
 import bench_samples
 import numpy as np
 import pytest
 from guest_runs import Pool
 from soft_controller import SoftController
 
+from pynvme_user import Controller
 from pynvme_user.bench.result import RunResult
 
 
@@ -24,6 +27,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for the end of a command that was aborted."""
     monkeypatch.setattr("pynvme_user.raw_queue.ABORT_SECONDS", 0.1)
     monkeypatch.setattr("pynvme_user.admin.ABORT_SECONDS", 0.1)
+
+
+@pytest.fixture
+def ctrl(soft: SoftController, impatient: None) -> Iterator[Controller]:
+    with Controller(soft) as ctrl:
+        yield ctrl
 
 
 @pytest.fixture

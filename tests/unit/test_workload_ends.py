@@ -6,7 +6,6 @@ import errno
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -179,12 +178,6 @@ def test_what_cannot_be_described_is_not_outstanding_in_the_table(rw: str) -> No
 
 
 # --- on a queue pair ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ctrl(soft: SoftController) -> Iterator[Controller]:
-    with Controller(soft) as ctrl:
-        yield ctrl
 
 
 def on_a_pair(ctrl: Controller, depth: int, **options: object) -> tuple[Workload, object]:
