@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ring_rig import READ, Rig, joined, vector
 
-from pynvme_user.errors import ControllerFatalError, DmaError, NvmeStatusError
 from pynvme_user.completion import HOST_ABORTED, VectorResult
+from pynvme_user.errors import ControllerFatalError, DmaError, NvmeStatusError
 from pynvme_user.ring import NO_STATUS, Vector
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
