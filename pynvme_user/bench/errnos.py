@@ -32,6 +32,7 @@ _STATUSES: dict[int, tuple[StatusCode, ...]] = {
     errno.ENODATA: (
         Media.WRITE_FAULT,
         Media.UNRECOVERED_READ_ERROR,
+        Media.COMPARE_FAILURE,
         Media.ACCESS_DENIED,
         Media.DEALLOCATED_OR_UNWRITTEN_BLOCK,
         Specific.WRITE_TO_READ_ONLY_RANGE,
