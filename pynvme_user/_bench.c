@@ -73,13 +73,12 @@ static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, const 
 }
 
 /*
- * Write one I/O's command at the tail, under a CID whose tracker is the caller's to take. Returns 0
- * or a negative errno.
+ * Write one I/O's command at the tail, under a CID whose slot it is and whose tracker is the caller's
+ * to take. Returns 0 or a negative errno.
  */
 static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const struct nvme_io *io,
-			      uint16_t cid, uint64_t start)
+			      uint16_t cid, struct nvme_bench_slot *slot, uint64_t start)
 {
-	struct nvme_bench_slot *slot = &b->slots[cid];
 	const struct nvme_sqe *command = &b->commands[io->direction];
 	int err;
 
@@ -165,7 +164,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 			break;
 		}
 		cids[n] = qp->free_head;
-		err = bench_write(qp, b, &io, cids[n], start);
+		err = bench_write(qp, b, &io, cids[n], &b->slots[cids[n]], start);
 		if (unlikely(err)) {
 			bench_unverify(b, &io);
 			break;
@@ -283,7 +282,7 @@ struct bench_run {
 };
 
 /* Account for a run that ended at `now`. */
-static void bench_count(struct nvme_bench *b, const struct bench_run *run, uint64_t now)
+static inline void bench_count(struct nvme_bench *b, const struct bench_run *run, uint64_t now)
 {
 	struct nvme_bench_result *result = &b->results[run->direction];
 
@@ -376,7 +375,7 @@ static inline int bench_turn(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t status = cqe_status(end) & STATUS_CODE_AND_TYPE;
 		uint16_t cid = cqe_cid(end);
-		const struct nvme_bench_slot *slot;
+		struct nvme_bench_slot *slot;
 		struct nvme_io io;
 
 		if (unlikely(!tracker)) {
@@ -402,7 +401,7 @@ static inline int bench_turn(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 		n++;
 		if (likely(qp->outstanding <= b->depth)) {
 			if (likely(nvme_generator_next(generator, &io))) {
-				err = bench_write(qp, b, &io, cid, now);
+				err = bench_write(qp, b, &io, cid, slot, now);
 				if (likely(!err)) {
 					cids[written++] = cid;
 					counts[io.direction]++;
