@@ -82,18 +82,27 @@ class AdminCommands:
         ``buffer`` is DMA memory. Once ``timeout`` seconds, by default the controller's, have
         passed, the controller is reset; the completion tells.
         """
-        controller, pair = self._controller, self._pair
+        seconds = self._controller.timeout if timeout is None else timeout
         with self.lock:
+            # What ctrl-C or an error left comes to its end first: this command may depend on it.
+            deadline = time.monotonic() + seconds
+            while self._pair.outstanding:
+                self._wait(deadline)
             # Left by a reset that its own caller saw as an exception: not this command's end.
-            pair.take_aborted()
-            cid = pair.submit(command, buffer)
-            deadline = time.monotonic() + (controller.timeout if timeout is None else timeout)
+            self._pair.take_aborted()
+            cid = self._pair.submit(command, buffer)
+            deadline = time.monotonic() + seconds
             while True:
-                for done in pair.wait(max(0.0, deadline - time.monotonic())):
+                for done in self._wait(deadline):
                     if done.cid == cid:
                         return done
-                if time.monotonic() > deadline:
-                    controller.reset()
+
+    def _wait(self, deadline: float) -> list[Completion]:
+        """Wait for completions; without any up to the deadline the controller is reset."""
+        done = self._pair.wait(max(0.0, deadline - time.monotonic()))
+        if not done and time.monotonic() > deadline:
+            self._controller.reset()
+        return done
 
     def run(
         self, command: SQE, buffer: npt.NDArray[Any] | None = None, timeout: float | None = None

@@ -25,7 +25,7 @@ from pynvme_user.spec.commands import AdminOpcode
 #: What creation and deletion go through; deeper down there is only data, and C.
 FILES = {
     str(Path(pynvme_user.__file__).with_name(name))
-    for name in ("controller.py", "queue_pairs.py", "admin.py", "queue.py")
+    for name in ("controller.py", "queue_pairs.py", "admin.py", "raw_queue.py", "lending.py")
 }
 
 

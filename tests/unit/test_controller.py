@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -137,6 +138,57 @@ def test_not_aborted(soft: SoftController, ctrl: Controller, answer: bool | None
     with pytest.raises(NvmeTimeoutError, match="was given up"):
         ctrl.namespaces[1].read(0, 1)
     assert soft.log == ["enable", "abort", "disable", "enable"]
+    assert ctrl.resets == 1
+    usable(ctrl)
+
+
+def test_an_interrupted_admin_command_ends_before_the_next_begins(
+    soft: SoftController, ctrl: Controller
+) -> None:
+    """Whether its queue is there is known to a deletion only then."""
+    order: list[str] = []
+    kept: list[SQE] = []
+
+    def admin(sqe: SQE) -> Status | None:
+        order.append(f"{sqe.opc:#x}")
+        if sqe.opc == 0xC0:
+            kept.append(sqe)
+            return None
+        return OK
+
+    def answer() -> None:
+        order.append("answered")
+        soft.complete(soft._queues[0], kept[0], OK)
+
+    soft.admin = admin
+    main = threading.main_thread().ident
+    assert main is not None
+    ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
+    ctrl_c.start()
+    with pytest.raises(KeyboardInterrupt):
+        ctrl.admin(opcode=0xC0, timeout=30.0)
+    ctrl_c.join()
+    timer = threading.Timer(0.2, answer)
+    timer.start()
+    ctrl.admin(opcode=0xC1)
+    timer.join()
+    assert order == ["0xc0", "answered", "0xc1"]
+    assert ctrl.resets == 0
+
+
+def test_an_interrupted_admin_command_that_never_ends(
+    soft: SoftController, ctrl: Controller
+) -> None:
+    """The next one has its own time, after a reset."""
+    soft.admin = lambda sqe: None if sqe.opc == 0xC0 else OK
+    main = threading.main_thread().ident
+    assert main is not None
+    ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
+    ctrl_c.start()
+    with pytest.raises(KeyboardInterrupt):
+        ctrl.admin(opcode=0xC0, timeout=30.0)
+    ctrl_c.join()
+    ctrl.admin(opcode=0xC1)
     assert ctrl.resets == 1
     usable(ctrl)
 
