@@ -331,13 +331,17 @@ static int cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
 static inline void cq_gather(const struct nvme_qpair *qp)
 {
 	uint32_t last = qp->gather - 1u;
-	uint64_t end;
+	uint64_t end = 0;
 
-	if (cq_is_ready(qp, last))
-		return;
-	end = ticks_now() + ns_to_ticks(GATHER_NS);
-	while (!cq_is_ready(qp, last) && ticks_now() < end)
+	while (!cq_is_ready(qp, last)) {
+		uint64_t now = ticks_now();
+
+		if (!end)
+			end = now + ns_to_ticks(GATHER_NS);
+		else if (now >= end)
+			return;
 		spin_pause();
+	}
 }
 
 int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
