@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import pytest
 from bench_rig import READ, WRITE, job, run
+from zoned_rig import DEVICE, KIB, run_in_turn
 
 from pynvme_user.bench import engine
 from pynvme_user.bench.job import JobError
 from pynvme_user.bench.result import JobResult
-
-#: Sixteen zones of 1 MiB, of which four may be open. QEMU forgets their state when it ends.
-DEVICE = "qemu:?size=16M&zoned=on&zoned.zone_size=1M&zoned.max_open=4&zoned.max_active=4"
-KIB = 1024
-
-
-def run_in_turn(*jobs: dict[str, object]) -> list[JobResult]:
-    """Run jobs one after another on one device, with a log of their I/Os."""
-    made = [
-        job(DEVICE, group=group, **{"zonemode": "zbd", "bs": "64k", **options})
-        for group, options in enumerate(jobs)
-    ]
-    return engine.run(made, io_log=True).jobs
 
 
 def offsets(result: JobResult) -> list[int]:

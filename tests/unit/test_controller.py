@@ -142,6 +142,17 @@ def test_not_aborted(soft: SoftController, ctrl: Controller, answer: bool | None
     usable(ctrl)
 
 
+def interrupted(ctrl: Controller) -> None:
+    """An admin command that is not answered, and ctrl-C after a while."""
+    main = threading.main_thread().ident
+    assert main is not None
+    ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
+    ctrl_c.start()
+    with pytest.raises(KeyboardInterrupt):
+        ctrl.admin(opcode=0xC0, timeout=30.0)
+    ctrl_c.join()
+
+
 def test_an_interrupted_admin_command_ends_before_the_next_begins(
     soft: SoftController, ctrl: Controller
 ) -> None:
@@ -161,13 +172,7 @@ def test_an_interrupted_admin_command_ends_before_the_next_begins(
         soft.complete(soft._queues[0], kept[0], OK)
 
     soft.admin = admin
-    main = threading.main_thread().ident
-    assert main is not None
-    ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
-    ctrl_c.start()
-    with pytest.raises(KeyboardInterrupt):
-        ctrl.admin(opcode=0xC0, timeout=30.0)
-    ctrl_c.join()
+    interrupted(ctrl)
     timer = threading.Timer(0.2, answer)
     timer.start()
     ctrl.admin(opcode=0xC1)
@@ -181,13 +186,7 @@ def test_an_interrupted_admin_command_that_never_ends(
 ) -> None:
     """The next one has its own time, after a reset."""
     soft.admin = lambda sqe: None if sqe.opc == 0xC0 else OK
-    main = threading.main_thread().ident
-    assert main is not None
-    ctrl_c = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
-    ctrl_c.start()
-    with pytest.raises(KeyboardInterrupt):
-        ctrl.admin(opcode=0xC0, timeout=30.0)
-    ctrl_c.join()
+    interrupted(ctrl)
     ctrl.admin(opcode=0xC1)
     assert ctrl.resets == 1
     usable(ctrl)
