@@ -7,6 +7,13 @@
 /* One turn in so many is timed by itself, for the costs of submission and completion. */
 #define TIMED_TURNS 64
 
+/* No I/O's group: see group_of(). */
+#define NO_GROUP UINT32_MAX
+
+_Static_assert(sizeof(((struct nvme_bench *)0)->submits) == (NVME_TURN + 1) * sizeof(uint64_t) &&
+		       sizeof(((struct nvme_bench *)0)->reaps) == (NVME_TURN + 1) * sizeof(uint64_t),
+	       "0 to NVME_TURN I/Os");
+
 void nvme_bench_result_clear(struct nvme_bench_result *result)
 {
 	result->ios = result->blocks = result->failed = 0;
@@ -15,12 +22,15 @@ void nvme_bench_result_clear(struct nvme_bench_result *result)
 	nvme_histogram_clear(&result->lat);
 }
 
-/* fio's classes of batches: 0, 1-4, 5-8, 9-16, 17-32, 33-64, more. */
-static inline uint32_t batch_class(uint32_t n)
+/*
+ * Make all of a pair's batches free: one for each I/O that can be outstanding, and the one that is
+ * being submitted while those that ended are not yet accounted for.
+ */
+static void batches_init(struct nvme_bench *b, uint32_t depth)
 {
-	if (n <= 4)
-		return n != 0;
-	return n > 64 ? 6 : 31 - (uint32_t)__builtin_clz(n - 1);
+	for (uint32_t i = 0; i <= depth; i++)
+		b->batches[i].next = i + 1;
+	b->next_batch = 0;
 }
 
 /* fio's classes of depths: 1, 2-3, 4-7 ... 64 and more. */
@@ -42,96 +52,89 @@ struct dsm_range {
  * Write the command of an I/O that is not a plain read or write at the tail. Returns 0 or a
  * negative errno.
  */
-static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, const struct nvme_io *io,
-			     uint16_t cid, uint64_t iova, uint8_t *buffer)
+static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, struct nvme_io io,
+			     const struct nvme_bench_slot *slot, uint16_t cid)
 {
-	const struct nvme_sqe *command = &b->commands[io->direction];
-	uint32_t length = io->blocks << b->block_shift;
-	uint64_t lba = io->lba;
+	const struct nvme_sqe *command = &b->commands[io.direction];
+	uint32_t length = io.blocks << b->block_shift;
+	uint64_t lba = io.lba;
 
-	if (io->direction == NVME_BENCH_FLUSH) {
+	if (io.direction == NVME_BENCH_FLUSH) {
 		sq_write(qp, command, cid);
 		return 0;
 	}
-	if (io->direction == NVME_DIRECTION_TRIM && b->zone_trims) {
+	if (io.direction == NVME_DIRECTION_TRIM && b->zone_trims) {
 		*(dword_pair *)&sq_write(qp, command, cid)->cdw10 = lba;
 		return 0;
 	}
-	if (io->direction == NVME_DIRECTION_TRIM) {
-		const struct dsm_range range = { .blocks = io->blocks, .lba = io->lba };
+	if (io.direction == NVME_DIRECTION_TRIM) {
+		const struct dsm_range range = { .blocks = io.blocks, .lba = lba };
 
-		memcpy(buffer, &range, sizeof(range));
-		return sqe_set_data(qp, sq_write(qp, command, cid), cid, iova, sizeof(range));
+		memcpy(slot->data, &range, sizeof(range));
+		return sqe_set_data(qp, sq_write(qp, command, cid), cid, slot->iova, sizeof(range));
 	}
-	if (io->direction == NVME_DIRECTION_WRITE) {
+	if (io.direction == NVME_DIRECTION_WRITE) {
 		if (b->buffers)
-			nvme_buffers_fill(b->buffers, buffer, length);
+			nvme_buffers_fill(b->buffers, slot->data, length);
 		if (b->zone_blocks)
 			lba -= lba % b->zone_blocks;
 	}
-	return sq_write_io(qp, command, cid, lba, command->cdw12 | (io->blocks - 1), iova, length);
+	return sq_write_io(qp, command, cid, lba, io.blocks - 1, slot->iova, length);
 }
 
 /*
- * Write one I/O's command at the tail, under a CID whose slot it is and whose tracker is the caller's
- * to take. Returns 0 or a negative errno.
+ * Write one I/O's command at the tail, under a CID whose slot it is and whose tracker is the
+ * caller's to take. Returns 0 or a negative errno.
  */
-static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, const struct nvme_io *io,
-			      uint16_t cid, struct nvme_bench_slot *slot, uint64_t start)
+static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, struct nvme_io io,
+			      struct nvme_bench_slot *slot, uint16_t cid)
 {
-	const struct nvme_sqe *command = &b->commands[io->direction];
 	int err;
 
-	if (likely(io->direction < b->plain))
-		err = sq_write_io(qp, command, cid, io->lba, command->cdw12 | (io->blocks - 1),
-				  slot->iova, io->blocks << b->block_shift);
+	slot->io.blocks = io.blocks;
+	if (likely(io.direction < b->plain))
+		err = sq_write_io(qp, &b->commands[io.direction], cid, io.lba, io.blocks - 1,
+				  slot->iova, io.blocks << b->block_shift);
 	else
-		err = bench_write_other(qp, b, io, cid, slot->iova, slot->data);
-	if (unlikely(err))
-		return err;
-	sq_advance(qp);
-	slot->start = start;
-	slot->blocks = io->blocks;
-	slot->direction = io->direction;
-	return 0;
+		err = bench_write_other(qp, b, io, slot, cid);
+	if (likely(!err))
+		sq_advance(qp);
+	return err;
 }
 
 static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok);
 
-/* Take back what nvme_bench_due() told the table of an I/O that could not be submitted. */
-static void bench_unverify(struct nvme_bench *b, const struct nvme_io *io)
+/* What a tracker has as `user`: the I/O's batch, and in the low two bits its direction. */
+static inline uint32_t group_of(const struct nvme_bench *b, struct nvme_io io)
 {
-	const struct nvme_bench_slot slot = {
-		.lba = io->lba,
-		.blocks = io->blocks,
-		.direction = io->direction,
-	};
-
-	if (b->verify)
-		bench_verify(b, &slot, 0);
+	return b->next_batch << 2 | io.direction;
 }
 
 /*
- * Account for the `n` I/Os under `cids`, `counts` of them by direction, of a turn that began at
- * `now` and whose doorbell was written at `rung`.
+ * Account for the I/Os of the next batch, `counts` of them by direction, of a turn that began at
+ * `now` and whose doorbell has just been written. Returns when that was.
  */
-static inline void bench_submitted(struct nvme_qpair *qp, struct nvme_bench *b,
-				   const uint16_t *cids, uint32_t n, const uint32_t *counts,
-				   uint64_t now, uint64_t rung, int gated)
+static inline uint64_t bench_submitted(const struct nvme_qpair *qp, struct nvme_bench *b,
+				       const uint32_t *counts, uint64_t now)
 {
-	for (uint32_t i = 0; i < n; i++) {
-		qp->trackers[cids[i]].submitted = rung;
-		if (gated && b->records)
-			b->begun[cids[i]] = now;
-	}
+	struct nvme_bench_batch *batch = &b->batches[b->next_batch];
+	uint64_t rung = ticks_now();
+	uint32_t n = 0;
+
 	for (uint32_t direction = 0; direction < 4; direction++)
 		if (counts[direction]) {
 			histogram_add(&b->results[direction].slat, ticks_to_ns(rung - now),
 				      counts[direction]);
 			b->submitted[direction] += counts[direction];
+			n += counts[direction];
 		}
+	b->next_batch = batch->next;
+	batch->began = now;
+	batch->rung = rung;
+	batch->outstanding = n;
 	b->depths[depth_class(qp->outstanding)] += n;
-	b->submits[batch_class(n)]++;
+	b->submits[n]++;
+	return rung;
 }
 
 /*
@@ -145,33 +148,33 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 	uint32_t limit = b->submit_max ? b->submit_max : qp->turn;
 	uint64_t timed = b->turns % TIMED_TURNS == 1 ? ticks_now() : 0;
 	uint32_t counts[4] = { 0 };
-	uint16_t cids[NVME_TURN];
 	uint32_t n = 0;
 	uint64_t rung;
 	int err = 0;
 	int ring_err;
 
 	while (n < limit && qp->outstanding < b->depth) {
-		uint64_t start = now;
+		struct nvme_bench_slot *slot = &b->slots[qp->free_head];
 		struct nvme_io io;
 
 		if (gated) {
-			err = nvme_bench_due(qp, b, now, &io, &start);
+			slot->start = now;
+			err = nvme_bench_due(qp, b, now, slot);
 			if (err <= 0)
 				break;
+			io = slot->io;
 		} else if (unlikely(!nvme_generator_next(b->generator, &io))) {
 			b->exhausted = 1;
 			break;
 		}
-		cids[n] = qp->free_head;
-		err = bench_write(qp, b, &io, cids[n], &b->slots[cids[n]], start);
+		err = bench_write(qp, b, io, slot, qp->free_head);
 		if (unlikely(err)) {
-			bench_unverify(b, &io);
+			/* The table was told of it by nvme_bench_due(). */
+			if (b->verify)
+				bench_verify(b, slot, 0);
 			break;
 		}
-		tracker_take(qp, 0, start);
-		if (gated)
-			b->slots[cids[n]].lba = io.lba;
+		tracker_take(qp, group_of(b, io), now);
 		counts[io.direction]++;
 		n++;
 	}
@@ -181,8 +184,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		return err;
 	/* Also after an error: those before it are to be drained. */
 	ring_err = sq_ring(qp);
-	rung = ticks_now();
-	bench_submitted(qp, b, cids, n, counts, now, rung, gated);
+	rung = bench_submitted(qp, b, counts, now);
 	if (timed) {
 		b->submit_ticks += rung - timed;
 		b->submit_timed += n;
@@ -212,9 +214,9 @@ static inline __attribute__((always_inline)) int bench_fill(struct nvme_qpair *q
 /* --- completion -------------------------------------------------------------------------- */
 
 /* Count an I/O that ended with a status other than success. */
-static void bench_failed(struct nvme_bench *b, uint32_t direction, uint32_t status)
+static __attribute__((cold)) void bench_failed(struct nvme_bench *b, uint32_t direction,
+					       uint32_t status)
 {
-	b->ended[direction]++;
 	b->results[direction].failed++;
 	/* The last entry takes what there is no room for. */
 	for (uint32_t i = 0; i < NVME_BENCH_ERRORS; i++) {
@@ -233,74 +235,99 @@ static void bench_failed(struct nvme_bench *b, uint32_t direction, uint32_t stat
 /* Judge what a read brought, and tell the table how a command ended. */
 static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok)
 {
+	const struct nvme_io *io = &slot->io;
 	struct nvme_verify *v = b->verify;
 	struct nvme_verify_fault fault;
 
-	switch (slot->direction) {
+	switch (io->direction) {
 	case NVME_DIRECTION_READ:
-		if (ok && nvme_verify_check(v, slot->lba, slot->blocks, slot->data, &fault) > 0) {
+		if (ok && nvme_verify_check(v, io->lba, io->blocks, slot->data, &fault) > 0) {
 			if (b->fault_count < NVME_BENCH_FAULTS)
 				b->faults[b->fault_count] = fault;
 			b->fault_count++;
 			b->stop |= b->verify_fatal;
 		}
-		nvme_verify_end_read(v, slot->lba, slot->blocks);
+		nvme_verify_end_read(v, io->lba, io->blocks);
 		break;
 	case NVME_DIRECTION_WRITE:
-		nvme_verify_end_write(v, slot->lba, slot->blocks, ok);
+		nvme_verify_end_write(v, io->lba, io->blocks, ok);
 		break;
 	case NVME_DIRECTION_TRIM:
-		nvme_verify_end_trim(v, slot->lba, slot->blocks, NVME_VERIFY_DEALLOCATE, ok);
+		nvme_verify_end_trim(v, io->lba, io->blocks, NVME_VERIFY_DEALLOCATE, ok);
 		break;
 	}
 }
 
 static inline void bench_record(struct nvme_bench *b, const struct nvme_bench_slot *slot,
-				const struct nvme_tracker *tracker, uint64_t now)
+				const struct nvme_bench_batch *batch, uint64_t now)
 {
 	b->records[b->record_count++] = (struct nvme_bench_record){
 		.end = ticks_to_ns(now - b->epoch),
-		.slat = ticks_to_ns(tracker->submitted - b->begun[slot - b->slots]),
-		.clat = ticks_to_ns(now - tracker->submitted),
+		.slat = ticks_to_ns(batch->rung - batch->began),
+		.clat = ticks_to_ns(now - batch->rung),
 		.lat = ticks_to_ns(now - slot->start),
-		.offset = slot->lba << b->block_shift,
-		.bytes = slot->blocks << b->block_shift,
-		.direction = slot->direction,
+		.offset = slot->io.lba << b->block_shift,
+		.bytes = slot->io.blocks << b->block_shift,
+		.direction = slot->io.direction,
 	};
 }
 
 /*
- * I/Os of one turn that have everything in common that is accounted for: direction and times. A
- * device that answers a batch with a batch makes a turn one run.
+ * I/Os that were reaped one after another in one turn and have everything in common that is
+ * accounted for. A device that answers a batch with a batch makes a turn one run.
  */
 struct bench_run {
-	uint64_t submitted;
-	uint64_t start;
-	uint64_t ios;
-	uint64_t blocks;
-	uint32_t direction;
+	uint32_t group;
+	uint32_t ios;
+	uint32_t failed; /* of them */
+	uint64_t blocks; /* of the others */
+	uint64_t start;	 /* where `gated`; otherwise that of their batch */
 };
 
-/* Account for a run that ended at `now`. */
-static inline void bench_count(struct nvme_bench *b, const struct bench_run *run, uint64_t now)
+static inline void run_add(struct nvme_bench *b, struct bench_run *run,
+			   const struct nvme_bench_slot *slot, uint16_t status)
 {
-	struct nvme_bench_result *result = &b->results[run->direction];
-
-	if (!run->ios)
+	run->ios++;
+	if (likely(!status)) {
+		run->blocks += slot->io.blocks;
 		return;
-	b->ended[run->direction] += run->ios;
-	result->ios += run->ios;
+	}
+	run->failed++;
+	bench_failed(b, run->group & 3, status);
+}
+
+/* Account for a run that ended at `now`. After the last I/O of its batch, that is free. */
+static inline void bench_count(struct nvme_bench *b, const struct bench_run *run, uint64_t now,
+			       int gated)
+{
+	uint32_t direction = run->group & 3;
+	uint32_t index = run->group >> 2;
+	uint32_t good = run->ios - run->failed;
+	struct nvme_bench_result *result = &b->results[direction];
+	struct nvme_bench_batch *batch = &b->batches[index];
+
+	b->ended[direction] += run->ios;
+	batch->outstanding -= run->ios;
+	if (!batch->outstanding) {
+		batch->next = b->next_batch;
+		b->next_batch = index;
+	}
+	if (unlikely(!good))
+		return;
+	result->ios += good;
 	result->blocks += run->blocks;
-	histogram_add(&result->clat, ticks_to_ns(now - run->submitted), run->ios);
-	histogram_add(&result->lat, ticks_to_ns(now - run->start), run->ios);
+	histogram_add(&result->clat, ticks_to_ns(now - batch->rung), good);
+	histogram_add(&result->lat, ticks_to_ns(now - (gated ? run->start : batch->began)), good);
 }
 
 /* Reap up to a turn's number of completions. Returns 0 or a negative errno. */
-static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now)
+static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *qp,
+							    struct nvme_bench *b, uint64_t now,
+							    int gated)
 {
 	uint32_t limit = b->reap_max ? b->reap_max : qp->turn;
 	uint64_t timed = b->turns % TIMED_TURNS ? 0 : now;
-	struct bench_run run = { 0 };
+	struct bench_run run = { .group = NO_GROUP };
 	uint32_t n = 0;
 	uint64_t end;
 	int err = 0;
@@ -317,32 +344,24 @@ static inline int bench_reap(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 			break;
 		}
 		slot = &b->slots[cqe_cid(end)];
-		if (likely(!status)) {
-			if (tracker->submitted != run.submitted || slot->start != run.start ||
-			    slot->direction != run.direction) {
-				bench_count(b, &run, now);
-				run = (struct bench_run){
-					.submitted = tracker->submitted,
-					.start = slot->start,
-					.direction = slot->direction,
-				};
-			}
-			run.ios++;
-			run.blocks += slot->blocks;
-			if (unlikely(b->records != NULL))
-				bench_record(b, slot, tracker, now);
-		} else {
-			bench_failed(b, slot->direction, status);
+		if (tracker->user != run.group || (gated && slot->start != run.start)) {
+			if (n)
+				bench_count(b, &run, now, gated);
+			run = (struct bench_run){ .group = tracker->user, .start = slot->start };
 		}
-		if (unlikely(b->verify != NULL))
+		run_add(b, &run, slot, status);
+		if (gated && b->records && !status)
+			bench_record(b, slot, &b->batches[run.group >> 2], now);
+		if (gated && b->verify)
 			bench_verify(b, slot, !status);
 		tracker_free(qp, tracker, cqe_cid(end));
 		cq_advance(qp);
 		n++;
 	}
-	bench_count(b, &run, now);
+	if (n)
+		bench_count(b, &run, now, gated);
 	b->turns++;
-	b->reaps[batch_class(n)]++;
+	b->reaps[n]++;
 	cq_reaped(qp, n);
 	if (timed) {
 		b->reap_ticks += ticks_now() - timed;
@@ -360,20 +379,15 @@ static inline int bench_turn(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 {
 	struct bench_run runs[NVME_TURN + 1]; /* the first is empty */
 	struct bench_run *run = runs;
-	struct nvme_generator *generator = b->generator;
-	struct nvme_bench_slot *slots = b->slots;
 	uint32_t counts[4] = { 0 };
-	uint16_t cids[NVME_TURN];
-	uint32_t written = 0;
 	uint32_t n = 0;
 	uint64_t end;
 	int err = 0;
 	int ring_err;
 
-	*run = (struct bench_run){ 0 };
+	run->group = NO_GROUP;
 	while (n < qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
-		uint16_t status = cqe_status(end) & STATUS_CODE_AND_TYPE;
 		uint16_t cid = cqe_cid(end);
 		struct nvme_bench_slot *slot;
 		struct nvme_io io;
@@ -382,48 +396,34 @@ static inline int bench_turn(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 			err = -EPROTO;
 			break;
 		}
-		slot = &slots[cid];
-		if (likely(!status)) {
-			/* All that one doorbell announced began together, too. */
-			if (tracker->submitted != run->submitted ||
-			    slot->direction != run->direction)
-				*++run = (struct bench_run){
-					.submitted = tracker->submitted,
-					.start = slot->start,
-					.direction = slot->direction,
-				};
-			run->ios++;
-			run->blocks += slot->blocks;
-		} else {
-			bench_failed(b, slot->direction, status);
-		}
+		slot = &b->slots[cid];
+		if (tracker->user != run->group)
+			*++run = (struct bench_run){ .group = tracker->user };
+		run_add(b, run, slot, cqe_status(end) & STATUS_CODE_AND_TYPE);
 		cq_advance(qp);
 		n++;
-		if (likely(qp->outstanding <= b->depth)) {
-			if (likely(nvme_generator_next(generator, &io))) {
-				err = bench_write(qp, b, &io, cid, slot, now);
-				if (likely(!err)) {
-					cids[written++] = cid;
-					counts[io.direction]++;
-					continue;
-				}
-			} else {
-				b->exhausted = 1;
+		if (likely(nvme_generator_next(b->generator, &io))) {
+			err = bench_write(qp, b, io, slot, cid);
+			if (likely(!err)) {
+				tracker_retake(tracker, group_of(b, io), now);
+				counts[io.direction]++;
+				continue;
 			}
+		} else {
+			b->exhausted = 1;
 		}
 		tracker_free(qp, tracker, cid);
-		if (unlikely(err || b->exhausted))
-			break;
+		break;
 	}
 	/* First the completion queue's head: what is announced then has room in it. */
 	cq_reaped(qp, n);
 	ring_err = sq_ring(qp);
-	if (likely(written))
-		bench_submitted(qp, b, cids, written, counts, now, ticks_now(), 0);
+	if (likely(counts[0] | counts[1] | counts[2] | counts[3]))
+		bench_submitted(qp, b, counts, now);
 	while (run > runs)
-		bench_count(b, run--, now);
+		bench_count(b, run--, now, 0);
 	b->turns++;
-	b->reaps[batch_class(n)]++;
+	b->reaps[n]++;
 	if (err || ring_err)
 		return err ? err : ring_err;
 	return qp->error;
@@ -468,12 +468,13 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 		end = b->wake;
 	nvme_cq_await(qp, end);
 	*now = ticks_now();
-	return bench_reap(qp, b, *now);
+	return bench_reap(qp, b, *now, 1);
 }
 
 /*
- * The same for one that keeps the queue full. One turn in TIMED_TURNS is taken apart, so that what
- * its reaping and its submission cost can be told from each other.
+ * The same for one that keeps the queue full. Reaping and submission are apart where more than
+ * `depth` are outstanding, and in one turn in TIMED_TURNS, so that what the two cost can be told
+ * from each other.
  */
 static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
 			      uint64_t end)
@@ -490,8 +491,8 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 	if (!nvme_cq_await(qp, end))
 		return -ETIME;
 	*now = ticks_now();
-	if (unlikely(ending || b->turns % TIMED_TURNS == 0))
-		return bench_reap(qp, b, *now);
+	if (unlikely(ending || qp->outstanding > b->depth || b->turns % TIMED_TURNS == 0))
+		return bench_reap(qp, b, *now, 0);
 	return bench_turn(qp, b, *now);
 }
 
@@ -501,6 +502,8 @@ int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout
 	uint64_t end = now + ns_to_ticks(timeout_ns);
 	int done;
 
+	if (!qp->outstanding)
+		batches_init(b, qp->depth);
 	/* At least one round, so that a caller without time to give gets on, too. */
 	if (b->gated)
 		do

@@ -3,8 +3,8 @@
  * latency of every I/O. No allocation, no lock, no system call.
  *
  * The times of one I/O, in fio's words: slat is from the beginning of the turn that submitted it to
- * its doorbell, clat from the doorbell to the turn that reaped it, lat from the `start` to the same:
- * both together or, under a fixed rate, from when the I/O was due, however long it waited for its
+ * its doorbell, clat from the doorbell to the turn that reaped it, lat from the `start` to the
+ * same: both together or, under a fixed rate, from when the I/O was due, however long it waited for its
  * place in the queue. The clock is read twice a turn, not twice an I/O: I/Os that are reaped in
  * one turn end at the same time, those that one doorbell announces are submitted at the same time.
  */
@@ -36,10 +36,16 @@ struct nvme_bench_result {
 struct nvme_bench_slot {
 	uint64_t iova; /* of its data buffer, which holds the largest I/O */
 	uint8_t *data; /* the same in this process */
-	uint64_t start;
-	uint64_t lba; /* where `gated` */
-	uint32_t blocks;
-	uint32_t direction;
+	uint64_t start; /* where `gated`; otherwise that of its batch */
+	struct nvme_io io; /* all of it where `gated`; otherwise its blocks */
+};
+
+/* The I/Os that one doorbell announced. Times in ticks. */
+struct nvme_bench_batch {
+	uint64_t began; /* the turn that submitted them */
+	uint64_t rung;  /* the doorbell was written */
+	uint32_t outstanding;
+	uint32_t next;  /* free one, while this one is free */
 };
 
 /* One I/O for the logs; bench/result.py has the same as IO_RECORD. Times in nanoseconds. */
@@ -79,15 +85,18 @@ struct nvme_bench {
 	struct nvme_sqe commands[4];       /* by direction: opcode, nsid, flags */
 	struct nvme_generator *generator;
 	struct nvme_bench_slot *slots;     /* as many as the queue pair is deep */
+	struct nvme_bench_batch *batches;  /* one more */
 	struct nvme_bench_result *results; /* four, by direction */
+	uint32_t next_batch;    /* the first free one */
 	uint32_t depth;         /* I/Os to keep outstanding; may be changed between runs */
 	uint32_t block_shift;
 	uint32_t stop;          /* submit no more */
 	uint32_t exhausted;     /* the generator is at its end */
 	uint32_t plain;         /* directions below it are reads and writes as they come */
-	uint32_t submit_max;    /* commands per doorbell; 0: a turn's */
-	uint32_t reap_max;      /* completions per turn; 0: a turn's */
-	/* Any of these makes the loop look at them before each I/O: set `gated` then. */
+	uint32_t submit_max;    /* commands per doorbell, up to 64; 0: a turn's */
+	uint32_t reap_max;      /* completions per turn, up to 64; 0: a turn's */
+	/* Any of these makes the loop look at them before each I/O: set `gated` then, while nothing is
+	 * outstanding. */
 	uint32_t gated;
 	uint32_t reap_min;      /* wait for so many completions */
 	uint32_t depth_low;     /* once full, drain to this before submitting more */
@@ -120,15 +129,14 @@ struct nvme_bench {
 	uint32_t record_count;
 	uint32_t record_limit;
 	struct nvme_bench_record *records;
-	uint64_t *begun;        /* by CID: when the turn that submitted it began, in ticks */
 	uint64_t epoch;         /* ticks that records count from */
 	/* facts, since the beginning */
 	uint64_t submitted[4];  /* by direction */
 	uint64_t ended[4];
 	uint64_t turns;
 	uint64_t depths[7];     /* I/Os by those outstanding at their doorbell: 1, 2-3 ... 64 and more */
-	uint64_t submits[7];    /* doorbells by their I/Os: 0, 1-4, 5-8, 9-16 ... more than 64 */
-	uint64_t reaps[7];      /* turns by their completions, likewise */
+	uint64_t submits[65];   /* doorbells by their I/Os */
+	uint64_t reaps[65];     /* turns by their completions */
 	struct nvme_bench_error errors[16];
 	/* what one turn in 64 cost, in ticks, and the I/Os in it */
 	uint64_t submit_ticks;
@@ -143,19 +151,20 @@ void nvme_bench_result_clear(struct nvme_bench_result *result);
 /*
  * Go on for up to `timeout_ns`. Nothing but the benchmark's I/Os may be outstanding on the pair.
  * Returns 1 when the workload is at its end, or `stop` is set, or `writes_left` is 0, and nothing
- * is outstanding; 0 when the time is over, the log is full, or nothing is outstanding and nothing due before `wake`; or a
- * negative errno as nvme_vector_run() does. A status other than success does not end it: it is
- * counted.
+ * is outstanding; 0 when the time is over, the log is full, or nothing is outstanding and nothing due
+ * before `wake`; or a negative errno as nvme_vector_run() does. A status other than success does not
+ * end it: it is counted.
  */
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t timeout_ns);
 
 /* cdef: end */
 
 /*
- * The next I/O, where something may hold it back. Returns 1 with the I/O and its `start`, or 0 if
- * there is none now: it is kept as pending, or the generator is at its end.
+ * The next I/O, where something may hold it back. Returns 1 with the I/O in the slot, and its
+ * `start` where that is not the caller's `now`, or 0 if there is none now: it is kept as pending,
+ * or the generator is at its end.
  */
-int nvme_bench_due(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now, struct nvme_io *io,
-		   uint64_t *start);
+int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now,
+		   struct nvme_bench_slot *slot);
 
 #endif

@@ -42,9 +42,10 @@ static inline int bench_wait(struct nvme_bench *b, uint64_t when)
 	return 0;
 }
 
-int nvme_bench_due(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now, struct nvme_io *io,
-		   uint64_t *start)
+int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now,
+		   struct nvme_bench_slot *slot)
 {
+	struct nvme_io *io = &slot->io;
 	struct nvme_bench_rate *rate;
 	int err = 0;
 
@@ -86,12 +87,11 @@ int nvme_bench_due(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now, st
 			return bench_wait(b, rate->due);
 	}
 	if (b->verify) {
-		uint8_t *data = b->slots[qp->free_head].data;
-
 		if (io->direction == NVME_DIRECTION_READ)
 			err = nvme_verify_begin_read(b->verify, io->lba, io->blocks);
 		else if (io->direction == NVME_DIRECTION_WRITE)
-			err = nvme_verify_begin_write(b->verify, io->lba, io->blocks, data);
+			err = nvme_verify_begin_write(b->verify, io->lba, io->blocks,
+						      slot->data);
 		else
 			err = nvme_verify_begin_trim(b->verify, io->lba, io->blocks,
 						     NVME_VERIFY_DEALLOCATE);
@@ -101,7 +101,7 @@ int nvme_bench_due(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now, st
 			return err;
 	}
 	if (rate->ticks_per_io | rate->ticks_per_block) {
-		*start = rate->due;
+		slot->start = rate->due;
 		rate_advance(b, rate, io->blocks);
 	}
 	b->has_pending = 0;

@@ -432,28 +432,24 @@ static int quick_refill(struct nvme_generator *g)
 	return count != 0;
 }
 
-int nvme_generator_next_slowly(struct nvme_generator *g, struct nvme_io *io)
+struct nvme_io nvme_generator_next_slowly(struct nvme_generator *g)
 {
+	struct nvme_io io = g->pending;
+
 	g->quick = 0;
-	if (g->pending.blocks) {
-		*io = g->pending;
-		g->pending.blocks = 0;
-		return 1;
-	}
+	g->pending.blocks = 0;
+	if (io.blocks)
+		return io;
 	while (g->ios_left && (g->loop_left || loop_begin(g))) {
-		if (g->is_quick) {
-			if (quick_refill(g))
-				return nvme_generator_next(g, io);
-		} else if (io_make(g, io)) {
-			return 1;
-		}
+		if (g->is_quick ? quick_refill(g) && nvme_generator_next(g, &io) : io_make(g, &io))
+			return io;
 		/* As fio: what is left of a loop is dropped where the largest may not fit it. */
 		if (g->loop_left < g->largest)
 			g->loop_left = 0;
 		else
 			pass_begin(g);
 	}
-	return 0;
+	return (struct nvme_io){ 0 };
 }
 
 size_t nvme_generator_fill(struct nvme_generator *g, struct nvme_io *ios, size_t count)

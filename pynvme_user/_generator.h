@@ -154,8 +154,11 @@ void nvme_generator_init(struct nvme_generator *g);
 /* Make up to `count` I/Os. Returns their number; fewer than `count` only at the workload's end. */
 size_t nvme_generator_fill(struct nvme_generator *g, struct nvme_io *ios, size_t count);
 
-/* nvme_generator_next() where the quick path ends; not for other callers. */
-int nvme_generator_next_slowly(struct nvme_generator *g, struct nvme_io *io);
+/*
+ * nvme_generator_next() where the quick path ends; not for other callers. By value, so that those of
+ * the quick path can keep theirs in registers. No blocks: there is no next.
+ */
+struct nvme_io nvme_generator_next_slowly(struct nvme_generator *g);
 
 /* How many 64-bit words a map of so many granules takes. */
 uint64_t nvme_map_words(uint64_t granules);
@@ -221,7 +224,7 @@ static inline uint64_t nvme_cycle_next(struct nvme_generator *g)
 
 /*
  * Make the next I/O. Returns 1, or 0 when the workload is at its end: its size, its number of I/Os
- * or its map is used up, and its loops too. Does not touch `io` then. Quick for one direction, one
+ * or its map is used up, and its loops too. Quick for one direction, one
  * size, and starts that are in sequence, uniform or a cycle.
  */
 static inline int nvme_generator_next(struct nvme_generator *g, struct nvme_io *io)
@@ -229,8 +232,10 @@ static inline int nvme_generator_next(struct nvme_generator *g, struct nvme_io *
 	uint64_t start;
 
 	/* Counted down and tested in one, at -1; the slow path puts it right. */
-	if (__builtin_expect(--g->quick < 0, 0))
-		return nvme_generator_next_slowly(g, io);
+	if (__builtin_expect(--g->quick < 0, 0)) {
+		*io = nvme_generator_next_slowly(g);
+		return io->blocks != 0;
+	}
 	if (g->order == NVME_ORDER_UNIFORM)
 		start = nvme_random_below(nvme_random_next(&g->walk), g->starts);
 	else if (g->order > NVME_ORDER_UNIFORM)

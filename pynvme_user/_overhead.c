@@ -36,9 +36,8 @@ int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t io
 			break;
 		command = &b->commands[io.direction];
 		start = ticks_now();
-		got = sq_write_io(qp, command, qp->free_head, io.lba,
-				  command->cdw12 | (io.blocks - 1), b->slots[qp->free_head].iova,
-				  io.blocks << b->block_shift);
+		got = sq_write_io(qp, command, qp->free_head, io.lba, io.blocks - 1,
+				  b->slots[qp->free_head].iova, io.blocks << b->block_shift);
 		if (!got) {
 			sq_advance(qp);
 			tracker_take(qp, 0, start);

@@ -76,7 +76,6 @@ static void read_clocks(uint64_t *ns, uint64_t *ticks)
 {
 	uint64_t shortest = UINT64_MAX;
 
-
 	for (int i = 0; i < 16; i++) {
 		uint64_t before = clock_ns();
 		uint64_t now = nvme_ticks();
@@ -114,7 +113,6 @@ uint64_t nvme_tick_rate(void)
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config)
 {
 	uint32_t gather = config->depth / 4 < GATHER ? config->depth / 4 : GATHER;
-
 	uint32_t spare = config->sq_entries - config->depth - 1;
 
 	if (config->depth < 1 || config->depth > UINT16_MAX || config->sq_entries <= config->depth ||

@@ -207,15 +207,18 @@ static inline struct nvme_sqe *sq_write(const struct nvme_qpair *qp, const struc
 	return sqe;
 }
 
-/* The same for a read or write of `blocks` blocks from `lba` on. Returns 0 or a negative errno. */
+/*
+ * The same for a read or write from `lba` on; `nlb` is its number of blocks, zero-based. Returns 0
+ * or a negative errno.
+ */
 static inline int sq_write_io(const struct nvme_qpair *qp, const struct nvme_sqe *command,
-			      uint16_t cid, uint64_t lba, uint32_t cdw12, uint64_t iova,
+			      uint16_t cid, uint64_t lba, uint32_t nlb, uint64_t iova,
 			      uint32_t length)
 {
 	struct nvme_sqe *sqe = sq_write(qp, command, cid);
 
 	*(dword_pair *)&sqe->cdw10 = lba;
-	sqe->cdw12 = cdw12;
+	sqe->cdw12 = command->cdw12 | nlb;
 	return sqe_set_data(qp, sqe, cid, iova, length);
 }
 
@@ -250,6 +253,13 @@ static inline uint16_t tracker_take(struct nvme_qpair *qp, uint32_t user, uint64
 	tracker->submitted = now;
 	tracker->user = user;
 	return cid;
+}
+
+/* The tracker of a command that was reaped is that of the next one, under the same CID. */
+static inline void tracker_retake(struct nvme_tracker *tracker, uint32_t user, uint64_t now)
+{
+	tracker->submitted = now;
+	tracker->user = user;
 }
 
 static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *tracker, uint16_t cid)

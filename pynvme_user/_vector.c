@@ -8,8 +8,8 @@ static inline int vector_write(struct nvme_qpair *qp, struct nvme_vector *v, uin
 	uint32_t i = v->submitted;
 	uint32_t blocks = unlikely(i + 1 == v->count) ? v->last_blocks : v->blocks;
 	uint64_t iova = v->iovas[v->slots ? cid : i];
-	int err = sq_write_io(qp, &v->command, cid, v->lbas[i], v->command.cdw12 | (blocks - 1),
-			      iova, blocks << v->block_shift);
+	int err = sq_write_io(qp, &v->command, cid, v->lbas[i], blocks - 1, iova,
+			      blocks << v->block_shift);
 
 	if (unlikely(err))
 		return err;
@@ -68,8 +68,7 @@ static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint
 		cq_advance(qp);
 		count++;
 		if (likely(v->submitted < v->count)) {
-			tracker->user = v->submitted;
-			tracker->submitted = now;
+			tracker_retake(tracker, v->submitted, now);
 			err = vector_write(qp, v, cid);
 			if (likely(!err))
 				continue;

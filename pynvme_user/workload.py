@@ -63,6 +63,8 @@ RECORD_DTYPE = np.dtype(
 )
 _NEVER = (1 << 64) - 1
 _QUANTILES = 4096
+_BATCH_CLASSES = (0, 1, 5, 9, 17, 33)  # where fio's begin
+_NO_IOS = np.uint64(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +176,7 @@ class Workload:
         self._memory = new_lines("struct nvme_bench")
         self._bench = bench = self._memory[0]
         bench.slots = self._slots
+        bench.batches = self._batches = new_lines("struct nvme_bench_batch", queue_depth + 1)
         bench.results = self._results
         self._queue_depth = queue_depth
         self.depth = queue_depth if depth is None else depth
@@ -199,8 +202,7 @@ class Workload:
             pointer = ffi.from_buffer(
                 "struct nvme_bench_record[]", self._records, require_writable=True
             )
-            bench.begun = begun = ffi.new("uint64_t[]", queue_depth)
-            self._alive += [pointer, begun]
+            self._alive.append(pointer)
             bench.records = pointer
             bench.record_limit = records
             bench.gated = 1
@@ -312,13 +314,17 @@ class Workload:
 
     @property
     def batches(self) -> tuple[U64Array, U64Array, U64Array]:
-        """Depths, doorbells and turns in fio's seven classes; see struct nvme_bench."""
+        """I/Os by the depth, doorbells and turns by their I/Os, in fio's seven classes each.
+
+        Depths: 1, 2-3, 4-7 ... 64 and more. The others: 0, 1-4, 5-8, 9-16 ... more than 64.
+        """
         bench = self._bench
-        depths, submits, reaps = (
-            np.array(list(counts), np.uint64)
-            for counts in (bench.depths, bench.submits, bench.reaps)
+        submits, reaps = (
+            # None has more than 64.
+            np.append(np.add.reduceat(np.array(list(counts), np.uint64), _BATCH_CLASSES), _NO_IOS)
+            for counts in (bench.submits, bench.reaps)
         )
-        return depths, submits, reaps
+        return np.array(list(bench.depths), np.uint64), submits, reaps
 
     @property
     def costs(self) -> tuple[float, float]:

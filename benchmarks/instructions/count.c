@@ -189,6 +189,7 @@ static void run_workload(struct rig *rig)
 	bench->commands[NVME_DIRECTION_READ] = rig->read;
 	bench->generator = generator;
 	bench->slots = lines_new("slots", rig->depth, sizeof(*bench->slots));
+	bench->batches = lines_new("batches", rig->depth + 1, sizeof(*bench->batches));
 	for (uint32_t cid = 0; cid < rig->depth; cid++)
 		bench->slots[cid].iova = rig->iovas[cid];
 	bench->results = lines_new("results", 4, sizeof(*bench->results));

@@ -61,6 +61,7 @@ static void job_init(struct job *job, uint32_t depth, uint32_t spare, uint64_t i
 	nvme_generator_init(job->generator);
 	bench->generator = job->generator;
 	bench->slots = allocate(depth, sizeof(*bench->slots));
+	bench->batches = allocate(depth + 1, sizeof(*bench->batches));
 	bench->results = allocate(4, sizeof(*bench->results));
 	bench->depth = depth;
 	bench->block_shift = 9;
@@ -79,6 +80,7 @@ static void job_free(struct job *job)
 	pair_free(&job->pair);
 	free(job->generator);
 	free(job->bench->slots);
+	free(job->bench->batches);
 	free(job->bench->results);
 	free(job->bench);
 }
@@ -188,6 +190,37 @@ static void test_garbage(uint64_t rounds)
 	}
 }
 
+/* All that is outstanding is given up, as a reset does, again and again: there is room for more. */
+static void test_abandoned(uint32_t depth)
+{
+	struct nvme_completion *out = allocate(depth, sizeof(*out));
+	struct seen seen = { 0 };
+	uint64_t posted = 0, lost = 0;
+	struct job job;
+
+	job_init(&job, depth, 0, UINT64_C(1) << 40);
+	for (uint32_t round = 0; round < 2 * depth + 4; round++) {
+		CHECK(!nvme_bench_run(&job.pair.qp, job.bench, 0));
+		null_controller_fetch(&job.pair.controller);
+		for (uint32_t n = random_below(depth); n && job.pair.controller.count; n--, posted++)
+			complete_one(&job, &seen);
+		while (job.pair.qp.completed < posted)
+			CHECK(!nvme_bench_run(&job.pair.qp, job.bench, 0));
+		null_controller_fetch(&job.pair.controller);
+		job.pair.controller.count = 0;
+		lost += (uint64_t)nvme_qpair_abandon(&job.pair.qp, out, 7);
+		CHECK(!job.pair.qp.outstanding);
+	}
+	for (uint32_t direction = 0; direction < 2; direction++) {
+		CHECK(job.bench->results[direction].ios == seen.ios[direction]);
+		CHECK(job.bench->results[direction].failed == seen.failed[direction]);
+		lost -= job.bench->submitted[direction] - job.bench->ended[direction];
+	}
+	CHECK(!lost);
+	job_free(&job);
+	free(out);
+}
+
 /* --- the log ----------------------------------------------------------------------------- */
 
 static void *guarded;
@@ -211,7 +244,6 @@ static void test_long_submission(void)
 	struct nvme_bench_record records[4] = { 0 };
 	struct nvme_buffers buffers = { .unit = 512, .chunk = 512 };
 	struct sigaction action = { .sa_handler = stall }, before;
-	uint64_t begun[2];
 	struct job job;
 
 	guarded_bytes = BUFFER;
@@ -227,7 +259,6 @@ static void test_long_submission(void)
 	job.bench->writes_left = UINT64_MAX;
 	job.bench->records = records;
 	job.bench->record_limit = 4;
-	job.bench->begun = begun;
 	job.bench->epoch = nvme_ticks();
 	for (uint32_t cid = 0; cid < 2; cid++)
 		job.bench->slots[cid].data = guarded;
@@ -321,6 +352,7 @@ int main(int argc, char **argv)
 		for (size_t s = 0; s < sizeof(spares) / sizeof(spares[0]); s++) {
 			test_counts(depths[i], spares[s], scaled(20000));
 			test_two_threads(depths[i], spares[s], scaled(4000));
+			test_abandoned(depths[i]);
 		}
 	test_garbage(scaled(2000));
 	/* Not under valgrind, which takes the guarded memory for an error. */

@@ -71,6 +71,35 @@ def test_stop_drains_and_submits_no_more() -> None:
     assert work.completed == work.submitted == 3
 
 
+def test_a_reused_cid_is_as_old_as_its_last_command() -> None:
+    rig = Rig(depth=4)
+    work = workload(generator(time_based=True, norandommap=True), rig)
+    for _ in range(3):
+        assert not work.run(rig.ring, SLICE)
+        time.sleep(0.02)
+        before = time.monotonic()
+        rig.complete_all()
+        assert not work.run(rig.ring, SLICE)
+        _, age = rig.ring.oldest() or (-1, -1.0)
+        assert 0 <= age <= time.monotonic() - before
+
+
+def test_a_depth_that_is_lowered_on_the_way() -> None:
+    rig = Rig(depth=9)
+    work = workload(generator(size=300 * BLOCK), rig)
+    deepest = []
+    for depth in (9, 3, 6, 1, 9):
+        work.depth = depth
+        for _ in range(4):
+            assert not work.run(rig.ring, SLICE)
+            for sqe in rig.take():
+                assert not work.run(rig.ring, SLICE)
+                rig.complete(sqe.cid)
+        deepest.append(rig.ring.outstanding)
+        assert not work.run(rig.ring, SLICE)
+    assert deepest == [9, 3, 6, 1, 9]
+
+
 def test_depth_may_be_less_than_the_ring_s() -> None:
     rig = Rig(depth=9)
     work = workload(generator(size=100 * BLOCK), rig, depth=2)
