@@ -367,8 +367,7 @@ int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t lba,
 			uint32_t cdw12, uint64_t iova, uint32_t length, uint64_t timeout_ns)
 {
-	struct nvme_tracker *tracker;
-	uint64_t now, end;
+	uint64_t now;
 	int err;
 
 	if (unlikely(qp->outstanding))
@@ -384,14 +383,7 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 		return err;
 	if (unlikely(!nvme_cq_await(qp, now + ns_to_ticks(timeout_ns))))
 		return -ETIME;
-	end = cq_peek(qp);
-	tracker = cqe_tracker(qp, end);
-	if (unlikely(!tracker))
-		return -EPROTO;
-	tracker_free(qp, tracker, cqe_cid(end));
-	cq_advance(qp);
-	cq_report(qp, 1);
-	return cqe_status(end);
+	return cq_take(qp, cq_peek(qp));
 }
 
 int nvme_transfer_run(const struct nvme_transfer *transfer)

@@ -361,6 +361,19 @@ static inline void cq_report(struct nvme_qpair *qp, uint32_t n)
 		nvme_cq_report(qp);
 }
 
+/* Reap the one completion that cq_peek() saw. Returns its status field, or -EPROTO. */
+static inline int cq_take(struct nvme_qpair *qp, uint64_t end)
+{
+	struct nvme_tracker *tracker = cqe_tracker(qp, end);
+
+	if (unlikely(!tracker))
+		return -EPROTO;
+	tracker_free(qp, tracker, cqe_cid(end));
+	cq_advance(qp);
+	cq_report(qp, 1);
+	return cqe_status(end);
+}
+
 /*
  * End a turn of a loop that reaped `n` completions, and learn from it how many are worth waiting
  * for at once: see nvme_cq_await(). A turn of one says that the device is slower than the loop.

@@ -37,6 +37,8 @@ class VectorResult:
     @property
     def failed(self) -> npt.NDArray[np.intp]:
         """Indices of the I/Os that did not succeed."""
+        if not self.status.max(initial=0):  # mostly; a tenth of the time of the look below
+            return np.empty(0, np.intp)
         return np.flatnonzero((self.status & 0x7FF) != 0)  # of booleans it is far quicker
 
     def check(self) -> Self:

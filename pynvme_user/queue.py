@@ -186,29 +186,31 @@ class QueuePair(RawQueuePair):
         where = np.ascontiguousarray(lbas)
         if where.ndim != 1 or (where.size and where.dtype.kind not in "iu"):
             raise ValueError("lbas is a one-dimensional array of whole numbers")
+        # Of 64-bit integers the same words, in which what is negative is the highest.
+        places = (
+            where.view(np.uint64)
+            if where.dtype == np.int64
+            else where.astype(np.uint64, copy=False)
+        )
         if where.size:
-            ns.check_range(int(where.min()), blocks)
-            ns.check_range(int(where.max()), blocks)
+            ns.check_range(int(where[places.argmax()]), blocks)
         size = blocks << ns.block_shift
         if size > self.controller.max_transfer:
             raise ValueError(
                 f"one command carries up to {self.controller.max_transfer} bytes, not {size}"
             )
         iova, length = self._dma(buffer)
-        places = self.depth if recycle else len(where)
-        if length < places * size:
+        pieces = self.depth if recycle else len(where)
+        if length < pieces * size:
             raise ValueError(
-                f"{places} I/Os of {size} bytes need a buffer of {places * size} bytes, "
+                f"{pieces} I/Os of {size} bytes need a buffer of {pieces * size} bytes, "
                 f"not {length}"
             )
         return self.run_vector(
             opcode,
             ns,
-            # Not negative: the same words.
-            where.view(np.uint64)
-            if where.dtype == np.int64
-            else where.astype(np.uint64, copy=False),
-            iova + np.arange(places, dtype=np.uint64) * np.uint64(size),
+            places,
+            iova + np.arange(pieces, dtype=np.uint64) * np.uint64(size),
             blocks=blocks,
             last_blocks=blocks,
             fua=fua,
