@@ -25,7 +25,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from device import first_namespace, machine_facts
+from gate import Gate, waited
 from load import IO_SIZE, CLoop, Spread, Turn, ratios, sync_calls, take_turns, vectors
 from page import console, write_json
 from rich.progress import Progress
@@ -40,8 +40,6 @@ from rich.table import Table
 
 import pynvme_user as nvme
 
-_MOST_WAITING = 0.02  # of a turn
-_MOST_REJECTED = 20  # in a row
 _RPC_SECONDS = 10.0
 TIMES = ("submit", "complete")
 
@@ -94,55 +92,6 @@ class Target:
                 if Path(listener["traddr"]) == traddr:
                     return str(subsystem["nqn"])
         sys.exit(f"no subsystem listens at {traddr}: give the listener's traddr by --target")
-
-
-# --- gates --------------------------------------------------------------------------------------
-
-
-def waited(pid: int) -> float:
-    """Seconds for which the threads of a process were runnable without running."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[1])
-    return total / 1e9
-
-
-def stolen(cpus: set[int]) -> float:
-    """Seconds that the hypervisor took from these CPUs."""
-    ticks = 0
-    for line in Path("/proc/stat").read_text().splitlines():
-        if (match := re.match(r"cpu(\d+) ", line)) and int(match[1]) in cpus:
-            ticks += int(line.split()[8])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-class Gate:
-    """Lets turns pass in which nobody else had our CPUs; counts the others."""
-
-    def __init__(self, target: Target, cpus: set[int]) -> None:
-        self._target, self._cpus = target, cpus
-        self.child_waited = 0.0  # by a client that is a process of its own
-        self.rejected = 0
-
-    def _lost(self) -> tuple[float, float, float]:
-        return waited(self._target.pid), waited(os.getpid()), stolen(self._cpus)
-
-    def pass_through(self, way: Callable[[], Turn]) -> Turn:
-        """Run a way until a turn of it was undisturbed."""
-        for _ in range(_MOST_REJECTED):
-            self.child_waited = 0.0
-            before, start = self._lost(), time.perf_counter()
-            turn = way()
-            seconds = time.perf_counter() - start
-            lost = [after - first for after, first in zip(self._lost(), before, strict=True)]
-            share = max(*lost, self.child_waited) / seconds
-            if share < _MOST_WAITING:
-                return turn
-            self.rejected += 1
-        sys.exit(
-            f"{_MOST_REJECTED} turns in a row were disturbed, the last for {share:.0%} of its time:"
-            " end what else runs here"
-        )
 
 
 # --- clients ------------------------------------------------------------------------------------
@@ -238,7 +187,7 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, object
     """Run everything; rates per second, times in seconds."""
     rw = "randwrite" if options.write else "randread"
     target = Target(options.rpc)
-    gate = Gate(target, {options.cpu} | os.sched_getaffinity(target.pid))
+    gate = Gate({options.cpu} | os.sched_getaffinity(target.pid), target.pid)
     spdk, ours = Spdk(options, target, gate), Ours(options, target)
     task = progress.add_task("", total=None)
     rows: list[dict[str, object]] = []
