@@ -16,7 +16,8 @@ struct nvme_overhead {
 
 /*
  * Run `ios` I/Os of bench->generator one at a time and time each step by itself. Returns 1, 0 when
- * `timeout_ns` is over before, or a negative errno.
+ * `timeout_ns` is over before, or a negative errno: -EBUSY if commands are outstanding. At 0 one is
+ * outstanding only if the device did not complete it for as long again.
  */
 int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t ios,
 			uint64_t timeout_ns, struct nvme_overhead *overhead);

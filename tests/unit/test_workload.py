@@ -332,8 +332,15 @@ def test_overhead_ends_in_time_and_with_an_error() -> None:
     rig = Rig()
     submit, complete = workload(generator(), rig).overhead(rig.ring, 5, 20_000_000)
     assert (submit["count"], complete["count"]) == (1, 0)
-    rig.take()
-    rig.complete(3)
+    with pytest.raises(ValueError, match="outstanding"):
+        workload(generator(), rig).overhead(rig.ring, 5, SECOND)
+    quick = PostedRig()
+    quick.answer = quick.complete_all
+    work = workload(generator(time_based=True, norandommap=True), quick)
+    for _ in range(2 * quick.depth):
+        submit, complete = work.overhead(quick.ring, 1 << 40, 2_000_000)
+        assert submit["count"] == complete["count"] > 0
+        assert quick.ring.outstanding == 0
     posted = PostedRig()
     posted.answer = lambda: posted.complete(2)
     with pytest.raises(ControllerFatalError):
