@@ -189,6 +189,19 @@ def test_a_full_log_ends_the_run_and_loses_nothing() -> None:
     assert sorted(offsets) == [n * BLOCK for n in range(100)]
 
 
+def test_what_was_due_at_different_times_has_different_latencies() -> None:
+    rig = Rig(depth=8)
+    pace = Pace(rates=(Rate(ios=1000), Rate(), Rate()))
+    work = workload(generator(time_based=True, norandommap=True), rig, pace=pace)
+    assert not work.run(rig.ring, SLICE)
+    time.sleep(0.02)
+    assert not work.run(rig.ring, SLICE)  # seven are due, a millisecond apart: in two doorbells
+    assert rig.ring.outstanding == 8
+    rig.complete_all()
+    assert not work.run(rig.ring, SLICE)
+    assert np.count_nonzero(work.results["lat"]["counts"][0]) >= 7
+
+
 def test_errors_by_their_status() -> None:
     """SCT and SC; More, DNR and the retry delay are no part of it. What there is no room for is
     counted with the last.
