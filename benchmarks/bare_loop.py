@@ -161,8 +161,8 @@ def main() -> None:
         done = take_turns(
             {name: partial(gate.pass_through, way) for name, way in ways.items()}, options.turns
         )
-        turns = 2 * (options.turns + 1) + gate.rejected
-        counted, made = reads_of(ctrl) - before, turns * options.ios
+        counted = reads_of(ctrl) - before
+    made = (2 * (options.turns + 1) + gate.rejected) * options.ios
     if counted != made:
         raise SystemExit(f"the controller counted {counted} reads, and {made} were made")
     print(f"4 KiB random reads, queue depth {options.depth}, thousand IOPS:")

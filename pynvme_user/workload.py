@@ -419,7 +419,8 @@ class Workload:
 
         Returns two HISTOGRAM_DTYPE entries: from before a command's submission to after its
         doorbell, and from the last poll that found nothing to the end of the one that found its
-        completion. Raises as :meth:`Ring.poll`.
+        completion. Raises as :meth:`Ring.poll`, and ValueError while commands are outstanding. One
+        is left so only by a device that does not complete it for as long again.
         """
         overhead = ffi.new("struct nvme_overhead *")
         check_result(
