@@ -22,7 +22,8 @@ from pynvme_user.workload import Workload
 
 IO_SIZE = 4096
 _SLICE_NS = 100_000_000
-_OPCODES = {"randread": NvmOpcode.READ, "randwrite": NvmOpcode.WRITE}
+#: What a random read or write is, by fio's name of it.
+OPCODES = {"randread": NvmOpcode.READ, "randwrite": NvmOpcode.WRITE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class CLoop:
     ) -> None:
         self._pair = pair
         self._buffer = buffer[: pair.depth * size]
-        self._direction = list(_OPCODES).index(rw)
+        self._direction = list(OPCODES).index(rw)
         generator = Generator(
             rw=rw,
             block_sizes=[BlockSizes(low=size, high=size)] * 3,
@@ -117,7 +118,7 @@ class CLoop:
             generator,
             commands={
                 direction: bytes(SQE.build(opc=opcode, nsid=ns.nsid))
-                for direction, opcode in enumerate(_OPCODES.values())
+                for direction, opcode in enumerate(OPCODES.values())
             },
             buffer=self._buffer,
             queue_depth=pair.depth,

@@ -6,8 +6,10 @@
 
 DIR is the traddr of a listener of an nvmf_tgt that has a core of its own; both clients run on
 another. 4 KiB random reads or writes: spdk_nvme_perf, the C core's workload loop with all its
-latency accounting, read_many or write_many from Python, and at depth 1 ns.read_into. With
---overhead, the time of each submission and completion as well.
+latency accounting, read_many or write_many from Python, and at depth 1 ns.read_into. Beside them
+doorbells and completions alone, of commands that were in the queue before: what they are over SPDK
+is about what any driver can be on this target and processor. With --overhead, the time of each
+submission and completion as well.
 
 Machines are noisy: what counts are the ratios of turns that stood side by side. A turn counts only
 if target and client had their cores to themselves, neither having waited for its CPU nor lost it to
@@ -31,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bare import Bare
 from device import first_namespace, machine_facts
 from gate import Gate, waited
 from load import IO_SIZE, CLoop, Spread, Turn, ratios, sync_calls, take_turns, vectors
@@ -166,6 +169,8 @@ class Ours:
                     turn = CLoop(pair, ns, buffer, rw=rw).run(seconds)
                 case "vector":
                     turn = vectors(pair, ns, buffer, seconds, rw=rw)
+                case "doorbells":
+                    turn = Bare("doorbells", pair, ns, buffer, rw=rw).run_for(seconds)
                 case _:
                     turn = sync_calls(ns, buffer, seconds)
         counted = self._target.ios()[rw] - before[rw]
@@ -196,6 +201,7 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, object
             "SPDK": partial(spdk.perf, depth, rw),
             "C loop": partial(ours.turn, "C loop", depth, rw),
             "vector": partial(ours.turn, "vector", depth, rw),
+            "doorbells": partial(ours.turn, "doorbells", depth, rw),
         }
         if depth == 1 and not options.write:
             ways["read_into"] = partial(ours.turn, "read_into", depth, rw)

@@ -326,7 +326,7 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 							    int gated)
 {
 	uint32_t limit = b->reap_max ? b->reap_max : qp->turn;
-	uint64_t timed = b->turns % TIMED_TURNS ? 0 : now;
+	uint64_t timed = b->turns % TIMED_TURNS ? 0 : ticks_now();
 	struct bench_run run = { .group = NO_GROUP };
 	uint32_t n = 0;
 	uint64_t end;
@@ -447,6 +447,7 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 			     uint64_t end)
 {
 	int err = b->stop || b->exhausted ? 0 : bench_fill(qp, b, *now, 1);
+	uint64_t found;
 
 	if (unlikely(err))
 		return err;
@@ -466,8 +467,8 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 	/* A turn that reaps nothing looks at what has become due. */
 	if (b->wake > *now && b->wake < end)
 		end = b->wake;
-	nvme_cq_await(qp, end);
-	*now = ticks_now();
+	found = nvme_cq_await(qp, end);
+	*now = found ? found : ticks_now();
 	return bench_reap(qp, b, *now, 1);
 }
 
@@ -480,6 +481,7 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 			      uint64_t end)
 {
 	int ending = b->stop || b->exhausted;
+	uint64_t found;
 	int err = 0;
 
 	if (!ending && unlikely(qp->outstanding < b->depth))
@@ -488,9 +490,10 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 		return err;
 	if (unlikely(!qp->outstanding))
 		return 1;
-	if (!nvme_cq_await(qp, end))
+	found = nvme_cq_await(qp, end);
+	if (unlikely(!found))
 		return -ETIME;
-	*now = ticks_now();
+	*now = found;
 	if (unlikely(ending || qp->outstanding > b->depth || b->turns % TIMED_TURNS == 0))
 		return bench_reap(qp, b, *now, 0);
 	return bench_turn(qp, b, *now);

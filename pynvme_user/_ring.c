@@ -16,9 +16,6 @@
  */
 #define SHARED_SLEEP_NS 1000000
 
-/* Clock reads are about 20 ns each: a spinning loop looks at the time once in so many rounds. */
-#define SPINS_PER_CLOCK_READ 64
-
 /*
  * How many completions a loop waits for at once at most, and for how long. More than a quarter of
  * the queue would leave the device without work; more than this gains nothing.
@@ -308,13 +305,13 @@ static void interrupt_sleep(const struct nvme_interrupt *interrupt, uint64_t tim
 }
 
 /* As nvme_cq_await(), where there is an interrupt to sleep for once `spin_ns` did not help. */
-static int cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
+static uint64_t cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
 {
 	uint64_t start = ticks_now();
 
-	while (cq_peek(qp) & CQE_PHASE) {
-		uint64_t now = ticks_now();
-
+	for (uint64_t now = start;; now = ticks_now()) {
+		if (!(cq_peek(qp) & CQE_PHASE))
+			return now;
 		if (now >= end)
 			return 0;
 		if (ticks_to_ns(now - start) < qp->spin_ns)
@@ -322,7 +319,6 @@ static int cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
 		else
 			interrupt_sleep(&qp->interrupt, ticks_to_ns(end - now));
 	}
-	return 1;
 }
 
 /* Let the device write `gather` entries before the first is looked at; not for long. */
@@ -342,18 +338,21 @@ static inline void cq_gather(const struct nvme_qpair *qp)
 	}
 }
 
-int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
+uint64_t nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
 {
 	if (qp->interrupt.event_fd >= 0)
 		return cq_await_interrupt(qp, end);
 	if (qp->gather > 1 && qp->outstanding >= qp->gather)
 		cq_gather(qp);
-	for (uint32_t spins = 1; cq_peek(qp) & CQE_PHASE; spins++) {
-		look_pause();
-		if (spins % SPINS_PER_CLOCK_READ == 0 && ticks_now() >= end)
+	for (;;) {
+		uint64_t now = ticks_now();
+
+		if (!(cq_peek(qp) & CQE_PHASE))
+			return now;
+		if (now >= end)
 			return 0;
+		look_pause();
 	}
-	return 1;
 }
 
 int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,

@@ -388,14 +388,18 @@ static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
 
 /*
  * Wait until a completion is there or the time `end` has come, in ticks: spinning, or sleeping
- * where there is an interrupt. Returns whether there is one. While it spins, the clock is the
- * time-stamp counter: no system call.
+ * where there is an interrupt. Returns when the look that found one began, in ticks, or 0 if there
+ * is none; looks at least once. While it spins, the clock is the time-stamp counter: no system call.
+ *
+ * What the caller does next a processor begins while the entry's line is still on its way, guessing
+ * what will be in it. A clock that is read after the look would end that, and the next command would
+ * wait for the line: so it is read before, and stands for both.
  *
  * A device that answers faster than the loop turns, as one in another core's cache does, is first
  * left alone until `gather` entries are there: to look at the line that it is about to write costs
  * both sides, and larger turns mean fewer doorbells. GATHER_NS at most.
  */
-int nvme_cq_await(const struct nvme_qpair *qp, uint64_t end);
+uint64_t nvme_cq_await(const struct nvme_qpair *qp, uint64_t end);
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "NVMe's structures are little-endian; this core writes them as the machine's own words"
