@@ -164,6 +164,17 @@ def test_stop_drains_and_submits_no_more() -> None:
     assert not work.latency_ns[3:].any()
 
 
+def test_ends_in_time_though_more_has_completed() -> None:
+    rig = Rig(31)
+    work = vector(100)
+    assert not work.run(rig.ring, SLICE)
+    rig.complete_all()
+    assert not work.run(rig.ring, 1)
+    assert 0 < work.completed < 31  # one turn, the least that it gets on
+    run(rig, work)
+    assert work.completed == 100
+
+
 def test_a_completion_of_nothing_ends_the_vector() -> None:
     """The error comes out; what completed before it is recorded, the rest is outstanding."""
     rig = Rig(depth=3)
