@@ -392,8 +392,8 @@ static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
  * is none; looks at least once. While it spins, the clock is the time-stamp counter: no system call.
  *
  * What the caller does next a processor begins while the entry's line is still on its way, guessing
- * what will be in it. A clock that is read after the look would end that, and the next command would
- * wait for the line: so it is read before, and stands for both.
+ * what will be in it. A clock that is read after the look ends that, and the next command waits for
+ * the line: so it is read before. Where no other program comes in between, both are the same.
  *
  * A device that answers faster than the loop turns, as one in another core's cache does, is first
  * left alone until `gather` entries are there: to look at the line that it is about to write costs

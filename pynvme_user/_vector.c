@@ -93,9 +93,9 @@ int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeo
 	int err = vector_fill(qp, v);
 
 	while (!err && v->completed < v->count) {
-		now = now < end ? nvme_cq_await(qp, end) : 0;
-		if (!now)
+		if (now >= end || !nvme_cq_await(qp, end))
 			return 0;
+		now = ticks_now();
 		err = vector_turn(qp, v, now);
 	}
 	return err ? err : 1;
