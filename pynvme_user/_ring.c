@@ -366,6 +366,7 @@ int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t lba,
 			uint32_t cdw12, uint64_t iova, uint32_t length, uint64_t timeout_ns)
 {
+	struct nvme_tracker *tracker;
 	uint64_t now;
 	int err;
 
@@ -375,9 +376,10 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 	if (unlikely(err))
 		return err;
 	sq_advance(qp);
-	now = ticks_now();
-	tracker_take(qp, 0, now);
+	tracker = &qp->trackers[tracker_take(qp, 0, 1)];
 	err = sq_ring(qp);
+	/* The device is at work already. Until now the time was any but 0, which says that it is free. */
+	now = tracker->submitted = ticks_now();
 	if (unlikely(err))
 		return err;
 	if (unlikely(!nvme_cq_await(qp, now + ns_to_ticks(timeout_ns))))

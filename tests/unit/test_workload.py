@@ -192,7 +192,7 @@ def test_a_full_log_ends_the_run_and_loses_nothing() -> None:
 
 
 def test_no_latency_is_less_than_the_devices() -> None:
-    """The device shares the loop's CPU: it completes where it takes that away, between the clock and
+    """The device shares the loop's CPU and takes it away before it completes, between the clock and
     the look at the queue as well.
     """
     rig = Rig(depth=1)
