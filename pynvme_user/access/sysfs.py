@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pynvme_user.access.claim import process_name
@@ -100,11 +101,15 @@ class PciFunction:
 def holders(path: Path) -> Iterator[int]:
     """Find the processes that have a file open, as far as this user may see them."""
     for fd_dir in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            if any(os.readlink(fd) == str(path) for fd in fd_dir.iterdir()):
+        with suppress(OSError):  # another user's process, or one that has ended
+            if any(_leads_to(fd, path) for fd in fd_dir.iterdir()):
                 yield int(fd_dir.parent.name)
-        except OSError:
-            continue  # another user's process, or one that has ended
+
+
+def _leads_to(fd: Path, path: Path) -> bool:
+    with suppress(FileNotFoundError):  # closed since it was listed, unlike those that come after it
+        return os.readlink(fd) == str(path)
+    return False
 
 
 def busy(name: str, *nodes: Path) -> DeviceBusyError:

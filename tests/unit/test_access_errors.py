@@ -195,6 +195,30 @@ def test_physical_memory_warns_and_says_what_it_needs():
         dma.release(DmaRegion(0, 4096, 0, None))
 
 
+def test_a_holder_is_found_while_it_closes_other_files(tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    node.touch()
+    done = threading.Event()
+
+    def open_and_close() -> None:
+        while not done.is_set():
+            for fd in [os.open(os.devnull, os.O_RDONLY) for _ in range(50)]:
+                os.close(fd)
+
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+    with node.open():
+        for fd in others:  # so that those of the thread come before the node's
+            os.close(fd)
+        thread = threading.Thread(target=open_and_close)
+        thread.start()
+        try:
+            for _ in range(50):
+                assert list(holders(node)) == [os.getpid()]
+        finally:
+            done.set()
+            thread.join()
+
+
 def test_the_holder_of_a_node_is_named(tmp_path):
     node = tmp_path / "node"
     node.touch()

@@ -74,9 +74,12 @@ def refusal(ctrl: Controller, length: int, node: int) -> str:
 
 
 def benchmark(device: str, **options: str) -> dict[str, list[int]]:
-    """Run a job of these options; tell what its DMA memory was like."""
+    """Run a job of these options; tell what its DMA memory was like.
+
+    The job is long enough for the engine to show its progress, which it does twice a second.
+    """
     seen: dict[str, list[int]] = {}
-    given = {"rw": "randread", "bs": "64k", "iodepth": "64", "runtime": "400ms", "time_based": "1"}
+    given = {"rw": "randread", "bs": "64k", "iodepth": "64", "runtime": "1500ms", "time_based": "1"}
     job, _ = Draft([("filename", device), *given.items(), *options.items()]).job("job")
     result = engine.run([job], watch=lambda progress: seen.update(policies()))
     assert result.ok, result
