@@ -6,6 +6,7 @@ They are compiled as the extension is, from the core's own sources, when they ar
 from __future__ import annotations
 
 import ctypes
+import errno
 import shlex
 import subprocess
 import sysconfig
@@ -104,6 +105,11 @@ class Bare:
         start = time.perf_counter()
         err = self._run(pointer, ctypes.byref(loop), _TIMEOUT_NS)
         seconds = time.perf_counter() - start
+        if err == -errno.EPROTO:
+            raise SystemExit(
+                f"bare {self._which}: a completion named another command than the next one: use a"
+                " null device, which completes in order"
+            )
         if err or loop.failed or loop.done != ios:
             raise SystemExit(
                 f"bare {self._which}: {loop.done} of {ios} I/Os done, {loop.failed} of them failed,"

@@ -226,6 +226,42 @@ def test_the_performance_page_shows_the_picture() -> None:
     assert "benchmarks/queues.py --svg docs/queues.svg" in page
 
 
+BARE = """
+from bare import Bare
+from bare_loop import reads_of
+from device import first_namespace, opened
+from load import IO_SIZE
+
+with opened(None) as ctrl:
+    ns = first_namespace(ctrl)
+    for depth in (1, 3, 32):
+        with ctrl.queue_pair(depth, spin=float("inf")) as pair:
+            buffer = ctrl.alloc(depth * IO_SIZE)
+            for which in ("loop", "doorbells", "loop", "doorbells"):
+                for ios in (1, 2, 1001):  # the queue's ends come past
+                    before = reads_of(ctrl)
+                    turn = Bare(which, pair, ns, buffer).run(ios)
+                    assert turn.ios == reads_of(ctrl) - before == ios, (which, depth, ios)
+                    assert pair._ring.outstanding == 0
+            print(depth, Bare("doorbells", pair, ns, buffer).run_for(0.001).ios)
+"""
+
+
+def test_bare_loops_do_what_they_say() -> None:
+    """The controller counts the reads that each says it made."""
+    ran = subprocess.run(
+        [sys.executable, "-c", BARE],
+        env=os.environ | {"PYTHONPATH": str(BENCHMARKS)},
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    counts = dict(map(int, line.split()) for line in ran.stdout.splitlines())
+    assert list(counts) == [1, 3, 32]
+    assert all(ios >= 100_000 for ios in counts.values())
+
+
 def test_versus_spdk_says_what_is_missing(tmp_path: Path) -> None:
     command = [sys.executable, BENCHMARKS / "versus_spdk.py", "--perf", "perf"]
     command += ["--target", tmp_path, "--rpc", tmp_path / "spdk.sock"]
