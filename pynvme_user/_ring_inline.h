@@ -289,12 +289,15 @@ static inline uint64_t cq_peek(const struct nvme_qpair *qp)
  * The same for a loop that reaps: reads entries into the cache two lines ahead. A device that
  * completes in batches has written them, and their way here is as long as its batch takes.
  */
+static inline uint64_t cqe_next(const struct nvme_cqe *cqe, uint64_t expected)
+{
+	__builtin_prefetch(cqe + 8);
+	return __atomic_load_n((const dword_pair *)cqe + 1, __ATOMIC_ACQUIRE) ^ expected;
+}
+
 static inline uint64_t cq_next(const struct nvme_qpair *qp)
 {
-	const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
-
-	__builtin_prefetch(cqe + 8);
-	return __atomic_load_n((const dword_pair *)cqe + 1, __ATOMIC_ACQUIRE) ^ qp->expected;
+	return cqe_next(&qp->cq[qp->cq_head], qp->expected);
 }
 
 #define CQE_SQID (UINT64_C(0xffff) << 16)
@@ -308,6 +311,17 @@ static inline uint16_t cqe_cid(uint64_t end)
 static inline uint16_t cqe_status(uint64_t end)
 {
 	return (uint16_t)(end >> 49);
+}
+
+/*
+ * The CID of an entry that the device has written, that is of this queue and whose status is 0; of
+ * any other entry more than a CID can be. One comparison judges all of it.
+ */
+static inline uint64_t cqe_good_cid(uint64_t end)
+{
+	uint64_t without_sqhd = end & ~UINT64_C(0xffff);
+
+	return without_sqhd >> 32 | without_sqhd << 32;
 }
 
 /* Whether the device has written the entry `ahead` of the next one. Orders nothing. */

@@ -252,7 +252,8 @@ static struct ios ios_new(uint32_t count)
 	memset(ios.status, 0xff, count * 2);
 	for (uint32_t i = 0; i < count; i++) {
 		ios.lbas[i] = i; /* the fetched command says with it which I/O it is */
-		ios.iovas[i] = (uint64_t)random_below(1u << 30) * 4;
+		/* In all places of a page, and often at its beginning. */
+		ios.iovas[i] = (uint64_t)random_below(1u << 30) * (random_below(4) ? PAGE : 4);
 		ios.wanted[i] = random_below(8) ? 0 : (uint16_t)random_below(0x8000);
 	}
 	return ios;
@@ -279,7 +280,7 @@ static void test_vector(uint32_t depth, uint32_t spare, uint32_t count)
 		.status = ios.status,
 		.latency_ns = ios.latency,
 		.count = count,
-		.blocks = 1 + random_below(MAX_LENGTH >> 9),
+		.blocks = random_below(2) ? 1u << random_below(5) : 1 + random_below(MAX_LENGTH >> 9),
 		.block_shift = 9,
 	};
 	int done;
@@ -405,7 +406,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
 		for (size_t s = 0; s < sizeof(spares) / sizeof(spares[0]); s++) {
 			test_random_work(depths[i], spares[s], i & 1, scaled(100000));
-			test_vector(depths[i], spares[s], (uint32_t)scaled(7000));
+			for (int j = 0; j < 4; j++)
+				test_vector(depths[i], spares[s], (uint32_t)scaled(2000));
 			test_two_threads(depths[i], spares[s], (uint32_t)scaled(2000));
 			test_transfer(depths[i], spares[s], (uint32_t)scaled(500));
 		}

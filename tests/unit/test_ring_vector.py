@@ -230,6 +230,30 @@ def test_each_latency_from_its_own_submission() -> None:
         submitted = before
 
 
+def test_latencies_of_several_submissions_in_one_turn() -> None:
+    rig = Rig(depth=12)
+    work = vector(100)
+    owner: dict[int, tuple[int, int, int]] = {}  # by CID: which I/O, and when it was submitted
+
+    def turn(timeout: int) -> tuple[int, int]:
+        begin = time.perf_counter_ns()
+        work.run(rig.ring, timeout)
+        end = time.perf_counter_ns()
+        for sqe in rig.take():
+            owner[sqe.cid] = ((lba(sqe) - (1 << 33)) // 7919, begin, end)
+        return begin, end
+
+    turn(SLICE)
+    for cids in ((0, 1), (2, 3), (4, 0, 5, 2, 6, 1)):
+        time.sleep(0.02)
+        ended = [owner[cid] for cid in cids]
+        for cid in cids:
+            rig.complete(cid)
+        begin, end = turn(1)
+        for number, earliest, latest in ended:
+            assert begin - latest <= work.latency_ns[number] <= end - earliest
+
+
 def test_one_doorbell_for_each_turn() -> None:
     """Of each queue, and a turn is half the depth."""
     rig = Rig(depth=31)
