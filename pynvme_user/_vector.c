@@ -124,36 +124,37 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 
 /*
  * Reap one completion, if there is one, into the vector's arrays, followed by the next I/O under the
- * same CID. Returns 1, 0 if there is none, or a negative errno.
+ * same CID. Returns whether it did; sets `err`, to a negative errno, for what names nothing of ours
+ * and for a next I/O that cannot be described.
  */
-static inline int vector_step(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now)
+static inline int vector_step(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now, int *err)
 {
 	uint64_t end = cq_next(qp);
 	struct nvme_tracker *tracker;
 	uint16_t status, cid;
-	int err = 0;
 
 	if (end & CQE_PHASE)
 		return 0;
 	tracker = cqe_tracker(qp, end);
+	if (unlikely(!tracker)) {
+		*err = -EPROTO;
+		return 0;
+	}
 	status = cqe_status(end);
 	cid = cqe_cid(end);
-	if (unlikely(!tracker))
-		return -EPROTO;
 	v->status[tracker->user] = status;
 	v->latency_ns[tracker->user] = ticks_to_ns(now - tracker->submitted);
 	if (unlikely(status & STATUS_CODE_AND_TYPE))
 		v->failed++;
 	cq_advance(qp);
-	v->completed++;
 	if (likely(v->submitted < v->count)) {
 		tracker_retake(tracker, v->submitted, now);
-		err = vector_write(qp, v, cid);
-		if (likely(!err))
+		*err = vector_write(qp, v, cid);
+		if (likely(!*err))
 			return 1;
 	}
 	tracker_free(qp, tracker, cid);
-	return err ? err : 1;
+	return 1;
 }
 
 /*
@@ -162,25 +163,26 @@ static inline int vector_step(struct nvme_qpair *qp, struct nvme_vector *v, uint
  */
 static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now, int plain)
 {
-	uint32_t before = v->completed;
 	uint32_t count = 0;
-	int going = 1;
+	int err = 0;
 	int rung;
 
-	while (count < qp->turn && going > 0) {
-		uint32_t most = qp->turn - count;
-
-		if (plain && v->submitted < v->count)
-			v->completed += vector_glide(qp, v, now, most);
-		if (v->completed - before < qp->turn)
-			going = vector_step(qp, v, now);
-		count = v->completed - before;
+	while (!err && count < qp->turn) {
+		if (plain && v->submitted < v->count) {
+			count += vector_glide(qp, v, now, qp->turn - count);
+			if (count == qp->turn)
+				break;
+		}
+		if (!vector_step(qp, v, now, &err))
+			break;
+		count++;
 	}
+	v->completed += count;
 	/* First the completion queue's head: what is announced then has room in it. */
 	cq_reaped(qp, count);
 	rung = sq_ring(qp);
-	if (going < 0 || rung)
-		return going < 0 ? going : rung;
+	if (err || rung)
+		return err ? err : rung;
 	return qp->error;
 }
 
