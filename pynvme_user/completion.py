@@ -33,11 +33,12 @@ class VectorResult:
     status: U16Array  # the 15-bit status field; 0 is success
     latency_ns: U64Array  # from submission to the poll that saw it
     command: str
+    failures: int  # I/Os that did not succeed
 
     @property
     def failed(self) -> npt.NDArray[np.intp]:
         """Indices of the I/Os that did not succeed."""
-        if not self.status.max(initial=0):  # mostly; a tenth of the time of the look below
+        if not self.failures:  # C has counted them: mostly no status need be looked at
             return np.empty(0, np.intp)
         return np.flatnonzero((self.status & 0x7FF) != 0)  # of booleans it is far quicker
 

@@ -251,4 +251,9 @@ class QueuePair(RawQueuePair):
         except BaseException:
             self._drain_loop(vector, keep)
             raise
-        return VectorResult(vector.status, vector.latency_ns, f"{opcode.name.title()} of a vector")
+        return VectorResult(
+            vector.status,
+            vector.latency_ns,
+            f"{opcode.name.title()} of a vector",
+            failures=vector.failed,
+        )

@@ -388,7 +388,7 @@ class Vector:
 
     @property
     def failed(self) -> int:
-        """I/Os completed with a status other than success so far."""
+        """I/Os that ended with a status other than success so far."""
         return int(self._vector.failed)
 
     def run(self, ring: Ring, timeout_ns: int) -> bool:
@@ -410,6 +410,7 @@ class Vector:
         lost = self.status == NO_STATUS
         self.status[lost] = status
         self.latency_ns[lost] = 0
+        self._vector.failed += int(np.count_nonzero(lost))
         self.stop()
 
 

@@ -97,7 +97,7 @@ def test_each_completion_is_judged_alone() -> None:
     assert work.completed == 21
     assert np.flatnonzero(work.status).tolist() == [10]
     assert work.status[10] == 0x280
-    result = VectorResult(work.status, work.latency_ns, "Read of a vector")
+    result = VectorResult(work.status, work.latency_ns, "Read of a vector", work.failed)
     assert result.failed.tolist() == [10]
     with pytest.raises(NvmeStatusError, match="I/O 10 failed: Write Fault"):
         result.check()
@@ -112,7 +112,7 @@ def test_all_32768_statuses() -> None:
     good = [n for n in range(0x8000) if n & 0x7FF == 0]
     assert [n for n in range(0x8000) if Status(n).ok] == good
     assert work.failed == 0x8000 - len(good)
-    result = VectorResult(work.status, work.latency_ns, "Read")
+    result = VectorResult(work.status, work.latency_ns, "Read", work.failed)
     assert sorted(set(range(0x8000)) - set(result.failed.tolist())) == good
 
 
@@ -162,6 +162,7 @@ def test_stop_drains_and_submits_no_more() -> None:
     assert work.status.tolist() == [0x80] * 3 + [int(HOST_ABORTED)] * 17
     assert (work.latency_ns[:3] > 0).all()
     assert not work.latency_ns[3:].any()
+    assert work.failed == 20
 
 
 def test_ends_in_time_though_more_has_completed() -> None:
