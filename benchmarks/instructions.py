@@ -51,7 +51,7 @@ WAYS = {
 #: Functions that only submission calls, whole or inlined.
 SUBMITS = re.compile(
     r"(nvme_)?(sq|sqe|data)_|(vector|bench)_(write|fill|submit|next|generate)|nvme_qpair_(submit|ring)"
-    r"|submit_|nvme_(generator|random|cycle)_|tracker_take"
+    r"|submit_|nvme_(generator|random|cycle)_|tracker_(re)?take"
 )
 
 

@@ -52,6 +52,28 @@ static int vector_is_plain(const struct nvme_qpair *qp, const struct nvme_vector
 	return qp->turn > 1 && size <= qp->page_size && !(size & (size - 1));
 }
 
+/*
+ * Find out where the data of I/O `n`, under `cid`, are. Returns whether that is a multiple of their
+ * size.
+ */
+static inline int vector_next_place(const uint64_t *iovas, uint32_t slots, uint64_t cid, uint32_t n,
+				    uint64_t size, uint64_t *iova)
+{
+	*iova = iovas[slots ? cid : n];
+	return !(*iova & (size - 1));
+}
+
+/* What sq_write_io() does, for an I/O of the size that the command has, in one page. */
+static inline void vector_write_plain(struct nvme_sqe *sqe, const struct nvme_sqe *command,
+				      uint32_t ahead, uint64_t cid, uint64_t lba, uint64_t iova)
+{
+	line_fetch((const char *)sqe + ahead);
+	*sqe = *command;
+	sqe->cid = (uint16_t)cid;
+	*(dword_pair *)&sqe->cdw10 = lba;
+	sqe->prp1 = iova;
+}
+
 static inline uint32_t least(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;
@@ -75,7 +97,7 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 	const uint64_t *iovas = v->slots ? v->iovas : v->iovas + v->submitted;
 	const uint64_t expected = qp->expected;
 	const uint64_t depth = qp->depth;
-	const uint64_t within = ((uint64_t)v->blocks << v->block_shift) - 1;
+	const uint64_t size = (uint64_t)v->blocks << v->block_shift;
 	const uint32_t ahead = qp->sq_ahead;
 	const uint32_t first = v->submitted;
 	const uint32_t slots = v->slots;
@@ -100,8 +122,7 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 		if (unlikely(cid >= depth))
 			break;
 		tracker = &trackers[cid];
-		iova = iovas[slots ? cid : n];
-		if (unlikely(iova & within))
+		if (unlikely(!vector_next_place(iovas, slots, cid, n, size, &iova)))
 			break;
 		if (unlikely(tracker->submitted != submitted)) {
 			submitted = tracker->submitted;
@@ -110,11 +131,7 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 		status[tracker->user] = 0;
 		latencies[tracker->user] = latency;
 		tracker_retake(tracker, first + n, now);
-		line_fetch((const char *)sqe + ahead);
-		*sqe = command;
-		sqe->cid = (uint16_t)cid;
-		*(dword_pair *)&sqe->cdw10 = lbas[n];
-		sqe->prp1 = iova;
+		vector_write_plain(sqe, &command, ahead, cid, lbas[n], iova);
 	}
 	qp->cq_head += n;
 	qp->sq_tail += n;
