@@ -48,9 +48,17 @@ class Controller:
     it, also when it cannot be enabled. ``timeout`` is what one command may take, in seconds, before
     it is aborted and, if that does not help, the controller is reset. ``spin`` is how long waits
     spin before they sleep for an interrupt, unless a queue pair says otherwise.
+    ``shadow_doorbells=False`` leaves them out where the controller has them (Base 2.0, 5.8).
     """
 
-    def __init__(self, access: Access, *, timeout: float = 30.0, spin: float = math.inf) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        timeout: float = 30.0,
+        spin: float = math.inf,
+        shadow_doorbells: bool = True,
+    ) -> None:
         self.spin = spin
         self.access = access
         self.timeout = timeout
@@ -87,7 +95,9 @@ class Controller:
             depth = min(ADMIN_DEPTH, self.cap.mqes)
             self._admin = RawQueuePair(self, 0, depth, doorbells_of(self, 0))
             self._commands = AdminCommands(self, self._admin)
-            self._queue_pairs = QueuePairs(self, self._commands)
+            self._queue_pairs = QueuePairs(
+                self, self._commands, shadow_doorbells=shadow_doorbells
+            )
             undo.callback(self._quiesce)
             self._lifecycle.disable()
             self._enable()
@@ -364,19 +374,28 @@ class Controller:
         self.close()
 
 
-def open(name: str, *, timeout: float = 30.0, spin: float | None = None) -> Controller:
+def open(
+    name: str,
+    *,
+    timeout: float = 30.0,
+    spin: float | None = None,
+    shadow_doorbells: bool = True,
+) -> Controller:
     """Open a device and enable its controller.
 
     ``name`` as in the README's table, for example ``"qemu:disk.img?size=1G"`` or
     ``"0000:01:00.0"``; ``timeout`` is what one command may take, in seconds. ``spin`` is how many
     seconds a wait spins before it sleeps for an interrupt; the default is to poll, or, where the
-    name asks for interrupts, to sleep at once. Raises DeviceNameError, DeviceAccessError,
-    DeviceBusyError, or what went wrong on the way to CSTS.RDY.
+    name asks for interrupts, to sleep at once. ``shadow_doorbells=False`` writes each doorbell to
+    its register, also where the controller could look at memory instead.
+
+    Raises DeviceNameError, DeviceAccessError, DeviceBusyError, or what went wrong on the way to
+    CSTS.RDY.
     """
     access = open_access(name)
     if spin is None:
         spin = 0.0 if access.interrupts_wanted else math.inf
-    return Controller(access, timeout=timeout, spin=spin)
+    return Controller(access, timeout=timeout, spin=spin, shadow_doorbells=shadow_doorbells)
 
 
 #: Open controllers stay alive until they are closed, and with them every buffer that the device

@@ -34,13 +34,16 @@ _MOST = 128
 class QueuePairs:
     """Iterates over the I/O queue pairs whose ids are taken; its length is their number."""
 
-    def __init__(self, controller: Controller, commands: AdminCommands) -> None:
+    def __init__(
+        self, controller: Controller, commands: AdminCommands, *, shadow_doorbells: bool
+    ) -> None:
         self._controller = controller
         self._commands = commands
         self._by_id: dict[int, QueuePair] = {}
         #: Ids of those of which the controller may have both queues, one or none.
         self._unsure: set[int] = set()
-        #: Shadow doorbells and event indices, where the controller has them.
+        self._shadow_doorbells = shadow_doorbells
+        #: Shadow doorbells and event indices, where the controller has them and they are wanted.
         self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         self._interrupts: Sequence[Interrupt] = ()
         #: What the controller grants.
@@ -57,7 +60,8 @@ class QueuePairs:
     def set_up(self) -> None:
         """Configure shadow doorbells and the number of queues."""
         controller = self._controller
-        if controller.identify.oacs.dbcs and not controller.cap.dstrd:
+        supported = controller.identify.oacs.dbcs and not controller.cap.dstrd
+        if supported and self._shadow_doorbells:
             if self.shadow is None:
                 self.shadow = controller.alloc(PAGE), controller.alloc(PAGE)
             for page in self.shadow:

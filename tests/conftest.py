@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, Phase, settings
 
 import pynvme_user as nvme
 from pynvme_user import Controller, Namespace
-from pynvme_user.access import open_access
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job has ctrl-C ignored, and so would every command that a test starts.
@@ -40,20 +39,13 @@ settings.load_profile(
 )
 
 
-class PlainDoorbells(Controller):
-    """A controller that is never told of shadow doorbells: each doorbell is a register write."""
-
-    def _set_up_shadow_doorbells(self) -> None:
-        return
-
-
-#: Controllers that differ in what decides the way of a transfer.
-VARIANTS: dict[str, tuple[type[Controller], str]] = {
-    "4096-byte blocks": (Controller, "size=256M&logical_block_size=4096"),
-    "MDTS of 16 KiB": (Controller, "size=256M&mdts=2"),
-    "no MDTS": (Controller, "size=256M&mdts=0"),
-    "one queue pair": (Controller, "size=256M&max_ioqpairs=1"),
-    "no shadow doorbells": (PlainDoorbells, "size=256M"),
+#: Controllers that differ in what decides the way of a transfer; whether with shadow doorbells.
+VARIANTS: dict[str, tuple[str, bool]] = {
+    "4096-byte blocks": ("size=256M&logical_block_size=4096", True),
+    "MDTS of 16 KiB": ("size=256M&mdts=2", True),
+    "no MDTS": ("size=256M&mdts=0", True),
+    "one queue pair": ("size=256M&max_ioqpairs=1", True),
+    "no shadow doorbells": ("size=256M", False),
 }
 
 TESTS = Path(__file__).parent
@@ -132,6 +124,6 @@ def ns(controller: Controller) -> Namespace:
 @pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
 def variant(request: pytest.FixtureRequest, qemu: None) -> Iterator[Controller]:
     """Controllers of other properties, one after the other."""
-    kind, options = request.param
-    with kind(open_access(f"qemu:?{options}")) as ctrl:
+    options, shadow = request.param
+    with nvme.open(f"qemu:?{options}", shadow_doorbells=shadow) as ctrl:
         yield ctrl
