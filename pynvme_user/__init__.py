@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pynvme_user.errors import (
+    ClosedError,
     ControllerFatalError,
     DeviceAccessError,
     DeviceBusyError,
@@ -41,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ClosedError",
     "Completion",
     "Controller",
     "ControllerFatalError",

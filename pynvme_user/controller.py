@@ -17,6 +17,7 @@ from pynvme_user.admin import AdminCommands, CommandFields, describe, reachable
 from pynvme_user.completion import Completion, check
 from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
 from pynvme_user.errors import (
+    ClosedError,
     ControllerFatalError,
     DeviceRemovedError,
     NvmeError,
@@ -192,7 +193,7 @@ class Controller:
     def check_usable(self) -> None:
         """Raise what stands in the way of any further command."""
         if self._ended:
-            raise NvmeError(f"{self.name} is closed: open it again")
+            raise ClosedError(f"{self.name} is closed: open it again")
         if self.removed:
             raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
         if self._failed:
@@ -367,7 +368,14 @@ class Controller:
         self._queue_pairs.free()
         _open_controllers.discard(self)
 
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called: every further call raises ClosedError."""
+        return self._closed
+
     def __enter__(self) -> Self:
+        if self._closed:
+            raise ClosedError(f"{self.name} is closed: open it again")
         return self
 
     def __exit__(self, *error: object) -> None:

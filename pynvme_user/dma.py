@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.access.base import Access, DmaRegion
-from pynvme_user.errors import DeviceRemovedError, DmaError
+from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError
 from pynvme_user.numa import Placement, near
 
 PAGE = 4096
@@ -187,7 +187,7 @@ class DmaPool:
 
         They lie on the NUMA ``node``, or where the placement says; without either, near the
         device. Raises ValueError for a length below 1 or a negative node, DmaError when there is
-        no such memory, and DeviceRemovedError when the device is gone.
+        no such memory, DeviceRemovedError when the device is gone, and ClosedError.
         """
         if length < 1:
             raise ValueError(f"a buffer has 1 byte or more, not {length}")
@@ -209,7 +209,7 @@ class DmaPool:
         if self._removed:
             raise DeviceRemovedError("the device is gone: open it again when it is back")
         if self._closed:
-            raise DmaError("the controller is closed: allocate before closing it")
+            raise ClosedError("the controller is closed: allocate before closing it")
 
     def _take(self, length: int, placement: Placement | None) -> tuple[_Extents, int]:
         for extents in self._regions:
@@ -296,6 +296,8 @@ class DmaPool:
             self._regions.clear()
 
     def __enter__(self) -> Self:
+        with self._lock:
+            self._check_open()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -31,6 +31,14 @@ class DeviceBusyError(NvmeError):
         self.holder = holder
 
 
+class ClosedError(NvmeError):
+    """The controller or the queue pair is closed, or was closed while the call ran.
+
+    Of a command that had been submitted by then the message says "outcome unknown": its DMA has
+    stopped, but whether the device executed it cannot be told.
+    """
+
+
 class DmaError(NvmeError):
     """DMA memory could not be had or mapped, or an address is not mapped for its whole length."""
 

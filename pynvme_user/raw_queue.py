@@ -20,9 +20,9 @@ import numpy.typing as npt
 from pynvme_user.completion import HOST_ABORTED, Completion
 from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
 from pynvme_user.errors import (
+    ClosedError,
     ControllerFatalError,
     DeviceRemovedError,
-    NvmeError,
 )
 from pynvme_user.numa import Placement
 from pynvme_user.ring import (
@@ -342,7 +342,7 @@ class RawQueuePair:
     def _check_open(self) -> None:
         self.controller.check_usable()
         if self._closed:
-            raise NvmeError("the queue pair is closed: make a new one with queue_pair()")
+            raise ClosedError("the queue pair is closed: make a new one with queue_pair()")
 
     # --- one, waiting -----------------------------------------------------------------------
 
@@ -476,6 +476,7 @@ class RawQueuePair:
             self._links = replace(self._links, shadow=None)
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(self, *error: object) -> None:

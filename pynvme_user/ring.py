@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pynvme_user._ring_cffi import ffi, lib
 from pynvme_user.errors import (
+    ClosedError,
     ControllerFatalError,
     DeviceRemovedError,
     DmaError,
@@ -419,9 +420,11 @@ class QtestLink:
 
     def __init__(self, fd: int, timeout_ms: int) -> None:
         self._link = ffi.gc(lib.qtest_link_new(fd, timeout_ms), lib.qtest_link_free)
+        self._closed = False
 
     def close(self) -> None:
-        """End the link, before its socket is closed: every later call says that QEMU is gone."""
+        """End the link, before its socket is closed: every later call raises ClosedError."""
+        self._closed = True
         lib.qtest_link_end(self._link)
 
     @property
@@ -433,8 +436,10 @@ class QtestLink:
     def call(self, line: str) -> int:
         """Send one command and wait; return the value that it answers with, or 0.
 
-        Raises DeviceRemovedError when QEMU is gone or does not answer in time.
+        Raises DeviceRemovedError when QEMU is gone or does not answer in time, ClosedError.
         """
+        if self._closed:
+            raise ClosedError("the device is closed and its QEMU ended: open it again")
         data = line.encode() + b"\n"
         reply = ffi.new("char[]", 256)
         got = lib.qtest_link_call(self._link, data, len(data), reply, 256)

@@ -11,7 +11,7 @@ from typing import Protocol
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.iova import IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, allocate
-from pynvme_user.errors import DmaError
+from pynvme_user.errors import ClosedError, DmaError
 from pynvme_user.numa import Placement
 
 _ENTRY_LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
@@ -58,7 +58,7 @@ class IommuDma:
 
     def _map(self, address: int, length: int, alignment: int, memory: object) -> DmaRegion:
         if self._closed:
-            raise DmaError(f"{self._name} is closed: open the device again")
+            raise ClosedError(f"{self._name} is closed: open the device again")
         iova = self._iovas.allocate(length, alignment)
         try:
             self._space.map(address, length, iova)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pynvme_user.access.memory import map_shared, unmap
-from pynvme_user.errors import DeviceAccessError, DeviceRemovedError, NvmeError
+from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError, NvmeError
 from pynvme_user.ring import guard_bar, unguard_bar
 
 #: PCI configuration space (PCI Local Bus 3.0, section 6.2): the command register and its bits.
@@ -163,8 +163,8 @@ def set_command(config: FileRegion, *, set_bits: int = 0, clear_bits: int = 0) -
 
 
 def check_access(name: str, size: int, offset: int, width: int) -> None:
-    """Raise ValueError for what is no access to a region, DeviceAccessError if it is closed."""
+    """Raise ValueError for what is no access to a region, ClosedError if it is closed."""
     if size == 0:
-        raise DeviceAccessError(f"{name} is closed: open the device again")
+        raise ClosedError(f"{name} is closed: open the device again")
     if width not in _WIDTHS or offset % width or not 0 <= offset <= size - width:
         raise ValueError(f"no {width} bytes at {offset:#x} of {name}, which has {size:#x}")

@@ -26,7 +26,7 @@ from pynvme_user.access.regions import (
     set_command,
 )
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline
-from pynvme_user.errors import DeviceAccessError, DeviceRemovedError
+from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError
 from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 
@@ -204,7 +204,7 @@ class UioAccess(Access):
         """Whether configuration space still answers."""
         try:
             return self._config.read(_VENDOR_ID, 2) != 0xFFFF
-        except (DeviceRemovedError, DeviceAccessError):
+        except (DeviceRemovedError, ClosedError):
             return False
 
     def close(self) -> None:

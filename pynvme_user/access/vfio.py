@@ -28,7 +28,7 @@ from pynvme_user.access.regions import (
 )
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline, iommu_off_message
 from pynvme_user.access.vfio_group import VfioGroup
-from pynvme_user.errors import DeviceAccessError, DeviceRemovedError, DmaError
+from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError, DmaError
 from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 
@@ -291,7 +291,7 @@ class VfioAccess(Access):
         """Whether a register still reads as anything but all ones."""
         try:
             return self._bar0.file.read(_VERSION, 4) != 0xFFFF_FFFF
-        except (DeviceRemovedError, DeviceAccessError):
+        except (DeviceRemovedError, ClosedError):
             return False
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ from pynvme_user.access.vfio_user_messages import (
     Version,
 )
 from pynvme_user.errors import (
+    ClosedError,
     ControllerFatalError,
     DeviceAccessError,
     DeviceRemovedError,
@@ -246,7 +247,9 @@ class Connection:
         self._end(error)
         return error
 
-    def _gone(self, what: str) -> DeviceRemovedError:
+    def _gone(self, what: str) -> NvmeError:
+        if isinstance(self._failure, ClosedError):
+            return self._failure
         return DeviceRemovedError(f"{self._name} is gone, at {what}: {self._failure}")
 
     def _end(self, error: NvmeError) -> None:
@@ -257,8 +260,8 @@ class Connection:
         self._replies.put(None)
 
     def close(self) -> None:
-        """Close the connection. Requests raise DeviceRemovedError from now on."""
-        self._end(DeviceRemovedError(f"{self._name} was closed: open it again"))
+        """Close the connection. Requests raise ClosedError from now on."""
+        self._end(ClosedError(f"{self._name} is closed: open it again"))
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self._discard_replies()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from workload import REFUSALS, Model, pattern
 
 from pynvme_user import (
+    ClosedError,
     Controller,
     DmaBuffer,
     Namespace,
@@ -160,7 +161,7 @@ def test_closing_waits_for_what_is_outstanding(controller: Controller, model: Mo
     assert qp.outstanding == 0
     qp.close()
     for call in (qp.poll, qp.ring, lambda: qp.submit_flush(ns)):
-        with pytest.raises(NvmeError, match="queue pair is closed"):
+        with pytest.raises(ClosedError, match="queue pair is closed"):
             call()
     model.check()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pynvme_user as nvme
-from pynvme_user import Controller, DeviceRemovedError, NvmeError
+from pynvme_user import ClosedError, Controller, DeviceRemovedError
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_everything_says_that_the_device_is_gone(ctrl: Controller) -> None:
     pair.close()
     ctrl.close()
     for call in (pair.poll, ctrl.reset, ctrl.queue_pair):
-        with pytest.raises(NvmeError, match=r"is closed: open it again"):
+        with pytest.raises(ClosedError, match=r"is closed: open it again"):
             call()
     with nvme.open(ctrl.name) as again:
         assert len(again.namespaces) == len(ctrl.namespaces)

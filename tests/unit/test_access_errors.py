@@ -21,6 +21,7 @@ from pynvme_user.access.uio import UioAccess
 from pynvme_user.access.vfio import VfioAccess
 from pynvme_user.access.vfio_group import open_node
 from pynvme_user.errors import (
+    ClosedError,
     DeviceAccessError,
     DeviceBusyError,
     DeviceNameError,
@@ -161,7 +162,7 @@ def test_dma_memory_is_released_once_and_wholly():
     assert dma.allocate(PAGE_SIZE).iova != region.iova
     dma.close()
     assert not space.mapped
-    with pytest.raises(DmaError, match="is closed"):
+    with pytest.raises(ClosedError, match="is closed"):
         dma.allocate(PAGE_SIZE)
 
 

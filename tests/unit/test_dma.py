@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, RegionIndex
 from pynvme_user.dma import PAGE, DmaBuffer, DmaPool, address_of
-from pynvme_user.errors import DeviceAccessError, DmaError
+from pynvme_user.errors import ClosedError, DeviceAccessError, DmaError
 from pynvme_user.numa import Placement
 
 REGION = 2 << 20
@@ -319,7 +319,7 @@ def test_after_close(access: Memory) -> None:
     view = memoryview(buffer)
     pool.close()
     pool.close()
-    with pytest.raises(DmaError, match="the controller is closed"):
+    with pytest.raises(ClosedError, match="the controller is closed"):
         pool.alloc(1)
     access.close()
     gc.collect()

@@ -21,7 +21,7 @@ from pynvme_user.access.regions import (
     MappedRegion,
     set_command,
 )
-from pynvme_user.errors import DeviceAccessError, DeviceRemovedError
+from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError
 
 HUGE = 2 << 20
 
@@ -144,11 +144,11 @@ def test_a_closed_region_touches_nothing(device):
     region.close()
     assert len(mappings()) == before - 1
     for offset in (0, PAGE_SIZE):  # mapped and not mapped
-        with pytest.raises(DeviceAccessError, match="is closed: open the device again"):
+        with pytest.raises(ClosedError, match="is closed: open the device again"):
             region.read(offset, 4)
-        with pytest.raises(DeviceAccessError, match="is closed"):
+        with pytest.raises(ClosedError, match="is closed"):
             region.write(offset, 4, 1)
-    with pytest.raises(DeviceAccessError, match="is closed"):
+    with pytest.raises(ClosedError, match="is closed"):
         region.file.read(0, 4)
 
 

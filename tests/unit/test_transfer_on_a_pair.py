@@ -10,10 +10,10 @@ from lending_rig import answer_kept, read, spanned, transfer, usable
 from soft_controller import OK, SoftController, keep_reads
 
 from pynvme_user import (
+    ClosedError,
     Controller,
     ControllerFatalError,
     DmaError,
-    NvmeError,
 )
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.queue import QueuePair
@@ -103,7 +103,7 @@ def test_misaligned_and_too_long(soft: SoftController, ctrl: Controller) -> None
 def test_closed(ctrl: Controller) -> None:
     pair = ctrl.queue_pair(3)
     pair.close()
-    with pytest.raises(NvmeError, match="queue pair is closed"):
+    with pytest.raises(ClosedError, match="queue pair is closed"):
         read(ctrl, pair)
 
 

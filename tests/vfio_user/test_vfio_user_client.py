@@ -33,6 +33,7 @@ from pynvme_user.access.vfio_user_messages import (
     Version,
 )
 from pynvme_user.errors import (
+    ClosedError,
     ControllerFatalError,
     DeviceAccessError,
     DeviceBusyError,
@@ -376,9 +377,9 @@ def test_closed(path: Path) -> None:
     with serving(path):
         access = VfioUserAccess(str(path))
         access.close()
-        with pytest.raises(DeviceAccessError, match="closed: open the device again"):
+        with pytest.raises(ClosedError, match="is closed: open the device again"):
             access.registers.read(0, 8)
-        with pytest.raises(DeviceRemovedError, match="was closed: open it again"):
+        with pytest.raises(ClosedError, match="is closed: open it again"):
             access.allocate_dma(1)
         assert not access.alive()
 
