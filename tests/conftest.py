@@ -7,6 +7,7 @@ take their sizes from it, so that they run on any device.
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,15 +29,15 @@ _COMMON = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
     "max_examples": 40,
+    # Where CI is set, Hypothesis itself would always draw the same.
+    "derandomize": False,
 }
 settings.register_profile("dev", **_COMMON)
-settings.register_profile("ci", **_COMMON, derandomize=True)
+settings.register_profile("thorough", **_COMMON | {"max_examples": 3000})
 # For mutants.py: that a test fails is enough, the smallest example of it takes minutes.
 _no_shrinking = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
-settings.register_profile("mutants", **_COMMON, derandomize=True, phases=_no_shrinking)
-settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
-)
+settings.register_profile("mutants", **_COMMON | {"derandomize": True, "phases": _no_shrinking})
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 #: Controllers that differ in what decides the way of a transfer; whether with shadow doorbells.
@@ -64,6 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis looks at it
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the seed of the run's examples, so that it can be told."""
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(random.getrandbits(32))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ORDER.index(item.path.relative_to(TESTS).parts[0]))
 
@@ -76,6 +84,8 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     name = terminalreporter.config.getoption("--device").rstrip(":")
     terminalreporter.write_line(f"device {name}: {_ran} tests ran on it")
+    seed = terminalreporter.config.getoption("--hypothesis-seed")
+    terminalreporter.write_line(f"the same examples again: --hypothesis-seed={seed}")
 
 
 @pytest.fixture(scope="session")

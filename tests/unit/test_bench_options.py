@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pynvme_user.bench import values
@@ -112,7 +112,6 @@ def test_several_filename_options_name_several_devices() -> None:
 @pytest.mark.parametrize(
     "option", {id(o): o for o in OPTIONS.values()}.values(), ids=lambda o: o.name
 )
-@settings(max_examples=25, deadline=None)
 @given(
     text=st.one_of(
         st.text(),
