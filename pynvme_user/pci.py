@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pynvme_user.access import name_error
 from pynvme_user.access.sysfs import PciFunction
-from pynvme_user.errors import DeviceNameError
 from pynvme_user.holders import Holder, holders
 
 #: Mass storage, non-volatile memory, NVMe I/O controller (NVMe over PCIe Transport 1.0, 3.8.1).
@@ -106,8 +106,8 @@ def parse_name(name: str) -> tuple[str | None, str]:
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        raise DeviceNameError(
-            f"{name!r} is not a PCI device: write 0000:01:00.0, or vfio:0000:01:00.0, or uio:..."
+        raise name_error(
+            name, "is not a PCI device: write 0000:01:00.0, or vfio:0000:01:00.0, or uio:..."
         )
     scheme, domain, rest = match.groups()
     return scheme and scheme.lower(), f"{domain or '0000'}:{rest}".lower()

@@ -9,11 +9,13 @@ that the user named.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -34,7 +36,7 @@ _STOP_SECONDS = 10.0
 #: Properties of QEMU's nvme-ns and of its block devices; every other one is nvme's.
 _NAMESPACE_PROPERTIES = frozenset(
     [
-        *("detached", "shared", "nsid", "uuid", "eui64", "eui64-default", "nguid", "csi"),
+        *("detached", "shared", "uuid", "eui64", "eui64-default", "nguid", "csi"),
         *("ms", "mset", "pi", "pil", "pif", "mssrl", "mcl", "msrc", "fdp.ruhs"),
         *("zoned", "zoned.zone_size", "zoned.zone_capacity", "zoned.cross_read"),
         *("zoned.max_active", "zoned.max_open", "zoned.descr_ext_size"),
@@ -44,6 +46,17 @@ _NAMESPACE_PROPERTIES = frozenset(
         *("discard_granularity", "write-cache", "share-rw"),
     ]
 )
+#: What ties the machine's parts together, in QEMU's ``nvme`` and ``nvme-ns``: not the user's.
+_OWN_PROPERTIES = frozenset(["id", "addr", "bus", "drive", "nsid"])
+#: Options of a block driver that name a file or lock it, at any depth (``image.filename``): another
+#: file than the device name's would be used without a claim.
+_OWN_OPTIONS = frozenset(["driver", "filename", "locking", "node-name", "path", "size"])
+_NESTED = frozenset(["filename", "locking", "node-name"])
+
+#: What drivers, formats and options are called; a comma or "=" would begin another option.
+_WORD = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_NAMESPACE = re.compile(r"ns([0-9]+)")
+_MOST_NAMESPACES = 256  # QEMU's NVME_MAX_NAMESPACES
 
 
 @dataclass
@@ -60,6 +73,11 @@ class Disk:
     options: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_temporary(self) -> bool:
+        """Whether it is in memory, and gone with QEMU."""
+        return self.driver == "file" and not self.path
+
 
 @dataclass
 class Machine:
@@ -73,54 +91,161 @@ class Machine:
 def parse_machine(text: str) -> Machine:
     """Parse what follows ``qemu:``, for example ``disk.img?size=1G&ns2=&ns2.zoned=on``.
 
-    Raises DeviceNameError for what does not parse.
+    Values take %-escapes, the path before the first ``?`` is taken as it is. Raises
+    DeviceNameError for what does not parse.
     """
+    name = f"qemu:{text}"
     path, _, query = text.partition("?")
     machine = Machine({1: Disk(path)})
+    key = ""
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-    except ValueError:
-        raise DeviceNameError(
-            f"qemu:{text} does not parse: write options as ?name=value&name=value"
-        ) from None
-    for key, value in pairs:
-        head, dot, rest = key.partition(".")
-        if head.startswith("ns") and head[2:].isdigit():
-            disk = machine.disks.setdefault(int(head[2:]), Disk())
-            if not dot:
-                disk.path = value
-                continue
-            key = rest
-        else:
-            disk = machine.disks[1]
-        try:
-            _set_option(machine, disk, key, value)
-        except ValueError as error:
-            raise DeviceNameError(f"qemu:{text}: {key}: {error}") from None
+        _check_text(text)
+        for key, value in _pairs(query):
+            _take(machine, key, value)
+    except ValueError as error:
+        about = f"{key}: {error}" if key else error
+        raise DeviceNameError(f"{name!r} does not parse: {about}") from None
     return machine
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    try:
+        # A plus sign is one: this is no form of a web page.
+        return parse_qsl(
+            query.replace("+", "%2B"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            errors="surrogateescape",
+        )
+    except ValueError:
+        raise ValueError("write options as ?name=value&name=value") from None
+
+
+def _check_text(text: str) -> None:
+    """Raise ValueError for what the kernel takes neither as a path nor as an argument."""
+    try:
+        if b"\0" not in os.fsencode(text):
+            return
+    except UnicodeEncodeError:
+        pass
+    raise ValueError("NUL and lone surrogates are no part of a name")
+
+
+def _take(machine: Machine, key: str, value: str) -> None:
+    """Put an option where it belongs. Raises ValueError."""
+    _check_text(value)
+    if not _WORD.fullmatch(key):
+        raise ValueError("options have names of letters, digits, '.', '-' and '_'")
+    head, dot, rest = key.partition(".")
+    namespace = _NAMESPACE.fullmatch(head)
+    if namespace is None:
+        _set_option(machine, machine.disks[1], key, value)
+        return
+    number = namespace[1].lstrip("0")
+    if not number or len(number) > 3 or int(number) > _MOST_NAMESPACES:
+        raise ValueError(f"namespaces are ns1 to ns{_MOST_NAMESPACES}")
+    disk = machine.disks.setdefault(int(number), Disk())
+    if dot:
+        _set_option(machine, disk, rest, value)
+    else:
+        disk.path = value
 
 
 def _set_option(machine: Machine, disk: Disk, key: str, value: str) -> None:
     match key:
         case "size":
-            disk.size = parse_size(value)
+            disk.size = _size(value)
         case "format":
-            disk.format = value
+            disk.format = _word(value)
         case "driver":
-            disk.driver = value
+            disk.driver = _word(value)
         case "memory":
-            machine.ram = parse_size(value)
+            machine.ram = _size(value)
         case _ if key.startswith("driver."):
-            disk.options[key.removeprefix("driver.")] = value
+            option = key.removeprefix("driver.")
+            if option in _OWN_OPTIONS or option.rpartition(".")[2] in _NESTED:
+                raise ValueError(
+                    "the driver sets this itself: name a file behind qemu: or as ns2=FILE, "
+                    "its size as size="
+                )
+            disk.options[option] = value
         case _ if key in _NAMESPACE_PROPERTIES:
             disk.properties[key] = value
+        case _ if key in _OWN_PROPERTIES:
+            raise ValueError("the driver sets this itself: leave it out (ns5= is namespace 5)")
         case _:
             machine.properties[key] = value
+
+
+def _word(value: str) -> str:
+    if not _WORD.fullmatch(value):
+        raise ValueError(f"{value!r} is not a name of QEMU's, such as raw or null-co")
+    return value
+
+
+def _size(value: str) -> int:
+    size = parse_size(value)
+    if not 0 < size < 1 << 63:
+        raise ValueError(f"{value!r} is not a size from 1 byte to 8 EiB")
+    return size
 
 
 def _option(name: str, properties: dict[str, str]) -> str:
     """Write a QEMU option; a comma in a value is doubled."""
     return ",".join([name, *(f"{k}={v.replace(',', ',,')}" for k, v in properties.items())])
+
+
+def command_line(
+    machine: Machine, *, memory: int, qtest: int, temporary: Mapping[int, int]
+) -> list[str]:
+    """Write QEMU's arguments.
+
+    ``memory``, ``qtest`` and ``temporary`` are descriptors that QEMU inherits: of the machine's
+    RAM, of its socket, and of the temporary disks, by namespace id.
+    """
+    ram = machine.ram
+    backend = f"memory-backend-file,id=ram0,size={ram},share=on"
+    arguments = [
+        *("-M", "q35,memory-backend=ram0,usb=off,sata=off,smbus=off"),
+        *("-m", f"{ram >> 20}M"),
+        *("-accel", "tcg,tb-size=1"),  # the CPUs never run: no translation buffer
+        *("-S", "-nodefaults", "-no-user-config", "-display", "none"),
+        *("-chardev", f"socket,id=qtest,fd={qtest}"),
+        *("-qtest", "chardev:qtest", "-qtest-log", "none"),
+        *("-object", f"{backend},mem-path=/proc/self/fd/{memory}"),
+    ]
+    disks = sorted(machine.disks.items())
+    for nsid, disk in disks:
+        arguments += _disk_arguments(nsid, disk, temporary.get(nsid))
+    controller = {
+        "id": "nvme0",
+        "serial": "pynvme-user",
+        "addr": f"{DEVICE:x}.{FUNCTION:x}",
+    } | machine.properties
+    arguments += ["-device", _option("nvme", controller)]
+    for nsid, disk in disks:
+        namespace = {"bus": "nvme0", "drive": f"disk{nsid}", "nsid": str(nsid)}
+        block = disk.properties.get("logical_block_size")
+        if block:  # QEMU refuses logical blocks larger than physical ones, which are 512 bytes
+            namespace["physical_block_size"] = block
+        arguments += ["-device", _option("nvme-ns", namespace | disk.properties)]
+    return arguments
+
+
+def _disk_arguments(nsid: int, disk: Disk, temporary: int | None) -> list[str]:
+    node = {"node-name": f"file{nsid}", "discard": "unmap"}
+    if disk.driver in ("null-co", "null-aio"):
+        # Without read-zeroes a read leaves the buffer as it was.
+        node |= {"size": str(disk.size or DEFAULT_DISK), "read-zeroes": "on"}
+    elif disk.path:
+        node["filename"] = disk.path
+    elif temporary is not None:
+        node |= {"filename": f"/proc/self/fd/{temporary}", "locking": "off"}
+    image = {"node-name": f"disk{nsid}", "file": f"file{nsid}", "discard": "unmap"}
+    return [
+        *("-blockdev", _option(disk.driver, node | disk.options)),
+        *("-blockdev", _option(disk.format, image)),
+    ]
 
 
 class Emulator:
@@ -143,58 +268,22 @@ class Emulator:
         os.ftruncate(self.memory, machine.ram)
         self.qtest, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         inherited = [self.memory, theirs.fileno()]
-        arguments = [program, *self._machine_arguments(machine.ram, theirs.fileno())]
-        for nsid, disk in sorted(machine.disks.items()):
-            arguments += self._disk_arguments(nsid, disk, inherited)
-        controller = {
-            "id": "nvme0",
-            "serial": "pynvme-user",
-            "addr": f"{DEVICE:x}.{FUNCTION:x}",
-        } | machine.properties
-        arguments += ["-device", _option("nvme", controller)]
-        for nsid, disk in sorted(machine.disks.items()):
-            namespace = {"bus": "nvme0", "drive": f"disk{nsid}", "nsid": str(nsid)}
-            block = disk.properties.get("logical_block_size")
-            if block:  # QEMU refuses logical blocks larger than physical ones, which are 512 bytes
-                namespace["physical_block_size"] = block
-            arguments += ["-device", _option("nvme-ns", namespace | disk.properties)]
+        temporary: dict[int, int] = {}
+        for nsid, disk in machine.disks.items():
+            if disk.is_temporary:
+                temporary[nsid] = os.memfd_create("qemu-disk")
+                inherited.append(temporary[nsid])
+                os.ftruncate(temporary[nsid], disk.size or DEFAULT_DISK)
+        arguments = [
+            program,
+            *command_line(machine, memory=self.memory, qtest=theirs.fileno(), temporary=temporary),
+        ]
         try:
             self._process = self._start(arguments, inherited)
         finally:
             theirs.close()
             for descriptor in inherited[2:]:
                 os.close(descriptor)
-
-    @staticmethod
-    def _machine_arguments(ram: int, qtest: int) -> list[str]:
-        backend = f"memory-backend-file,id=ram0,size={ram},share=on"
-        return [
-            *("-M", "q35,memory-backend=ram0,usb=off,sata=off,smbus=off"),
-            *("-m", f"{ram >> 20}M"),
-            *("-accel", "tcg,tb-size=1"),  # the CPUs never run: no translation buffer
-            *("-S", "-nodefaults", "-no-user-config", "-display", "none"),
-            *("-chardev", f"socket,id=qtest,fd={qtest}"),
-            *("-qtest", "chardev:qtest", "-qtest-log", "none"),
-            *("-object", f"{backend},mem-path=/proc/self/fd/" + "{memory}"),
-        ]
-
-    def _disk_arguments(self, nsid: int, disk: Disk, inherited: list[int]) -> list[str]:
-        node = {"node-name": f"file{nsid}", "discard": "unmap"}
-        if disk.driver in ("null-co", "null-aio"):
-            # Without read-zeroes a read leaves the buffer as it was.
-            node |= {"size": str(disk.size or DEFAULT_DISK), "read-zeroes": "on"}
-        elif disk.path:
-            node["filename"] = disk.path
-        elif disk.driver == "file":
-            descriptor = os.memfd_create("qemu-disk")
-            inherited.append(descriptor)
-            os.ftruncate(descriptor, disk.size or DEFAULT_DISK)
-            node |= {"filename": f"/proc/self/fd/{descriptor}", "locking": "off"}
-        image = {"node-name": f"disk{nsid}", "file": f"file{nsid}", "discard": "unmap"}
-        return [
-            *("-blockdev", _option(disk.driver, node | disk.options)),
-            *("-blockdev", _option(disk.format, image)),
-        ]
 
     def _start(self, arguments: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
         """Start QEMU from a thread that lives as long as QEMU does.
@@ -204,7 +293,6 @@ class Emulator:
         """
         started = threading.Event()
         outcome: list[subprocess.Popen[bytes] | OSError] = []
-        arguments = [argument.replace("{memory}", str(self.memory)) for argument in arguments]
 
         def keep() -> None:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import parse_qsl
 
@@ -14,17 +15,30 @@ NAMES = (
 )
 
 _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])", re.IGNORECASE)
+_KERNEL_NAME = re.compile(r"/dev/.*|(?:nvme|ng)\d\w*", re.DOTALL)
 
 
 def open_access(name: str) -> Access:
     """Open the device of that name.
 
     Raises DeviceNameError if the name does not parse, DeviceAccessError if there is no such
-    device or it cannot be opened, DeviceBusyError if somebody else has it.
+    device or it cannot be opened, DeviceBusyError if somebody else has it, TypeError for what is
+    no str.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"a device name is a str, not {name!r}: for an image write 'qemu:disk.img', with "
+            "its path"
+        )
+    try:
+        nul = b"\0" in os.fsencode(name)
+    except UnicodeEncodeError:
+        raise DeviceNameError(f"{name!r} is not a device name, having a lone surrogate") from None
+    if nul:
+        raise DeviceNameError(f"{name!r} is not a device name, which has no NUL")
     # Each is imported where it is opened: one may need what is not on every machine.
-    scheme, _, rest = name.partition(":")
-    match scheme:
+    scheme, colon, rest = name.partition(":")
+    match scheme if colon else None:
         case "qemu":
             from pynvme_user.access.qtest import QtestAccess
 
@@ -37,7 +51,17 @@ def open_access(name: str) -> Access:
             return _open_pci(name, scheme, rest)
     if _BDF.match(name):
         return _open_pci(name, None, name)
-    raise DeviceNameError(f"{name!r} is not a device name: {NAMES}")
+    raise name_error(name, f"is not a device name: {NAMES}")
+
+
+def name_error(name: str, what: str) -> DeviceNameError:
+    """Make the error of a name that is no device's; ``what`` says what is wrong with others."""
+    if _KERNEL_NAME.fullmatch(name):
+        what = (
+            "is the kernel's name of a device, which has a PCI address here: "
+            "`nvme-user list` shows it"
+        )
+    return DeviceNameError(f"{name!r} {what}")
 
 
 def _open_pci(name: str, scheme: str | None, rest: str) -> Access:

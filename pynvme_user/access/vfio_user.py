@@ -106,7 +106,7 @@ class VfioUserAccess(Access):
             )
         self.name = f"vfio-user:{path}"
         where = Path(path)
-        if where.is_dir():
+        if os.path.isdir(path):  # which never raises, however long the name
             where /= SOCKET_NAME
         with contextlib.ExitStack() as undo:
             undo.enter_context(_claim(where, self.name))

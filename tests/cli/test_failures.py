@@ -48,6 +48,11 @@ def test_a_name_that_does_not_parse(fail: Any, name: str) -> None:
     assert fail("read", name, "-c", 0, code=2)
 
 
+@pytest.mark.parametrize("command", ["id-ctrl", "bench", "doctor", "bind"])
+def test_a_name_of_the_kernels(fail: Any, command: str) -> None:
+    assert "`nvme-user list`" in fail(command, "/dev/nvme0", code=2)
+
+
 def test_without_qemu(fail: Any, environment: dict[str, str], tmp_path: Path) -> None:
     environment["PATH"] = str(tmp_path)
     said = fail("read", "qemu:disk.img?size=1M", "-c", 0)

@@ -88,6 +88,13 @@ def test_pad(run: Any, fail: Any, tmp_path: Path) -> None:
         run("compare", device, "--pad", *how["arguments"], input=how.get("input"))
 
 
+@pytest.mark.parametrize("name", ["x{memory}.img", "a,locking=off,b.img", "a+b%41.img"])
+def test_the_image_has_the_name_that_was_written(run: Any, tmp_path: Path, name: str) -> None:
+    run("write", f"qemu:{name}?size=1M", input=b"x" * 512)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes()[:512] == b"x" * 512
+
+
 def test_fua_and_flush(run: Any) -> None:
     run("write", "qemu:disk.img?size=1M", "--force-unit-access", input=b"x" * 512)
     run("flush", "qemu:disk.img", "-n", 1)
