@@ -149,16 +149,10 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
 
 def _allocated(controller: Controller) -> list[int]:
     """Ask for the allocated namespaces (Base 2.0, Identify CNS 10h)."""
+    from pynvme_user.namespace import listed_namespaces
     from pynvme_user.spec.commands import Cns
-    from pynvme_user.spec.identify import decode_namespace_list
 
-    ids: list[int] = []
-    while True:
-        page = controller.identify_page(Cns.ALLOCATED_NAMESPACES, nsid=ids[-1] if ids else 0)
-        more = decode_namespace_list(page)
-        ids += more
-        if len(more) < 1024:
-            return ids
+    return list(listed_namespaces(controller, Cns.ALLOCATED_NAMESPACES))
 
 
 # --- JSON as nvme-cli 2.x has it ---------------------------------------------------------------

@@ -11,16 +11,18 @@ import numpy.typing as npt
 
 from pynvme_user.completion import check
 from pynvme_user.dma import DmaBuffer, as_bytes
-from pynvme_user.errors import NvmeError
+from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.ring import Operation
 from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
 from pynvme_user.spec.identify import (
+    NAMESPACE_LIST_SIZE,
     IdentifyNamespace,
     NamespaceIdentifiers,
     decode_namespace_list,
 )
 from pynvme_user.spec.nvm import WriteCdw12
-from pynvme_user.spec.status import Status
+from pynvme_user.spec.registers import VS
+from pynvme_user.spec.status import GenericStatus, Status
 
 if TYPE_CHECKING:
     from pynvme_user.controller import Controller
@@ -30,6 +32,11 @@ BOUNCE = 4 << 20
 #: NLB has 16 bits, zero-based (NVM 1.0, section 3.2).
 MAX_BLOCKS = 0x10000
 _FUA = WriteCdw12.fua.mask
+#: Namespaces that a controller may have here; the specification knows no such limit.
+MOST_NAMESPACES = 1 << 16
+_LAST_NSID = 0xFFFFFFFE
+#: What Identify Namespace gives for an id that is not active, besides a page of zeroes.
+_NOT_ACTIVE = (GenericStatus.INVALID_NAMESPACE_OR_FORMAT, GenericStatus.INVALID_FIELD)
 
 
 class _Operation(Operation):
@@ -249,6 +256,32 @@ class Namespace:
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"
 
 
+def listed_namespaces(controller: Controller, cns: Cns) -> Iterator[int]:
+    """Yield the ids of a Namespace List, page after page (Base 2.0, section 4.4.2).
+
+    Raises NvmeError for ids that do not ascend, or of which there is no end.
+    """
+    last = count = 0
+    while True:
+        page = decode_namespace_list(controller.identify_page(cns, nsid=last))
+        for nsid in page:
+            if not last < nsid <= _LAST_NSID:
+                raise NvmeError(
+                    f"{controller.name} lists a namespace id that cannot be, {nsid} after {last}: "
+                    "reset it, or update its firmware"
+                )
+            last = nsid
+            yield nsid
+        count += len(page)
+        if len(page) < NAMESPACE_LIST_SIZE or last == _LAST_NSID:
+            return
+        if count >= MOST_NAMESPACES:
+            raise NvmeError(
+                f"{controller.name} lists more than {MOST_NAMESPACES} namespaces, which no "
+                "controller has: reset it, or update its firmware"
+            )
+
+
 class Namespaces(Mapping[int, Namespace]):
     """The active namespaces of a controller, by namespace id; each is identified once."""
 
@@ -258,15 +291,30 @@ class Namespaces(Mapping[int, Namespace]):
 
     @cached_property
     def ids(self) -> list[int]:
-        """Active namespace ids, ascending (Base 2.0, Identify CNS 02h)."""
-        ids: list[int] = []
-        while True:
-            last = ids[-1] if ids else 0
-            page = self._controller.identify_page(Cns.ACTIVE_NAMESPACES, nsid=last)
-            more = decode_namespace_list(page)
-            ids += more
-            if len(more) < 1024:
-                return ids
+        """Active namespace ids, ascending (Base 2.0, Identify CNS 02h).
+
+        Raises NvmeError for a list that cannot be: one that does not ascend, or does not end.
+        """
+        version = self._controller.registers.read(VS)
+        if (version.mjr, version.mnr) >= (1, 1):  # before, CNS has one bit
+            try:
+                return list(listed_namespaces(self._controller, Cns.ACTIVE_NAMESPACES))
+            except NvmeStatusError as error:
+                if error.status.code() is not GenericStatus.INVALID_FIELD:
+                    raise
+        return list(self._tried())
+
+    def _tried(self) -> Iterator[int]:
+        """Find the active namespaces of a controller that has no list of them (NVMe 1.0)."""
+        for nsid in range(1, min(self._controller.identify.nn, MOST_NAMESPACES) + 1):
+            try:
+                if not any(self._controller.identify_page(Cns.NAMESPACE, nsid=nsid)):
+                    continue
+            except NvmeStatusError as error:
+                if error.status.code() in _NOT_ACTIVE:
+                    continue
+                # Who wants this one sees the error; the others are to be had.
+            yield nsid
 
     def __getitem__(self, nsid: int) -> Namespace:
         if nsid not in self._known:

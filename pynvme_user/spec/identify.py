@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 IDENTIFY_SIZE = 4096  # every Identify page, in bytes
+NAMESPACE_LIST_SIZE = 1024  # ids in a Namespace List
 
 
 class RelativePerformance(IntEnum):

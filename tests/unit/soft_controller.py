@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from pynvme_user.access.base import Access, DmaRegion, Doorbells
-from pynvme_user.dma import address_of
+from pynvme_user.dma import PAGE, address_of
 from pynvme_user.numa import Placement
 from pynvme_user.spec.commands import CQE, SQE, AdminOpcode, Cns, FeatureId, NvmOpcode, PhaseStatus
 from pynvme_user.spec.fields import Register
@@ -65,6 +65,15 @@ class SoftController(Access):
         self.io: Callable[[SQE], Status | None] = lambda _: OK
         #: The same of an admin command, which is run where the answer is OK.
         self.admin: Callable[[SQE], Status | None] = lambda _: OK
+        #: Tells the page that Identify returns; None leaves it to the controller.
+        self.identify: Callable[[SQE], bytes | None] = lambda _: None
+        self.version = VS.build(mjr=1, mnr=4)
+        #: Namespace 1.
+        self.blocks = BLOCKS
+        self.lbaf = LbaFormat.build(ds=9)
+        #: What Get Log Page brings, and what the host gave last.
+        self.log_page = b""
+        self.given = b""
         #: Aborts a kept command, refuses to, or does not answer.
         self.abort_answer: bool | None = True
         self.log: list[str] = []
@@ -120,7 +129,7 @@ class SoftController(Access):
             return (1 << 8 * width) - 1
         fixed: dict[int | None, Register] = {
             CAP.offset: self.cap,
-            VS.offset: VS.build(mjr=1, mnr=4),
+            VS.offset: self.version,
             CC.offset: self._cc,
             CSTS.offset: self._csts,
         }
@@ -208,7 +217,11 @@ class SoftController(Access):
             return
         match sqe.opc:
             case AdminOpcode.IDENTIFY:
-                self.host(sqe.prp1, 4096)[:] = self._page(sqe.cdw10 & 0xFF)
+                self.host(sqe.prp1, 4096)[:] = self.identify(sqe) or self._page(sqe)
+            case AdminOpcode.GET_LOG_PAGE:
+                self.fill(sqe, self.log_page[: 4 * ((sqe.cdw10 >> 16 | sqe.cdw11 << 16) + 1)])
+            case AdminOpcode.FIRMWARE_DOWNLOAD:
+                self.given = self.data(sqe, 4 * (sqe.cdw10 + 1))
             case AdminOpcode.SET_FEATURES if sqe.cdw10 == FeatureId.NUMBER_OF_QUEUES:
                 result = self.queues_granted[0] - 1 | (self.queues_granted[1] - 1) << 16
             case AdminOpcode.CREATE_IO_CQ if sqe.cdw10 & 0xFFFF in self._cqs:
@@ -260,18 +273,53 @@ class SoftController(Access):
         if not queue.tail:
             queue.phase ^= 1
 
-    @staticmethod
-    def _page(cns: int) -> bytes:
-        match cns:
+    # --- data ---------------------------------------------------------------------------------
+
+    def fill(self, sqe: SQE, data: bytes) -> None:
+        """Move data to a command's memory in the host."""
+        for piece in self._pieces(sqe, len(data)):
+            piece[:], data = data[: len(piece)], data[len(piece) :]
+
+    def data(self, sqe: SQE, length: int) -> bytes:
+        """Return the data of a command's memory in the host."""
+        return b"".join(self._pieces(sqe, length))
+
+    def _pieces(self, sqe: SQE, length: int) -> Iterator[memoryview]:
+        """Follow the data pointer: an SGL's data block or PRPs, whose list is in one page."""
+        if sqe.flags.psdt:
+            assert sqe.prp2 >= length
+            yield self.host(sqe.prp1, length)
+            return
+        first = min(length, PAGE - sqe.prp1 % PAGE)
+        yield self.host(sqe.prp1, first)
+        left = length - first
+        if 0 < left <= PAGE:
+            yield self.host(sqe.prp2, left)
+        elif left:
+            count = -(-left // PAGE)
+            assert sqe.prp2 % PAGE + 8 * count <= PAGE
+            for entry in np.frombuffer(self.host(sqe.prp2, 8 * count), np.uint64).tolist():
+                yield self.host(entry, min(left, PAGE))
+                left -= PAGE
+
+    def _page(self, sqe: SQE) -> bytes:
+        match sqe.cdw10 & 0xFF:
             case Cns.CONTROLLER:
                 sizes = EntrySizes.build(min=6, max=6), EntrySizes.build(min=4, max=4)
                 return bytes(IdentifyController.build(nn=1, sqes=sizes[0], cqes=sizes[1], mdts=2))
-            case Cns.NAMESPACE:
-                lbafs = [LbaFormat.build(ds=9)]
-                return bytes(IdentifyNamespace.build(nsze=BLOCKS, ncap=BLOCKS, lbafs=lbafs))
+            case Cns.NAMESPACE if sqe.nsid == 1:
+                page = IdentifyNamespace.build(
+                    nsze=self.blocks, ncap=self.blocks, lbafs=[self.lbaf]
+                )
+                return bytes(page)
             case Cns.ACTIVE_NAMESPACES:
-                return (1).to_bytes(4, "little") + bytes(4092)
+                return namespace_list([] if sqe.nsid else [1])
         return bytes(4096)
+
+
+def namespace_list(ids: Iterable[int]) -> bytes:
+    """Make the page that lists them."""
+    return b"".join(nsid.to_bytes(4, "little") for nsid in ids).ljust(PAGE, b"\0")
 
 
 def keep_reads(sqe: SQE) -> Status | None:
