@@ -29,7 +29,7 @@ from pynvme_user.namespace import Namespaces
 from pynvme_user.numa import Placement
 from pynvme_user.queue import QueuePair
 from pynvme_user.queue_pairs import QueuePairs, doorbells_of
-from pynvme_user.raw_queue import RawQueuePair
+from pynvme_user.raw_queue import MAX_TRANSFER, RawQueuePair
 from pynvme_user.registers import Registers
 from pynvme_user.removal import RemovalWatch
 from pynvme_user.spec.commands import SQE, Cns
@@ -37,8 +37,6 @@ from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CSTS
 
 ADMIN_DEPTH = 63
-#: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
-MAX_TRANSFER = 2 << 20
 _SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
 
 
@@ -102,7 +100,6 @@ class Controller:
             undo.callback(self._quiesce)
             self._lifecycle.disable()
             self._enable()
-            self.identify = IdentifyController.from_bytes(self.identify_page(Cns.CONTROLLER))
             self._set_up()
             if access.request_fd is not None:
                 self._removal = RemovalWatch(access.request_fd, self.let_go)
@@ -137,7 +134,8 @@ class Controller:
             self.access.reset()
 
     def _set_up(self) -> None:
-        """Do what each enable needs."""
+        """Find out what the controller is now, and do what each enable needs."""
+        self.identify = IdentifyController.from_bytes(self.identify_page(Cns.CONTROLLER))
         mdts = self.identify.mdts
         self.max_transfer = min(PAGE << mdts, MAX_TRANSFER) if mdts else MAX_TRANSFER
         self._queue_pairs.set_up()

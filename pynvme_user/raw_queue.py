@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: C spins for this long at most before Python looks at signals and at the device's health.
 SLICE_NS = 100_000_000
+#: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
+MAX_TRANSFER = PAGE // 8 * PAGE
 #: Entries of a completion queue at least, where the controller has them: a page of them.
 _MIN_CQ_ENTRIES = PAGE // CQE_SIZE
 #: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the
@@ -119,12 +121,10 @@ class RawQueuePair:
             self.sq_entries = min(pages * PAGE // SQE_SIZE - _SQ_AHEAD, most)
             self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
         pool = controller.dma
+        self._node = node
         self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
         self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
-        # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages.
-        list_entries = max(1, -(-controller.max_transfer // PAGE))
-        self._list_entries = 1 << (list_entries - 1).bit_length()
-        self._lists = pool.alloc(depth * self._list_entries * 8, node=node)
+        self._lists = _NO_MEMORY
         self._aborted: list[Completion] = []
         self._loop: Loop | None = None
         self._loop_keep: object = None
@@ -136,6 +136,12 @@ class RawQueuePair:
         """(Re)initialise the rings, on zeroed memory: phase tags begin as 0."""
         self._sq.fill(0)
         self._cq.fill(0)
+        # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages. A reset may
+        # bring another MDTS; the admin queue is there before it is known.
+        most = self.controller.max_transfer if self.qid else MAX_TRANSFER
+        list_entries = 1 << (max(1, most // PAGE) - 1).bit_length()
+        if self._lists.nbytes != self.depth * list_entries * 8:
+            self._lists = self.controller.dma.alloc(self.depth * list_entries * 8, node=self._node)
         self._buffers: list[object] = [None] * self.depth
         self._aborting = (-1, 0.0)
         self._ring = Ring(
@@ -146,7 +152,7 @@ class RawQueuePair:
             cq=address_of(self._cq),
             prp_lists=address_of(self._lists),
             prp_lists_iova=self._lists.iova,
-            prp_list_entries=self._list_entries,
+            prp_list_entries=list_entries,
             use_sgl=self._use_sgl,
             sq_doorbell=self._links.sq_doorbell,
             cq_doorbell=self._links.cq_doorbell,

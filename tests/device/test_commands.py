@@ -297,3 +297,28 @@ def test_abort_of_what_is_not_there(controller: Controller) -> None:
         assert controller.abort(qp.qid, 0) is False
     assert controller.abort(0xFFF0, 0) is False
     assert Status.of(GenericStatus.ABORTED_BY_REQUEST) == 7
+
+
+# --- data of admin commands ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [0, 4, 2048])
+def test_an_admin_command_with_as_much_data_as_one_carries(
+    controller: Controller, qemu: None, offset: int
+) -> None:
+    """A log is longer than its page: what is beyond its end is the device's to say."""
+    length = controller.max_transfer
+    whole = controller.alloc(length + 8192)
+    whole.fill(0xC5)
+    buffer = whole[4096 + offset :][:length]
+    dwords = length // 4 - 1
+    firmware = {"opcode": AdminOpcode.GET_LOG_PAGE, "nsid": 0xFFFFFFFF}
+    controller.admin(
+        **firmware, cdw10=3 | (dwords & 0xFFFF) << 16, cdw11=dwords >> 16, buffer=buffer
+    )
+    small = bytearray(512)
+    controller.admin(**firmware, cdw10=3 | 127 << 16, buffer=small)
+    assert bytes(buffer[:512]) == small
+    assert small[8:16].strip()  # the revision in slot 1
+    assert (whole[: 4096 + offset] == 0xC5).all()
+    assert (whole[4096 + offset + length :] == 0xC5).all()

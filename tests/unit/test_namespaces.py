@@ -130,7 +130,7 @@ def test_an_odd_one_does_not_hide_the_others(soft: SoftController) -> None:
 def test_other_errors_are_errors(soft: SoftController, ctrl: Controller) -> None:
     failing = Status.of(GenericStatus.INTERNAL_ERROR)
     soft.admin = lambda sqe: failing if sqe.cdw10 & 0xFF == Cns.ACTIVE_NAMESPACES else OK
-    with pytest.raises(NvmeStatusError, match="Identify .* Internal Error"):
+    with pytest.raises(NvmeStatusError, match=r"Identify .* Internal Error"):
         list(ctrl.namespaces)
 
 
