@@ -2,10 +2,13 @@
 
 Run it from anywhere as ``python tests/mutants.py [WORD...]``, with the interpreter in which the
 project and its tests are installed; words choose the mutants whose names have one of them. Each
-mutant of mutants.txt is one small change to a copy of the tree, in which the extension is built
-again where C changed; the unit tests of the core run first, then the device tests on ``qemu:``, to
-the first failure, and after them, for C, the sanitizers' run. It prints which test killed each
-mutant, and exits with 1 if one survived.
+mutant of mutants.txt is one small change to a copy of the tree, in which what includes it is
+compiled again. What is likeliest to notice it runs first: the unit tests that are nearest to its
+file, the other unit tests of the core, for C the sanitizers' run, and the device tests on ``qemu:``
+last; the first failure kills it. Two mutants at a time are tried out, in a tree each.
+
+It prints what killed each mutant, and at the end which ones survived, do not compile or no longer
+fit the code; then it exits with 1.
 """
 
 from __future__ import annotations
@@ -17,23 +20,47 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
+import mutants_plugin
+from extension import CompileError, Extension
+
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = [
-    *(
-        "tests/unit/test_ring*.py",
-        "tests/unit/test_waiting_transfer.py",
-        "tests/unit/test_transfer_*.py",
-        "tests/unit/test_histogram.py",
-        "tests/unit/test_workload*.py",
-    ),
-    *("tests/unit/test_dma.py", "tests/unit/test_controller.py"),
-    "tests/device",
-]
-#: Longer than all tests take: a mutant that hangs is noticed, too.
-SECONDS = 600
+AT_ONCE = 2
+#: By the beginning of a file's name, the unit tests that are nearest to it.
+NEAREST = {
+    "_ring": ("test_ring*.py", "test_waiting_transfer.py"),
+    "_vector": ("test_ring_vector.py", "test_ring_gather.py"),
+    "_bench": ("test_workload*.py", "test_ring_gather.py"),
+    "_histogram": ("test_histogram.py", "test_workload.py"),
+    "_buffers": ("test_generator.py", "test_workload.py"),
+    "_qtest": (),
+    "lending": ("test_transfer_*.py",),
+    "dma": ("test_dma.py", "test_transfer_of_buffers.py"),
+    "workload": ("test_workload*.py",),
+    "": ("test_controller.py", "test_transfer_*.py"),
+}
+UNIT = (
+    "test_ring*.py",
+    "test_waiting_transfer.py",
+    "test_transfer_*.py",
+    "test_histogram.py",
+    "test_workload*.py",
+    "test_dma.py",
+    "test_controller.py",
+)
+#: The C core's own programs, by the sources that change them.
+PROGRAMS = {
+    "ring": ("_ring", "_vector"),
+    "bench": ("_bench", "_bench_due", "_histogram", "_overhead", "_buffers"),
+    "qtest": ("_qtest",),
+}
+#: Longer than any run of tests takes.
+SECONDS = 1200
 
 
 class Mutant(NamedTuple):
@@ -43,6 +70,21 @@ class Mutant(NamedTuple):
     path: str
     old: str
     new: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def compiled(self) -> bool:
+        return self.path.endswith((".c", ".h"))
+
+    def apply(self, root: Path) -> None:
+        """Change the tree's file; raise ValueError if it no longer has the lines, or twice."""
+        path = root / self.path
+        whole = path.read_text(encoding="utf-8")
+        if (times := whole.count(self.old)) != 1:
+            raise ValueError(f"its lines stand in {self.path} {times} times")
+        path.write_text(whole.replace(self.old, self.new), encoding="utf-8")
 
 
 def read_mutants() -> list[Mutant]:
@@ -56,104 +98,144 @@ def read_mutants() -> list[Mutant]:
     return mutants
 
 
+def nearest(path: str) -> tuple[str, ...]:
+    """The unit tests of the core, those nearest to a file first."""
+    stem = Path(path).stem
+    near = next(tests for start, tests in NEAREST.items() if stem.startswith(start))
+    return (*near, *UNIT)
+
+
 class Tree:
     """A copy of the project, mutated and mended again."""
 
     def __init__(self, where: Path) -> None:
         self.root = where
         for name in ("pynvme_user", "cli", "qemu", "tests", "benchmarks"):
-            shutil.copytree(ROOT / name, where / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__", "*.so")
+            shutil.copytree(ROOT / name, where / name, ignore=ignored)
         for name in ("pyproject.toml", "setup.py", "README.md"):
             shutil.copy(ROOT / name, where / name)
         for name in ("cli", "qemu"):
+            (where / "pynvme_user" / name).unlink(missing_ok=True)
             (where / "pynvme_user" / name).symlink_to(where / name)
-        self.environment = os.environ | {
-            "PYTHONPATH": str(where),
+        self._extension = Extension(where / "pynvme_user", where / "objects")
+        self._environment = os.environ | {
+            "PYTHONPATH": f"{where}:{where / 'tests'}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "HYPOTHESIS_PROFILE": "mutants",
-            "CFLAGS": "-O1",
         }
+        # By their contents: a mutant has the size and the second of what it replaces.
+        self._run(sys.executable, "-m", "compileall", "-q", "--invalidation-mode=checked-hash", ".")
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, *arguments],
+            command,
             cwd=self.root,
-            env=self.environment,
+            env=self._environment,
             capture_output=True,
             text=True,
             timeout=SECONDS,
             check=False,
         )
 
-    def build(self) -> None:
-        # Forced: setuptools sees no change within the second of the last build.
-        done = self.run("setup.py", "-q", "build_ext", "--inplace", "--force")
-        if done.returncode:
-            raise SystemExit(f"the extension does not build:\n{done.stdout}{done.stderr}")
-
-    def test_c(self) -> str:
-        """Run the C core's own test; return its name if it failed."""
-        script = self.root / "tests/c/run"
-        done = subprocess.run([script], cwd=self.root, capture_output=True, check=False)
-        return "tests/c/run" if done.returncode else ""
-
-    def test(self, *, compiled: bool) -> str:
-        """Run the tests; return which one failed first, or nothing if none did.
-
-        The C core's own test comes last, if it was ``compiled``: an access beyond an array may go
-        unnoticed anywhere but under its sanitizers.
-        """
-        files = [str(path) for pattern in TESTS for path in sorted(self.root.glob(pattern))]
-        command = ("-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider")
+    def what_kills(self, mutant: Mutant) -> str:
+        """Try a mutant out; return what noticed it, or nothing."""
+        path = self.root / mutant.path
+        whole = path.read_text(encoding="utf-8")
+        mutant.apply(self.root)
         try:
-            done = self.run(*command, *files)
-        except subprocess.TimeoutExpired:
-            return f"the deadline of {SECONDS} s"
+            if mutant.compiled:
+                self._extension.build(path)
+            return self.what_fails(mutant.path)
+        finally:
+            path.write_text(whole, encoding="utf-8")
+
+    def what_fails(self, path: str = "") -> str:
+        """Run the tests after a change in a file; return what failed first, or nothing."""
+        unit = [
+            str(test)
+            for pattern in nearest(path)
+            for test in sorted(self.root.glob(f"tests/unit/{pattern}"))
+        ]
+        return (
+            self._pytest(*dict.fromkeys(unit))
+            or self._sanitized(path)
+            or self._pytest("tests/device")
+        )
+
+    def _pytest(self, *files: str) -> str:
+        command = (sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--assert=plain")
+        done = self._run(*command, "-p", "no:cacheprovider", "-p", "mutants_plugin", *files)
         if done.returncode == 0:
-            return self.test_c() if compiled else ""
+            return ""
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
         if failed:
             return failed[1]
-        if done.returncode < 0:
-            return f"a crash (signal {-done.returncode})"
-        raise SystemExit(f"pytest did not run:\n{done.stdout}{done.stderr}")
+        with suppress(OSError):
+            under_way = (self.root / mutants_plugin.UNDER_WAY).read_text(encoding="utf-8")
+            if done.returncode < 0:
+                return f"{under_way}, which crashed (signal {-done.returncode})"
+            if "Timeout" in done.stderr:
+                return f"{under_way}, which took longer than {mutants_plugin.SECONDS} s"
+        raise RuntimeError(f"pytest did not run:\n{done.stdout}{done.stderr}")
+
+    def _sanitized(self, path: str) -> str:
+        """Run the C core's own programs: an access beyond an array may go unnoticed elsewhere."""
+        if path and not path.endswith((".c", ".h")):
+            return ""
+        names = {source.stem for source in self._extension.that_include(self.root / path)}
+        for program, sources in PROGRAMS.items():
+            if not path or names & set(sources):
+                build = self.root / "sanitized"
+                goal = build / f"sanitized/{program}.ran"
+                # A mutant may leave something unused.
+                options = ("-o", build / "sanitized/ring.ran", "CC=gcc -w", f"BUILD={build}")
+                if self._run("make", "-C", self.root / "tests/c", *options, goal).returncode:
+                    return f"tests/c, {program}"
+        return ""
 
 
-def try_out(tree: Tree, mutant: Mutant) -> str:
-    """Return what killed the mutant."""
-    path = tree.root / mutant.path
-    whole = path.read_text(encoding="utf-8")
-    if whole.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.name}: {mutant.path} has changed: mend the list of mutants")
-    compiled = path.suffix in (".c", ".h")
-    path.write_text(whole.replace(mutant.old, mutant.new), encoding="utf-8")
+def outcome(tree: Tree, mutant: Mutant) -> tuple[str, str]:
+    """Try a mutant out; return what is wrong with it, or nothing, and what to print."""
     try:
-        if compiled:
-            tree.build()
-        return tree.test(compiled=compiled)
-    finally:
-        path.write_text(whole, encoding="utf-8")
-        if compiled:
-            tree.build()
+        killer = tree.what_kills(mutant)
+    except CompileError as error:
+        return "does not compile", f"DOES NOT COMPILE\n{error}"
+    except ValueError as error:
+        return str(error), f"OUT OF DATE: {error}"
+    return ("", f"killed by {killer}") if killer else ("survived", "SURVIVED")
 
 
 def main(words: list[str]) -> int:
     chosen = [m for m in read_mutants() if not words or any(word in m.name for word in words)]
-    survivors = 0
+    wrong: list[str] = []
+    begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as where:
-        tree = Tree(Path(where))
-        tree.build()
-        killer = tree.test(compiled=True)
-        if killer:
-            raise SystemExit(f"without any mutant {killer} fails")
-        for mutant in chosen:
+        trees: SimpleQueue[Tree] = SimpleQueue()
+
+        def prepare(number: int) -> None:
+            trees.put(Tree(Path(where, str(number))))
+
+        def try_out(mutant: Mutant) -> None:
+            tree = trees.get()
             start = time.monotonic()
-            killer = try_out(tree, mutant)
-            survivors += not killer
-            outcome = f"killed by {killer}" if killer else "SURVIVED"
-            print(f"{mutant.name:<40} {time.monotonic() - start:5.1f} s  {outcome}", flush=True)
-    print(f"mutants: {len(chosen) - survivors} of {len(chosen)} killed")
-    return 1 if survivors else 0
+            problem, said = outcome(tree, mutant)
+            if problem:
+                wrong.append(f"{mutant}: {problem}")
+            print(f"{mutant!s:<40} {time.monotonic() - start:5.1f} s  {said}", flush=True)
+            trees.put(tree)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(prepare, range(AT_ONCE)))
+            tree = trees.get()
+            if killer := tree.what_fails():
+                raise SystemExit(f"without any mutant {killer} fails")
+            trees.put(tree)
+            list(pool.map(try_out, chosen))
+    took = (time.monotonic() - begin) / 60
+    print(f"mutants: {len(chosen) - len(wrong)} of {len(chosen)} killed in {took:.0f} minutes")
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

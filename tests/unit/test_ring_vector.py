@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ring_rig import READ, Rig, joined, vector
+from ring_rig import READ, Rig, joined, seeded, vector
 
 from pynvme_user.completion import HOST_ABORTED, VectorResult
 from pynvme_user.errors import ControllerFatalError, DmaError, NvmeStatusError
@@ -119,13 +120,12 @@ def test_all_32768_statuses() -> None:
 @given(
     depth=st.integers(1, 9),
     count=st.integers(0, 40),
-    seed=st.randoms(use_true_random=False),
+    choice=seeded,
 )
-def test_any_order(depth: int, count: int, seed: object) -> None:
+def test_any_order(depth: int, count: int, choice: random.Random) -> None:
     rig = Rig(depth)
     work = vector(count)
-    shuffled = seed.sample  # type: ignore[attr-defined]
-    taken = run(rig, work, lambda n: n * 3, lambda c: shuffled(c, len(c)))
+    taken = run(rig, work, lambda n: n * 3, lambda c: choice.sample(c, len(c)))
     assert len(taken) == count
     assert work.status.tolist() == [n * 3 for n in range(count)]
 
