@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pynvme_user.cli.output import JSON, NORMAL
+from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
     from pynvme_user.bench.job import Job
@@ -47,7 +48,7 @@ class Writer:
         """Write the warnings to stderr, where stdout does not have them."""
         if NORMAL not in self._formats or self._path is not None:
             for warning in run.warnings:
-                click.echo(f"nvme-user: warning: {warning}", err=True)
+                click.echo(f"nvme-user: warning: {printable(warning)}", err=True)
 
     def _lines(self, run: RunResult) -> Iterator[str]:
         if NORMAL in self._formats:
@@ -134,4 +135,4 @@ def failure(run: RunResult) -> str:
         f"{job.name} ended early: {job.failure}" for job in run.jobs if job.failure
     )
     said += [run.failure] if run.failure else []
-    return "; ".join(said)
+    return printable("; ".join(said))

@@ -98,6 +98,8 @@ def cli(ctx: click.Context, timeout: float) -> None:
 def run() -> int:
     """Run the command line and return its exit code."""
     warnings.showwarning = _show_warning
+    # What the encoding of stdout does not have is escaped, as on stderr.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     instruction = os.environ.get(_COMPLETE)
     if instruction:
         return shell_complete(cli, {}, PROGRAM, _COMPLETE, instruction)

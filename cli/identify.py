@@ -20,6 +20,7 @@ from pynvme_user.cli.output import (
     raw_binary_option,
 )
 from pynvme_user.cli.types import U32
+from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
     from pynvme_user import Controller
@@ -163,10 +164,9 @@ def controller_json(page: IdentifyController) -> dict[str, Any]:
     plain = page.to_dict()
     for name in ("vs", "dctype"):
         del plain[name]
-    raw = bytes(page)
     for field in (type(page).sn, type(page).mn, type(page).fr):
-        text = raw[field.offset : field.offset + field.size].split(b"\0")[0]
-        plain[field.name] = text.decode("ascii", "replace")
+        raw = bytes(page)[field.offset : field.offset + field.size]
+        plain[field.name] = raw.decode(field.codec).rstrip("\0")
     if not plain["subnqn"]:
         del plain["subnqn"]
     plain["psds"] = [
@@ -232,7 +232,7 @@ def _text(name: str, value: object) -> str:
         if name == "ieee":
             return f"{value:06x}"
         return f"{value:#x}" if isinstance(value, Register) or name in _HEXADECIMAL else str(value)
-    return str(value)
+    return printable(str(value))
 
 
 def _power_state_lines(number: int, state: PowerState) -> Iterator[str]:

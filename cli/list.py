@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pynvme_user.cli.device import command
 from pynvme_user.cli.output import JSON, NORMAL, Page, output_option
+from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
     from pynvme_user.pci import PciDevice
@@ -51,7 +52,7 @@ def _values(device: PciDevice) -> tuple[str | int | None, ...]:
 
 
 def _cell(value: str | int | None) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))
 
 
 def _json(devices: list[PciDevice]) -> object:

@@ -10,6 +10,7 @@ from pynvme_user.errors import NvmeStatusError
 from pynvme_user.spec.bits import named
 from pynvme_user.spec.identify import NamespaceIdentifiers
 from pynvme_user.spec.identify_controller import ControllerType
+from pynvme_user.spec.text import printable
 from pynvme_user.units import format_size
 
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ def render(found: Found) -> None:
 def _facts(found: Found) -> Iterator[tuple[str, str]]:
     page = found.identify
     yield "Device", found.name
-    yield "Model", f"{page.mn} ({page.vid:04x}:{page.ssvid:04x})"
-    yield "Serial number", page.sn
-    yield "Firmware", page.fr
+    yield "Model", f"{printable(page.mn)} ({page.vid:04x}:{page.ssvid:04x})"
+    yield "Serial number", printable(page.sn)
+    yield "Firmware", printable(page.fr)
     yield "NVMe version", f"{page.ver.mjr}.{page.ver.mnr}.{page.ver.ter}"
     kind = named(page.cntrltype, ControllerType).lower().replace("_", " ") or "reserved"
     yield "Controller", f"id {page.cntlid}, type {kind}"
     if page.subnqn:
-        yield "Subsystem", page.subnqn
+        yield "Subsystem", printable(page.subnqn)
     if page.tnvmcap:
         unallocated = format_size(page.unvmcap)
         yield "Capacity", f"{format_size(page.tnvmcap)}, {unallocated} of it unallocated"

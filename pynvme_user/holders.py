@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pynvme_user.access.claim import process_name
 from pynvme_user.access.sysfs import PciFunction
+from pynvme_user.spec.text import printable
 
 _BLOCK = Path("/sys/class/block")
 
@@ -39,16 +40,17 @@ class Holder:
 
     def __str__(self) -> str:
         """Say it as a clause: ``/dev/nvme0n1p1 is mounted on /mnt``."""
+        on, name = printable(self.on), printable(self.name)
         match self.kind:
             case "mount":
-                return f"{self.on} is mounted on {self.name}"
+                return f"{on} is mounted on {name}"
             case "swap":
-                return f"{self.name} is in use as swap"
+                return f"{name} is in use as swap"
             case "stacked":
-                return f"{self.on} is part of {self.name}"
+                return f"{on} is part of {name}"
             case "process":
-                return f"process {self.pid} ({self.name}) has {self.on} open"
-        return f"{self.on} is in use by {self.name}"
+                return f"process {self.pid} ({name}) has {on} open"
+        return f"{on} is in use by {name}"
 
 
 def holders(bdf: str) -> list[Holder]:
@@ -147,10 +149,10 @@ def _mounts(nodes: dict[int, str]) -> tuple[dict[int, str], list[Holder]]:
         prefix = "" if process == "self" else f"nsenter -t {process} -m "
         within = "" if process == "self" else f" (as process {process} sees it)"
         try:
-            lines = Path(f"/proc/{process}/mountinfo").read_text().splitlines()
+            text = Path(f"/proc/{process}/mountinfo").read_text(errors="surrogateescape")
         except OSError:
             continue  # it has ended since
-        for line in lines:
+        for line in text.removesuffix("\n").split("\n"):
             # proc(5): id parent major:minor root mountpoint options... - type source options
             before, _, after = line.partition(" - ")
             _, _, number, _, point = (_unescape(word) for word in before.split()[:5])
@@ -180,7 +182,8 @@ def _mount_namespaces() -> Iterator[str]:
 
 
 def _swaps(nodes: dict[int, str], systems: dict[int, str]) -> Iterator[Holder]:
-    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
+    text = Path("/proc/swaps").read_text(errors="surrogateescape")
+    for line in text.removesuffix("\n").split("\n")[1:]:
         area = _unescape(line.split()[0])
         with contextlib.suppress(OSError):
             status = os.stat(area)

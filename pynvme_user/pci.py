@@ -142,6 +142,6 @@ def _describe(device: Any) -> PciDevice:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace").strip() or None
+        return path.read_text(encoding="latin-1").strip(" \n\0") or None
     except OSError:
         return None

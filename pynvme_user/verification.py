@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user._ring_cffi import ffi, lib
+from pynvme_user.spec.text import printable
 from pynvme_user.verify_state import (
     TABLE_OFFSET,
     NamespaceIdentity,
@@ -276,8 +277,9 @@ class VerifyTable:
             owner = header.identity
             if not owner.is_same(identity):
                 raise StateFileError(
-                    f"{path} is about namespace {owner.nsid} of {owner.device} (serial number "
-                    f"{owner.serial}), not about this one: give that device, or another file"
+                    f"{path} is about namespace {owner.nsid} of {printable(owner.device)} "
+                    f"(serial number {printable(owner.serial)}), not about this one: give that "
+                    "device, or another file"
                 )
             table = cls._on(fd, header.region, header.seed)
             table.sequence = max(table.sequence, header.sequence + _SEQUENCE_STEP)

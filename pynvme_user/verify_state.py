@@ -96,11 +96,11 @@ def write_header(fd: int, header: StateHeader) -> None:
         header.sequence,
         region.interval_blocks,
         owner.nsid,
-        owner.serial.encode()[:20],
+        owner.serial.encode("latin-1", "replace")[:20],  # as the device has it
         owner.nguid.encode(),
         owner.eui64.encode(),
         0,
-        owner.device.encode()[:1024],
+        owner.device.encode(errors="surrogateescape")[:1024],
     )
     os.pwrite(fd, page + _CHECKSUM.pack(zlib.crc32(page)), 0)
 
@@ -121,8 +121,12 @@ def read_header(fd: int, path: str | Path) -> StateHeader:
     )
     if os.fstat(fd).st_size != TABLE_OFFSET + 8 * region.intervals:
         raise StateFileError(f"{path} was cut short: give another file")
-    serial, nguid, eui64, device = (
-        text.rstrip(b"\0").decode(errors="replace") for text in texts if isinstance(text, bytes)
+    serial, nguid, eui64, _, device = texts
+    identity = NamespaceIdentity(
+        device=device.rstrip(b"\0").decode(errors="surrogateescape"),
+        nsid=nsid,
+        serial=serial.rstrip(b"\0").decode("latin-1"),
+        nguid=nguid.rstrip(b"\0").decode("latin-1"),
+        eui64=eui64.rstrip(b"\0").decode("latin-1"),
     )
-    identity = NamespaceIdentity(device=device, nsid=nsid, serial=serial, nguid=nguid, eui64=eui64)
     return StateHeader(region, seed, sequence, identity)

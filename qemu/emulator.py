@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
+from pynvme_user.spec.text import printable
 from pynvme_user.units import parse_size
 
 PROGRAM = "qemu-system-x86_64"
@@ -248,6 +249,10 @@ def _disk_arguments(nsid: int, disk: Disk, temporary: int | None) -> list[str]:
     ]
 
 
+def _encode(argument: str) -> bytes:
+    return argument.encode(errors="surrogateescape")
+
+
 class Emulator:
     """A running QEMU. It ends with :meth:`close`, with this process, or by itself.
 
@@ -297,7 +302,8 @@ class Emulator:
         def keep() -> None:
             try:
                 process = subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", *arguments],
+                    # Bytes of the user's own, whatever the locale's encoding is.
+                    [b"setpriv", b"--pdeathsig", b"KILL", *map(_encode, arguments)],
                     stdin=subprocess.DEVNULL,
                     stdout=self._stderr,
                     stderr=self._stderr,
@@ -332,10 +338,10 @@ class Emulator:
         return self._process.poll() is None
 
     def said(self) -> str:
-        """Return what QEMU wrote to its standard error, without its own name."""
+        """Return what QEMU wrote to its standard error, printable, without its own name."""
         size = os.fstat(self._stderr).st_size
-        text = os.pread(self._stderr, size, 0).decode(errors="replace").strip()
-        return text.replace(f"{PROGRAM}: ", "")
+        text = os.pread(self._stderr, size, 0).decode(errors="surrogateescape")
+        return "\n".join(map(printable, text.strip().splitlines())).replace(f"{PROGRAM}: ", "")
 
     def wait(self, seconds: float) -> bool:
         """Wait for QEMU's end; tell whether it came."""

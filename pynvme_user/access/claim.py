@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from pynvme_user.errors import DeviceBusyError
+from pynvme_user.spec.text import printable
 
 
 def claim(descriptor: int, what: str) -> None:
@@ -37,6 +38,7 @@ def lock_holder(descriptor: int) -> int | None:
 def process_name(pid: int) -> str:
     """Name of a process, for a message."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        name = Path(f"/proc/{pid}/comm").read_text(errors="surrogateescape")
+        return printable(name.strip())
     except OSError:
         return "ended since"

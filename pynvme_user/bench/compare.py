@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pynvme_user.bench.result import bucket_bounds, bucket_of
 from pynvme_user.bench.samples import mean_error
 from pynvme_user.bench.summary import duration, number, point_text
+from pynvme_user.spec.text import printable
 
 FORMAT_VERSION = 1
 
@@ -262,7 +263,7 @@ def table(comparison: Comparison) -> Iterator[str]:
     last = None
     for row in comparison.rows:
         place = "  ".join(f"{name}={point_text(name, v)}" for name, v in row.point.items())
-        title = f"{row.job}  {place}".strip()
+        title = printable(f"{row.job}  {place}".strip())
         rows.append(
             (
                 title if (title, row.direction) != last else "",
@@ -284,7 +285,7 @@ def table(comparison: Comparison) -> Iterator[str]:
     if not comparison.rows:
         yield "Nothing to compare: the two results have no job in common."
     yield ""
-    yield from (f"Note: {note}" for note in comparison.notes)
+    yield from (f"Note: {printable(note)}" for note in comparison.notes)
     if any(row.noise is None for row in comparison.rows):
         yield (
             "Note: where the noise is unknown, run for more than 4 s, and with json+ for "

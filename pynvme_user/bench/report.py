@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
@@ -15,6 +16,7 @@ from pynvme_user.bench.report_jobs import NAMES, active, job_plots
 from pynvme_user.bench.report_sweep import AXIS_NAMES, sweep_plots
 from pynvme_user.bench.result import JobResult, RunResult
 from pynvme_user.bench.summary import duration, number, point_text
+from pynvme_user.spec.text import printable
 
 _TABLE_PERCENTILES = (50.0, 99.0, 99.9, 99.99)
 
@@ -26,7 +28,7 @@ def write_report(run: RunResult, path: Path) -> None:
 
 def page(run: RunResult) -> str:
     """Make the page: conditions, troubles, a table of all results, then the plots."""
-    jobs = combine_groups(run.jobs)
+    jobs = [replace(job, name=printable(job.name)) for job in combine_groups(run.jobs)]
     sweep = any(job.point for job in jobs)
     title = " and ".join(dict.fromkeys(job.name for job in jobs[:3])) + (
         f" and {len({job.name for job in jobs}) - 3} more"
@@ -36,7 +38,9 @@ def page(run: RunResult) -> str:
     body = [
         f"<header><h1>{escape(title)}</h1>",
         f"<p>{escape(time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(run.started)))}",
-        f"· <code>{escape(run.command)}</code></p></header>" if run.command else "</p></header>",
+        f"· <code>{escape(printable(run.command))}</code></p></header>"
+        if run.command
+        else "</p></header>",
         *_troubles(run, jobs),
         "<section><h2>Results</h2>",
         _table(jobs),
@@ -84,10 +88,13 @@ def _troubles(run: RunResult, jobs: Sequence[JobResult]) -> Iterator[str]:
     if run.failure:
         said.append(run.failure)
     if said:
-        yield f'<ul class="errors">{"".join(f"<li>{escape(text)}</li>" for text in said)}</ul>'
+        yield f'<ul class="errors">{"".join(map(_item, said))}</ul>'
     if run.warnings:
-        items = "".join(f"<li>{escape(text)}</li>" for text in run.warnings)
-        yield f'<ul class="warnings">{items}</ul>'
+        yield f'<ul class="warnings">{"".join(map(_item, run.warnings))}</ul>'
+
+
+def _item(text: str) -> str:
+    return f"<li>{escape(printable(text))}</li>"
 
 
 def _table(jobs: Sequence[JobResult]) -> str:
@@ -151,15 +158,15 @@ def _conditions(run: RunResult, jobs: Sequence[JobResult]) -> str:
         named = ", ".join(part for part in known if part)
         where = f"{device.name}, namespace {device.nsid}, over {device.access}"
         size = number(device.block_size * device.blocks, "B", binary=True)
-        facts.append(("device", f"{named or 'unnamed'} ({where})"))
+        facts.append(("device", printable(f"{named or 'unnamed'} ({where})")))
         facts.append(("size", f"{device.blocks} blocks of {device.block_size} B, {_spaced(size)}"))
-        facts += [_split(note) for note in device.notes]
+        facts += [_split(printable(note)) for note in device.notes]
         if device.emulated:
             facts.append(("emulated", "yes: its latencies are those of the emulation"))
-    facts += run.machine.items()
+    facts += [(name, printable(value)) for name, value in run.machine.items()]
     if run.global_options:
         options = " ".join(f"{name}={value}" for name, value in run.global_options.items())
-        facts.append(("global options", options))
+        facts.append(("global options", printable(options)))
     rows = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts]
     costs = _costs(jobs)
     return f'<table class="facts">{"".join(rows)}</table>{costs}'
@@ -184,7 +191,7 @@ def _costs(jobs: Sequence[JobResult]) -> str:
         rows.append(
             [
                 job.name,
-                " ".join(f"{name}={value}" for name, value in options.items()),
+                printable(" ".join(f"{name}={value}" for name, value in options.items())),
                 text("submit_ns", duration, each),
                 text("complete_ns", duration, each),
                 text("mmio_writes", "{:.3g}".format, each),

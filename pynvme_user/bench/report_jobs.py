@@ -17,6 +17,7 @@ from pynvme_user.bench.result import (
     bucket_bounds,
 )
 from pynvme_user.bench.samples import AVERAGE_MS, course
+from pynvme_user.spec.text import printable
 
 NAMES = ("read", "write", "trim")
 #: More points than these are not seen on a line as wide as a column.
@@ -68,7 +69,7 @@ def job_plots(job: JobResult) -> Iterator[str]:
     shown = [(way, result) for way, result in active(job) if result.ios]
     if not shown:
         return
-    options = " ".join(f"{name}={value}" for name, value in job.options.items())
+    options = printable(" ".join(f"{name}={value}" for name, value in job.options.items()))
     yield f"<section><h2>{escape(job.name)}</h2>"
     clones = f", {job.members} jobs together" if job.members > 1 else ""
     yield f'<p class="options"><code>{escape(options)}</code>{clones}</p><div class="plots">'

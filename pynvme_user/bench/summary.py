@@ -26,6 +26,7 @@ from pynvme_user.bench.result import (
     SteadyState,
 )
 from pynvme_user.bench.samples import NS_PER_MS
+from pynvme_user.spec.text import printable
 
 _NAMES = ("read", "write", "trim")
 _LINE = 80
@@ -36,8 +37,12 @@ _FAULTS_SHOWN = 10
 def summary(run: RunResult) -> Iterator[str]:
     """Write a run for people: a table for a sweep, else each job and group as fio does.
 
-    What went wrong comes last, where it is seen.
+    What went wrong comes last, where it is seen. The lines are printable ASCII.
     """
+    return map(printable, _summary(run))
+
+
+def _summary(run: RunResult) -> Iterator[str]:
     ended = time.ctime(run.started + run.elapsed_ns / 1e9)
     if any(job.point for job in run.jobs):
         yield from sweep_table(run.jobs)
@@ -356,7 +361,7 @@ def sweep_table(jobs: Sequence[JobResult]) -> Iterator[str]:
             shares = result.lat.percentiles([50.0, 99.0, 99.9])
             rows.append(
                 [
-                    *([job.name] if several else []),
+                    *([printable(job.name)] if several else []),
                     *(point_text(name, job.point.get(name, "")) for name in names),
                     _NAMES[direction],
                     number(result.iops),
@@ -377,7 +382,7 @@ def point_text(name: str, value: int | str) -> str:
     """Write a place in a sweep for people: a block size as ``4k``, all else as it is."""
     if name == "bs" and isinstance(value, int) and value >= 1024 and value % 1024 == 0:
         return f"{value >> 20}M" if value % (1 << 20) == 0 else f"{value >> 10}k"
-    return str(value)
+    return printable(str(value))
 
 
 def _troubles(run: RunResult) -> Iterator[str]:

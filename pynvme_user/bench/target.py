@@ -137,9 +137,9 @@ def _identify(controller: Controller, nsid: int | None) -> Target:
         access=kind,
         block_size=ns.block_size,
         blocks=ns.block_count,
-        model=identify.mn,
-        serial=identify.sn,
-        firmware=identify.fr,
+        model=identify.mn.rstrip("\0"),
+        serial=identify.sn.rstrip("\0"),
+        firmware=identify.fr.rstrip("\0"),
         emulated=kind in ("qemu", "vfio-user") or "QEMU" in identify.mn,
     )
     return Target(controller, ns, device, zone_blocks, most_open, int(ns.identify.dlfeat) & 7)

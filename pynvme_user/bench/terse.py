@@ -27,6 +27,7 @@ from pynvme_user.bench.result import (
     RunResult,
 )
 from pynvme_user.bench.samples import NS_PER_MS
+from pynvme_user.spec.text import printable
 
 #: fio's; version 3 is its default. 4 adds trims, 5 samples and the spread of the IOPS.
 VERSIONS = (3, 4, 5)
@@ -35,7 +36,7 @@ VERSIONS = (3, 4, 5)
 def terse(run: RunResult, layout: int = 3) -> Iterator[str]:
     """Write each job as a line of fio's terse version ``layout``."""
     for job in run.jobs:
-        yield ";".join(_fields(run, job, layout))
+        yield printable(";".join(_fields(run, job, layout)))
 
 
 def _fields(run: RunResult, job: JobResult, layout: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from .bits import Bit, Bits, Names, Register, Reserved, check_layout, fit, named, title
+from .text import printable
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -187,31 +188,57 @@ U64 = _UnsignedKind(8)
 U128 = _UnsignedKind(16)
 
 
-class Ascii(Field[str]):
-    """ASCII text padded with spaces (Base 2.0, 1.4.1); the padding is not part of the value."""
+class Text(Field[str]):
+    """Text, of which nothing is lost: what is decoded encodes to the same bytes.
 
-    codec: ClassVar[str] = "ascii"
-    padding: ClassVar[bytes] = b" "
+    The padding that the specification names is no part of the value; any other, such as the NULs
+    of some devices, is. So is what must not be there at all: show a value with
+    :func:`~pynvme_user.spec.text.printable` only.
+    """
+
+    codec: ClassVar[str]
+    errors: ClassVar[str] = "strict"
+    padding: ClassVar[str]
 
     def _decode(self, raw: bytes) -> str:
-        # Some devices pad with NULs against the specification.
-        return raw.decode(self.codec, "replace").rstrip(" \0")
+        return raw.decode(self.codec, self.errors).rstrip(self.padding)
 
     def _encode(self, value: str, owner: str) -> bytes:
-        raw = value.encode(self.codec)
+        try:
+            raw = value.encode(self.codec, self.errors)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{owner}.{self.name} cannot hold {value!a}: {error}") from None
         if len(raw) > self.size:
             raise ValueError(f"{owner}.{self.name} takes {self.size} bytes, not {len(raw)}")
-        return raw.ljust(self.size, self.padding)
+        return raw.ljust(self.size, self.padding.encode())
+
+    def _plain(self, value: str) -> str:
+        # Readers of JSON refuse half a surrogate pair, which is how PEP 383 writes a byte.
+        return value.rstrip("\0").encode(errors="surrogateescape").decode(errors="replace")
+
+    def _lines(self, value: str) -> list[str]:
+        return [printable(value)]
 
 
-class Utf8(Ascii):
-    """UTF-8 text that ends at the first NUL or at the field's end, as NQNs do."""
+class Ascii(Text):
+    """ASCII text padded with spaces (Base 2.0, 1.4.1).
+
+    Bytes of 80h and above, which are not ASCII, are read as Latin-1's characters.
+    """
+
+    codec = "latin-1"
+    padding = " "
+
+
+class Utf8(Text):
+    """UTF-8 text padded with NULs, as NQNs are (Base 2.0, 4.5).
+
+    Bytes that are not UTF-8 are read as Python reads those of file names (PEP 383).
+    """
 
     codec = "utf-8"
-    padding = b"\0"
-
-    def _decode(self, raw: bytes) -> str:
-        return raw.split(b"\0", 1)[0].decode(self.codec, "replace")
+    errors = "surrogateescape"
+    padding = "\0"
 
 
 class Raw(Field[bytes]):
@@ -273,6 +300,7 @@ class Struct:
 
     __slots__ = ("_raw",)
     _raw: bytes
+    _blank: ClassVar[bytes]  # zeros, and text without a letter
 
     def __init_subclass__(cls, *, size: int) -> None:
         super().__init_subclass__()
@@ -291,6 +319,11 @@ class Struct:
         cls.size = size
         cls.title = title(cls)
         cls.layout = layout
+        blank = bytearray(size)
+        for field in layout:
+            if isinstance(field, Text):
+                blank[field.offset : field.offset + field.size] = field._encode("", cls.__name__)
+        cls._blank = bytes(blank)
 
     @classmethod
     def from_bytes(cls, buffer: ReadableBuffer, offset: int = 0) -> Self:
@@ -301,12 +334,11 @@ class Struct:
 
     @classmethod
     def build(cls, **fields: Any) -> Self:
-        """Make the structure with these fields, every other byte 0.
+        """Make the structure with these fields, every other byte 0; text not given is padding.
 
         TypeError for a name that is no field, ValueError for a value that does not fit.
-        Text not given is zeros too, not the spaces that a device pads it with.
         """
-        return cls.from_bytes(bytes(cls.size)).replace(**fields)
+        return cls.from_bytes(cls._blank).replace(**fields)
 
     def replace(self, **fields: Any) -> Self:
         """Return a copy with these fields changed, every other byte kept; errors as for `build`."""
@@ -358,7 +390,7 @@ class Struct:
         raise AttributeError(f"{type(self).__name__} is immutable; use replace({name}=...)")
 
     def __repr__(self) -> str:
-        shown = [f"{f.name}={f._plain(f.__get__(self, type(self)))!r}" for f in self.layout[:6]]
+        shown = [f"{f.name}={f._plain(f.__get__(self, type(self)))!a}" for f in self.layout[:6]]
         return f"<{type(self).__name__} {', '.join(shown)}>"
 
 

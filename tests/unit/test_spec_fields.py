@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pynvme_user.spec import (
@@ -42,6 +42,8 @@ from pynvme_user.spec.fields import (
     Utf8,
     Uuid,
 )
+from pynvme_user.spec.identify_controller import IdentifyController
+from pynvme_user.spec.text import printable
 
 MODULES: list[ModuleType] = [
     commands,
@@ -283,15 +285,15 @@ def test_replacing_one_register_field_leaves_every_other_bit(
 
 def test_struct_decodes_every_kind_of_field() -> None:
     raw = bytearray(range(104))
-    raw[32:40] = b"abc  \0  "
-    raw[40:48] = b"nqn\0junk"
+    raw[32:40] = b"a\xe9c \0   "
+    raw[40:48] = b"n\xc3\xa9\xff\0\0\0\0"
     x = Everything.from_bytes(raw)
     assert (x.mode, type(x.mode)) == (0, Mode)
     assert x.half == 0x0302
     assert x.word == 0x07060504
     assert x.wide == 0x0F0E0D0C0B0A0908
     assert x.huge == int.from_bytes(range(16, 32), "little")
-    assert (x.text, x.nqn) == ("abc", "nqn")
+    assert (x.text, x.nqn) == ("aéc \0", "né\udcff")
     assert x.raw == bytes(range(48, 64))
     assert x.id == uuid.UUID("40414243-4445-4647-4849-4a4b4c4d4e4f")
     assert x.many == (0x53525150, 0x57565554, 0x5B5A5958)
@@ -330,7 +332,8 @@ def test_struct_encodes_every_kind_of_field() -> None:
         ("wide", 1 << 64),
         ("huge", 1 << 128),
         ("text", "123456789"),
-        ("text", "é"),
+        ("text", "\u20ac"),
+        ("nqn", "\ud800"),
         ("nqn", "ééééé"),
         ("raw", b"short"),
         ("many", [1, 2]),
@@ -339,7 +342,7 @@ def test_struct_encodes_every_kind_of_field() -> None:
     ],
 )
 def test_struct_value_that_does_not_fit_is_refused(name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"Everything.{name}|ascii"):
+    with pytest.raises(ValueError, match=f"Everything.{name} "):
         Everything.build(**{name: value})
 
 
@@ -399,31 +402,78 @@ def test_struct_dump() -> None:
     ]
 
 
-@given(st.sampled_from(STRUCT_CLASSES), st.data())
-def test_struct_round_trip(cls: type[Struct], data: st.DataObject) -> None:
-    seed = data.draw(st.binary(min_size=1, max_size=64))
-    struct = cls.from_bytes((seed * cls.size)[: cls.size])
+def repeated(cls: type[Struct], seed: bytes) -> bytes:
+    return (seed * cls.size)[: cls.size]
+
+
+@given(st.sampled_from([Everything, *STRUCT_CLASSES]), st.binary(min_size=1, max_size=64))
+@example(Everything, b"\0")
+@example(IdentifyController, b"\x80")
+@example(IdentifyController, b" \0")
+@example(IdentifyController, b"\xed\xb2\x80")
+def test_struct_round_trip(cls: type[Struct], seed: bytes) -> None:
+    struct = cls.from_bytes(repeated(cls, seed))
     assert cls.from_bytes(bytes(struct)) == struct
-    integers = {
-        name: value for name, value, _ in struct.fields() if isinstance(value, int | bytes | tuple)
-    }
-    rebuilt = cls.build(**integers)
-    for name, value in integers.items():
-        assert getattr(rebuilt, name) == value
-    json.dumps(struct.to_dict())
-    assert struct.dump()
+    rebuilt = cls.build(**{name: value for name, value, _ in struct.fields()})
+    for field in cls.layout:
+        if not field.reserved:
+            span = slice(field.offset, field.offset + field.size)
+            assert bytes(rebuilt)[span] == bytes(struct)[span]
+    assert struct.replace(**{name: value for name, value, _ in struct.fields()}) == struct
+    assert isinstance(json.dumps(struct.to_dict(), ensure_ascii=False).encode(), bytes)
+    assert all(line.isascii() and line.isprintable() for line in [*struct.dump(), repr(struct)])
 
 
-@given(st.sampled_from(STRUCT_CLASSES), st.data())
+@given(
+    st.sampled_from([Everything, *STRUCT_CLASSES]),
+    st.binary(min_size=1, max_size=64),
+    st.binary(min_size=1, max_size=64),
+    st.data(),
+)
 def test_replacing_one_struct_field_leaves_every_other_byte(
-    cls: type[Struct], data: st.DataObject
+    cls: type[Struct], seed: bytes, other_seed: bytes, data: st.DataObject
 ) -> None:
-    seed = data.draw(st.binary(min_size=1, max_size=64))
-    before = cls.from_bytes((seed * cls.size)[: cls.size])
+    before = cls.from_bytes(repeated(cls, seed))
     field = data.draw(st.sampled_from([f for f in cls.layout if not f.reserved]))
-    other = cls.from_bytes(data.draw(st.binary(min_size=1, max_size=1)) * cls.size)
+    other = cls.from_bytes(repeated(cls, other_seed))
     after = before.replace(**{field.name: getattr(other, field.name)})
     end = field.offset + field.size
     assert bytes(after)[: field.offset] == bytes(before)[: field.offset]
     assert bytes(after)[end:] == bytes(before)[end:]
+    assert bytes(after)[field.offset : end] == bytes(other)[field.offset : end]
     assert getattr(after, field.name) == getattr(other, field.name)
+
+
+@given(st.binary(min_size=256, max_size=256))
+@example(b" " * 256)
+@example(bytes(256))
+@example(b"nqn\0".ljust(255, b"\0") + b"\x80")
+@example(b"abc\0" + b" " * 252)
+@example(b"\xe2\x82".rjust(256, b"n"))
+def test_text_of_a_device_is_kept_to_the_byte(raw: bytes) -> None:
+    before = IdentifyController.from_bytes(raw * 16)
+    after = IdentifyController.build(sn=before.sn, mn=before.mn, fr=before.fr, subnqn=before.subnqn)
+    assert bytes(after)[4:72] == raw[4:72]
+    assert bytes(after)[768:1024] == raw
+
+
+def test_text_that_is_not_given_is_padding() -> None:
+    page = IdentifyController.build()
+    assert (page.sn, page.mn, page.fr, page.subnqn) == ("", "", "", "")
+    assert bytes(page)[4:72] == b" " * 68
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ~ text", "plain ~ text"),
+        ("\x1b]0;title\a", r"\x1b]0;title\x07"),
+        ("S123\0\0\0", "S123"),
+        ("a\0b\x7f\x9b", r"a\x00b\x7f\x9b"),
+        ("n\udcff", r"n\xff"),
+        ("\u20ac\ufffd\u202e", r"\u20ac\ufffd\u202e"),
+        ("\U0001f600", r"\U0001f600"),
+    ],
+)
+def test_text_is_shown_in_printable_characters(text: str, shown: str) -> None:
+    assert printable(text) == shown
