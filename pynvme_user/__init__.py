@@ -19,30 +19,68 @@ from pynvme_user.errors import (
     NvmeStatusError,
     NvmeTimeoutError,
     QueueFullError,
+    UnsafeAccessWarning,
 )
 
 if TYPE_CHECKING:
+    from pynvme_user.admin import CommandFields
     from pynvme_user.binding import bound
     from pynvme_user.completion import Completion, VectorResult
     from pynvme_user.controller import Controller, open
-    from pynvme_user.dma import DmaBuffer
+    from pynvme_user.dma import BytesLike, DmaBuffer
     from pynvme_user.namespace import Namespace
+    from pynvme_user.numa import Placement
     from pynvme_user.queue import QueuePair
+    from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, FeatureId, NvmOpcode
+    from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
+    from pynvme_user.spec.identify_controller import IdentifyController
+    from pynvme_user.spec.status import (
+        CommandSpecificStatus,
+        GenericStatus,
+        MediaStatus,
+        PathStatus,
+        Status,
+    )
+
+    #: Of the installed package.
+    __version__: str
 
 #: Where the names are that need numpy and the extension, which the command's help does without.
 _HOMES = {
+    "AdminOpcode": "spec.commands",
+    "BytesLike": "dma",
+    "Cns": "spec.commands",
+    "CommandFields": "admin",
+    "CommandSpecificStatus": "spec.status",
     "Completion": "completion",
     "Controller": "controller",
     "DmaBuffer": "dma",
+    "FeatureId": "spec.commands",
+    "GenericStatus": "spec.status",
+    "IdentifyController": "spec.identify_controller",
+    "IdentifyNamespace": "spec.identify",
+    "MediaStatus": "spec.status",
     "Namespace": "namespace",
+    "NamespaceIdentifiers": "spec.identify",
+    "NvmOpcode": "spec.commands",
+    "PathStatus": "spec.status",
+    "Placement": "numa",
     "QueuePair": "queue",
+    "SQE": "spec.commands",
+    "Status": "spec.status",
     "VectorResult": "completion",
     "bound": "binding",
     "open": "controller",
 }
 
 __all__ = [
+    "SQE",
+    "AdminOpcode",
+    "BytesLike",
     "ClosedError",
+    "Cns",
+    "CommandFields",
+    "CommandSpecificStatus",
     "Completion",
     "Controller",
     "ControllerFatalError",
@@ -52,25 +90,43 @@ __all__ = [
     "DeviceRemovedError",
     "DmaBuffer",
     "DmaError",
+    "FeatureId",
+    "GenericStatus",
+    "IdentifyController",
+    "IdentifyNamespace",
+    "MediaStatus",
     "Namespace",
+    "NamespaceIdentifiers",
+    "NvmOpcode",
     "NvmeError",
     "NvmeStatusError",
     "NvmeTimeoutError",
+    "PathStatus",
+    "Placement",
     "QueueFullError",
     "QueuePair",
+    "Status",
+    "UnsafeAccessWarning",
     "VectorResult",
+    "__version__",
     "bound",
     "open",
 ]
 
+if not TYPE_CHECKING:  # which would believe that there is every name
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for (PEP 562)."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value = version(__name__)
+        elif name in _HOMES:
+            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy.typing as npt
 
 from pynvme_user.completion import Completion, check
-from pynvme_user.dma import PAGE, DmaBuffer, as_bytes
+from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.raw_queue import ABORT_SECONDS, RawQueuePair
 from pynvme_user.spec.commands import (
     SQE,
@@ -181,7 +181,7 @@ class AdminCommands:
 
 @contextmanager
 def reachable(
-    controller: Controller, command: SQE, buffer: Any
+    controller: Controller, command: SQE, buffer: BytesLike | None
 ) -> Iterator[npt.NDArray[Any] | None]:
     """Give a command's buffer itself where the device reaches it, else a copy, both ways."""
     if buffer is None:

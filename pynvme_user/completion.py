@@ -26,7 +26,7 @@ class Completion(NamedTuple):
     result_upper: int  # dword 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VectorResult:
     """The outcome of each I/O of a vector, in the order of its LBAs."""
 
@@ -41,6 +41,20 @@ class VectorResult:
         if not self.failures:  # C has counted them: mostly no status need be looked at
             return np.empty(0, np.intp)
         return np.flatnonzero((self.status & 0x7FF) != 0)  # of booleans it is far quicker
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VectorResult):
+            return NotImplemented
+        return (
+            self.command == other.command
+            and np.array_equal(self.status, other.status)
+            and np.array_equal(self.latency_ns, other.latency_ns)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays can be changed
+
+    def __repr__(self) -> str:
+        return f"<VectorResult of {len(self.status)} I/Os ({self.command}): {self.failures} failed>"
 
     def check(self) -> Self:
         """Raise NvmeStatusError for the first I/O that failed; return self if none did."""

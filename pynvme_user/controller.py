@@ -9,13 +9,13 @@ from __future__ import annotations
 import atexit
 import math
 from contextlib import ExitStack, suppress
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 from pynvme_user.access import open_access
 from pynvme_user.access.base import Access
 from pynvme_user.admin import AdminCommands, CommandFields, describe, reachable
 from pynvme_user.completion import Completion, check
-from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
+from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, DmaPool
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
@@ -35,6 +35,7 @@ from pynvme_user.removal import RemovalWatch
 from pynvme_user.spec.commands import SQE, Cns
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CSTS
+from pynvme_user.units import check_seconds
 
 ADMIN_DEPTH = 63
 _SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
@@ -80,9 +81,10 @@ class Controller:
         with ExitStack() as undo:
             undo.callback(access.close)
             undo.callback(self.dma.close)
-            if timeout <= 0:
-                raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
-            if spin < 0:
+            check_seconds(timeout, "a timeout")
+            if not isinstance(spin, int | float):
+                raise TypeError(f"spin is a number of seconds, not {spin!r}")
+            if not spin >= 0:
                 raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
             self._lifecycle = Lifecycle(self.registers, self._check_present)
             self.cap = self._lifecycle.cap
@@ -94,9 +96,7 @@ class Controller:
             depth = min(ADMIN_DEPTH, self.cap.mqes)
             self._admin = RawQueuePair(self, 0, depth, doorbells_of(self, 0))
             self._commands = AdminCommands(self, self._admin)
-            self._queue_pairs = QueuePairs(
-                self, self._commands, shadow_doorbells=shadow_doorbells
-            )
+            self._queue_pairs = QueuePairs(self, self._commands, shadow_doorbells=shadow_doorbells)
             undo.callback(self._quiesce)
             self._lifecycle.disable()
             self._enable()
@@ -254,7 +254,7 @@ class Controller:
         self,
         opcode: int,
         *,
-        buffer: Any = None,
+        buffer: BytesLike | None = None,
         timeout: float | None = None,
         **fields: Unpack[CommandFields],
     ) -> Completion:
@@ -269,7 +269,9 @@ class Controller:
         with reachable(self, command, buffer) as memory:
             return self._commands.run(command, memory, timeout)
 
-    def io(self, opcode: int, *, buffer: Any = None, **fields: Unpack[CommandFields]) -> Completion:
+    def io(
+        self, opcode: int, *, buffer: BytesLike | None = None, **fields: Unpack[CommandFields]
+    ) -> Completion:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
         command = SQE.build(opc=opcode, **fields)
         with reachable(self, command, buffer) as memory, self.lender.borrow() as pair:
@@ -321,7 +323,7 @@ class Controller:
         """
         return self.dma.alloc(length, node=node)
 
-    def map(self, data: Any) -> DmaBuffer:
+    def map(self, data: BytesLike) -> DmaBuffer:
         """Let the device reach memory of the caller's own, such as an mmap, without a copy.
 
         Whole pages, aligned to a page; they are pinned and stay mapped as long as the buffer, which
@@ -370,6 +372,11 @@ class Controller:
     def closed(self) -> bool:
         """Whether :meth:`close` was called: every further call raises ClosedError."""
         return self._closed
+
+    def __repr__(self) -> str:
+        ends = (self._closed, "closed"), (self.removed, "gone"), (self._failed, "failed")
+        state = next((f", {word}" for ended, word in ends if ended), "")
+        return f"<{type(self).__name__} {self.name}{state}>"
 
     def __enter__(self) -> Self:
         if self._closed:

@@ -11,7 +11,7 @@ import ctypes
 import threading
 import weakref
 from bisect import bisect_right, insort
-from typing import Any, Self, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,15 @@ import numpy.typing as npt
 from pynvme_user.access.base import Access, DmaRegion
 from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError
 from pynvme_user.numa import Placement, near
+from pynvme_user.units import whole_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # of which a type checker knows without the package
+
+    #: What data may be: anything contiguous with the buffer protocol, an array included.
+    BytesLike: TypeAlias = Buffer | npt.NDArray[Any]
+else:
+    BytesLike = object
 
 PAGE = 4096
 #: The access is asked for at least this much at a time: one huge page, one mapping.
@@ -152,13 +161,26 @@ def address_of(array: npt.NDArray[Any]) -> int:
     return address
 
 
-def as_bytes(data: Any) -> npt.NDArray[np.uint8]:
-    """View any contiguous bytes-like as an array of bytes, without a copy."""
+def as_bytes(data: BytesLike) -> npt.NDArray[np.uint8]:
+    """View any contiguous bytes-like as an array of bytes, without a copy.
+
+    Raises TypeError for what is none, ValueError for what has gaps.
+    """
     if isinstance(data, np.ndarray):
         if not data.flags.c_contiguous:
             raise ValueError("the array has gaps: pass a contiguous one")
         return data.reshape(-1).view(np.uint8)
-    return np.frombuffer(memoryview(data).cast("B"), np.uint8)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        encode = ": encode it" if isinstance(data, str) else ""
+        raise TypeError(
+            f"data is bytes, a bytearray, an array, a buffer from alloc() or the like, not "
+            f"{type(data).__name__}{encode}"
+        ) from None
+    if not view.c_contiguous:
+        raise ValueError("the memoryview has gaps: pass a contiguous one")
+    return np.frombuffer(view.cast("B"), np.uint8)
 
 
 def _buffer(allocation: Allocation) -> DmaBuffer:
@@ -189,6 +211,7 @@ class DmaPool:
         device. Raises ValueError for a length below 1 or a negative node, DmaError when there is
         no such memory, DeviceRemovedError when the device is gone, and ClosedError.
         """
+        length = whole_number(length, "the length of a buffer")
         if length < 1:
             raise ValueError(f"a buffer has 1 byte or more, not {length}")
         whole = -(-length // PAGE) * PAGE
@@ -241,7 +264,7 @@ class DmaPool:
             other.placement == self._placement for other in self._regions if other is not extents
         )
 
-    def map(self, data: Any) -> DmaBuffer:
+    def map(self, data: BytesLike) -> DmaBuffer:
         """Let the device reach memory that the caller brings: whole pages, aligned to a page.
 
         The buffer is that memory; it is unmapped, and unpinned, with the last view of the buffer.
@@ -267,6 +290,10 @@ class DmaPool:
         """
         if type(array) is DmaBuffer and array._allocation is not None:
             return array.iova if array._allocation.pool is self else None
+        if not isinstance(array, np.ndarray):
+            raise TypeError(
+                f"the device does not reach a {type(array).__name__}: use a buffer from alloc()"
+            )
         address = address_of(array)
         with self._lock:
             for extents in self._regions:

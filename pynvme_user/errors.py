@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pynvme_user.spec.status import Status
 
 
 class NvmeError(Exception):
-    """Root of everything this package raises for a device, a transfer or its set-up."""
+    """Root of everything this package raises for a device, a transfer or its set-up.
+
+    Each can be pickled and copied, and equals its copy.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by a call of the class: what its __init__ takes are not the args that are kept.
+        return _remake, (type(self), self.args, self.__dict__)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NvmeError) or type(other) is not type(self):
+            return NotImplemented
+        return (self.args, self.__dict__) == (other.args, other.__dict__)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.args))
+
+
+def _remake(kind: type[NvmeError], args: tuple[object, ...], state: dict[str, Any]) -> NvmeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class DeviceNameError(NvmeError, ValueError):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import check
-from pynvme_user.dma import DmaBuffer, as_bytes
+from pynvme_user.dma import BytesLike, DmaBuffer, as_bytes
 from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.ring import Operation
 from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
@@ -23,6 +23,7 @@ from pynvme_user.spec.identify import (
 from pynvme_user.spec.nvm import WriteCdw12
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.units import whole_number
 
 if TYPE_CHECKING:
     from pynvme_user.controller import Controller
@@ -106,6 +107,8 @@ class Namespace:
 
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise ValueError if the blocks are not all in the namespace, or it has metadata."""
+        if type(lba) is not int or type(blocks) is not int:
+            lba, blocks = whole_number(lba, "an LBA"), whole_number(blocks, "a number of blocks")
         if blocks < 1 or lba < 0 or lba + blocks > self.block_count:
             raise ValueError(
                 f"blocks {lba} to {lba + blocks - 1} are not all in namespace {self.nsid}, "
@@ -126,7 +129,7 @@ class Namespace:
         self.read_into(lba, data, fua=fua)
         return data
 
-    def write(self, lba: int, data: Any, *, fua: bool = False) -> None:
+    def write(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
         """Write any bytes-like of whole blocks."""
         self.write_from(lba, data, fua=fua)
 
@@ -134,19 +137,19 @@ class Namespace:
     # checks the range then, and _finish() knows of all else. That `fua` may be given by its place
     # is for speed, too: to a function that has keywords alone, a call costs a twelfth more.
 
-    def read_into(self, lba: int, buffer: Any, fua: bool = False) -> None:
+    def read_into(self, lba: int, buffer: BytesLike, fua: bool = False) -> None:
         """Fill a writable buffer of whole blocks."""
         operation = self._read.forced if fua else self._read
         if status := self._lender.transfer(operation, lba, buffer):
             self._finish(status, operation, lba, buffer)
 
-    def write_from(self, lba: int, buffer: Any, fua: bool = False) -> None:
+    def write_from(self, lba: int, buffer: BytesLike, fua: bool = False) -> None:
         """Write a buffer of whole blocks; the same as :meth:`write`."""
         operation = self._write.forced if fua else self._write
         if status := self._lender.transfer(operation, lba, buffer):
             self._finish(status, operation, lba, buffer)
 
-    def compare(self, lba: int, data: Any, *, fua: bool = False) -> None:
+    def compare(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
         """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
 
         Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
@@ -320,7 +323,7 @@ class Namespaces(Mapping[int, Namespace]):
         if nsid not in self._known:
             if nsid not in self.ids:
                 active = ", ".join(map(str, self.ids)) or "none"
-                raise KeyError(f"namespace {nsid} is not active; active are: {active}")
+                raise KeyError(f"namespace {nsid!r} is not active; active are: {active}")
             self._known[nsid] = Namespace(self._controller, nsid)
         return self._known[nsid]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pynvme_user.errors import DmaError
-from pynvme_user.units import format_size
+from pynvme_user.units import format_size, whole_number
 
 Mode = Literal["prefer", "bind", "interleave"]
 
@@ -51,7 +51,9 @@ class Placement:
     @classmethod
     def on(cls, node: int | Placement) -> Placement:
         """Make the placement of what is asked for on a node; one that is given stays itself."""
-        return node if isinstance(node, Placement) else cls("bind", frozenset({node}))
+        if isinstance(node, Placement):
+            return node
+        return cls("bind", frozenset({whole_number(node, "a node")}))
 
     def __str__(self) -> str:
         return f"{self.mode}:{format_list(self.nodes)}"

@@ -23,6 +23,7 @@ from pynvme_user.queue import QueuePair
 from pynvme_user.raw_queue import QueueLinks, RawQueuePair
 from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
 from pynvme_user.spec.registers import DOORBELL_BASE
+from pynvme_user.units import whole_number
 
 if TYPE_CHECKING:
     from pynvme_user.controller import Controller
@@ -107,6 +108,7 @@ class QueuePairs:
         limit = min(controller.cap.mqes, MAX_DEPTH)
         if depth is None:
             depth = min(DEFAULT_DEPTH, limit)
+        depth = whole_number(depth, "the depth of a queue pair")
         if not 1 <= depth <= limit:
             raise ValueError(f"the depth of a queue pair here is 1 to {limit}, not {depth}")
         supported = controller.identify.sgls.sgls != 0

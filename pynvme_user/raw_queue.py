@@ -481,6 +481,10 @@ class RawQueuePair:
             self._loop_keep = None
             self._links = replace(self._links, shadow=None)
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.outstanding} of {self.depth} outstanding"
+        return f"<{type(self).__name__} {self.qid} of {self.controller.name}: {state}>"
+
     def __enter__(self) -> Self:
         self._check_open()
         return self

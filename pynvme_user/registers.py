@@ -23,6 +23,7 @@ class Registers:
     _types = {register.__name__.lower(): register for register in REGISTERS}
 
     def __init__(self, access: Access) -> None:
+        self._name = access.name
         self._region = access.registers
         #: Held while a register is accessed, and by whoever takes the mapping away.
         self.lock = threading.RLock()
@@ -59,6 +60,9 @@ class Registers:
         except KeyError:
             raise AttributeError(f"there is no register {name}") from None
         return self.read(register)
+
+    def __repr__(self) -> str:
+        return f"<Registers of {self._name}>"  # none of which is read for it
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._types]

@@ -1,8 +1,12 @@
-"""Sizes as people write and read them: ``4k``, ``256M``, ``1G`` are powers of 1024."""
+"""Sizes as people write and read them: ``4k``, ``256M``, ``1G`` are powers of 1024; and checks of
+the numbers that calls take.
+"""
 
 from __future__ import annotations
 
+import operator
 import re
+from typing import SupportsIndex
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _SIZE = re.compile(r"(\d+)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -28,3 +32,25 @@ def format_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.4g} {unit}"
         count /= 1024
     return f"{count:.4g} PiB"
+
+
+#: A year: what C counts in nanoseconds, and the kernel's calls, take more.
+MOST_SECONDS = 366 * 86400.0
+
+
+def whole_number(number: SupportsIndex, what: str) -> int:
+    """Return a whole number as an int, numpy's own, too. Raises TypeError that names ``what``."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {number!r}") from None
+
+
+def check_seconds(number: float, what: str) -> None:
+    """Raise TypeError for what is no number, ValueError for one that is no time above 0."""
+    if not isinstance(number, int | float):
+        raise TypeError(f"{what} is a number of seconds, not {number!r}")
+    if not 0 < number <= MOST_SECONDS:
+        raise ValueError(
+            f"{what} is a positive number of seconds, at most a year of them, not {number}"
+        )

@@ -7,6 +7,7 @@ layout with a gap or an overlap is refused when its class is created.
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum, IntFlag
+from operator import index
 from typing import ClassVar, Self, TypeAlias, overload
 
 
@@ -35,10 +36,14 @@ def check_layout(what: str, unit: str, total: int, spans: Iterable[tuple[int, in
 
 
 def fit(owner: str, name: str, value: int, limit: int) -> int:
-    """Return `value` as an int if it is within 0..limit; ValueError otherwise."""
-    if not 0 <= value <= limit:
+    """Return `value` as an int if it is within 0..limit; ValueError or TypeError otherwise."""
+    try:
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{owner}.{name} is a whole number, not {value!r}") from None
+    if not 0 <= number <= limit:
         raise ValueError(f"{owner}.{name} = {value} does not fit: the range is 0 to {limit}")
-    return int(value)
+    return number
 
 
 Names: TypeAlias = type[IntEnum] | type[IntFlag]

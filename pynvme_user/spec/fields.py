@@ -378,6 +378,9 @@ class Struct:
     def __bytes__(self) -> bytes:
         return self._raw
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self).from_bytes, (self._raw,)
+
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
