@@ -125,7 +125,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 def _check_text(text: str) -> None:
     """Raise ValueError for what the kernel takes neither as a path nor as an argument."""
     try:
-        if b"\0" not in os.fsencode(text):
+        if b"\0" not in _encode(text):
             return
     except UnicodeEncodeError:
         pass
