@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +23,42 @@ if TYPE_CHECKING:
     from pynvme_user.queue import QueuePair
 
 _DEPTH = 64
+#: How long who waits for a queue pair sleeps before it sees for itself how things are.
+_LOOK_SECONDS = 0.5
+#: In place of `take` where there is nothing to be had: raises IndexError.
+_take_nothing: Callable[[], QueuePair] = list[Any]().pop
+
+
+class _Waiter:
+    """A thread in the line; `called` is released once it is to look."""
+
+    def __init__(self) -> None:
+        self.pair: QueuePair | None = None
+        self.called = threading.Lock()
+        self.called.acquire()
+
+    def call(self) -> None:
+        """Let it look; does nothing where it was called before and has not looked yet."""
+        if self.called.locked():
+            self.called.release()
 
 
 class Lender:
-    """Lends a controller's queue pairs. Thread-safe."""
+    """Lends a controller's queue pairs, to those who wait first come, first served. Thread-safe."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._dma = controller.dma
-        #: Queue pairs that wait to be lent. pop() and append() are atomic; who waits for one is
-        #: counted, so that giving one back costs the condition only where somebody does.
+        #: Queue pairs that wait to be lent: append() gives one back. Atomic, as is take().
         self.idle: list[QueuePair] = []
-        self._waiting = 0
-        self._given_back = threading.Condition()
+        #: Takes one of them, the one used last. While anybody waits it raises IndexError, so that
+        #: nobody comes before those; and from the controller's end on.
+        self.take: Callable[[], QueuePair] = self.idle.pop
+        # Who waits, in their order. Looked at by who gives one back, without the lock: they say
+        # first that they wait and look for idle ones then, he does the opposite.
+        self._line: deque[_Waiter] = deque()
+        self._lock = threading.RLock()
+        self._moved = 0.0  # when the line did last
 
     @contextmanager
     def borrow(self) -> Iterator[QueuePair]:
@@ -49,38 +74,91 @@ class Lender:
     def lend(self) -> QueuePair:
         """Lend an idle queue pair, a new one, or, where the controller grants no more, the next
         that another thread gives back. The caller owes it to :meth:`give_back`.
+
+        Raises QueueFullError if none is given back for as long as a command may take, and what
+        stands in the way of any command.
         """
         if not self._controller.usable:
             self._controller.check_usable()
         try:
-            return self.idle.pop()
+            return self.take()
         except IndexError:
             pass
-        try:
-            return self._controller.queue_pair(min(_DEPTH, self._controller.cap.mqes))
-        except QueueFullError:
-            return self._await_idle()
-
-    def _await_idle(self) -> QueuePair:
-        with self._given_back:
-            self._waiting += 1
+        if not self._line:
             try:
-                while self._given_back.wait_for(lambda: self.idle, self._controller.timeout):
-                    with suppress(IndexError):  # lend() takes one without the condition
-                        return self.idle.pop()
-            finally:
-                self._waiting -= 1
-        raise QueueFullError("all I/O queue pairs are in use by queue_pair(): close one")
+                return self._new()
+            except QueueFullError:
+                pass
+        return self._wait_in_line()
+
+    def _new(self) -> QueuePair:
+        return self._controller.queue_pair(min(_DEPTH, self._controller.cap.mqes))
+
+    def _wait_in_line(self) -> QueuePair:
+        waiter = _Waiter()
+        start = time.monotonic()
+        try:
+            with self._lock:
+                self._line.append(waiter)
+                self.take = _take_nothing
+            self._serve()
+            while waiter.pair is None:
+                if not self._controller.usable:
+                    self._controller.check_usable()
+                seconds = time.monotonic() - max(start, self._moved)
+                if seconds > self._controller.timeout:
+                    raise QueueFullError(
+                        f"no I/O queue pair became free within {seconds:.1f} s: close one that "
+                        "queue_pair() made"
+                    )
+                waiter.called.acquire(timeout=_LOOK_SECONDS)
+                if self._serve() is waiter:
+                    with suppress(QueueFullError):  # whoever made one may have closed it
+                        new = self._new()
+                        self._leave(waiter)
+                        return new
+            return waiter.pair
+        except BaseException:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Leave the line, and give back what came meanwhile."""
+        with self._lock:
+            if waiter in self._line:
+                self._line.remove(waiter)
+            if waiter.pair is not None:
+                self.idle.append(waiter.pair)
+            self._serve()
 
     def give_back(self, pair: QueuePair) -> None:
         """Give back what :meth:`lend` lent."""
         self.idle.append(pair)
-        if self._waiting:
-            self._say_idle()
+        if self._line:
+            self._serve()
 
-    def _say_idle(self) -> None:
-        with self._given_back:
-            self._given_back.notify()
+    def _serve(self) -> _Waiter | None:
+        """Hand the idle queue pairs to those who wait, in their order; return who is first now."""
+        with self._lock:
+            # In this order, so that ctrl-C in between loses neither of them.
+            while self._line and (self.idle or self._line[0].pair):
+                waiter = self._line[0]
+                if waiter.pair is None:
+                    waiter.pair = self.idle[-1]
+                    self.idle.remove(waiter.pair)
+                self._line.popleft()
+                waiter.call()
+                self._moved = time.monotonic()
+            if self._line:
+                return self._line[0]
+            self.take = self.idle.pop
+            return None
+
+    def call(self) -> None:
+        """Let the first who waits look whether it can make one, or why there will be none."""
+        with self._lock:
+            for waiter in list(self._line)[:1]:
+                waiter.call()
 
     def transfer(self, operation: Operation, lba: int, buffer: Any) -> int:
         """Run one read-like command on a whole buffer and wait for it; return its 15-bit status
@@ -98,7 +176,7 @@ class Lender:
         """
         try:
             span = buffer.span
-            pair = self.idle.pop()
+            pair = self.take()
         except AttributeError:
             return -errno.ERANGE
         except IndexError:
@@ -142,8 +220,8 @@ class Lender:
             raise
         finally:
             self.idle.append(pair)
-            if self._waiting:
-                self._say_idle()
+            if self._line:
+                self._serve()
 
     def _use_span(self, pair: QueuePair, buffer: Any) -> bool:
         """Tell C where the buffer is, if it is one of this controller's."""

@@ -152,6 +152,7 @@ class QueuePairs:
         except BaseException:
             self._settle()
             raise
+        self._controller.lender.call()  # whoever waits for a queue pair may make one now
 
     def _delete(self, pair: RawQueuePair) -> None:
         with self._commands.lock:
@@ -186,7 +187,7 @@ class QueuePairs:
             if qid not in self._by_id:
                 return qid
         try:
-            idle = self._controller.lender.idle.pop()
+            idle = self._controller.lender.take()
         except IndexError:
             raise QueueFullError(
                 f"the controller grants {self.most} I/O queue pairs, all in use: close one"
