@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
+    ControllerWarning,
     DeviceAccessError,
     DeviceBusyError,
     DeviceNameError,
@@ -84,6 +85,7 @@ __all__ = [
     "Completion",
     "Controller",
     "ControllerFatalError",
+    "ControllerWarning",
     "DeviceAccessError",
     "DeviceBusyError",
     "DeviceNameError",

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pynvme_user.completion import Completion, check
 from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
+from pynvme_user.errors import NvmeTimeoutError
 from pynvme_user.raw_queue import ABORT_SECONDS, RawQueuePair
 from pynvme_user.spec.commands import (
     SQE,
@@ -80,28 +81,29 @@ class AdminCommands:
         """Run a command and return its completion, whatever its status.
 
         ``buffer`` is DMA memory. Once ``timeout`` seconds, by default the controller's, have
-        passed, the controller is reset; the completion tells.
+        passed, the controller is reset; the completion tells. While the controller is being set up
+        NvmeTimeoutError is raised instead.
         """
         seconds = self._controller.timeout if timeout is None else timeout
         with self.lock:
             # What ctrl-C or an error left comes to its end first: this command may depend on it.
             deadline = time.monotonic() + seconds
             while self._pair.outstanding:
-                self._wait(deadline)
+                self._wait(deadline, "an earlier command")
             # Left by a reset that its own caller saw as an exception: not this command's end.
             self._pair.take_aborted()
             cid = self._pair.submit(command, buffer)
             deadline = time.monotonic() + seconds
             while True:
-                for done in self._wait(deadline):
+                for done in self._wait(deadline, describe(command, admin=True)):
                     if done.cid == cid:
                         return done
 
-    def _wait(self, deadline: float) -> list[Completion]:
+    def _wait(self, deadline: float, what: str) -> list[Completion]:
         """Wait for completions; without any up to the deadline the controller is reset."""
         done = self._pair.wait(max(0.0, deadline - time.monotonic()))
         if not done and time.monotonic() > deadline:
-            self._controller.reset()
+            self._controller.reset(NvmeTimeoutError(f"{what} was not answered in its time"))
         return done
 
     def run(

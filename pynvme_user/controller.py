@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import math
+import warnings
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Self, Unpack
 
@@ -19,12 +21,13 @@ from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, DmaPool
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
+    ControllerWarning,
     DeviceRemovedError,
     NvmeError,
     NvmeTimeoutError,
 )
 from pynvme_user.lending import Lender
-from pynvme_user.lifecycle import Lifecycle
+from pynvme_user.lifecycle import Lifecycle, shutdown_seconds
 from pynvme_user.namespace import Namespaces
 from pynvme_user.numa import Placement
 from pynvme_user.queue import QueuePair
@@ -38,7 +41,6 @@ from pynvme_user.spec.registers import CSTS
 from pynvme_user.units import check_seconds
 
 ADMIN_DEPTH = 63
-_SHUTDOWN_SECONDS = 10.0  # where RTD3E does not say (Base 2.0, figure 275)
 
 
 class Controller:
@@ -49,6 +51,8 @@ class Controller:
     it is aborted and, if that does not help, the controller is reset. ``spin`` is how long waits
     spin before they sleep for an interrupt, unless a queue pair says otherwise.
     ``shadow_doorbells=False`` leaves them out where the controller has them (Base 2.0, 5.8).
+    ``ready_timeout`` is what the controller may take to become ready or disabled, in seconds; the
+    default is what it says itself, from 5 to 130.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Controller:
         timeout: float = 30.0,
         spin: float = math.inf,
         shadow_doorbells: bool = True,
+        ready_timeout: float | None = None,
     ) -> None:
         self.spin = spin
         self.access = access
@@ -66,7 +71,9 @@ class Controller:
         self.dma = DmaPool(access)
         self.max_transfer = PAGE  # until Identify tells
         self.resets = 0
-        self._resetting = False
+        #: Until the controller is set up, for the first time or by a reset: no reset may help it.
+        self._setting_up = True
+        self._shutdown_seconds = shutdown_seconds(0)  # until Identify tells
         self.removed = False
         self._removal: RemovalWatch | None = None
         self._failed: str | None = None
@@ -86,7 +93,9 @@ class Controller:
                 raise TypeError(f"spin is a number of seconds, not {spin!r}")
             if not spin >= 0:
                 raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
-            self._lifecycle = Lifecycle(self.registers, self._check_present)
+            if ready_timeout is not None:
+                check_seconds(ready_timeout, "ready_timeout")
+            self._lifecycle = Lifecycle(self.registers, self._check_present, ready_timeout)
             self.cap = self._lifecycle.cap
             if self.cap.mpsmin:
                 raise NvmeError(
@@ -98,9 +107,10 @@ class Controller:
             self._commands = AdminCommands(self, self._admin)
             self._queue_pairs = QueuePairs(self, self._commands, shadow_doorbells=shadow_doorbells)
             undo.callback(self._quiesce)
-            self._lifecycle.disable()
+            self._disable()
             self._enable()
             self._set_up()
+            self._setting_up = False
             if access.request_fd is not None:
                 self._removal = RemovalWatch(access.request_fd, self.let_go)
             undo.pop_all()
@@ -122,40 +132,62 @@ class Controller:
         admin = self._admin
         self._lifecycle.enable(admin.depth + 1, admin.sq_iova, admin.cq_iova)
 
+    def _disable(self) -> None:
+        """Stop the controller and its DMA: by CC.EN or, where that does not do it, by the bus."""
+        try:
+            self._lifecycle.disable()
+        except NvmeTimeoutError as late:
+            try:
+                self.access.reset()
+            except DeviceRemovedError:
+                raise
+            except NvmeError as error:
+                raise NvmeTimeoutError(f"{late}; {error}") from error
+            self._lifecycle.disable()
+
     def _quiesce(self) -> None:
-        """Stop DMA by what still works, for a controller that is let go."""
+        """Stop DMA by what still works, for a controller that is let go.
+
+        Where CC.EN and the bus reset both fail, bus mastering is off: see :meth:`Access.reset`.
+        """
         if self.removed:
             return
         try:
-            self._lifecycle.disable()
+            self._disable()
         except DeviceRemovedError:
             self.mark_removed()
-        except NvmeError:
-            self.access.reset()
+        except NvmeError as error:
+            self.warn(f"it was not disabled: {error}")
+
+    def warn(self, text: str) -> None:
+        """Warn of what this controller does not do, and work goes on without."""
+        warnings.warn(f"{self.name}: {text}", ControllerWarning, stacklevel=2)
 
     def _set_up(self) -> None:
         """Find out what the controller is now, and do what each enable needs."""
         self.identify = IdentifyController.from_bytes(self.identify_page(Cns.CONTROLLER))
+        self._shutdown_seconds = shutdown_seconds(self.identify.rtd3e)
         mdts = self.identify.mdts
         self.max_transfer = min(PAGE << mdts, MAX_TRANSFER) if mdts else MAX_TRANSFER
         self._queue_pairs.set_up()
 
-    def reset(self) -> None:
+    def reset(self, because: NvmeError | None = None) -> None:
         """Reset the controller (CC.EN) and set all queue pairs up again.
 
         Every outstanding command gets its outcome only once CSTS.RDY is 0, when DMA has stopped:
         status ABORTED_BY_HOST on its queue pair. Raises ControllerFatalError if the controller
-        cannot be brought back; it can then only be closed.
+        cannot be brought back; it can then only be closed. ``because`` of what: this is raised in
+        place of a reset while the controller is being set up.
         """
         self.check_usable()
         resets = self.resets
         with self._commands.lock, ExitStack() as stopped:
             if self.resets != resets:
                 return  # another thread came first, for the same reason
-            if self._resetting:
-                raise ControllerFatalError("the controller failed again while it was reset")
-            self._resetting = True
-            stopped.callback(setattr, self, "_resetting", False)
+            if self._setting_up:
+                raise because or ControllerFatalError("the controller failed while it was set up")
+            self._setting_up = True
+            stopped.callback(setattr, self, "_setting_up", False)
             for pair in (self._admin, *self._queue_pairs):
                 stopped.enter_context(pair.stopped())
             try:
@@ -169,12 +201,7 @@ class Controller:
                 raise ControllerFatalError(f"the reset failed: {error}") from error
 
     def _reset_stopped(self) -> None:
-        try:
-            self._lifecycle.disable()
-        except NvmeTimeoutError:
-            # CC.EN did not do it. The bus does, or the access says why not.
-            self.access.reset()
-            self._lifecycle.disable()
+        self._disable()
         self.resets += 1
         self._admin.restart()
         # Whoever waits for an admin command finds its end after the reset's own commands.
@@ -202,7 +229,10 @@ class Controller:
         self._check_present()
         if self.registers.read(CSTS).cfs:
             raise ControllerFatalError(
-                f"{self.name} reported a fatal error (CSTS.CFS) and was reset: "
+                f"{self.name} reported a fatal error (CSTS.CFS) while it was set up: reset the "
+                "device, or power it off and on"
+                if self._setting_up
+                else f"{self.name} reported a fatal error (CSTS.CFS) and was reset: "
                 "what was outstanding can be tried again"
             )
 
@@ -233,7 +263,7 @@ class Controller:
             last.callback(self.mark_removed)
             # What cannot be disabled, or reset while it is removed, has its bus mastering off.
             with suppress(NvmeError):
-                self._quiesce()
+                self._disable()
 
     def _close_access(self) -> None:
         with self.registers.lock:
@@ -335,13 +365,17 @@ class Controller:
     # --- end ----------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """Shut down normally: CC.SHN, and wait for CSTS.SHST (Base 2.0, section 3.6.1)."""
-        self._lifecycle.shut_down(max(_SHUTDOWN_SECONDS, self.identify.rtd3e / 1e6))
+        """Shut down normally: CC.SHN, and wait for CSTS.SHST (Base 2.0, section 3.6.1).
+
+        As long as RTD3E says, from 10 to 60 seconds, then NvmeTimeoutError.
+        """
+        self._lifecycle.shut_down(self._shutdown_seconds)
 
     def close(self) -> None:
         """Close the queue pairs, shut the controller down, give memory and device back.
 
-        Safe to call twice, and on a device that is gone.
+        Safe to call twice, and on a device that is gone. Each step is tried whatever became of the
+        one before it; what the device does not do is a ControllerWarning.
         """
         if self._closed:
             return
@@ -349,17 +383,23 @@ class Controller:
         with ExitStack() as last:
             last.callback(self._end)
             last.callback(self._close_access)
-            if self._removal is not None:
-                self._removal.close()
             last.callback(self.dma.close)
             last.callback(self._quiesce)
-            if self.removed or self._failed:
-                return
-            try:
-                self._queue_pairs.close()
-                self.shutdown()
-            except DeviceRemovedError:
-                self.mark_removed()
+            last.callback(self._try_to_end, self.shutdown)
+            last.callback(self._queue_pairs.close, self._try_to_end)
+            if self._removal is not None:
+                last.callback(self._removal.close)
+
+    def _try_to_end(self, step: Callable[[], None]) -> None:
+        """Do a step of the end that needs the device; without it, the next ones do."""
+        if self.removed or self._failed:
+            return
+        try:
+            step()
+        except DeviceRemovedError:
+            self.mark_removed()
+        except NvmeError as error:
+            self.warn(f"it did not end as it should: {error}")
 
     def _end(self) -> None:
         self._ended = True
@@ -393,6 +433,7 @@ def open(
     timeout: float = 30.0,
     spin: float | None = None,
     shadow_doorbells: bool = True,
+    ready_timeout: float | None = None,
 ) -> Controller:
     """Open a device and enable its controller.
 
@@ -400,7 +441,12 @@ def open(
     ``"0000:01:00.0"``; ``timeout`` is what one command may take, in seconds. ``spin`` is how many
     seconds a wait spins before it sleeps for an interrupt; the default is to poll, or, where the
     name asks for interrupts, to sleep at once. ``shadow_doorbells=False`` writes each doorbell to
-    its register, also where the controller could look at memory instead.
+    its register, also where the controller could look at memory instead. ``ready_timeout`` is what
+    the controller may take to become ready, in seconds; the default is what it says itself, from
+    5 to 130.
+
+    What the controller refuses and can be done without is a ControllerWarning: shadow doorbells,
+    I/O queues.
 
     Raises DeviceNameError, DeviceAccessError, DeviceBusyError, or what went wrong on the way to
     CSTS.RDY.
@@ -408,7 +454,13 @@ def open(
     access = open_access(name)
     if spin is None:
         spin = 0.0 if access.interrupts_wanted else math.inf
-    return Controller(access, timeout=timeout, spin=spin, shadow_doorbells=shadow_doorbells)
+    return Controller(
+        access,
+        timeout=timeout,
+        spin=spin,
+        shadow_doorbells=shadow_doorbells,
+        ready_timeout=ready_timeout,
+    )
 
 
 #: Open controllers stay alive until they are closed, and with them every buffer that the device
@@ -418,5 +470,6 @@ _open_controllers: set[Controller] = set()
 
 @atexit.register
 def _close_all() -> None:
-    for controller in list(_open_controllers):
-        controller.close()
+    with ExitStack() as each:  # whatever becomes of the others
+        for controller in list(_open_controllers):
+            each.callback(controller.close)

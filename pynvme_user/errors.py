@@ -72,6 +72,10 @@ class ControllerFatalError(NvmeError):
     """CSTS.CFS is set, or the controller broke the protocol (an unknown CID, a wrong queue)."""
 
 
+class ControllerWarning(UserWarning):
+    """The controller refused, or did not end, what can be done without; the text says what."""
+
+
 class UnsafeAccessWarning(UserWarning):
     """The device is used without an IOMMU; the text says what that risks. Given once."""
 

@@ -8,7 +8,7 @@ kept as long.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,11 +17,12 @@ import numpy as np
 
 from pynvme_user.admin import AdminCommands
 from pynvme_user.dma import PAGE, DmaBuffer
-from pynvme_user.errors import NvmeError, QueueFullError
+from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
 from pynvme_user.numa import Placement
 from pynvme_user.queue import QueuePair
 from pynvme_user.raw_queue import QueueLinks, RawQueuePair
 from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
+from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.registers import DOORBELL_BASE
 from pynvme_user.units import whole_number
 
@@ -47,8 +48,9 @@ class QueuePairs:
         #: Shadow doorbells and event indices, where the controller has them and they are wanted.
         self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         self._interrupts: Sequence[Interrupt] = ()
-        #: What the controller grants.
+        #: What the controller grants, and, where that is none, why.
         self.most = 0
+        self._why_none = ""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -59,16 +61,33 @@ class QueuePairs:
     # --- what each enable needs ---------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Configure shadow doorbells and the number of queues."""
+        """Configure shadow doorbells and the number of queues; without what is refused of these."""
+        try:
+            self._set_up_shadow()
+        except NvmeStatusError as error:
+            self.shadow = None
+            self._controller.warn(f"each doorbell is a register write, since {error}")
+        self.most, self._why_none = 0, ""
+        kind = self._controller.identify.cntrltype
+        if kind in (ControllerType.ADMINISTRATIVE, ControllerType.DISCOVERY):
+            self._why_none = f"it is a controller of type {ControllerType(kind).name}"
+            return
+        try:
+            self.most = min(self._commands.request_queues(_MOST), _MOST)
+        except NvmeStatusError as error:
+            self._why_none = str(error)
+            self._controller.warn(f"there are no I/O queues, only admin commands, since {error}")
+
+    def _set_up_shadow(self) -> None:
         controller = self._controller
         supported = controller.identify.oacs.dbcs and not controller.cap.dstrd
-        if supported and self._shadow_doorbells:
-            if self.shadow is None:
-                self.shadow = controller.alloc(PAGE), controller.alloc(PAGE)
-            for page in self.shadow:
-                page.fill(0)
-            self._commands.set_shadow_doorbells(*self.shadow)
-        self.most = min(self._commands.request_queues(_MOST), _MOST)
+        if not supported or not self._shadow_doorbells:
+            return
+        if self.shadow is None:
+            self.shadow = controller.alloc(PAGE), controller.alloc(PAGE)
+        for page in self.shadow:
+            page.fill(0)
+        self._commands.set_shadow_doorbells(*self.shadow)
 
     def restart(self) -> None:
         """Make them again after a reset, which has deleted them all."""
@@ -77,14 +96,18 @@ class QueuePairs:
                 self._forget(pair)
                 continue
             self._clear_shadow(qid)
-            pair.restart()
+            pair.restart(self.shadow)
             self._commands.create_queues(pair)
 
-    def close(self) -> None:
-        """Close those that are open, before the controller is shut down, which ends the rest."""
+    def close(self, attempt: Callable[[Callable[[], None]], None]) -> None:
+        """Close those that are open, before the controller is shut down, which ends the rest.
+
+        ``attempt`` takes what goes wrong with one. After a reset nothing is outstanding in any.
+        """
+        resets = self._controller.resets
         for pair in self:
-            if pair.qid not in self._unsure:
-                pair.close()
+            if pair.qid not in self._unsure and self._controller.resets == resets:
+                attempt(pair.close)
 
     def free(self) -> None:
         """Give their memory back; at the controller's end."""
@@ -183,6 +206,10 @@ class QueuePairs:
 
     def _free_qid(self) -> int:
         """Find a free queue id, or free one by closing a queue pair that waits to be lent."""
+        if self._why_none:
+            raise NvmeError(
+                f"{self._controller.name} has no I/O queues, only admin commands: {self._why_none}"
+            )
         for qid in range(1, self.most + 1):
             if qid not in self._by_id:
                 return qid

@@ -310,8 +310,8 @@ class RawQueuePair:
         except DeviceRemovedError:
             self.controller.mark_removed()
             raise
-        except ControllerFatalError:
-            self.controller.reset()
+        except ControllerFatalError as error:
+            self.controller.reset(error)
             raise
 
     _health_due = 0.0
@@ -441,12 +441,16 @@ class RawQueuePair:
             time.sleep(0.001)  # Python's locks are not fair
         return self._lock
 
-    def restart(self) -> None:
-        """Give every outstanding command its end and begin anew; DMA has stopped."""
+    def restart(self, shadow: tuple[DmaBuffer, DmaBuffer] | None = None) -> None:
+        """Give every outstanding command its end and begin anew; DMA has stopped.
+
+        ``shadow`` are the shadow doorbells from now on.
+        """
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
             self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
         self.kept = ()
         self._loop_keep = None
+        self._links = replace(self._links, shadow=shadow)
         self._start()
 
     def take_aborted(self) -> list[Completion]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from pynvme_user.access.base import Access, DmaRegion, Doorbells
 from pynvme_user.dma import PAGE, address_of
+from pynvme_user.errors import DeviceAccessError
 from pynvme_user.numa import Placement
 from pynvme_user.spec.commands import CQE, SQE, AdminOpcode, Cns, FeatureId, NvmOpcode, PhaseStatus
 from pynvme_user.spec.fields import Register
@@ -25,6 +27,7 @@ from pynvme_user.spec.registers import (
     ASQ,
     CAP,
     CC,
+    CRTO,
     CSTS,
     DOORBELL_BASE,
     VS,
@@ -57,9 +60,12 @@ class SoftController(Access):
     ) -> None:
         self.cap = CAP.build(mqes=63, to=1, css=1, dstrd=dstrd, mpsmin=mpsmin, mpsmax=mpsmin)
         self.queues_granted = queues
+        self.crto = CRTO(0)
         self.becomes_ready = True
         self.becomes_disabled = True
         self.fatal_when_enabled = False
+        self.shuts_down = True
+        self.bus_resets = True
         self.gone = False
         #: Tells what becomes of an I/O command; None keeps it for ever.
         self.io: Callable[[SQE], Status | None] = lambda _: OK
@@ -76,6 +82,8 @@ class SoftController(Access):
         self.given = b""
         #: Aborts a kept command, refuses to, or does not answer.
         self.abort_answer: bool | None = True
+        #: Fields of Identify Controller that are not as elsewhere.
+        self.fields: dict[str, Any] = {}
         self.log: list[str] = []
         self.on_disable: Callable[[], None] = lambda: None
         self.kept: list[tuple[Queue, SQE]] = []
@@ -111,6 +119,8 @@ class SoftController(Access):
 
     def reset(self) -> None:
         self.log.append("bus reset")
+        if not self.bus_resets:
+            raise DeviceAccessError("soft cannot be reset: close it and open it again")
         with self._lock:
             self._stop_dma()
 
@@ -130,6 +140,7 @@ class SoftController(Access):
         fixed: dict[int | None, Register] = {
             CAP.offset: self.cap,
             VS.offset: self.version,
+            CRTO.offset: self.crto,
             CC.offset: self._cc,
             CSTS.offset: self._csts,
         }
@@ -151,6 +162,8 @@ class SoftController(Access):
                 if self.becomes_disabled:
                     self._stop_dma()
             if self._cc.shn != ShutdownNotification.NONE:
+                self.log.append("shutdown")
+            if self._cc.shn != ShutdownNotification.NONE and self.shuts_down:
                 self._csts = self._csts.replace(shst=ShutdownStatus.COMPLETE)
 
     def _enable(self) -> None:
@@ -306,7 +319,8 @@ class SoftController(Access):
         match sqe.cdw10 & 0xFF:
             case Cns.CONTROLLER:
                 sizes = EntrySizes.build(min=6, max=6), EntrySizes.build(min=4, max=4)
-                return bytes(IdentifyController.build(nn=1, sqes=sizes[0], cqes=sizes[1], mdts=2))
+                fields = {"nn": 1, "sqes": sizes[0], "cqes": sizes[1], "mdts": 2} | self.fields
+                return bytes(IdentifyController.build(**fields))
             case Cns.NAMESPACE if sqe.nsid == 1:
                 page = IdentifyNamespace.build(
                     nsze=self.blocks, ncap=self.blocks, lbafs=[self.lbaf]

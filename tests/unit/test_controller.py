@@ -50,7 +50,7 @@ def test_it_works_at_all(soft: SoftController, ctrl: Controller) -> None:
     usable(ctrl)
     assert soft.log == ["enable"]
     ctrl.close()
-    assert soft.log == ["enable", "disable", "closed"]
+    assert soft.log == ["enable", "shutdown", "disable", "closed"]
 
 
 @pytest.mark.parametrize("state", ["enabled", "starting", "failed", "shut down"])
@@ -61,24 +61,12 @@ def test_a_controller_in_any_state(soft: SoftController, state: str) -> None:
     soft.fatal_when_enabled = state == "failed"
     soft.write(CC.offset, 4, CC.build(en=1, shn=1 if state == "shut down" else 0))  # type: ignore[arg-type]
     soft.becomes_ready, soft.fatal_when_enabled = True, False
-    if state == "starting":
-        # EN may not be cleared before RDY is set: it is waited for, and does not come.
-        with pytest.raises(NvmeTimeoutError, match=r"did not become ready within 0.5 s"):
-            Controller(soft)
-        assert soft.log[-1] == "closed"
-        return
-    with Controller(soft) as ctrl:
-        assert soft.log == ["enable", "disable", "enable"]
+    soft.log.clear()
+    # EN may not be cleared before RDY is set: it is waited for, and does not come.
+    stopped = "bus reset" if state == "starting" else "disable"
+    with Controller(soft, ready_timeout=0.3) as ctrl:
+        assert soft.log == [stopped, "enable"]
         usable(ctrl)
-
-
-def test_never_ready(soft: SoftController) -> None:
-    soft.becomes_ready = False
-    start = time.monotonic()
-    with pytest.raises(NvmeTimeoutError, match=r"did not become ready within 0.5 s \(CSTS 0x0\)"):
-        Controller(soft)
-    assert time.monotonic() - start < 3
-    assert soft.log[-1] == "closed"
 
 
 def test_fatal_when_enabled(soft: SoftController) -> None:
