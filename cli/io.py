@@ -182,7 +182,7 @@ def compare(device: str, transfer: _Transfer, pad: bool) -> None:
         length = _input_length(ns, src, first, transfer.length(ns), pad)
 
         def finish(piece: Piece) -> None:
-            if piece.status is not None and piece.status.code() == MediaStatus.COMPARE_FAILURE:
+            if piece.done and piece.done.status.code() == MediaStatus.COMPARE_FAILURE:
                 raise Failure(
                     f"{_range(piece.lba, piece.blocks)} of namespace {ns.nsid} differ from "
                     f"{src.name}"
@@ -353,5 +353,6 @@ def _check(verb: str, ns: Namespace, piece: Piece) -> None:
     """Raise the error that a piece completed with."""
     from pynvme_user.completion import check
 
-    if piece.status is not None:
-        check(piece.status, f"{verb} of {_range(piece.lba, piece.blocks)} (namespace {ns.nsid})")
+    if piece.done is not None:
+        what = f"{verb} of {_range(piece.lba, piece.blocks)} (namespace {ns.nsid})"
+        check(piece.done.status, what, piece.done.timed_out)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pynvme_user import Controller, Namespace, QueuePair
-    from pynvme_user.spec.status import Status
+    from pynvme_user import Completion, Controller, Namespace, QueuePair
 
     Bytes = npt.NDArray[np.uint8]
 
@@ -33,12 +32,12 @@ class Submit(Protocol):
 
 @dataclass
 class Piece:
-    """One command: its blocks, their data in DMA memory, and its status once it completed."""
+    """One command: its blocks, their data in DMA memory, and its outcome once it has one."""
 
     lba: int
     blocks: int
     data: Bytes
-    status: Status | None = None
+    done: Completion | None = None
 
 
 class Pipeline:
@@ -87,9 +86,9 @@ class Pipeline:
     def take(self) -> Piece:
         """Wait for the oldest command. Its data stays until the next :meth:`submit`."""
         piece = self._order.popleft()
-        while piece.status is None:
+        while piece.done is None:
             for done in self._pair.wait():
-                self._by_cid.pop(done.cid).status = done.status
+                self._by_cid.pop(done.cid).done = done
         self._free.append(self._used.popleft())
         return piece
 

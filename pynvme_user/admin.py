@@ -103,6 +103,7 @@ class AdminCommands:
         """Wait for completions; without any up to the deadline the controller is reset."""
         done = self._pair.wait(max(0.0, deadline - time.monotonic()))
         if not done and time.monotonic() > deadline:
+            self._pair.mark_overdue()
             self._controller.reset(NvmeTimeoutError(f"{what} was not answered in its time"))
         return done
 
@@ -111,7 +112,7 @@ class AdminCommands:
     ) -> Completion:
         """Run a command as :meth:`execute`; raise what its status says."""
         done = self.execute(command, buffer, timeout)
-        check(done.status, describe(command, admin=True))
+        check(done.status, describe(command, admin=True), done.timed_out)
         return done
 
     def identify(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
@@ -176,9 +177,9 @@ class AdminCommands:
         """
         for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ):
             command = SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=qid))
-            status = self.execute(command).status
-            if status.code() not in NO_SUCH_QUEUE:
-                check(status, describe(command, admin=True))
+            done = self.execute(command)
+            if done.status.code() not in NO_SUCH_QUEUE:
+                check(done.status, describe(command, admin=True), done.timed_out)
 
 
 @contextmanager

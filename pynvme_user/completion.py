@@ -12,8 +12,10 @@ from pynvme_user.errors import NvmeStatusError, NvmeTimeoutError
 from pynvme_user.ring import U16Array, U64Array
 from pynvme_user.spec.status import GenericStatus, PathStatus, Status
 
-#: The status of a command that this driver gave up after the device's DMA was stopped.
+#: The status of a command that a reset of the controller ended, once the device's DMA had stopped.
 HOST_ABORTED = Status.of(PathStatus.ABORTED_BY_HOST)
+#: Added to the 15-bit status field where that stands alone, for :attr:`Completion.timed_out`.
+TIMED_OUT = 1 << 15
 
 
 class Completion(NamedTuple):
@@ -24,6 +26,7 @@ class Completion(NamedTuple):
     latency_ns: int  # from submission to the poll that saw it
     result: int  # dword 0 of the completion queue entry, command specific
     result_upper: int  # dword 1
+    timed_out: bool = False  # it took longer than the timeout, and was aborted for that
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -34,6 +37,7 @@ class VectorResult:
     latency_ns: U64Array  # from submission to the poll that saw it
     command: str
     failures: int  # I/Os that did not succeed
+    timed_out: bool = False  # one took longer than the timeout, and was aborted for that
 
     @property
     def failed(self) -> npt.NDArray[np.intp]:
@@ -57,25 +61,32 @@ class VectorResult:
         return f"<VectorResult of {len(self.status)} I/Os ({self.command}): {self.failures} failed>"
 
     def check(self) -> Self:
-        """Raise NvmeStatusError for the first I/O that failed; return self if none did."""
+        """Raise what :func:`check` does for the first I/O that failed; return self if none did."""
         failed = self.failed
         if len(failed):
             index = int(failed[0])
-            check(Status(int(self.status[index])), f"{self.command}, I/O {index}")
+            check(Status(int(self.status[index])), f"{self.command}, I/O {index}", self.timed_out)
         return self
 
 
-def check(status: Status, command: str) -> None:
-    """Turn a status that is not success into its exception; ``command`` names the command."""
+def check(status: Status, command: str, timed_out: bool = False) -> None:
+    """Turn a status that is not success into its exception; ``command`` names the command.
+
+    One that was aborted because it, or an I/O of the same vector, took longer than the timeout is
+    NvmeTimeoutError. All else is NvmeStatusError: also a command that somebody asked the abort of,
+    or that a reset ended which was for another reason.
+    """
     if status.ok:
         return
-    if status.code() is GenericStatus.ABORTED_BY_REQUEST:
+    aborted = status.code()
+    if timed_out and aborted is GenericStatus.ABORTED_BY_REQUEST:
         raise NvmeTimeoutError(
             f"{command} was aborted, having taken longer than the timeout: it can be tried again"
         )
-    if status == HOST_ABORTED:
+    if timed_out and aborted is PathStatus.ABORTED_BY_HOST:
         raise NvmeTimeoutError(
             f"{command} was given up: the controller did not complete it and was reset; "
             "it can be tried again"
         )
-    raise NvmeStatusError(status, command)
+    reset = aborted is PathStatus.ABORTED_BY_HOST
+    raise NvmeStatusError(status, command, "a reset of the controller ended it" if reset else "")

@@ -307,7 +307,7 @@ class Controller:
         with reachable(self, command, buffer) as memory, self.lender.borrow() as pair:
             pair.submit(command, memory)
             (done,) = pair.drain()
-            check(done.status, describe(command, admin=False))
+            check(done.status, describe(command, admin=False), done.timed_out)
         return done
 
     def identify_page(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:

@@ -92,14 +92,17 @@ class NvmeStatusError(NvmeError):
     """A command completed with an error status (NVMe Base 2.0, section 3.3.3.2.1).
 
     ``status`` is the whole status field; ``sct``, ``sc``, ``dnr`` and ``more`` are its parts.
-    ``command`` names the command, e.g. ``"Read (opcode 0x02, nsid 1)"``.
+    ``command`` names the command, e.g. ``"Read (opcode 0x02, nsid 1)"``; ``reason`` is what this
+    driver knows of it besides.
     """
 
-    def __init__(self, status: Status, command: str) -> None:
+    def __init__(self, status: Status, command: str, reason: str = "") -> None:
+        what = f"{command} failed: {status.text} (status {int(status):#06x})"
         hint = "" if status.dnr else "; it may succeed if it is tried again"
-        super().__init__(f"{command} failed: {status.text} (status {int(status):#06x}){hint}")
+        super().__init__(f"{what}: {reason}{hint}" if reason else f"{what}{hint}")
         self.status = status
         self.command = command
+        self.reason = reason
 
     @property
     def sct(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.completion import check
+from pynvme_user.completion import TIMED_OUT, check
 from pynvme_user.dma import BytesLike, DmaBuffer, as_bytes
 from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.ring import Operation
@@ -216,11 +216,12 @@ class Namespace:
             )
         for index in result.failed[:1]:
             first = int(lbas[index])
-            count = min(most, lba + blocks - first)
-            self._check(int(result.status[index]), operation, first, count)
+            status = int(result.status[index]) | (TIMED_OUT if result.timed_out else 0)
+            self._check(status, operation, first, min(most, lba + blocks - first))
 
     def _check(self, status: int, operation: _Operation, lba: int, blocks: int) -> None:
-        check(Status(status), self._what(operation.opcode, lba, blocks))
+        what = self._what(operation.opcode, lba, blocks)
+        check(Status(status & ~TIMED_OUT), what, bool(status & TIMED_OUT))
 
     def _what(self, opcode: NvmOpcode, lba: int, blocks: int) -> str:
         name = opcode.name.replace("_", " ").title()
@@ -233,7 +234,7 @@ class Namespace:
         with self.controller.lender.borrow() as pair:
             pair.submit_flush(self)
             (done,) = pair.drain()
-        check(done.status, f"Flush (namespace {self.nsid})")
+        check(done.status, f"Flush (namespace {self.nsid})", done.timed_out)
 
     def write_zeroes(
         self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
@@ -245,7 +246,7 @@ class Namespace:
                 count = min(MAX_BLOCKS, lba + blocks - first)
                 pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
                 (done,) = pair.drain()
-                check(done.status, self._what(NvmOpcode.WRITE_ZEROES, first, count))
+                check(done.status, self._what(NvmOpcode.WRITE_ZEROES, first, count), done.timed_out)
 
     def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed."""
@@ -253,7 +254,7 @@ class Namespace:
             for start in range(0, len(ranges), 256):
                 pair.submit_deallocate(self, ranges[start : start + 256])
                 (done,) = pair.drain()
-                check(done.status, f"Deallocate (namespace {self.nsid})")
+                check(done.status, f"Deallocate (namespace {self.nsid})", done.timed_out)
 
     def __repr__(self) -> str:
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"

@@ -256,4 +256,5 @@ class QueuePair(RawQueuePair):
             vector.latency_ns,
             f"{opcode.name.title()} of a vector",
             failures=vector.failed,
+            timed_out=self.loop_timed_out,
         )

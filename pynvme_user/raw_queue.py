@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.completion import HOST_ABORTED, Completion
+from pynvme_user.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
 from pynvme_user.errors import (
     ClosedError,
@@ -129,6 +129,8 @@ class RawQueuePair:
         self._loop: Loop | None = None
         self._loop_keep: object = None
         self._loop_resets = 0
+        #: Whether a command of the last loop took longer than the timeout.
+        self.loop_timed_out = False
         self._closed = False
         self._start()
 
@@ -294,9 +296,12 @@ class RawQueuePair:
     def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
         done = []
         for latency_ns, _, dw0, dw1, cid, status in reaped.tolist():
-            done.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
+            overdue = cid == self._aborting[0]
+            done.append(
+                Completion(cid, Status(status), latency_ns, dw0, dw1, overdue and status != 0)
+            )
             self._buffers[cid] = None
-            if cid == self._aborting[0]:
+            if overdue:
                 self._aborting = (-1, 0.0)
         return done
 
@@ -341,9 +346,17 @@ class RawQueuePair:
         """
         if self._aborting[0] != cid:
             self._aborting = (cid, now)
+            self.loop_timed_out = True
             self.controller.abort(self.qid, cid)
         elif now - self._aborting[1] > ABORT_SECONDS:
             self.controller.reset()
+
+    def mark_overdue(self) -> None:
+        """Say that the reset which follows is for the oldest command, which took too long."""
+        with self._lock:
+            oldest = self._ring.oldest()
+            if oldest is not None:
+                self._aborting = (oldest[0], time.monotonic())
 
     def _check_open(self) -> None:
         self.controller.check_usable()
@@ -370,7 +383,8 @@ class RawQueuePair:
                 self.ready = False
 
     def finish(self, status: int) -> int:
-        """Find the end of a transfer of which C did not see it: its 15-bit status field.
+        """Find the end of a transfer of which C did not see it: its 15-bit status field, with
+        TIMED_OUT where that was because of the timeout.
 
         Raises what the negative errno stands for where it is not that the time was over.
         """
@@ -379,7 +393,7 @@ class RawQueuePair:
                 fail(status)
         (done,) = self.drain()
         self.kept = ()
-        return int(done.status)
+        return int(done.status) | (TIMED_OUT if done.timed_out else 0)
 
     # --- loops in C ---------------------------------------------------------------------------
 
@@ -396,6 +410,7 @@ class RawQueuePair:
             if self.outstanding:
                 fail(-errno.EBUSY)
             self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
+            self.loop_timed_out = False
         before = loop.completed
         with self._device_errors(), self._turn():
             self._check_open()
@@ -447,7 +462,8 @@ class RawQueuePair:
         ``shadow`` are the shadow doorbells from now on.
         """
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
-            self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1))
+            overdue = cid == self._aborting[0]
+            self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
         self.kept = ()
         self._loop_keep = None
         self._links = replace(self._links, shadow=shadow)

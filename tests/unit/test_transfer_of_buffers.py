@@ -13,7 +13,7 @@ from pynvme_user import (
     Controller,
     DeviceRemovedError,
     NvmeError,
-    NvmeTimeoutError,
+    NvmeStatusError,
 )
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.spec.commands import SQE, NvmOpcode
@@ -38,7 +38,7 @@ def test_the_same_buffer_of_a_view(soft: SoftController, ctrl: Controller) -> No
 
 def test_errors_name_the_command(soft: SoftController, ctrl: Controller) -> None:
     soft.io = lambda _: HOST_ABORTED
-    with pytest.raises(NvmeTimeoutError, match=r"Read of 1 blocks from LBA 7 on \(namespace 1\)"):
+    with pytest.raises(NvmeStatusError, match=r"Read of 1 blocks from LBA 7 on \(namespace 1\)"):
         ctrl.namespaces[1].read_into(7, ctrl.alloc(512))
     soft.io = lambda _: Status(0x285)
     with pytest.raises(NvmeError, match="Compare of 1 blocks from LBA 7 on"):
