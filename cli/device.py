@@ -78,15 +78,26 @@ def opened(name: str, timeout: float | None = None) -> Iterator[Controller]:
 
 def namespace(controller: Controller, nsid: int | None) -> Namespace:
     """Give the namespace of that id, or the only one; Failure says which there are."""
-    ids = controller.namespaces.ids
-    listed = ", ".join(map(str, ids)) or "none"
     if nsid is None:
-        if len(ids) != 1:
-            raise Failure(
-                f"{controller.name} has {len(ids)} active namespaces ({listed}): "
-                "say which with --namespace-id"
-            )
-        nsid = ids[0]
+        nsid = only_namespace(controller)
+    ids = controller.namespaces.ids
     if nsid not in ids:
-        raise Failure(f"namespace {nsid} is not active on {controller.name}; active: {listed}")
+        raise Failure(
+            f"namespace {nsid} is not active on {controller.name}; active: {_listed(ids)}"
+        )
     return controller.namespaces[nsid]
+
+
+def only_namespace(controller: Controller) -> int:
+    """Give the id of the only active namespace; Failure if there is another number of them."""
+    ids = controller.namespaces.ids
+    if len(ids) != 1:
+        raise Failure(
+            f"{controller.name} has {len(ids)} active namespaces ({_listed(ids)}): "
+            "say which with --namespace-id"
+        )
+    return ids[0]
+
+
+def _listed(ids: list[int]) -> str:
+    return ", ".join(map(str, ids)) or "none"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
+from pynvme_user.cli.device import device_command, namespace_option, only_namespace, opened
 from pynvme_user.cli.output import (
     BINARY,
     JSON,
@@ -20,10 +20,12 @@ from pynvme_user.cli.output import (
     raw_binary_option,
 )
 from pynvme_user.cli.types import U32
+from pynvme_user.errors import NvmeError
 from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
     from pynvme_user import Controller
+    from pynvme_user.cli import summary
     from pynvme_user.spec.fields import Struct
     from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, PowerState
 
@@ -48,10 +50,7 @@ def identify(device: str, output_format: str) -> None:
         normal=lambda: summary.lines(found),
         json=lambda: {
             "controller": controller_json(found.identify),
-            "namespaces": [
-                {"nsid": ns.nsid, **namespace_json(ns.identify), **known.to_dict()}
-                for ns, known in found.namespaces
-            ],
+            "namespaces": [_found_json(each) for each in found.namespaces],
         },
     )
     if output_format == NORMAL and sys.stdout.isatty():
@@ -104,13 +103,16 @@ def id_ns(
     human_readable: bool,
     vendor_specific: bool,
 ) -> None:
-    """Show the Identify Namespace page."""
+    """Show the Identify Namespace page, whatever it holds; zeroes where nothing is active."""
+    from pynvme_user.spec.commands import Cns
+    from pynvme_user.spec.identify import IdentifyNamespace
+
     with opened(device) as controller:
-        ns = namespace(controller, namespace_id)
-        page = ns.identify
+        nsid = only_namespace(controller) if namespace_id is None else namespace_id
+        page = IdentifyNamespace.from_bytes(controller.identify_page(Cns.NAMESPACE, nsid=nsid))
 
     def normal() -> Iterator[str]:
-        yield f"Identify Namespace {ns.nsid}:"
+        yield f"Identify Namespace {nsid}:"
         yield from _field_lines(page, 8, human_readable, skip=(*_absent(page), "lbafs", "vs"))
         for index, lbaf in enumerate(page.lbafs[: page.nlbaf + page.nulbaf + 1]):
             in_use = " (in use)" if index == page.format_index else ""
@@ -139,21 +141,28 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
     """List the active namespaces, by namespace id."""
     if namespace_id == 0:
         raise click.UsageError("namespace ids begin at 1")
+    ids: list[int] = []
+    fault = None
     with opened(device) as controller:
-        ids = _allocated(controller) if allocated else controller.namespaces.ids
-    ids = [nsid for nsid in ids if nsid >= namespace_id]
+        try:
+            for nsid in _allocated(controller) if allocated else controller.namespaces.found():
+                ids += [nsid] if nsid >= namespace_id else []
+        except NvmeError as error:
+            fault = error
     Page(
         normal=lambda: (f"[{index:4}]:{nsid:#x}" for index, nsid in enumerate(ids)),
         json=lambda: {"nsid_list": [{"nsid": nsid} for nsid in ids]},
     ).show(output_format)
+    if fault is not None:
+        raise fault
 
 
-def _allocated(controller: Controller) -> list[int]:
+def _allocated(controller: Controller) -> Iterator[int]:
     """Ask for the allocated namespaces (Base 2.0, Identify CNS 10h)."""
     from pynvme_user.namespace import listed_namespaces
     from pynvme_user.spec.commands import Cns
 
-    return list(listed_namespaces(controller, Cns.ALLOCATED_NAMESPACES))
+    return listed_namespaces(controller, Cns.ALLOCATED_NAMESPACES)
 
 
 # --- JSON as nvme-cli 2.x has it ---------------------------------------------------------------
@@ -197,6 +206,13 @@ def namespace_json(page: IdentifyNamespace) -> dict[str, Any]:
         del plain[name]
     plain["lbafs"] = plain["lbafs"][: page.nlbaf + 1]
     return plain
+
+
+def _found_json(found: summary.FoundNamespace) -> dict[str, Any]:
+    """Give what is known of a namespace, and ``error`` where that is not all."""
+    page = {} if found.page is None else namespace_json(found.page)
+    error = {"error": found.error} if found.error else {}
+    return {"nsid": found.nsid, **page, **found.identifiers.to_dict(), **error}
 
 
 def _absent(page: IdentifyNamespace) -> tuple[str, ...]:

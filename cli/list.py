@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pynvme_user.cli.device import command
 from pynvme_user.cli.output import JSON, NORMAL, Page, output_option
+from pynvme_user.errors import NvmeError
 from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
@@ -47,8 +48,23 @@ def _values(device: PciDevice) -> tuple[str | int | None, ...]:
         device.driver,
         device.iommu_group,
         device.numa_node,
-        ", ".join(str(holder) for holder in device.holders) or None,
+        ", ".join(_users(device)) or None,
     )
+
+
+def _users(device: PciDevice) -> list[str]:
+    """Say who uses a device, or why that is not known: it may go while it is looked at."""
+    try:
+        return [str(holder) for holder in device.holders]
+    except NvmeError as error:
+        return [f"error: {error}"]
+
+
+def _members(device: PciDevice) -> list[str]:
+    try:
+        return device.group_members
+    except NvmeError:
+        return []
 
 
 def _cell(value: str | int | None) -> str:
@@ -68,9 +84,9 @@ def _json(devices: list[PciDevice]) -> object:
                 "Firmware": device.firmware,
                 "Driver": device.driver,
                 "IommuGroup": device.iommu_group,
-                "IommuGroupMembers": device.group_members,
+                "IommuGroupMembers": _members(device),
                 "NumaNode": device.numa_node,
-                "UsedBy": [str(holder) for holder in device.holders],
+                "UsedBy": _users(device),
             }
             for device in devices
         ]

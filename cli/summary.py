@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pynvme_user.errors import NvmeStatusError
+from pynvme_user.errors import (
+    ControllerFatalError,
+    DeviceRemovedError,
+    NvmeError,
+    NvmeStatusError,
+)
 from pynvme_user.spec.bits import named
-from pynvme_user.spec.identify import NamespaceIdentifiers
+from pynvme_user.spec.commands import Cns
+from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.text import printable
 from pynvme_user.units import format_size
 
 if TYPE_CHECKING:
-    from pynvme_user import Controller, Namespace
+    from pynvme_user import Controller
     from pynvme_user.spec.bits import Register
     from pynvme_user.spec.identify import IdentifyController
 
@@ -31,31 +38,80 @@ class Found:
     max_transfer: int
     max_queue_pairs: int
     queue_entries: int
-    namespaces: list[tuple[Namespace, NamespaceIdentifiers]]
+    namespaces: list[FoundNamespace]
+
+
+@dataclass
+class FoundNamespace:
+    """What could be read of a namespace, and what stood in the way of the rest.
+
+    Without an ``nsid`` it stands for all that the list of namespaces did not tell.
+    """
+
+    nsid: int | None
+    page: IdentifyNamespace | None = None
+    identifiers: NamespaceIdentifiers = field(default_factory=NamespaceIdentifiers)
+    block_size: int | None = None
+    error: str | None = None
 
 
 def gather(controller: Controller) -> Found:
-    """Read all that the page shows."""
+    """Read all that the page shows. Raises only what ends the controller, too."""
     return Found(
         name=controller.name,
         identify=controller.identify,
         max_transfer=controller.max_transfer,
         max_queue_pairs=controller.max_queue_pairs,
         queue_entries=controller.registers.cap.mqes + 1,
-        namespaces=[(ns, _identifiers(ns)) for ns in controller.namespaces.values()],
+        namespaces=list(_namespaces(controller)),
     )
 
 
-def _identifiers(ns: Namespace) -> NamespaceIdentifiers:
+def _namespaces(controller: Controller) -> Iterator[FoundNamespace]:
+    found = FoundNamespace(None)
+    with _noting(found):
+        for nsid in controller.namespaces.found():
+            yield _namespace(controller, nsid)
+    if found.error:
+        yield found
+
+
+def _namespace(controller: Controller, nsid: int) -> FoundNamespace:
+    from pynvme_user.namespace import block_shift_of
+
+    found = FoundNamespace(nsid)
+    with _noting(found):
+        raw = controller.identify_page(Cns.NAMESPACE, nsid=nsid)
+        page = found.page = IdentifyNamespace.from_bytes(raw)
+        found.identifiers = _identifiers(controller, nsid, page)
+        found.error = found.identifiers.fault
+        found.block_size = 1 << block_shift_of(page, nsid)
+    return found
+
+
+@contextmanager
+def _noting(found: FoundNamespace) -> Iterator[None]:
+    """Keep an error as one of this namespace, unless it is one of the whole controller."""
+    try:
+        yield
+    except (ControllerFatalError, DeviceRemovedError):
+        raise
+    except NvmeError as error:
+        found.error = str(error)
+
+
+def _identifiers(
+    controller: Controller, nsid: int, page: IdentifyNamespace
+) -> NamespaceIdentifiers:
     """Ask for the identifiers; before NVMe 1.3 only the namespace's page has them."""
     try:
-        return ns.identifiers
+        raw = controller.identify_page(Cns.NAMESPACE_DESCRIPTORS, nsid=nsid)
     except NvmeStatusError:
-        page = ns.identify
         return NamespaceIdentifiers(
             eui64=page.eui64 if any(page.eui64) else None,
             nguid=page.nguid if any(page.nguid) else None,
         )
+    return NamespaceIdentifiers.from_bytes(raw)
 
 
 def lines(found: Found) -> Iterator[str]:
@@ -65,7 +121,7 @@ def lines(found: Found) -> Iterator[str]:
     for name, value in facts:
         yield f"{name:<{width}}  {value}"
     yield ""
-    rows = [_COLUMNS, *(_row(*known) for known in found.namespaces)]
+    rows = [_COLUMNS, *map(_row, found.namespaces)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
@@ -84,8 +140,8 @@ def render(found: Found) -> None:
         facts.add_row(Text(name), Text(value))
     console.print(facts)
     namespaces = Table(*_COLUMNS, header_style="cyan")
-    for known in found.namespaces:
-        namespaces.add_row(*map(Text, _row(*known)))
+    for namespace in found.namespaces:
+        namespaces.add_row(*map(Text, _row(namespace)))
     console.print(namespaces)
 
 
@@ -129,7 +185,8 @@ def _celsius(kelvin: int) -> str:
     return f"{kelvin - _KELVIN} °C"
 
 
-def _row(ns: Namespace, known: NamespaceIdentifiers) -> tuple[str, ...]:
+def _row(found: FoundNamespace) -> tuple[str, ...]:
+    known = found.identifiers
     identifier = next(
         (
             f"{kind} {value}"
@@ -142,11 +199,17 @@ def _row(ns: Namespace, known: NamespaceIdentifiers) -> tuple[str, ...]:
         ),
         "none",
     )
+    if found.error:
+        identifier = f"error: {found.error}"
+    nsid = "-" if found.nsid is None else str(found.nsid)
+    page, size = found.page, found.block_size
+    if page is None:
+        return (nsid, *["-"] * 4, identifier)
     return (
-        str(ns.nsid),
-        format_size(ns.block_count * ns.block_size),
-        str(ns.block_count),
-        f"{ns.block_size} B",
-        f"{ns.metadata_size} B" if ns.metadata_size else "none",
+        nsid,
+        "-" if size is None else format_size(page.nsze * size),
+        str(page.nsze),
+        "-" if size is None else f"{size} B",
+        f"{page.lbaf.ms} B" if page.lbaf.ms else "none",
         identifier,
     )

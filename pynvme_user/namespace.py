@@ -80,12 +80,7 @@ class Namespace:
         self.block_count = self.identify.nsze
         self.metadata_size = lbaf.ms
         #: log2 of the block size in bytes
-        self.block_shift = lbaf.ds
-        if not 9 <= self.block_shift <= 27:
-            raise NvmeError(
-                f"namespace {nsid} has blocks of 2**{self.block_shift} bytes, which no NVM "
-                "command set format has: format it"
-            )
+        self.block_shift = block_shift_of(self.identify, nsid)
         #: Blocks that one read or write carries.
         self.max_blocks = min(controller.max_transfer >> self.block_shift, MAX_BLOCKS)
         self._read, self._write, self._compare = (
@@ -260,6 +255,17 @@ class Namespace:
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"
 
 
+def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:
+    """Return log2 of a namespace's block size. Raises NvmeError for one that cannot be."""
+    shift = page.lbaf.ds
+    if not 9 <= shift <= 27:
+        raise NvmeError(
+            f"namespace {nsid} has blocks of 2**{shift} bytes, which no NVM command set format "
+            "has: format it"
+        )
+    return shift
+
+
 def listed_namespaces(controller: Controller, cns: Cns) -> Iterator[int]:
     """Yield the ids of a Namespace List, page after page (Base 2.0, section 4.4.2).
 
@@ -295,18 +301,23 @@ class Namespaces(Mapping[int, Namespace]):
 
     @cached_property
     def ids(self) -> list[int]:
-        """Active namespace ids, ascending (Base 2.0, Identify CNS 02h).
+        """Active namespace ids, ascending; as :meth:`found`, but asked for once."""
+        return list(self.found())
 
-        Raises NvmeError for a list that cannot be: one that does not ascend, or does not end.
+    def found(self) -> Iterator[int]:
+        """Ask for the active namespace ids, ascending (Base 2.0, Identify CNS 02h).
+
+        Raises NvmeError where a list cannot be any more: it does not ascend, or does not end.
         """
         version = self._controller.registers.read(VS)
         if (version.mjr, version.mnr) >= (1, 1):  # before, CNS has one bit
             try:
-                return list(listed_namespaces(self._controller, Cns.ACTIVE_NAMESPACES))
+                yield from listed_namespaces(self._controller, Cns.ACTIVE_NAMESPACES)
+                return
             except NvmeStatusError as error:
                 if error.status.code() is not GenericStatus.INVALID_FIELD:
                     raise
-        return list(self._tried())
+        yield from self._tried()
 
     def _tried(self) -> Iterator[int]:
         """Find the active namespaces of a controller that has no list of them (NVMe 1.0)."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pynvme_user.access import name_error
 from pynvme_user.access.sysfs import PciFunction
+from pynvme_user.errors import DeviceAccessError
 from pynvme_user.holders import Holder, holders
 
 #: Mass storage, non-volatile memory, NVMe I/O controller (NVMe over PCIe Transport 1.0, 3.8.1).
@@ -117,8 +119,11 @@ def controllers() -> list[PciDevice]:
     """Find the NVMe controllers on PCI, in the order of their addresses."""
     import pyudev
 
-    found = pyudev.Context().list_devices(subsystem="pci", PCI_CLASS=_CLASS)
-    return sorted((_describe(device) for device in found), key=lambda device: device.address)
+    found = []
+    for device in pyudev.Context().list_devices(subsystem="pci", PCI_CLASS=_CLASS):
+        with suppress(DeviceAccessError):  # it has gone since
+            found.append(_describe(device))
+    return sorted(found, key=lambda device: device.address)
 
 
 def _describe(device: Any) -> PciDevice:

@@ -220,16 +220,17 @@ def _claimed_image(disk: Disk) -> Iterator[None]:
     An image that was created here is taken away again if the device does not come up.
     """
     path, created = disk.path, False
+    raw = path.encode(errors="surrogateescape")  # as QEMU is given it, whatever the locale is
     try:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(raw, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             if disk.size is None or disk.format != "raw":
                 raise DeviceAccessError(
                     f"{path} does not exist: name a size to create a raw image, "
                     f"for example 'qemu:{path}?size=1G'"
                 ) from None
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o666)
+            descriptor = os.open(raw, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o666)
             created = True
     except OSError as error:
         raise DeviceAccessError(f"{path} cannot be opened: {error.strerror}") from None
@@ -245,7 +246,7 @@ def _claimed_image(disk: Disk) -> Iterator[None]:
         yield
     except BaseException:
         if created:
-            os.unlink(path)
+            os.unlink(raw)
         raise
     finally:
         os.close(descriptor)

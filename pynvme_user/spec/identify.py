@@ -341,33 +341,38 @@ class NamespaceIdentifiers:
     """The Namespace Identification Descriptor list (CNS 03h; 5.17.2.3): None for one not given.
 
     `eui64` is 8 bytes and `nguid` 16, most significant first; `csi` is the I/O command set.
+    `fault` says what is wrong with the list, if anything is.
     """
 
     eui64: bytes | None = None
     nguid: bytes | None = None
     uuid: UUID | None = None
     csi: int | None = None
+    fault: str | None = None
 
     @classmethod
     def from_bytes(cls, buffer: "ReadableBuffer") -> "NamespaceIdentifiers":
         """Decode the page; descriptors of a type unknown here are passed over.
 
-        ValueError for one whose length is not its type's or which runs past the page, and for a
-        buffer shorter than a page.
+        So is one whose length is not its type's, and one that runs past the page: of these the
+        first is the `fault`. ValueError for a buffer shorter than a page.
         """
         page = copy_bytes(buffer, 0, IDENTIFY_SIZE, "a namespace descriptor list")
         found: dict[int, bytes] = {}
+        fault = None
         at = 0
         while at + 4 <= len(page) and page[at + 1] != 0:
             nidt, nidl = page[at], page[at + 1]
             nid = page[at + 4 : at + 4 + nidl]
             expected = _IDENTIFIER_SIZES.get(nidt, nidl)
-            if nidl != expected or len(nid) != nidl:
-                raise ValueError(
+            if nidl == expected == len(nid):
+                found[nidt] = nid
+            elif fault is None:
+                wrong = "which runs past the page" if nidl == expected else f"not {expected}"
+                fault = (
                     f"the namespace descriptor at byte {at} (type {nidt}) has a length of {nidl}, "
-                    f"not {expected}, or runs past the page"
+                    f"{wrong}"
                 )
-            found[nidt] = nid
             at += 4 + nidl
         nid_uuid, csi = found.get(IdentifierType.UUID), found.get(IdentifierType.CSI)
         return cls(
@@ -375,6 +380,7 @@ class NamespaceIdentifiers:
             nguid=found.get(IdentifierType.NGUID),
             uuid=None if nid_uuid is None else UUID(bytes=nid_uuid),
             csi=None if csi is None else csi[0],
+            fault=fault,
         )
 
     def to_dict(self) -> dict[str, Any]:
