@@ -19,7 +19,7 @@ from pynvme_user.cli.bench_results import BINS, TERSE, Writer, failure, write_lo
 from pynvme_user.cli.device import VARIABLE, command, opened
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.fio_options import Pair, sections, take
-from pynvme_user.cli.output import JSON, NORMAL
+from pynvme_user.cli.output import JSON, NORMAL, echo_lines
 from pynvme_user.cli.types import U32, Device
 
 if TYPE_CHECKING:
@@ -406,5 +406,4 @@ def compare(before: Path, after: Path, output_format: str) -> None:
     if output_format == JSON:
         click.echo(json.dumps(comparing.as_json(found), indent=2))
     else:
-        for line in comparing.table(found):
-            click.echo(line)
+        echo_lines(comparing.table(found))

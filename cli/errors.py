@@ -18,6 +18,10 @@ class Failure(Exception):
     """The device or the transfer failed: exit code 1. The message is a whole sentence."""
 
 
+class ReaderGone(Exception):
+    """Nobody reads the data on its way to stdout any more: no more of it is wanted."""
+
+
 def describe(error: BaseException) -> tuple[str, int]:
     """Turn an exception into a sentence on one line, notes included, and an exit code."""
     sentence, code = _sentence(error)
@@ -36,8 +40,6 @@ def _sentence(error: BaseException) -> tuple[str, int]:
             return str(error), USAGE
         case Failure() | NvmeError():
             return str(error), FAILED
-        case BrokenPipeError():
-            return "the reader of the output went away before its end", FAILED
         case OSError():
             about = f"{error.filename}: " if error.filename else ""
             return f"{about}{error.strerror or error}", FAILED

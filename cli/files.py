@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from pynvme_user.cli.errors import Failure
+from pynvme_user.cli.errors import Failure, ReaderGone
 from pynvme_user.cli.output import refuse_terminal
 from pynvme_user.units import format_size
 
@@ -96,7 +96,10 @@ class Sink:
         return self._path or "stdout"
 
     def write(self, data: Any) -> None:
-        """Write all of a buffer. Raises Failure, with what stands in the way."""
+        """Write all of a buffer.
+
+        Raises Failure, with what stands in the way, and ReaderGone where nobody reads a pipe.
+        """
         view = memoryview(data)
         try:
             while len(view):
@@ -104,9 +107,7 @@ class Sink:
                 self.written += count
                 view = view[count:]
         except BrokenPipeError:
-            raise Failure(
-                f"the reader of {self.name} went away after {format_size(self.written)}"
-            ) from None
+            raise ReaderGone from None
         except OSError as error:
             raise Failure(
                 f"{self.name} takes no more after {format_size(self.written)}: {error.strerror}"

@@ -11,9 +11,9 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class, shell_complete
 
-from pynvme_user.cli import bench, bind, doctor, identify, io, passthru, registers, setup
+from pynvme_user.cli import bench, bind, doctor, identify, io, passthru, registers, setup, streams
 from pynvme_user.cli import list as listing
-from pynvme_user.cli.errors import DEBUG_VARIABLE, describe
+from pynvme_user.cli.errors import DEBUG_VARIABLE, ReaderGone, describe
 
 PROGRAM = "nvme-user"
 _COMPLETE = "_NVME_USER_COMPLETE"
@@ -98,8 +98,7 @@ def cli(ctx: click.Context, timeout: float) -> None:
 def run() -> int:
     """Run the command line and return its exit code."""
     warnings.showwarning = _show_warning
-    # What the encoding of stdout does not have is escaped, as on stderr.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    streams.set_up()
     instruction = os.environ.get(_COMPLETE)
     if instruction:
         return shell_complete(cli, {}, PROGRAM, _COMPLETE, instruction)
@@ -110,6 +109,8 @@ def run() -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
+    except ReaderGone:
+        return 0
     except BaseException as error:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()

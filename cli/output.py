@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -50,10 +49,14 @@ class Page:
             click.echo(json.dumps(self.json(), indent=2))
         elif output_format == BINARY and self.binary is not None:
             refuse_terminal()
-            write_all(sys.stdout.fileno(), self.binary())
+            write_all(self.binary())
         else:
-            for line in self.normal():
-                click.echo(line)
+            echo_lines(self.normal())
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Write lines to stdout, all at once: what fails while they are made leaves no half of them."""
+    click.echo("".join(f"{line}\n" for line in lines), nl=False)
 
 
 def refuse_terminal() -> None:
@@ -64,11 +67,11 @@ def refuse_terminal() -> None:
         )
 
 
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write everything, however little the other side takes at once."""
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(descriptor, view) :]
+def write_all(data: bytes) -> None:
+    """Write bytes to stdout as they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def hexdump(data: bytes) -> Iterable[str]:

@@ -10,7 +10,7 @@ import click
 
 from pynvme_user.cli.device import device_command, opened
 from pynvme_user.cli.errors import Failure
-from pynvme_user.cli.output import hexdump, refuse_terminal, write_all
+from pynvme_user.cli.output import echo_lines, hexdump, refuse_terminal, write_all
 from pynvme_user.cli.types import U8, U32
 
 if TYPE_CHECKING:
@@ -115,10 +115,12 @@ def _passthru(device: str, kind: str, options: dict[str, Any]) -> None:
 
 def _show(options: dict[str, Any]) -> None:
     names = ("opcode", "flags", "namespace_id", "cdw2", "cdw3", "data_len")
-    for name in (*names, *(f"cdw{number}" for number in range(10, 16))):
-        digits = 2 if name in ("opcode", "flags") else 8
-        click.echo(f"{name:<12} : {options[name]:0{digits}x}")
-    click.echo(f"{'timeout_ms':<12} : {options['timeout'] or 0:08x}")
+    values = [(name, options[name]) for name in (*names, *(f"cdw{n}" for n in range(10, 16)))]
+    values.append(("timeout_ms", options["timeout"] or 0))
+    echo_lines(
+        f"{name:<12} : {value:0{2 if name in ('opcode', 'flags') else 8}x}"
+        for name, value in values
+    )
 
 
 def _fill(buffer: DmaBuffer, path: str | None, *, padded: bool) -> None:
@@ -154,7 +156,6 @@ def _emit(data: bytes, path: str | None, raw: bool) -> None:
         with Sink(path) as sink:
             sink.write(data)
     elif raw:
-        write_all(sys.stdout.fileno(), data)
+        write_all(data)
     else:
-        for line in hexdump(data):
-            click.echo(line)
+        echo_lines(hexdump(data))

@@ -103,23 +103,6 @@ def test_output_that_fills_up(fail: Any, tmp_path: Path, existed: bool) -> None:
     assert out.exists() == existed
 
 
-def test_broken_pipe(start: Any) -> None:
-    process = start("read", "qemu:", "-z", "256M")
-    process.stdout.read(1000)
-    process.stdout.close()
-    assert process.wait(30) == 1
-    (line,) = process.stderr.read().decode().splitlines()
-    assert line.startswith("nvme-user: the reader of stdout went away")
-
-
-def test_broken_pipe_of_text(start: Any) -> None:
-    process = start("id-ctrl", "qemu:")
-    process.stdout.close()
-    assert process.wait(30) == 1
-    (line,) = process.stderr.read().decode().splitlines()
-    assert line == "nvme-user: the reader of the output went away before its end"
-
-
 def test_short_input(fail: Any, tmp_path: Path) -> None:
     said = fail("write", "qemu:", "-z", "4M", input=bytes(3 * MIB))
     assert "stdin ended after 3145728 bytes" in said
