@@ -96,10 +96,12 @@ def test_terse(run: Any) -> None:
 def test_results_so_far(start: Any) -> None:
     options = ("--runtime=3", "--time_based", "--status-interval=1", "--eta=never")
     process = start("bench", NULL, "--rw=randread", *options, "-o", "json")
-    time.sleep(1.7)
+    first = b"".join(iter(process.stdout.readline, b"}\n")) + b"}\n"
+    time.sleep(0.5)
     process.send_signal(signal.SIGUSR1)
-    out, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0
+    out = first + rest
     documents = [json.loads(text + "}") for text in out.decode().split("\n}\n")[:-1]]
     counts = [total(one["jobs"][0]) for one in documents]
     assert 4 <= len(counts) <= 5

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 
 from pynvme_user.bench import engine
 from pynvme_user.bench.draft import Draft
@@ -31,6 +33,24 @@ def run(device: str, **options: object) -> JobResult:
 def run_many(device: str, jobs: Mapping[str, Mapping[str, object]]) -> RunResult:
     """Run several jobs of one group, by their names."""
     return engine.run([job(device, name, **options) for name, options in jobs.items()])
+
+
+def once_runs(name: str, *steps: tuple[float, Callable[[], object]]) -> threading.Thread:
+    """Take each step so many seconds after the last; the first so long after a job began to run.
+
+    However long it takes to open the device. ``name`` is the job's, of which there is one.
+    """
+
+    def take() -> None:
+        while not any(thread.name == name for thread in threading.enumerate()):
+            time.sleep(0.001)
+        for pause, step in steps:
+            time.sleep(pause)
+            step()
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    return thread
 
 
 def seconds(result: JobResult) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
 
 import pytest
-from bench_rig import READ, TRIM, WRITE, job, run
+from bench_rig import READ, TRIM, WRITE, job, once_runs, run
 from software_controller import read_log, renew, served
 
 import pynvme_user as nvme
@@ -57,10 +56,10 @@ def test_what_continue_on_error_does_not_name_ends_the_job(fast: str) -> None:
 # --- a device that goes away ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", [0.3, 0.8])
+@pytest.mark.parametrize("moment", [0.2, 0.7])
 def test_a_device_that_goes_away(qemu: None, moment: float) -> None:
     with served("null&delay=1000") as (name, server):
-        threading.Timer(moment, server.kill).start()
+        once_runs("one", (moment, server.kill))
         begin = time.monotonic()
         result = engine.run(
             [
@@ -83,7 +82,7 @@ def test_a_device_that_goes_away(qemu: None, moment: float) -> None:
 @pytest.mark.kills
 def test_what_ran_before_the_device_went_away_is_told(qemu: None) -> None:
     with served("null&size=64M") as (name, server):
-        threading.Timer(1.0, server.kill).start()
+        once_runs("cut", (0.7, server.kill))
         result = engine.run(
             [
                 job(name, "whole", rw="randread", bs="4k", number_ios=100),
@@ -106,12 +105,15 @@ def test_what_ran_before_the_device_went_away_is_told(qemu: None) -> None:
 # --- ctrl-C ---------------------------------------------------------------------------------------
 
 
+def press_ctrl_c() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 def test_ctrl_c_again_does_not_wait(qemu: None) -> None:
     """Of a device whose I/Os take a quarter of an hour, the first half a second is enough."""
     with served("null&delay=1000000000&size=64M") as (name, _):
         options = {"rw": "randwrite", "bs": "4k", "iodepth": 8, "time_based": True, "runtime": 20}
-        for seconds_until in (0.5, 1.0):
-            threading.Timer(seconds_until, os.kill, (os.getpid(), signal.SIGINT)).start()
+        once_runs("one", (0.5, press_ctrl_c), (0.5, press_ctrl_c))
         begin = time.monotonic()
         result = engine.run([job(name, "one", **options), job(name, "two", **options)])
         assert 1.0 <= time.monotonic() - begin < 5
@@ -126,7 +128,7 @@ def test_ctrl_c_again_does_not_wait(qemu: None) -> None:
 
 
 def test_ctrl_c_before_the_first_io_does_not_wait_for_it(slow: str) -> None:
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    once_runs("job", (0.5, press_ctrl_c))
     begin = time.monotonic()
     result = engine.run([job(slow, rw="randwrite", bs="4k", startdelay=30)])
     assert time.monotonic() - begin < 5
@@ -136,7 +138,7 @@ def test_ctrl_c_before_the_first_io_does_not_wait_for_it(slow: str) -> None:
 def test_ctrl_c_gives_the_results_so_far(slow: str) -> None:
     renew(slow)
     options = {"rw": "randread", "bs": "4k", "iodepth": 8, "time_based": True, "runtime": 20}
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    once_runs("one", (0.5, press_ctrl_c))
     begin = time.monotonic()
     result = engine.run(
         [job(slow, "one", **options), job(slow, "two", **options), job(slow, "never", group=1)]

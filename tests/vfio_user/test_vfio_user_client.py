@@ -331,11 +331,11 @@ class Silent(Server):
 
 def test_a_server_that_hangs(path: Path) -> None:
     with serving(path, Silent):
-        access = VfioUserAccess(str(path), timeout=0.3)
+        access = VfioUserAccess(str(path), timeout=1)
         start = time.monotonic()
-        with pytest.raises(NvmeTimeoutError, match=r"did not answer a read .* within 0.3 s"):
+        with pytest.raises(NvmeTimeoutError, match=r"did not answer a read .* within 1 s"):
             access.registers.read(0, 8)
-        assert 0.2 < time.monotonic() - start < 5
+        assert 0.9 < time.monotonic() - start < 10
         assert not access.alive()
         with pytest.raises(DeviceRemovedError, match="did not answer a read of 8 bytes"):
             access.registers.read(0, 8)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from disturbance import until_right
 from software_controller import served
 
 import pynvme_user as nvme
@@ -62,11 +63,16 @@ def test_a_delay_is_kept_and_overlaps() -> None:
     with served("null&delay=2000") as (name, _), nvme.open(name) as ctrl:
         ns, buffer = ctrl.namespaces[1], ctrl.alloc(32 * 4096)
         with ctrl.queue_pair(32) as qp:
-            start = time.monotonic()
-            done = qp.read_many(ns, np.arange(64), 8, buffer, recycle=True)
-            done.check()
-            assert done.latency_ns.min() >= 2_000_000
-            assert time.monotonic() - start < 64 * 0.002
+
+            def attempt() -> str:
+                start = time.monotonic()
+                done = qp.read_many(ns, np.arange(64), 8, buffer, recycle=True)
+                took = time.monotonic() - start
+                done.check()
+                assert done.latency_ns.min() >= 2_000_000
+                return "" if took < 64 * 0.002 else f"64 of 2 ms took {took} s"
+
+            until_right(attempt)
 
 
 def test_every_queue_pair(ctrl: Controller) -> None:
