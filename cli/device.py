@@ -89,12 +89,18 @@ def namespace(controller: Controller, nsid: int | None) -> Namespace:
 
 
 def only_namespace(controller: Controller) -> int:
-    """Give the id of the only active namespace; Failure if there is another number of them."""
+    """Give the id of the only active namespace.
+
+    Failure where there is none, UsageError where there are several: one of them has to be named.
+    """
     ids = controller.namespaces.ids
-    if len(ids) != 1:
-        raise Failure(
+    if not ids:
+        raise Failure(f"{controller.name} has no active namespace: create or attach one")
+    if len(ids) > 1:
+        raise click.UsageError(
             f"{controller.name} has {len(ids)} active namespaces ({_listed(ids)}): "
-            "say which with --namespace-id"
+            "say which with --namespace-id",
+            click.get_current_context(),
         )
     return ids[0]
 

@@ -103,8 +103,11 @@ def id_ns(
     human_readable: bool,
     vendor_specific: bool,
 ) -> None:
-    """Show the Identify Namespace page, whatever it holds; zeroes where nothing is active."""
-    from pynvme_user.spec.commands import Cns
+    """Show the Identify Namespace page, whatever it holds; zeroes where nothing is active.
+
+    With -n 0xffffffff it is what all namespaces have in common, where the controller tells.
+    """
+    from pynvme_user.spec.commands import NSID_ALL, Cns
     from pynvme_user.spec.identify import IdentifyNamespace
 
     with opened(device) as controller:
@@ -112,7 +115,8 @@ def id_ns(
         page = IdentifyNamespace.from_bytes(controller.identify_page(Cns.NAMESPACE, nsid=nsid))
 
     def normal() -> Iterator[str]:
-        yield f"Identify Namespace {nsid}:"
+        of = ", common to all" if nsid == NSID_ALL else f" {nsid}"
+        yield f"Identify Namespace{of}:"
         yield from _field_lines(page, 8, human_readable, skip=(*_absent(page), "lbafs", "vs"))
         for index, lbaf in enumerate(page.lbafs[: page.nlbaf + page.nulbaf + 1]):
             in_use = " (in use)" if index == page.format_index else ""

@@ -11,7 +11,7 @@ import click
 
 from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
 from pynvme_user.cli.errors import Failure
-from pynvme_user.cli.types import SIZE, U64
+from pynvme_user.cli.types import COUNT, SIZE, U64
 from pynvme_user.units import format_size
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _start_option = click.option(
     "--start-block",
     "-s",
-    type=SIZE,
+    type=COUNT,
     default=0,
     show_default=True,
     metavar="LBA",
@@ -227,9 +227,21 @@ def write_zeroes(
 @device_command("flush", "nvme-user flush qemu:disk.img -n 1")
 @namespace_option
 def flush(device: str, namespace_id: int | None) -> None:
-    """Make all completed writes durable."""
+    """Make all completed writes durable; with -n 0xffffffff those of all namespaces."""
+    from pynvme_user import NvmOpcode
+    from pynvme_user.spec.commands import NSID_ALL
+    from pynvme_user.spec.identify_controller import FlushBehavior
+
     with opened(device) as controller:
-        namespace(controller, namespace_id).flush()
+        if namespace_id != NSID_ALL:
+            namespace(controller, namespace_id).flush()
+            return
+        if controller.identify.vwc.fb == FlushBehavior.NOT_SUPPORTED:
+            raise Failure(
+                f"{controller.name} flushes one namespace at a time (VWC): flush each of "
+                f"{', '.join(map(str, controller.namespaces.ids)) or 'none'}"
+            )
+        controller.io(NvmOpcode.FLUSH, nsid=namespace_id)
 
 
 # --- how much, and where -----------------------------------------------------------------------

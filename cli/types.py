@@ -35,9 +35,13 @@ class Number(click.ParamType[int]):
 
 
 class Size(click.ParamType[int]):
-    """A count below 2^64 with a suffix for powers of 1024: 4096, 0x1000, 4k, 256M, 1G."""
+    """A count below 2^64 with a suffix for powers of 1024: 4096, 0x1000, 4k, 256M, 1G.
 
-    name = "size"
+    ``name`` is what it is called where it is none.
+    """
+
+    def __init__(self, name: str = "size") -> None:
+        self.name = name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse; whatever is no such count is a usage error."""
@@ -45,8 +49,8 @@ class Size(click.ParamType[int]):
             return value
         try:
             size = parse_size(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is not a {self.name}: write 4096, 0x1000, 4k, 256M", param, ctx)
         if size >= 1 << 64:
             self.fail(f"{value} does not fit in 64 bits", param, ctx)
         return size
@@ -86,4 +90,5 @@ U8 = Number(8)
 U32 = Number(32)
 U64 = Number(64)
 SIZE = Size()
+COUNT = Size("number")
 DEVICE = Device()

@@ -9,7 +9,7 @@ import re
 from typing import SupportsIndex
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_SIZE = re.compile(r"(\d+)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,99})\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:

@@ -171,6 +171,19 @@ def test_usage(fail: Any, arguments: tuple[str, ...]) -> None:
     assert "--help'" in fail(*arguments, code=2)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--start-block", "xyz", "'xyz' is not a number"),
+        ("--data-size", "xyz", "'xyz' is not a size"),
+        ("--block-count", "xyz", "'xyz' is not a whole number"),
+        ("--start-block", "9" * 5000, "is not a number"),
+    ],
+)
+def test_what_is_no_number(fail: Any, option: str, value: str, said: str) -> None:
+    assert said in fail("read", "qemu:", f"{option}={value}", code=2)
+
+
 def test_traceback_only_on_request(run: Any, environment: dict[str, str]) -> None:
     environment["NVME_USER_DEBUG"] = "1"
     said = run("read", "qemu:missing.img", "-c", 0, code=1).stderr.decode()

@@ -126,11 +126,14 @@ def test_write_zeroes(run: Any, fail: Any) -> None:
 
 def test_which_namespace(run: Any, fail: Any) -> None:
     device = "qemu:one.img?size=1M&ns3=three.img&ns3.size=2M"
-    assert "--namespace-id" in fail("write", device, input=b"x" * 512)
+    assert "--namespace-id" in fail("write", device, code=2, input=b"x" * 512)
     assert "active: 1, 3" in fail("flush", device, "-n", 2)
     run("write", device, "-n", 3, input=b"x" * 512)
     assert run("read", device, "-n", 3, "-c", 1).stdout == b"x" * 512 + bytes(512)
     assert run("read", device, "-n", 1, "-c", 0).stdout == bytes(512)
+    run("flush", device, "-n", "0xffffffff")  # QEMU's VWC allows it
+    assert run("id-ns", device, "-n", 2, "-b").stdout == bytes(4096)
+    assert "Invalid Namespace" in fail("id-ns", device, "-n", "0xffffffff")  # QEMU was asked
 
 
 def test_count_and_size_must_agree(run: Any, fail: Any) -> None:
