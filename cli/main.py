@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    _open_standard()
     try:
         from pynvme_user.cli.group import run
 
@@ -14,3 +16,19 @@ def main() -> int:
     except KeyboardInterrupt:
         print("nvme-user: interrupted", file=sys.stderr)
         return 130
+
+
+def _open_standard() -> None:
+    """Open /dev/null for each of standard input, output and error that is closed.
+
+    Else the next file gets its number, and what is printed goes there.
+    """
+    for number, (name, flags) in enumerate(
+        [("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)]
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if flags else "r", closefd=False))

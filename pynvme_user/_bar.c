@@ -3,6 +3,7 @@
 #include "_bar.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -63,12 +64,16 @@ static int install_handler(void)
 {
 	struct sigaction action = { .sa_sigaction = handle_sigbus, .sa_flags = SA_SIGINFO };
 	unsigned char page[4096];
-	int fd;
+	int made, fd;
 
 	page_size = (size_t)sysconf(_SC_PAGESIZE);
-	fd = memfd_create("bar-all-ones", MFD_CLOEXEC);
-	if (fd < 0)
+	made = memfd_create("bar-all-ones", MFD_CLOEXEC);
+	if (made < 0)
 		return -errno;
+	fd = fcntl(made, F_DUPFD_CLOEXEC, 3); /* what is printed must not go there */
+	close(made);
+	if (fd < 0)
+		return -EMFILE;
 	memset(page, 0xff, sizeof(page));
 	for (size_t written = 0; written < page_size; written += sizeof(page)) {
 		if (write(fd, page, sizeof(page)) != (ssize_t)sizeof(page)) {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy.typing as npt
 
+from pynvme_user import owned
 from pynvme_user.completion import Completion, check
 from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.errors import NvmeTimeoutError
@@ -73,6 +74,11 @@ class AdminCommands:
         self._pair = pair
         #: Held for an admin command and for a reset. Taken before any queue pair's lock, never
         #: while one is held.
+        self.lock = threading.RLock()
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Have a lock that nobody holds, in a child of process ``owner``."""
         self.lock = threading.RLock()
 
     def execute(

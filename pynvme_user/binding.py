@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pynvme_user import remedies
+from pynvme_user import owned, remedies
 from pynvme_user.access.claim import claim
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline, iommu_off_message
 from pynvme_user.errors import DeviceAccessError, DeviceBusyError, NvmeTimeoutError
@@ -107,11 +107,11 @@ def bound(bdf: str, driver: str = VFIO) -> Iterator[str]:
     Gives the device's name for ``open``. A function that the driver had before stays with it.
     Raises as :func:`bind` and :func:`restore`.
     """
-    taken = bind(bdf, driver)
+    taken, owner = bind(bdf, driver), os.getpid()
     try:
         yield f"{'uio' if driver == UIO else 'vfio'}:{bdf}"
     finally:
-        if taken:
+        if taken and os.getpid() == owner:  # not in a forked child
             restore(bdf)
 
 
@@ -159,7 +159,7 @@ def _release(function: PciFunction, driver: str | None) -> None:
         # Between the look and the taking, nobody can mount it or build on it.
         try:
             for descriptor in claim_nodes(function):
-                claims.callback(os.close, descriptor)
+                claims.callback(owned.close, descriptor)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 unseen = [Holder("kernel", error.filename, "the kernel")]
@@ -226,12 +226,13 @@ def _exclusively(action: str, bdf: str) -> Iterator[None]:
         command = remedies.nvme_user(action, bdf)
         raise DeviceAccessError(f"to {action} {bdf} needs root: run `{command}`")
     _RUN.mkdir(mode=0o700, exist_ok=True)
-    folder = os.open(_RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    folder = owned.descriptor(os.open, _RUN, flags)
     try:
         claim(folder, "driver binding")
         yield
     finally:
-        os.close(folder)
+        owned.close(folder)
 
 
 def _record(function: PciFunction) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Self, Unpack
 
+from pynvme_user import owned
 from pynvme_user.access import open_access
 from pynvme_user.access.base import Access
 from pynvme_user.admin import AdminCommands, CommandFields, describe, reachable
@@ -23,6 +24,7 @@ from pynvme_user.errors import (
     ControllerFatalError,
     ControllerWarning,
     DeviceRemovedError,
+    ForkedError,
     NvmeError,
     NvmeTimeoutError,
 )
@@ -81,6 +83,7 @@ class Controller:
         self.usable = True
         self._closed = False  # from the beginning of close()
         self._ended = False  # from its end
+        self._owner: int | None = None  # in a forked child: the process that opened it
         #: The active namespaces, by namespace id.
         self.namespaces = Namespaces(self)
         #: Lends queue pairs for single calls.
@@ -115,6 +118,17 @@ class Controller:
                 self._removal = RemovalWatch(access.request_fd, self.let_go)
             undo.pop_all()
         _open_controllers.add(self)
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Refuse all use, in a child of process ``owner``, which opened the device.
+
+        Nor is it closed here: see owned.py, and what its parts do.
+        """
+        _open_controllers.discard(self)
+        if not self._ended:
+            self._owner = owner
+            self.usable = False
 
     @property
     def name(self) -> str:
@@ -217,6 +231,8 @@ class Controller:
 
     def check_usable(self) -> None:
         """Raise what stands in the way of any further command."""
+        if self._owner is not None:
+            raise ForkedError(self.name, self._owner)
         if self._ended:
             raise ClosedError(f"{self.name} is closed: open it again")
         if self.removed:
@@ -375,9 +391,10 @@ class Controller:
         """Close the queue pairs, shut the controller down, give memory and device back.
 
         Safe to call twice, and on a device that is gone. Each step is tried whatever became of the
-        one before it; what the device does not do is a ControllerWarning.
+        one before it; what the device does not do is a ControllerWarning. Does nothing in a
+        forked child.
         """
-        if self._closed:
+        if self._closed or self._owner is not None:
             return
         self._closed = True
         with ExitStack() as last:
@@ -414,11 +431,14 @@ class Controller:
         return self._closed
 
     def __repr__(self) -> str:
-        ends = (self._closed, "closed"), (self.removed, "gone"), (self._failed, "failed")
+        foreign = self._owner is not None, f"opened by process {self._owner}"
+        ends = foreign, (self._closed, "closed"), (self.removed, "gone"), (self._failed, "failed")
         state = next((f", {word}" for ended, word in ends if ended), "")
         return f"<{type(self).__name__} {self.name}{state}>"
 
     def __enter__(self) -> Self:
+        if self._owner is not None:
+            self.check_usable()
         if self._closed:
             raise ClosedError(f"{self.name} is closed: open it again")
         return self
@@ -447,6 +467,10 @@ def open(
 
     What the controller refuses and can be done without is a ControllerWarning: shadow doorbells,
     I/O queues.
+
+    The device is this process's alone. In a forked child, as multiprocessing makes by default,
+    every call raises ForkedError, and ``close()`` and the child's end touch nothing: a child opens
+    a device of its own.
 
     Raises DeviceNameError, DeviceAccessError, DeviceBusyError, or what went wrong on the way to
     CSTS.RDY.

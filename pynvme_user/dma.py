@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user import owned
 from pynvme_user.access.base import Access, DmaRegion
-from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError
+from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError, ForkedError
 from pynvme_user.numa import Placement, near
 from pynvme_user.units import whole_number
 
@@ -201,6 +202,14 @@ class DmaPool:
         self._lock = threading.RLock()
         self._closed = False
         self._removed = False
+        self._owner: int | None = None  # in a forked child: the process that opened the device
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Give no more memory out, and none back, in a child of process ``owner``."""
+        self._lock = threading.RLock()
+        self._closed = True
+        self._owner = owner
 
     def alloc(
         self, length: int, *, node: int | Placement | None = None, zero: bool = True
@@ -229,6 +238,8 @@ class DmaPool:
         return _buffer(allocation)
 
     def _check_open(self) -> None:
+        if self._owner is not None:
+            raise ForkedError(self._access.name, self._owner)
         if self._removed:
             raise DeviceRemovedError("the device is gone: open it again when it is back")
         if self._closed:

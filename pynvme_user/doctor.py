@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pynvme_user import machine, remedies
+from pynvme_user import machine, owned, remedies
 from pynvme_user.access.memory import hugepages
 from pynvme_user.access.sysfs import PciFunction
 from pynvme_user.binding import UIO, VFIO, group_blockers, is_nvm, module_command
@@ -261,7 +261,7 @@ def _opened_elsewhere(function: PciFunction) -> bool:
     if node is None:
         return False
     try:
-        os.close(os.open(node, os.O_RDWR | os.O_CLOEXEC))
+        owned.close(owned.descriptor(os.open, node, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return error.errno == errno.EBUSY
     return False

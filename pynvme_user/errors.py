@@ -60,6 +60,18 @@ class ClosedError(NvmeError):
     """
 
 
+class ForkedError(NvmeError):
+    """A forked child used what its parent opened. ``owner`` is the process id of who did."""
+
+    def __init__(self, device: str, owner: int) -> None:
+        super().__init__(device, owner)
+        self.device = device
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"{self.device} was opened by process {self.owner}: open it here"
+
+
 class DmaError(NvmeError):
     """DMA memory could not be had or mapped, or an address is not mapped for its whole length."""
 

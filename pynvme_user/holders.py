@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pynvme_user import owned
 from pynvme_user.access.claim import process_name
 from pynvme_user.access.sysfs import PciFunction
 from pynvme_user.spec.text import printable
@@ -87,13 +88,15 @@ def block_nodes(function: PciFunction) -> dict[int, str]:
 
 
 def claim_nodes(function: PciFunction) -> Iterator[int]:
-    """Open each block device so that nobody can mount it or build on it; yield the descriptors.
+    """Open each block device so that nobody can mount it or build on it; yield the descriptors,
+    for owned.close().
 
     Raises OSError, with EBUSY and the device's node where the kernel has it in use: also for a
     use that shows nowhere, such as a second disk of one btrfs.
     """
     for name in block_nodes(function).values():
-        yield os.open(f"/dev/{name}", os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC
+        yield owned.descriptor(os.open, f"/dev/{name}", flags)
 
 
 def _stacked(nodes: dict[int, str]) -> list[Holder]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from pynvme_user import owned
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.errors import QueueFullError
 from pynvme_user.ring import Operation, transfer_run
@@ -59,6 +60,13 @@ class Lender:
         self._line: deque[_Waiter] = deque()
         self._lock = threading.RLock()
         self._moved = 0.0  # when the line did last
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Have nothing to lend, and a lock that nobody holds, in a child of process ``owner``."""
+        self._lock = threading.RLock()
+        self._line.clear()
+        self.take = _take_nothing
 
     @contextmanager
     def borrow(self) -> Iterator[QueuePair]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user import owned
 from pynvme_user.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
 from pynvme_user.errors import (
@@ -133,6 +134,14 @@ class RawQueuePair:
         self.loop_timed_out = False
         self._closed = False
         self._start()
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Be closed, and touch the rings no more, in a child of process ``owner``."""
+        self._lock = threading.RLock()
+        self._wanted = self.ready = self.busy = False
+        self._closed = True
+        self._ring.disown()
 
     def _start(self) -> None:
         """(Re)initialise the rings, on zeroed memory: phase tags begin as 0."""

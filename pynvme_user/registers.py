@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from pynvme_user import owned
 from pynvme_user.access.base import Access
 from pynvme_user.errors import DeviceRemovedError
 from pynvme_user.spec.fields import Register
@@ -26,6 +27,11 @@ class Registers:
         self._name = access.name
         self._region = access.registers
         #: Held while a register is accessed, and by whoever takes the mapping away.
+        self.lock = threading.RLock()
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Have a lock that nobody holds, in a child of process ``owner``."""
         self.lock = threading.RLock()
 
     def read(self, register: type[RegisterT]) -> RegisterT:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import threading
 from collections.abc import Callable
+
+from pynvme_user import owned
 
 
 class RemovalWatch:
@@ -15,17 +17,17 @@ class RemovalWatch:
     """
 
     def __init__(self, request_fd: int, let_go: Callable[[], None]) -> None:
-        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._stop = owned.descriptor(os.eventfd, 0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(
             target=self._watch, args=(request_fd, let_go), name="removal-watch", daemon=True
         )
         self._thread.start()
 
     def _watch(self, request_fd: int, let_go: Callable[[], None]) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(request_fd, selectors.EVENT_READ)
-            selector.register(self._stop, selectors.EVENT_READ)
-            ready = {key.fd for key, _ in selector.select()}
+        poller = select.poll()
+        poller.register(request_fd, select.POLLIN)
+        poller.register(self._stop, select.POLLIN)
+        ready = {fd for fd, _ in poller.poll()}
         if self._stop not in ready:
             let_go()
 
@@ -34,4 +36,4 @@ class RemovalWatch:
         os.eventfd_write(self._stop, 1)
         if self._thread is not threading.current_thread():
             self._thread.join()
-            os.close(self._stop)
+            owned.close(self._stop)

@@ -177,7 +177,7 @@ class Ring:
         self.transfer_words = array("Q", bytes(ffi.sizeof("struct nvme_transfer")))
         self.transfer_struct = ffi.from_buffer("struct nvme_transfer *", self.transfer_words)
         self.transfer_struct.qp = self._qp
-        config = ffi.new(
+        self._config = config = ffi.new(
             "struct nvme_qpair_config *",
             {
                 "sq": ffi.cast("void *", sq),
@@ -211,6 +211,26 @@ class Ring:
         self._command_bytes = ffi.buffer(self._command)
         self._reaped = np.zeros(depth, COMPLETION_DTYPE)
         self._out = ffi.from_buffer("struct nvme_completion[]", self._reaped, require_writable=True)
+
+    def disown(self) -> None:
+        """Let the device's memory go, in a forked child: the rings are its parent's.
+
+        From now on all depth is in use, in memory of this ring's own, and nothing ever completes.
+        """
+        config = self._config
+        self._trackers = new_lines("struct nvme_tracker", self.depth)
+        self._own = [
+            ffi.new("struct nvme_sqe[]", config.sq_entries),
+            ffi.new("struct nvme_cqe[]", config.cq_entries),
+            ffi.new("uint32_t[2]"),
+        ]
+        config.sq, config.cq, doorbells = self._own
+        config.trackers = self._trackers
+        config.prp_lists = ffi.NULL
+        lib.nvme_qpair_init(self._qp, config)
+        self._qp.sq_doorbell.mmio = doorbells
+        self._qp.cq_doorbell.mmio = doorbells + 1
+        self._qp.outstanding = self.depth
 
     def use_shadow(self, index: int, shadow: int, event_index: int) -> None:
         """Use shadow doorbells: two words from ``index`` in each buffer (Base 2.0, section 5.8).

@@ -9,7 +9,6 @@ check found, in one sentence. docs/verification.md has the layouts and the defin
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import time
@@ -23,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user import owned
 from pynvme_user._ring_cffi import ffi, lib
 from pynvme_user.spec.text import printable
 from pynvme_user.verify_state import (
@@ -238,6 +238,11 @@ class VerifyTable:
         self.words: U64Array = np.frombuffer(memory, np.uint64, offset=header)
         self._memory = memory
         self._fd = -1
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Leave the state file to process ``owner``, in a child of it."""
+        self._fd = -1
 
     @classmethod
     def create_state(
@@ -245,7 +250,8 @@ class VerifyTable:
     ) -> Self:
         """Make a state file, which is sparse, and its table. Raises StateFileError if it exists."""
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = owned.descriptor(os.open, path, flags, 0o666)
         except FileExistsError:
             raise StateFileError(
                 f"{path} exists already: verify what it promises, or remove it for a new run"
@@ -256,7 +262,7 @@ class VerifyTable:
             table = cls._on(fd, region, seed)
             write_header(fd, StateHeader(region, seed, table.sequence, identity))
         except BaseException:
-            os.close(fd)
+            owned.close(fd)
             raise
         return table
 
@@ -268,7 +274,7 @@ class VerifyTable:
         file that is no state file, that is about another namespace, or that is in use.
         """
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = owned.descriptor(os.open, path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             raise StateFileError(f"{path} does not exist: give the state file of a run") from None
         try:
@@ -287,13 +293,19 @@ class VerifyTable:
             for words in table._data():
                 lib.nvme_verify_release(ffi.from_buffer("uint64_t[]", words), len(words))
         except BaseException:
-            os.close(fd)
+            owned.close(fd)
             raise
         return table
 
     @classmethod
     def _on(cls, fd: int, region: Region, seed: int) -> Self:
-        memory = mmap.mmap(fd, TABLE_OFFSET + 8 * region.intervals)
+        # Opened once more: what is mapped stays open as long as that, in a forked child too, and
+        # so would its lock.
+        unlocked = owned.descriptor(os.open, f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            memory = mmap.mmap(unlocked, TABLE_OFFSET + 8 * region.intervals)
+        finally:
+            owned.close(unlocked)
         table = cls(region, seed, memory=memory)
         table._fd = fd
         return table
@@ -368,8 +380,7 @@ class VerifyTable:
         """Write a state file's pages back, and let others have it. The table stays readable."""
         if self._fd >= 0:
             self._memory.flush()
-            fcntl.flock(self._fd, fcntl.LOCK_UN)  # the mapping holds the file open
-            os.close(self._fd)
+            owned.close(self._fd)
             self._fd = -1
 
     def __enter__(self) -> Self:

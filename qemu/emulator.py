@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from pynvme_user import owned
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
 from pynvme_user.spec.text import printable
 from pynvme_user.units import parse_size
@@ -268,15 +268,16 @@ class Emulator:
                 "run 'sudo apt-get install qemu-system-x86'"
             )
         self.ram = machine.ram
-        self._stderr = os.memfd_create("qemu-stderr")
-        self.memory = os.memfd_create("qemu-ram")
+        owned.register(self)
+        self._stderr = owned.descriptor(os.memfd_create, "qemu-stderr")
+        self.memory = owned.descriptor(os.memfd_create, "qemu-ram")
         os.ftruncate(self.memory, machine.ram)
-        self.qtest, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.qtest, theirs = owned.unix_socket_pair()
         inherited = [self.memory, theirs.fileno()]
         temporary: dict[int, int] = {}
         for nsid, disk in machine.disks.items():
             if disk.is_temporary:
-                temporary[nsid] = os.memfd_create("qemu-disk")
+                temporary[nsid] = owned.descriptor(os.memfd_create, "qemu-disk")
                 inherited.append(temporary[nsid])
                 os.ftruncate(temporary[nsid], disk.size or DEFAULT_DISK)
         arguments = [
@@ -288,7 +289,7 @@ class Emulator:
         finally:
             theirs.close()
             for descriptor in inherited[2:]:
-                os.close(descriptor)
+                owned.close(descriptor)
 
     def _start(self, arguments: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
         """Start QEMU from a thread that lives as long as QEMU does.
@@ -328,6 +329,11 @@ class Emulator:
             )
         return outcome[0]
 
+    def forked(self, owner: int) -> None:
+        """Leave QEMU to process ``owner``, in a child of it."""
+        # As if it had ended: or the object, when it is deleted, would wait for it and warn.
+        self._process.returncode = 0
+
     @property
     def pid(self) -> int:
         """Process id of QEMU."""
@@ -361,6 +367,6 @@ class Emulator:
                 self._process.kill()
                 self.wait(_STOP_SECONDS)
         self.qtest.close()
-        os.close(self.memory)
-        os.close(self._stderr)
+        owned.close(self.memory)
+        owned.close(self._stderr)
         self.memory = -1

@@ -7,13 +7,14 @@ memory that the device can reach. It knows nothing of queues or commands.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, NoReturn, Protocol, Self
 
-from pynvme_user.errors import DeviceAccessError, DmaError
+from pynvme_user import owned
+from pynvme_user.errors import DeviceAccessError, DmaError, ForkedError
 from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 
@@ -65,7 +66,7 @@ class DmaRegion:
     owner: object
 
 
-class Access(ABC):
+class Access(metaclass=ABCMeta):
     """One open device. Owned by one controller, which closes it last."""
 
     name: str  # the device name under which it was opened
@@ -75,6 +76,16 @@ class Access(ABC):
     interrupt_vectors: int = 0  # how many arm_interrupts() can give; 0: poll
     interrupts_wanted: bool = False  # the device name asks for them
     request_fd: int | None = None  # an eventfd: the kernel wants the device back, so close it
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Let it hear of a fork, as early as it may be used."""
+        access = super().__new__(cls)
+        owned.register(access)
+        return access
+
+    def forked(self, owner: int) -> None:
+        """Become :class:`Foreign`, in a child of process ``owner``, which opened the device."""
+        make_foreign(self, owner)
 
     @abstractmethod
     def doorbells(self, offset: int, length: int) -> Doorbells:
@@ -127,3 +138,30 @@ class Access(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop DMA, unmap everything, give the claim back. Safe to call twice."""
+
+
+class Foreign:
+    """What an access or a region is in a child of the process that opened it: all is refused."""
+
+    name: str
+    owner: int
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        """Raise ForkedError."""
+        raise ForkedError(self.name, self.owner)
+
+    read = write = address = _refuse
+    doorbells = allocate_dma = release_dma = map_dma = region = _refuse
+    arm_interrupts = check_vectors = reset = alive = _refuse
+
+    def close(self) -> None:
+        """Do nothing: it is the owner's to close."""
+
+
+def make_foreign(thing: object, owner: int) -> None:
+    """Make an access or a region :class:`Foreign`, for all who have it.
+
+    Its class has no base from elsewhere, such as ABC or Protocol: Python could not change it.
+    """
+    vars(thing)["owner"] = owner
+    object.__setattr__(thing, "__class__", Foreign)

@@ -11,7 +11,7 @@ import mmap
 import os
 from pathlib import Path
 
-from pynvme_user import numa
+from pynvme_user import numa, owned
 from pynvme_user.errors import DmaError
 from pynvme_user.numa import Placement
 
@@ -20,7 +20,7 @@ PAGE_SIZE = mmap.PAGESIZE
 _HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 _MFD_HUGE_SHIFT = 26  # linux/memfd.h: log2 of the hugepage's size goes here
 _MAP_FIXED = 0x10
-_MADV_REMOVE, _MADV_POPULATE_WRITE = 9, 23
+_MADV_REMOVE, _MADV_DONTFORK, _MADV_POPULATE_WRITE = 9, 10, 23
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -73,6 +73,11 @@ def discard(address: int, length: int) -> None:
     _advise(address, length, _MADV_REMOVE)
 
 
+def keep_from_children(address: int, length: int) -> None:
+    """Let no forked child have a mapping. Raises OSError."""
+    _advise(address, length, _MADV_DONTFORK)
+
+
 def _advise(address: int, length: int, advice: int) -> None:
     if _libc.madvise(address, length, advice):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -98,17 +103,17 @@ class Memory:
 def memory_file(length: int, page_size: int) -> int:
     """Make an anonymous file of ``length`` bytes in pages of ``page_size``; return its descriptor.
 
-    The descriptor can be passed to another process. Raises OSError; hugepages that are not there
-    show only when it is mapped.
+    The descriptor can be passed to another process, and is for owned.close(). Raises OSError;
+    hugepages that are not there show only when it is mapped.
     """
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     if page_size > PAGE_SIZE:
         flags |= os.MFD_HUGETLB | (page_size.bit_length() - 1) << _MFD_HUGE_SHIFT
-    fd = os.memfd_create("pynvme_user", flags)
+    fd = owned.descriptor(os.memfd_create, "pynvme_user", flags)
     try:
         os.ftruncate(fd, length)
     except BaseException:
-        os.close(fd)
+        owned.close(fd)
         raise
     return fd
 
@@ -132,12 +137,12 @@ def allocate(length: int, placement: Placement | None = None) -> Memory:
     safe. Raises DmaError when there is no memory at all, or none where it is bound to.
     """
     memory, fd = allocate_file(length, placement)
-    os.close(fd)
+    owned.close(fd)
     return memory
 
 
 def allocate_file(length: int, placement: Placement | None = None) -> tuple[Memory, int]:
-    """Allocate as :func:`allocate` does; give the file's descriptor too, for the caller to close.
+    """Allocate as :func:`allocate` does; give the file's descriptor too, for owned.close().
 
     Whoever is passed it maps the same memory.
     """
@@ -164,6 +169,6 @@ def _allocate_pages(length: int, page_size: int, placement: Placement | None) ->
             numa.place(memory.address, length, placement)
         populate(memory.address, length)
     except BaseException:
-        os.close(fd)
+        owned.close(fd)
         raise
     return memory, fd

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from pynvme_user import numa
+from pynvme_user import numa, owned
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.memory import (
     PAGE_SIZE,
@@ -139,7 +139,7 @@ def _try_contiguous(
     except OSError:
         return None  # somebody else took the hugepages meanwhile
     finally:
-        os.close(fd)
+        owned.close(fd)
 
 
 def _punch_hole(fd: int, offset: int, length: int) -> None:

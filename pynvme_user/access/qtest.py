@@ -7,18 +7,21 @@ here, so that an IOVA is an address of that RAM.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import time
-from collections.abc import Iterator
 
-import numpy as np
-
-from pynvme_user import numa
-from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
+from pynvme_user import numa, owned
+from pynvme_user.access.base import (
+    Access,
+    DmaRegion,
+    Doorbells,
+    Region,
+    RegionIndex,
+    make_foreign,
+)
 from pynvme_user.access.claim import claim
 from pynvme_user.access.iova import IovaSpace
-from pynvme_user.access.memory import PAGE_SIZE, discard, populate
+from pynvme_user.access.memory import PAGE_SIZE, Memory, discard, map_shared, populate
 from pynvme_user.errors import (
     DeviceAccessError,
     DeviceBusyError,
@@ -53,13 +56,19 @@ _CAP_EXPRESS = 0x10
 _DEVCAP_FLR, _DEVCTL_FLR = 1 << 28, 1 << 15
 
 
-class QtestRegion(Region):
+class QtestRegion:
     """A window of the machine's physical address space."""
 
-    def __init__(self, link: QtestLink, base: int, size: int) -> None:
+    def __init__(self, name: str, link: QtestLink, base: int, size: int) -> None:
+        self.name = name
         self._link = link
         self._base = base
         self.size = size
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Refuse every access, in a child of process ``owner``."""
+        make_foreign(self, owner)
 
     def read(self, offset: int, width: int) -> int:
         """Read a register of 1, 2, 4 or 8 bytes."""
@@ -89,15 +98,21 @@ class QtestAccess(Access):
         if machine.ram % (1 << 20) or low < 16 << 20:
             raise DeviceNameError(f"{self.name}: memory must be whole MiB, 16M or more")
         with contextlib.ExitStack() as undo:
-            for disk in machine.disks.values():
-                if disk.path:
-                    undo.enter_context(_claimed_image(disk))
-            self._emulator = self._start(machine)
-            undo.callback(self._emulator.close)
-            undo.callback(self._link.close)
+            created: list[bytes] = []
+            try:
+                for disk in machine.disks.values():
+                    if disk.path:
+                        undo.callback(owned.close, _claimed_image(disk, created))
+                self._emulator = self._start(machine)
+                undo.callback(self._emulator.close)
+                undo.callback(self._link.close)
+                address = map_shared(self._emulator.memory, machine.ram)
+            except BaseException:
+                for path in created:
+                    os.unlink(path)
+                raise
+            self._memory = Memory(address, machine.ram, PAGE_SIZE)
             self._release = undo.pop_all()
-        self._memory = mmap.mmap(self._emulator.memory, machine.ram)
-        self._base = int(np.frombuffer(self._memory, np.uint8).ctypes.data)
         self._low = low
         high = [(_HIGH_RAM, _HIGH_RAM + machine.ram - low - 1)] if machine.ram > low else []
         self._free = IovaSpace([(_FIRST_FREE, low - 1), *high], reserved=())
@@ -130,10 +145,10 @@ class QtestAccess(Access):
         self._link.call("outl 0xcf8 0x80000060")  # q35 host bridge, PCIEXBAR
         self._link.call(f"outl 0xcfc {_ECAM | 1:#x}")
         config = _ECAM | DEVICE << 15 | FUNCTION << 12
-        self._config = QtestRegion(self._link, config, 4096)
+        self._config = QtestRegion(f"{self.name} CONFIG", self._link, config, 4096)
         self._config.write(_BAR0, 4, 0xFFFF_FFFF)
         size = (~(self._config.read(_BAR0, 4) & ~0xF) & 0xFFFF_FFFF) + 1
-        self.registers = QtestRegion(self._link, _BAR_BASE, size)
+        self.registers = QtestRegion(f"{self.name} BAR0", self._link, _BAR_BASE, size)
         self._place()
 
     def _place(self) -> None:
@@ -166,7 +181,7 @@ class QtestAccess(Access):
                 f"or give it more with memory=8G in the device name"
             ) from None
         offset = iova if iova < self._low else iova - _HIGH_RAM + self._low
-        region = DmaRegion(self._base + offset, length, iova, self._memory)
+        region = DmaRegion(self._memory.address + offset, length, iova, self._memory)
         if placement is not None:
             try:
                 self._put(region, placement)
@@ -213,40 +228,37 @@ class QtestAccess(Access):
         self._release.close()
 
 
-@contextlib.contextmanager
-def _claimed_image(disk: Disk) -> Iterator[None]:
-    """Hold a claim on an image; create it first where it is missing and a size is given.
+def _claimed_image(disk: Disk, created: list[bytes]) -> int:
+    """Claim an image; return the descriptor that holds the claim, for owned.close().
 
-    An image that was created here is taken away again if the device does not come up.
+    Where it is missing and a size is given, it is made, and its path put into ``created``: for the
+    caller to remove, also when this raises.
     """
-    path, created = disk.path, False
+    path, flags = disk.path, os.O_RDWR | os.O_CLOEXEC
     raw = path.encode(errors="surrogateescape")  # as QEMU is given it, whatever the locale is
     try:
         try:
-            descriptor = os.open(raw, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = owned.descriptor(os.open, raw, flags)
         except FileNotFoundError:
             if disk.size is None or disk.format != "raw":
                 raise DeviceAccessError(
                     f"{path} does not exist: name a size to create a raw image, "
                     f"for example 'qemu:{path}?size=1G'"
                 ) from None
-            descriptor = os.open(raw, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o666)
-            created = True
+            descriptor = owned.descriptor(os.open, raw, flags | os.O_CREAT | os.O_EXCL, 0o666)
+            created.append(raw)
     except OSError as error:
         raise DeviceAccessError(f"{path} cannot be opened: {error.strerror}") from None
     try:
         claim(descriptor, path)
-        if created:
+        if raw in created:
             os.ftruncate(descriptor, disk.size or 0)
         length = os.fstat(descriptor).st_size
         if disk.size not in (None, length) and disk.format == "raw":
             raise DeviceAccessError(
                 f"{path} has {length} bytes, not the {disk.size} asked for: leave out size"
             )
-        yield
     except BaseException:
-        if created:
-            os.unlink(raw)
+        owned.close(descriptor)
         raise
-    finally:
-        os.close(descriptor)
+    return descriptor

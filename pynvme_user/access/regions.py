@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pynvme_user.access.memory import map_shared, unmap
+from pynvme_user import owned
+from pynvme_user.access.base import make_foreign
+from pynvme_user.access.memory import keep_from_children, map_shared, unmap
 from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError, NvmeError
 from pynvme_user.ring import guard_bar, unguard_bar
 
@@ -20,7 +21,6 @@ PCI_COMMAND_MASTER = 1 << 2
 PCI_COMMAND_INTX_DISABLE = 1 << 10
 
 _WIDTHS = (1, 2, 4, 8)
-_guards = threading.Lock()  # guard_bar() wants one caller at a time
 
 
 class FileRegion:
@@ -35,6 +35,11 @@ class FileRegion:
         self.name = name
         self.fd = fd
         self.base = base
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Refuse every access, in a child of process ``owner``."""
+        make_foreign(self, owner)
 
     def read(self, offset: int, width: int) -> int:
         """Read ``width`` bytes at ``offset``. Raises DeviceRemovedError when the device is gone."""
@@ -91,6 +96,7 @@ class MappedRegion:
         self.name = name
         self.file = file
         self._areas: list[_Area] = []
+        owned.register(self)
         try:
             for offset, length in areas:
                 self._areas.append(self._map(offset, length))
@@ -107,9 +113,11 @@ class MappedRegion:
     def _map(self, offset: int, length: int) -> _Area:
         address = map_shared(self.file.fd, length, self.file.base + offset)
         try:
-            with _guards:
+            # A child's mapping would keep the device open, and with it the claim on it.
+            keep_from_children(address, length)
+            with owned.no_fork:  # and one caller at a time
                 guard_bar(address, length)
-        except NvmeError:
+        except BaseException:
             unmap(address, length)
             raise
         # ctypes' own setter reads before it writes, which a device would see; a memoryview's
@@ -145,13 +153,20 @@ class MappedRegion:
             "the kernel or the device keeps that part to itself"
         )
 
+    def forked(self, owner: int) -> None:
+        """Refuse every access, in a child of process ``owner``, where nothing is mapped."""
+        areas, self._areas = self._areas, []
+        for area in areas:
+            unguard_bar(area.address)
+        make_foreign(self, owner)
+
     def close(self) -> None:
         """Unmap. Whoever kept an address must be done with it; accesses then raise."""
         self.size = 0
         self.file.close()
         areas, self._areas = self._areas, []
         for area in areas:
-            with _guards:
+            with owned.no_fork:
                 unguard_bar(area.address)
             unmap(area.address, area.end - area.start)
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pynvme_user import owned
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.claim import claim
 from pynvme_user.access.memory import PAGE_SIZE
@@ -98,7 +99,7 @@ class UioAccess(Access):
 
     def _open_file(self, path: Path, undo: contextlib.ExitStack, flags: int = 0) -> int:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags)
+            fd = owned.descriptor(os.open, path, os.O_RDWR | os.O_CLOEXEC | flags)
         except PermissionError as error:
             raise DeviceAccessError(
                 f"{self.name}: this user may not open {path}: run as root, or use vfio-pci, which "
@@ -109,7 +110,7 @@ class UioAccess(Access):
             raise DeviceAccessError(
                 f"{self.name}: {path} cannot be opened ({error.strerror}): see `dmesg`"
             ) from error
-        undo.callback(os.close, fd)
+        undo.callback(owned.close, fd)
         return fd
 
     def doorbells(self, offset: int, length: int) -> Doorbells:

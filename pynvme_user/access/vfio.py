@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pynvme_user import owned
 from pynvme_user.access import ioctl, vfio_cdev
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.iommu import IommuDma
@@ -229,7 +230,7 @@ class VfioAccess(Access):
         if not self._irq_count(index):
             return None
         fd = _eventfd()
-        undo.callback(os.close, fd)
+        undo.callback(owned.close, fd)
         self._set_irqs(index, ioctl.VFIO_IRQ_SET_ACTION_TRIGGER, [fd])
         return fd
 
@@ -253,9 +254,9 @@ class VfioAccess(Access):
                 self._set_irqs(self._irq_index, ioctl.VFIO_IRQ_SET_ACTION_TRIGGER)
         self.interrupt_vectors = 0
         while self._vectors:
-            os.close(self._vectors.pop())
+            owned.close(self._vectors.pop())
         if self._unmask >= 0:
-            os.close(self._unmask)
+            owned.close(self._unmask)
             self._unmask = -1
 
     # The device as a whole
@@ -300,7 +301,7 @@ class VfioAccess(Access):
 
 
 def _eventfd() -> int:
-    return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    return owned.descriptor(os.eventfd, 0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
 
 def _check_bound(function: PciFunction) -> None:

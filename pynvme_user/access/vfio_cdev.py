@@ -11,6 +11,7 @@ import errno
 import os
 from pathlib import Path
 
+from pynvme_user import owned
 from pynvme_user.access import ioctl
 from pynvme_user.access.sysfs import PciFunction, busy, holders
 from pynvme_user.access.vfio_group import blockers, no_remapping, not_viable, open_node
@@ -39,9 +40,9 @@ class VfioCdev:
             )
         with contextlib.ExitStack() as undo:
             self.device = open_node(name, node)
-            undo.callback(os.close, self.device)
+            undo.callback(owned.close, self.device)
             iommufd = open_node(name, _IOMMUFD)
-            undo.callback(os.close, iommufd)
+            undo.callback(owned.close, iommufd)
             request = ioctl.vfio_device_bind_iommufd(iommufd=iommufd)
             try:
                 ioctl.call(self.device, ioctl.VFIO_DEVICE_BIND_IOMMUFD, request)

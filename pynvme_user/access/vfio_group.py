@@ -12,6 +12,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from pynvme_user import owned
 from pynvme_user.access import ioctl
 from pynvme_user.access.sysfs import PciFunction, busy
 from pynvme_user.errors import DeviceAccessError
@@ -34,22 +35,24 @@ class VfioGroup:
         node = Path("/dev/vfio", f"{'noiommu-' * noiommu}{function.iommu_group}")
         with contextlib.ExitStack() as undo:
             group = open_node(name, node, function.vfio_cdev)
-            undo.callback(os.close, group)
+            undo.callback(owned.close, group)
             _check_viable(function, group)
             container = open_node(name, _CONTAINER)
-            undo.callback(os.close, container)
+            undo.callback(owned.close, container)
             self.space = None if noiommu else Type1Space(container)
             _set_iommu(name, container, group, noiommu)
             try:
                 # A mutable argument, because with bytes Python returns those, not the descriptor.
                 wanted = bytearray(function.bdf.encode() + b"\0")
-                self.device = fcntl.ioctl(group, ioctl.VFIO_GROUP_GET_DEVICE_FD, wanted, True)
+                self.device = owned.descriptor(
+                    fcntl.ioctl, group, ioctl.VFIO_GROUP_GET_DEVICE_FD, wanted, True
+                )
             except OSError as error:
                 raise DeviceAccessError(
                     f"{name} could not be opened in its group ({error.strerror}): if it is being "
                     "removed, wait for it to come back"
                 ) from error
-            undo.callback(os.close, self.device)
+            undo.callback(owned.close, self.device)
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -89,12 +92,13 @@ class Type1Space:
 
 
 def open_node(name: str, node: Path, rival: Path | None = None) -> int:
-    """Open a device node; return its descriptor. Each way to fail gets its own remedy.
+    """Open a device node; return its descriptor, for owned.close().
 
-    ``rival`` is another node of the device that keeps this one from being opened.
+    Each way to fail gets its own remedy. ``rival`` is another node of the device that keeps
+    this one from being opened.
     """
     try:
-        return os.open(node, os.O_RDWR | os.O_CLOEXEC)
+        return owned.descriptor(os.open, node, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         failure = error
     match failure.errno:

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pynvme_user import owned
 from pynvme_user.access import ioctl
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.claim import process_name
@@ -178,13 +179,13 @@ class VfioUserAccess(Access):
                 self._regions[index] = self._make_region(index, info, areas, descriptors)
             finally:
                 for fd in descriptors:
-                    os.close(fd)
+                    owned.close(fd)
         return self._regions[index]
 
     def _message_region(self, index: RegionIndex) -> MessageRegion:
         info, _, descriptors = self._region_info(index)
         for fd in descriptors:
-            os.close(fd)
+            owned.close(fd)
         region = MessageRegion(self.name, self._connection, index, int(info.size))
         self._regions[index] = region
         return region
@@ -213,7 +214,7 @@ class VfioUserAccess(Access):
             areas = self._areas(info, reply, index) if descriptors else []
         except BaseException:
             for fd in descriptors:
-                os.close(fd)
+                owned.close(fd)
             raise
         return info, areas, descriptors
 
@@ -307,7 +308,8 @@ class VfioUserAccess(Access):
         self.check_vectors(count)
         armed = len(self._vectors)
         while len(self._vectors) < count:
-            self._vectors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            eventfd = owned.descriptor(os.eventfd, 0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._vectors.append(eventfd)
         self._pass_vectors(armed)
         # Not before: a vector that fires must have its eventfd.
         self._set_msix(True)
@@ -373,7 +375,7 @@ class VfioUserAccess(Access):
                 self._set_irqs(0, ())
         self.interrupt_vectors = 0
         while self._vectors:
-            os.close(self._vectors.pop())
+            owned.close(self._vectors.pop())
 
     # The device as a whole
 
@@ -399,7 +401,7 @@ class VfioUserAccess(Access):
 
 
 def _connect(path: Path, name: str, timeout: float) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = owned.unix_socket()
     try:
         sock.settimeout(timeout)
         sock.connect(os.fspath(path))
@@ -432,7 +434,7 @@ def _claim(path: Path, name: str) -> Iterator[None]:
         yield
         return
     address = f"\0pynvme_user/{status.st_dev:x}/{status.st_ino:x}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as mine:
+    with owned.unix_socket() as mine:
         try:
             mine.bind(address)
             mine.listen(1)
@@ -446,7 +448,7 @@ def _claim(path: Path, name: str) -> Iterator[None]:
 
 
 def _listener(address: str) -> int | None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with owned.unix_socket() as probe:
         probe.settimeout(1.0)
         with contextlib.suppress(OSError):
             probe.connect(address)

@@ -10,9 +10,9 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import os
 import threading
 
+from pynvme_user import owned
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.iova import IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, allocate_file
@@ -113,7 +113,7 @@ class SharedDma:
             whole = DmaRegion(memory.address, memory.length, iova, memory)
             self._map(whole, fd)
         finally:
-            os.close(fd)
+            owned.close(fd)
         self._mapped[iova + _UNUSED] = whole
         return DmaRegion(memory.address + _UNUSED, memory.length - _UNUSED, iova + _UNUSED, memory)
 

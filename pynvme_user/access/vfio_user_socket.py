@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from pynvme_user import owned
 from pynvme_user.access.vfio_user_messages import (
     DEFAULT_MAX_DATA_XFER_SIZE,
     DEFAULT_MAX_MSG_FDS,
@@ -383,7 +384,7 @@ class Connection:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     got = array.array("i")
                     got.frombytes(content[: len(content) // got.itemsize * got.itemsize])
-                    descriptors += got
+                    descriptors += map(owned.adopt, got)
             if flags & socket.MSG_CTRUNC:
                 self.violation("more descriptors came than were agreed on, or may be open")
                 return None
@@ -396,4 +397,4 @@ class Connection:
 
 def _close_all(descriptors: list[int]) -> None:
     while descriptors:
-        os.close(descriptors.pop())
+        owned.close(descriptors.pop())
