@@ -51,8 +51,9 @@ def accounted(pair: nvme.QueuePair, ns: nvme.Namespace, buffer: nvme.DmaBuffer, 
         queue_depth=pair.depth,
         block_shift=ns.block_shift,
     )
+    geometry = ns.current()
     start = time.perf_counter()
-    while not pair.advance(workload, _SLICE_NS, keep=buffer):
+    while not pair.advance(workload, _SLICE_NS, geometry=geometry, keep=buffer):
         pass
     seconds = time.perf_counter() - start
     read = workload.results[0]

@@ -104,6 +104,7 @@ class CLoop:
         size: int = IO_SIZE,
     ) -> None:
         self._pair = pair
+        self._geometry = ns.current()
         self._buffer = buffer[: pair.depth * size]
         self._direction = list(OPCODES).index(rw)
         generator = Generator(
@@ -125,17 +126,22 @@ class CLoop:
             block_shift=ns.block_shift,
         )
 
+    def _advance(self, timeout_ns: int) -> bool:
+        return self._pair.advance(
+            self.workload, timeout_ns, geometry=self._geometry, keep=self._buffer
+        )
+
     def run(self, seconds: float) -> Turn:
         """Run for so long, and until all I/Os have ended. Raises SystemExit if any failed."""
-        load, pair = self.workload, self._pair
+        load = self.workload
         load.go_on()
         load.clear()
         before = load.submitted
         cpu, start = time.thread_time(), time.perf_counter()
         while (left := start + seconds - time.perf_counter()) > 0:
-            pair.advance(load, min(int(left * 1e9), _SLICE_NS), keep=self._buffer)
+            self._advance(min(int(left * 1e9), _SLICE_NS))
         load.stop()
-        while not pair.advance(load, _SLICE_NS, keep=self._buffer):
+        while not self._advance(_SLICE_NS):
             pass
         seconds, cpu = time.perf_counter() - start, time.thread_time() - cpu
         result = load.results[self._direction]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy.typing as npt
@@ -48,6 +48,19 @@ if TYPE_CHECKING:
 NO_SUCH_QUEUE = (
     CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER,
     CommandSpecificStatus.COMPLETION_QUEUE_INVALID,
+)
+
+
+#: Commands after which a namespace may have another format or size, or be another one.
+CHANGE_NAMESPACES = frozenset(
+    (
+        AdminOpcode.NAMESPACE_MANAGEMENT,
+        AdminOpcode.FIRMWARE_COMMIT,
+        AdminOpcode.NAMESPACE_ATTACHMENT,
+        AdminOpcode.CAPACITY_MANAGEMENT,
+        AdminOpcode.FORMAT_NVM,
+        AdminOpcode.SANITIZE,
+    )
 )
 
 
@@ -98,12 +111,14 @@ class AdminCommands:
                 self._wait(deadline, "an earlier command")
             # Left by a reset that its own caller saw as an exception: not this command's end.
             self._pair.take_aborted()
-            cid = self._pair.submit(command, buffer)
-            deadline = time.monotonic() + seconds
-            while True:
-                for done in self._wait(deadline, describe(command, admin=True)):
-                    if done.cid == cid:
-                        return done
+            changing = command.opc in CHANGE_NAMESPACES
+            with self._controller.changing_namespaces() if changing else nullcontext():
+                cid = self._pair.submit(command, buffer)
+                deadline = time.monotonic() + seconds
+                while True:
+                    for done in self._wait(deadline, describe(command, admin=True)):
+                        if done.cid == cid:
+                            return done
 
     def _wait(self, deadline: float, what: str) -> list[Completion]:
         """Wait for completions; without any up to the deadline the controller is reset."""

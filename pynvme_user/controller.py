@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import atexit
 import math
+import threading
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Self, Unpack
 
 from pynvme_user import owned
@@ -204,6 +205,7 @@ class Controller:
             stopped.callback(setattr, self, "_setting_up", False)
             for pair in (self._admin, *self._queue_pairs):
                 stopped.enter_context(pair.stopped())
+            self.namespaces.forget()
             try:
                 self._reset_stopped()
             except DeviceRemovedError:
@@ -226,6 +228,32 @@ class Controller:
             self._queue_pairs.restart()
         finally:
             self._admin.give_aborted(aborted)
+
+    @contextmanager
+    def changing_namespaces(self) -> Iterator[None]:
+        """Let no I/O run, and forget what is known of the namespaces, before and after.
+
+        For a command after which they may be others. What is outstanding ends first, and tells its
+        owners later. Raises as :meth:`QueuePair.poll`.
+        """
+        with self._commands.lock, ExitStack() as stopped:
+            for pair in self._queue_pairs:
+                stopped.enter_context(pair.stopped())
+            for pair in self._queue_pairs:
+                pair.finish_all()
+            self.namespaces.forget()
+            try:
+                yield
+            finally:
+                self.namespaces.forget()
+
+    @property
+    def admin_lock(self) -> threading.RLock:
+        """Held for an admin command, a reset, and by who needs nothing to change in between.
+
+        Taken before any queue pair's lock, never while one is held.
+        """
+        return self._commands.lock
 
     # --- health -------------------------------------------------------------------------------
 

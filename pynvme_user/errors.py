@@ -72,6 +72,14 @@ class ForkedError(NvmeError):
         return f"{self.device} was opened by process {self.owner}: open it here"
 
 
+class NamespaceChangedError(NvmeError):
+    """The namespace is not what it was when it was identified, or may not be any more.
+
+    Raised by a Namespace of another format, or not active any more, for good; and by a vector or
+    a benchmark that a command came across which may change namespaces, such as Format NVM.
+    """
+
+
 class DmaError(NvmeError):
     """DMA memory could not be had or mapped, or an address is not mapped for its whole length."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import TIMED_OUT, check
 from pynvme_user.dma import BytesLike, DmaBuffer, as_bytes
-from pynvme_user.errors import NvmeError, NvmeStatusError
+from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
+from pynvme_user.geometry import Geometry
 from pynvme_user.ring import Operation
 from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
 from pynvme_user.spec.identify import (
@@ -23,7 +25,6 @@ from pynvme_user.spec.identify import (
 from pynvme_user.spec.nvm import WriteCdw12
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus, Status
-from pynvme_user.units import whole_number
 
 if TYPE_CHECKING:
     from pynvme_user.controller import Controller
@@ -43,18 +44,17 @@ _NOT_ACTIVE = (GenericStatus.INVALID_NAMESPACE_OR_FORMAT, GenericStatus.INVALID_
 class _Operation(Operation):
     """A command that moves data, and what it does with the buffer."""
 
-    def __init__(self, ns: Namespace, opcode: NvmOpcode, *, fua: bool) -> None:
+    def __init__(self, geometry: Geometry, opcode: NvmOpcode, *, fua: bool) -> None:
         self.opcode = opcode
         self.fua = fua
         #: The same with FUA.
-        self.forced = self if fua else _Operation(ns, opcode, fua=True)
+        self.forced = self if fua else _Operation(geometry, opcode, fua=True)
         self.fills = opcode is NvmOpcode.READ  # the buffer, instead of taking the data from it
         super().__init__(
-            bytes(SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)),
-            block_shift=ns.block_shift,
-            # With metadata there is no transfer here: check_range() says so.
-            block_count=0 if ns.metadata_size else ns.block_count,
-            max_blocks=ns.max_blocks,
+            bytes(SQE.build(opc=opcode, nsid=geometry.nsid, cdw12=_FUA if fua else 0)),
+            block_shift=geometry.block_shift,
+            block_count=0,  # see Namespace._limit()
+            max_blocks=0,
         )
 
 
@@ -65,34 +65,58 @@ class Namespace:
     is any contiguous bytes-like of whole blocks. What the device reaches (a DmaBuffer) moves
     without a copy; other memory is copied in pieces.
 
+    After whatever may change namespaces (Format NVM, for example, and each reset) the next call
+    identifies it again. Another size is taken; with another format, or another namespace behind its
+    id, this object is of no use any more: NamespaceChangedError.
+
     All calls raise ValueError, before anything is submitted, for a range outside the namespace or
     a length that is not whole blocks; NvmeStatusError for an error status; NvmeTimeoutError once
-    a command was given up; DeviceRemovedError.
+    a command was given up; NamespaceChangedError; DeviceRemovedError.
     """
 
     def __init__(self, controller: Controller, nsid: int) -> None:
         self.controller = controller
         self._pool = controller.dma
-        self.nsid = nsid
-        page = controller.identify_page(Cns.NAMESPACE, nsid=nsid)
-        self.identify = IdentifyNamespace.from_bytes(page)
-        lbaf = self.identify.lbaf
-        self.block_count = self.identify.nsze
-        self.metadata_size = lbaf.ms
-        #: log2 of the block size in bytes
-        self.block_shift = block_shift_of(self.identify, nsid)
-        #: Blocks that one read or write carries.
-        self.max_blocks = min(controller.max_transfer >> self.block_shift, MAX_BLOCKS)
-        self._read, self._write, self._compare = (
-            _Operation(self, opcode, fua=False)
-            for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
-        )
         self._lender = controller.lender
+        self.nsid = nsid
+        self._changed = ""  # what became of it, once it is not what it was
+        with controller.admin_lock:
+            self.identify = self._identified()
+            #: As last known: see :meth:`current`.
+            self.geometry = self._measured()
+            self._read, self._write, self._compare = (
+                _Operation(self.geometry, opcode, fua=False)
+                for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
+            )
+            self._limit()
+            controller.namespaces.watch(self)
+
+    # --- what is known of it ------------------------------------------------------------------
+
+    @property
+    def block_shift(self) -> int:
+        """log2 of the block size in bytes."""
+        return self.geometry.block_shift
 
     @property
     def block_size(self) -> int:
         """Bytes of data in a block."""
-        return 1 << self.block_shift
+        return 1 << self.geometry.block_shift
+
+    @property
+    def block_count(self) -> int:
+        """Its size in blocks."""
+        return self.geometry.block_count
+
+    @property
+    def metadata_size(self) -> int:
+        """Bytes of metadata in each block."""
+        return self.geometry.metadata_size
+
+    @property
+    def max_blocks(self) -> int:
+        """Blocks that one read or write carries."""
+        return self.geometry.max_blocks
 
     @cached_property
     def identifiers(self) -> NamespaceIdentifiers:
@@ -100,27 +124,94 @@ class Namespace:
         page = self.controller.identify_page(Cns.NAMESPACE_DESCRIPTORS, nsid=self.nsid)
         return NamespaceIdentifiers.from_bytes(page)
 
+    def _identified(self) -> IdentifyNamespace:
+        return IdentifyNamespace.from_bytes(
+            self.controller.identify_page(Cns.NAMESPACE, nsid=self.nsid)
+        )
+
+    def _measured(self) -> Geometry:
+        shift = block_shift_of(self.identify, self.nsid)
+        return Geometry(
+            nsid=self.nsid,
+            block_shift=shift,
+            block_count=self.identify.nsze,
+            metadata_size=self.identify.lbaf.ms,
+            max_blocks=min(self.controller.max_transfer >> shift, MAX_BLOCKS),
+        )
+
+    def _limit(self) -> None:
+        """Let C check transfers by what is known."""
+        known = self.geometry
+        # With metadata there is no transfer here: check_range() says so.
+        count = known.block_count if known.current and not known.metadata_size else 0
+        for operation in (self._read, self._write, self._compare):
+            operation.set_limits(count, known.max_blocks)
+            operation.forced.set_limits(count, known.max_blocks)
+
+    def forget(self) -> None:
+        """Let no transfer begin before it was identified again; for :meth:`Namespaces.forget`."""
+        self.geometry.current = False
+        self._limit()
+
+    def current(self) -> Geometry:
+        """Return its geometry, identified again if it may have changed since.
+
+        Raises NamespaceChangedError where it is not what it was, and as :meth:`Controller.admin`.
+        """
+        return self.geometry if self.geometry.current else self._identify_again()
+
+    def _identify_again(self) -> Geometry:
+        # Under the lock, so that nothing changes it before it counts as current.
+        with self.controller.admin_lock:
+            if self.geometry.current:
+                return self.geometry  # another thread came first
+            if not self._changed:
+                self._changed = self._difference()
+            if self._changed:
+                raise NamespaceChangedError(
+                    f"namespace {self.nsid} {self._changed}: take it anew, as "
+                    f"namespaces[{self.nsid}] of the controller"
+                )
+            self.geometry = self._measured()
+            self._limit()
+            self.__dict__.pop("identifiers", None)
+            return self.geometry
+
+    def _difference(self) -> str:
+        """Identify it; tell what makes it another than it was, if anything does."""
+        before = self.identify
+        try:
+            now = self._identified()
+        except NvmeStatusError as error:
+            if error.status.code() is not GenericStatus.INVALID_NAMESPACE_OR_FORMAT:
+                raise
+            return "is not active any more"
+        if not any(bytes(now)):
+            return "is not active any more"
+        if (now.nguid, now.eui64) != (before.nguid, before.eui64):
+            return "is another one now, with another NGUID or EUI64"
+        self.identify = now
+        for what, old, new in (
+            ("block size", f"{1 << before.lbaf.ds} bytes", f"{1 << now.lbaf.ds}"),
+            ("metadata", f"{before.lbaf.ms} bytes", f"{now.lbaf.ms}"),
+        ):
+            if old != f"{new} bytes":
+                return f"was formatted: its {what} changed from {old} to {new}"
+        if now.flbas.mtelba != before.flbas.mtelba or now.dps != before.dps:
+            return "was formatted: its metadata or protection information is another"
+        return ""
+
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise ValueError if the blocks are not all in the namespace, or it has metadata."""
-        if type(lba) is not int or type(blocks) is not int:
-            lba, blocks = whole_number(lba, "an LBA"), whole_number(blocks, "a number of blocks")
-        if blocks < 1 or lba < 0 or lba + blocks > self.block_count:
-            raise ValueError(
-                f"blocks {lba} to {lba + blocks - 1} are not all in namespace {self.nsid}, "
-                f"which has blocks 0 to {self.block_count - 1}"
-            )
-        if self.metadata_size:
-            raise ValueError(
-                f"namespace {self.nsid} has {self.metadata_size} bytes of metadata in each block, "
-                "which reads and writes do not carry here: use Controller.io() with a buffer for it"
-            )
+        self.current().check_range(lba, blocks)
 
     # --- data ---------------------------------------------------------------------------------
 
     def read(self, lba: int, blocks: int, *, fua: bool = False) -> bytearray:
         """Read blocks and return their bytes."""
-        self.check_range(lba, blocks)
-        data = bytearray(blocks << self.block_shift)
+        geometry = self.geometry if self.geometry.current else self._identify_again()
+        geometry.check_range(lba, blocks)
+        data = bytearray(blocks << geometry.block_shift)
         self.read_into(lba, data, fua=fua)
         return data
 
@@ -159,7 +250,7 @@ class Namespace:
         """Raise a status that is no success, or transfer what cannot be at once: any memory."""
         if status > 0:
             self._check(status, operation, lba, buffer.nbytes >> self.block_shift)
-            return
+            return None
         array = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
         if operation.fills and not array.flags.writeable:
             raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
@@ -167,16 +258,19 @@ class Namespace:
         blocks = length >> self.block_shift
         if blocks << self.block_shift != length:
             raise ValueError(f"{length} bytes are not whole blocks of {self.block_size}")
-        self.check_range(lba, blocks)
         flat = as_bytes(array)  # raises ValueError for gaps
-        iova = self._pool.iova(array)  # of the caller's own, whose span is known from then on
-        if iova is None or iova & 3:
-            self._bounce(operation, lba, flat)
-        elif blocks > self.max_blocks:
-            self._split(operation, lba, iova, flat)
-        else:
+        while True:
+            geometry = self.current()
+            geometry.check_range(lba, blocks)
+            iova = self._pool.iova(array)  # of the caller's own, whose span is known from then on
+            if iova is None or iova & 3:
+                return self._bounce(operation, lba, flat)
+            if blocks > geometry.max_blocks:
+                return self._split(operation, geometry, lba, iova, flat)
             status = self._lender.transfer(operation, lba, self._pool.spanned(flat, iova))
-            self._check(status, operation, lba, blocks)
+            if status >= 0:
+                return self._check(status, operation, lba, blocks)
+            # It may have changed since it was looked at.
 
     def _bounce(self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8]) -> None:
         """Transfer memory that the device does not reach, by copying it in pieces."""
@@ -192,21 +286,27 @@ class Namespace:
                 part[:] = bounce
 
     def _split(
-        self, operation: _Operation, lba: int, iova: int, array: npt.NDArray[np.uint8]
+        self,
+        operation: _Operation,
+        geometry: Geometry,
+        lba: int,
+        iova: int,
+        array: npt.NDArray[np.uint8],
     ) -> None:
         """Transfer DMA memory that one command cannot carry."""
-        blocks = array.nbytes >> self.block_shift
-        most = self.max_blocks
+        blocks = array.nbytes >> geometry.block_shift
+        most = geometry.max_blocks
         lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
         with self.controller.lender.borrow() as pair:
             result = pair.run_vector(
                 operation.opcode,
                 self,
                 lbas,
-                np.uint64(iova) + (lbas - np.uint64(lba) << np.uint64(self.block_shift)),
+                np.uint64(iova) + (lbas - np.uint64(lba) << np.uint64(geometry.block_shift)),
                 blocks=most,
                 last_blocks=blocks - most * (len(lbas) - 1),
                 fua=operation.fua,
+                geometry=geometry,
                 keep=array,
             )
         for index in result.failed[:1]:
@@ -298,11 +398,35 @@ class Namespaces(Mapping[int, Namespace]):
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._known: dict[int, Namespace] = {}
+        self._ids: list[int] | None = None
+        self._live: WeakSet[Namespace] = WeakSet()
 
-    @cached_property
+    def watch(self, ns: Namespace) -> None:
+        """Let a namespace know when it may have changed."""
+        self._live.add(ns)
+
+    def forget(self) -> None:
+        """Forget all that is known of them: it may have changed.
+
+        For who holds the controller's admin lock and its queue pairs. What changes namespaces
+        without a command of this controller's, such as another host, does not come here.
+        """
+        self._ids = None
+        self._known.clear()
+        for ns in list(self._live):
+            ns.forget()
+
+    @property
     def ids(self) -> list[int]:
         """Active namespace ids, ascending; as :meth:`found`, but asked for once."""
-        return list(self.found())
+        ids = self._ids
+        if ids is None:
+            # Under the lock, so that nothing changes them before they count as known.
+            with self._controller.admin_lock:
+                ids = self._ids
+                if ids is None:
+                    ids = self._ids = list(self.found())
+        return ids
 
     def found(self) -> Iterator[int]:
         """Ask for the active namespace ids, ascending (Base 2.0, Identify CNS 02h).
@@ -332,12 +456,15 @@ class Namespaces(Mapping[int, Namespace]):
             yield nsid
 
     def __getitem__(self, nsid: int) -> Namespace:
-        if nsid not in self._known:
+        if ns := self._known.get(nsid):
+            return ns
+        with self._controller.admin_lock:
             if nsid not in self.ids:
                 active = ", ".join(map(str, self.ids)) or "none"
                 raise KeyError(f"namespace {nsid!r} is not active; active are: {active}")
-            self._known[nsid] = Namespace(self._controller, nsid)
-        return self._known[nsid]
+            if nsid not in self._known:
+                self._known[nsid] = Namespace(self._controller, nsid)
+            return self._known[nsid]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.ids)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import VectorResult
+from pynvme_user.geometry import Geometry
 from pynvme_user.raw_queue import SLICE_NS, RawQueuePair
 from pynvme_user.ring import U64Array, Vector
 from pynvme_user.spec.commands import SQE, NvmOpcode
@@ -43,8 +44,9 @@ class QueuePair(RawQueuePair):
     ) -> int:
         """Submit a Read of ``blocks`` blocks into DMA memory; return its CID (NVM 1.0, 3.2.4).
 
-        Raises ValueError for a range outside the namespace, a buffer of another size, or more
-        than one command can carry (:attr:`Controller.max_transfer`); else as :meth:`submit`.
+        Raises ValueError for a range outside the namespace, a buffer of another size, more than
+        one command can carry (:attr:`Controller.max_transfer`), or another controller's namespace;
+        NamespaceChangedError; else as :meth:`submit`.
         """
         return self._submit_io(NvmOpcode.READ, ns, lba, blocks, buffer, fua)
 
@@ -76,16 +78,20 @@ class QueuePair(RawQueuePair):
         self, ns: Namespace, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
     ) -> int:
         """Submit a Write Zeroes of up to 65536 blocks; return its CID (NVM 1.0, 3.2.8)."""
-        ns.check_range(lba, blocks)
-        if blocks > 0x10000:
-            raise ValueError(f"one Write Zeroes command takes up to 65536 blocks, not {blocks}")
         cdw12 = blocks - 1 | (_FUA if fua else 0) | (_DEALLOCATE if deallocate else 0)
-        with self._lock:
-            self._check_open()
-            return self._ring.submit_io(NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
+        while True:
+            geometry = self._geometry(ns)
+            geometry.check_range(lba, blocks)
+            if blocks > 0x10000:
+                raise ValueError(f"one Write Zeroes command takes up to 65536 blocks, not {blocks}")
+            with self._lock:
+                self._check_open()
+                if geometry.current:
+                    return self._ring.submit_io(NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
 
     def submit_flush(self, ns: Namespace) -> int:
         """Submit a Flush; return its CID (Base 2.0, 7.1)."""
+        self._geometry(ns)
         return self.submit(SQE.build(opc=NvmOpcode.FLUSH, nsid=ns.nsid))
 
     def submit_deallocate(self, ns: Namespace, ranges: Sequence[tuple[int, int]]) -> int:
@@ -95,8 +101,6 @@ class QueuePair(RawQueuePair):
         """
         if not 1 <= len(ranges) <= 256:
             raise ValueError(f"one command deallocates 1 to 256 ranges, not {len(ranges)}")
-        for lba, blocks in ranges:
-            ns.check_range(lba, blocks)
         data = b"".join(bytes(DatasetRange.build(slba=lba, nlb=n)) for lba, n in ranges)
         buffer = self.controller.alloc(len(data))
         buffer[:] = np.frombuffer(data, np.uint8)
@@ -106,7 +110,14 @@ class QueuePair(RawQueuePair):
             cdw10=DatasetManagementCdw10.build(nr=len(ranges) - 1),
             cdw11=DatasetManagementCdw11.build(ad=1),
         )
-        return self.submit(command, buffer)
+        while True:
+            geometry = self._geometry(ns)
+            for lba, blocks in ranges:
+                geometry.check_range(lba, blocks)
+            with self._lock:
+                self._check_open()
+                if geometry.current:
+                    return self.submit(command, buffer)
 
     def _submit_io(
         self,
@@ -117,23 +128,44 @@ class QueuePair(RawQueuePair):
         buffer: npt.NDArray[Any],
         fua: bool,
     ) -> int:
-        ns.check_range(lba, blocks)
-        iova, length = self._dma(buffer)
-        if length != blocks << ns.block_shift:
+        while True:
+            geometry = ns.geometry
+            # In place of a call, which this way would feel.
+            if ns.controller is not self.controller or not geometry.current:
+                geometry = self._geometry(ns)
+            geometry.check_range(lba, blocks)
+            iova, length = self._dma(buffer)
+            if length != blocks << geometry.block_shift:
+                raise ValueError(
+                    f"{blocks} blocks of {ns.block_size} bytes need a buffer of "
+                    f"{blocks << geometry.block_shift} bytes, not {length}"
+                )
+            if length > self.controller.max_transfer:
+                raise ValueError(
+                    f"one command carries up to {self.controller.max_transfer} bytes, not "
+                    f"{length}: use Namespace.read_into or write_from, which split"
+                )
+            with self._lock:
+                self._check_open()
+                if geometry.current:
+                    self._hold(buffer)
+                    return self._ring.submit_io(
+                        opcode, ns.nsid, lba, blocks - 1 | (_FUA if fua else 0), iova, length
+                    )
+
+    def _geometry(self, ns: Namespace) -> Geometry:
+        """Return what is known of a namespace, as it is now.
+
+        It may have changed again: that is looked at under the lock.
+        """
+        self._check_own(ns)
+        return ns.current()
+
+    def _check_own(self, ns: Namespace) -> None:
+        if ns.controller is not self.controller:
             raise ValueError(
-                f"{blocks} blocks of {ns.block_size} bytes need a buffer of "
-                f"{blocks << ns.block_shift} bytes, not {length}"
-            )
-        if length > self.controller.max_transfer:
-            raise ValueError(
-                f"one command carries up to {self.controller.max_transfer} bytes, not {length}: "
-                "use Namespace.read_into or write_from, which split"
-            )
-        with self._lock:
-            self._check_open()
-            self._hold(buffer)
-            return self._ring.submit_io(
-                opcode, ns.nsid, lba, blocks - 1 | (_FUA if fua else 0), iova, length
+                f"namespace {ns.nsid} is one of {ns.controller.name}, which is another controller "
+                "than the queue pair's: use a queue pair of its own"
             )
 
     # --- many at once -------------------------------------------------------------------------
@@ -155,8 +187,10 @@ class QueuePair(RawQueuePair):
         other: for benchmarks. The statuses are returned, not raised: see
         :meth:`VectorResult.check`. Nothing else may be outstanding on the queue pair.
 
-        Raises ValueError for an LBA outside the namespace or a buffer too small, and as
-        :meth:`poll`. After ctrl-C the queue is drained before KeyboardInterrupt goes on.
+        Raises ValueError for an LBA outside the namespace, a buffer too small or another
+        controller's namespace; NamespaceChangedError, also once somebody runs a command that may
+        change namespaces, of which the vector does not see the end; and as :meth:`poll`. After
+        ctrl-C the queue is drained before KeyboardInterrupt goes on.
         """
         return self._many(NvmOpcode.READ, ns, lbas, blocks, buffer, fua, recycle)
 
@@ -192,9 +226,10 @@ class QueuePair(RawQueuePair):
             if where.dtype == np.int64
             else where.astype(np.uint64, copy=False)
         )
+        geometry = self._geometry(ns)
         if where.size:
-            ns.check_range(int(where[places.argmax()]), blocks)
-        size = blocks << ns.block_shift
+            geometry.check_range(int(where[places.argmax()]), blocks)
+        size = blocks << geometry.block_shift
         if size > self.controller.max_transfer:
             raise ValueError(
                 f"one command carries up to {self.controller.max_transfer} bytes, not {size}"
@@ -215,6 +250,7 @@ class QueuePair(RawQueuePair):
             last_blocks=blocks,
             fua=fua,
             slots=recycle,
+            geometry=geometry,
             keep=buffer,
         )
 
@@ -229,12 +265,14 @@ class QueuePair(RawQueuePair):
         last_blocks: int,
         fua: bool = False,
         slots: bool = False,
-        keep: object,
+        geometry: Geometry,
+        keep: npt.NDArray[Any],
     ) -> VectorResult:
         """Run I/Os whose places in DMA memory are known; ``keep`` holds that memory.
 
-        The caller has checked the ranges. The last I/O has ``last_blocks`` blocks.
+        The caller has checked the ranges by ``geometry``. The last I/O has ``last_blocks`` blocks.
         """
+        self._check_own(ns)
         command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)
         vector = Vector(
             command=bytes(command),
@@ -242,14 +280,14 @@ class QueuePair(RawQueuePair):
             iovas=iovas,
             blocks=blocks,
             last_blocks=last_blocks,
-            block_shift=ns.block_shift,
+            block_shift=geometry.block_shift,
             slots=slots,
         )
         try:
-            while not self.advance(vector, SLICE_NS, keep=keep):
+            while not self.advance(vector, SLICE_NS, geometry=geometry, keep=keep):
                 pass
         except BaseException:
-            self._drain_loop(vector, keep)
+            self._drain_loop(vector, geometry, keep)
             raise
         return VectorResult(
             vector.status,

@@ -10,7 +10,7 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -24,7 +24,9 @@ from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
     DeviceRemovedError,
+    NamespaceChangedError,
 )
+from pynvme_user.geometry import Geometry
 from pynvme_user.numa import Placement
 from pynvme_user.ring import (
     CQE_SIZE,
@@ -69,6 +71,10 @@ class QueueLinks:
 
 class Loop(Protocol):
     """Many I/Os that C runs on a ring: :class:`Vector`, and the benchmark's workload."""
+
+    @property
+    def memory(self) -> DmaBuffer | None:
+        """Where its I/Os' data are, where it knows more of that than addresses."""
 
     @property
     def completed(self) -> int:
@@ -406,16 +412,25 @@ class RawQueuePair:
 
     # --- loops in C ---------------------------------------------------------------------------
 
-    def advance(self, loop: Loop, timeout_ns: int, *, keep: object) -> bool:
+    def advance(
+        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
+    ) -> bool:
         """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
 
-        ``keep`` holds its data's memory, up to the end. Between the first call and the one that
-        returns True the queue pair is the loop's alone. A reset of the controller ends it: the I/Os
-        that were outstanding, or never submitted, are given up with the status ABORTED_BY_HOST.
-        Raises ValueError if other commands are outstanding, and as :meth:`poll`.
+        ``geometry`` is the one that its I/Os were made by; ``keep`` holds their memory, up to the
+        end. Between the first call and the one that returns True the queue pair is the loop's
+        alone. A reset of the controller ends it: the I/Os that were outstanding, or never
+        submitted, are given up with the status ABORTED_BY_HOST.
+
+        Raises ValueError if other commands are outstanding, or for another controller's memory;
+        NamespaceChangedError, with nothing outstanding, once the geometry is not current any more;
+        and as :meth:`poll`.
         """
         if self._loop is not loop:
             self._check_open()
+            for memory in (keep, loop.memory):
+                if memory is not None:
+                    self._dma(memory)
             if self.outstanding:
                 fail(-errno.EBUSY)
             self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
@@ -427,6 +442,12 @@ class RawQueuePair:
                 self._aborted.clear()
                 loop.give_up(int(HOST_ABORTED))
                 ended = True
+            elif not geometry.current:
+                self._loop = self._loop_keep = None
+                raise NamespaceChangedError(
+                    f"namespace {geometry.nsid} may have changed while I/O ran on it, by a command "
+                    "such as Format NVM or by a reset: what was left was not submitted; begin anew"
+                )
             else:
                 ended = loop.run(self._ring, timeout_ns)
         if ended:
@@ -436,13 +457,14 @@ class RawQueuePair:
             self._check_health(waited=timeout_ns >= SLICE_NS)
         return ended
 
-    def _drain_loop(self, loop: Loop, keep: object) -> None:
+    def _drain_loop(self, loop: Loop, geometry: Geometry, keep: npt.NDArray[Any]) -> None:
         """Drain a loop that is not to go on, so that its memory can be let go."""
         if self.controller.removed or self._closed or self._loop is not loop:
             return
         loop.stop()
-        while not self.advance(loop, SLICE_NS, keep=keep):
-            pass
+        with suppress(NamespaceChangedError):
+            while not self.advance(loop, SLICE_NS, geometry=geometry, keep=keep):
+                pass
 
     # --- reset and end ------------------------------------------------------------------------
 
@@ -458,6 +480,23 @@ class RawQueuePair:
                 yield
         finally:
             self._wanted = self._closed
+
+    def finish_all(self) -> None:
+        """Bring all that is outstanding to its end, which its owner finds later; a loop, too.
+
+        For who holds the queue pair still. Raises as :meth:`poll`.
+        """
+        with self._device_errors():
+            self._ring.ring()
+            while self.outstanding:
+                before = self._ring.completed
+                if self._loop is not None:
+                    self._loop.stop()
+                    self._loop.run(self._ring, SLICE_NS)
+                else:
+                    self._aborted += self._completions(self._ring.wait(SLICE_NS))
+                if self._ring.completed == before:
+                    self._check_health(waited=True)
 
     def _turn(self) -> AbstractContextManager[object]:
         """Give the lock to a loop that takes it again and again, after whoever waits for it."""

@@ -136,10 +136,14 @@ class Operation:
         self._struct = operation = ffi.new("struct nvme_operation *")
         ffi.buffer(ffi.addressof(operation, "command"))[:] = command
         operation.block_shift = block_shift
-        operation.block_count = block_count
-        operation.max_blocks = max_blocks
+        self.set_limits(block_count, max_blocks)
         #: Where C finds it, as long as this object lives.
         self.address = int(ffi.cast("uintptr_t", operation))
+
+    def set_limits(self, block_count: int, max_blocks: int) -> None:
+        """Change what each transfer is checked by; no blocks let none through."""
+        self._struct.block_count = block_count
+        self._struct.max_blocks = max_blocks
 
 
 class Ring:
@@ -371,6 +375,8 @@ class Vector:
     instead of each I/O. ``status`` (uint16, the 15-bit status field) and ``latency_ns`` (uint64)
     get one entry for each I/O.
     """
+
+    memory = None  # its data are anywhere
 
     def __init__(
         self,

@@ -161,7 +161,10 @@ class Workload:
         verify_fatal: bool = False,
         records: int = 0,
     ) -> None:
-        self._alive: list[object] = [generator, buffer, verifier]
+        self._alive: list[object] = [generator, verifier]
+        #: Its DMA memory.
+        self.memory = buffer
+        self._record_limit = records
         self._waits: Any = None  # the generator's I/O that a list came before
         self._slots = new_lines("struct nvme_bench_slot", queue_depth)
         piece = buffer.nbytes // queue_depth
@@ -197,7 +200,8 @@ class Workload:
             bench.verify = verifier.struct
             bench.verify_fatal = verify_fatal
             bench.gated = 1
-        self._records = np.zeros(records, RECORD_DTYPE)
+        # What is outstanding has room in any case: see stop().
+        self._records = np.zeros(records and records + queue_depth, RECORD_DTYPE)
         if records:
             pointer = ffi.from_buffer(
                 "struct nvme_bench_record[]", self._records, require_writable=True
@@ -247,8 +251,9 @@ class Workload:
         if bench.has_pending and not bench.list:
             self._waits = ffi.new("struct nvme_io *", bench.pending)
         bench.list, bench.list_count, bench.list_next = self._list_pointer, len(ios), 0
-        bench.exhausted = bench.has_pending = bench.stop = 0
+        bench.exhausted = bench.has_pending = 0
         bench.gated = 1
+        self.go_on()
 
     @property
     def list_done(self) -> int:
@@ -396,10 +401,12 @@ class Workload:
     def stop(self) -> None:
         """Submit no more: the next :meth:`run` only drains what is outstanding."""
         self._bench.stop = 1
+        self._bench.record_limit = len(self._records)
 
     def go_on(self) -> None:
         """Submit again after :meth:`stop`; once that has drained."""
         self._bench.stop = 0
+        self._bench.record_limit = self._record_limit
 
     def give_up(self, status: int) -> None:
         """Count what has no outcome as failed. Only once DMA has stopped."""

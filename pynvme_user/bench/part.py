@@ -37,6 +37,7 @@ from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.errors import NvmeError
 from pynvme_user.generator import Generator
+from pynvme_user.geometry import Geometry
 from pynvme_user.numa import Placement, near_cpus
 from pynvme_user.queue import QueuePair
 from pynvme_user.workload import Workload
@@ -326,13 +327,15 @@ class Part:
         Without ``drain`` the next call goes on after the deadline.
         """
         job, workload, measured = self.job, self._used_workload, self._used_measured
+        geometry = self.target.ns.current()
         next_sample = time.monotonic() + SAMPLE_SECONDS
         while True:
             now = time.monotonic()
             until = next_sample if deadline is None else min(next_sample, deadline)
             if self._flow is not None:
                 until = min(until, now + _FLOW_SLICE)
-            ended = pair.advance(workload, max(0, int((until - now) * _NS)), keep=buffer)
+            slice_ns = max(0, int((until - now) * _NS))
+            ended = pair.advance(workload, slice_ns, geometry=geometry, keep=buffer)
             now = time.monotonic()
             measured.take_records()
             if now >= next_sample and self.began:
@@ -347,7 +350,7 @@ class Part:
             if fails(job, workload):
                 self._gives_up = True
             if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
-                self._drain(pair, buffer)
+                self._drain(pair, buffer, geometry)
                 self._wait_for_others(self._flow, deadline)
                 next_sample = time.monotonic()
                 if workload.exhausted:
@@ -362,11 +365,12 @@ class Part:
             else:
                 self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)
 
-    def _drain(self, pair: QueuePair, buffer: DmaBuffer) -> None:
+    def _drain(self, pair: QueuePair, buffer: DmaBuffer, geometry: Geometry) -> None:
         """Let what is outstanding end, so that no pause counts as its latency."""
         workload = self._used_workload
         workload.stop()
-        while not pair.advance(workload, int(SAMPLE_SECONDS * _NS), keep=buffer):
+        slice_ns = int(SAMPLE_SECONDS * _NS)
+        while not pair.advance(workload, slice_ns, geometry=geometry, keep=buffer):
             self._used_measured.take_records()
         workload.go_on()
 

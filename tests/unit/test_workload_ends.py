@@ -226,7 +226,8 @@ def test_advance_to_the_end(soft: SoftController, ctrl: Controller) -> None:
     soft.io = lambda sqe: Status(0x281) if sqe.cdw10 % 10 == 3 else OK
     with ctrl.queue_pair(8) as pair:
         work, buffer = on_a_pair(ctrl, 8)
-        while not pair.advance(work, 5_000_000, keep=buffer):
+        geometry = ctrl.namespaces[1].current()
+        while not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer):
             pass
         assert work.completed == work.submitted == BLOCKS
         assert total(work, "failed") == BLOCKS // 10
@@ -239,12 +240,13 @@ def test_a_reset_gives_the_workload_up(soft: SoftController, ctrl: Controller) -
     soft.io = keep_reads
     with ctrl.queue_pair(8) as pair:
         work, buffer = on_a_pair(ctrl, 8, time_based=True, norandommap=True)
+        geometry = ctrl.namespaces[1].current()
         while len(soft.kept) < 8:
-            assert not pair.advance(work, 5_000_000, keep=buffer)
+            assert not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
         good = total(work, "ios")
         assert work.submitted - work.completed == 8
         ctrl.reset()
-        assert pair.advance(work, 5_000_000, keep=buffer)
+        assert pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
         assert work.submitted == work.completed
         assert (total(work, "ios"), total(work, "failed")) == (good, 8)
         assert work.results["failed"].tolist() == [8, 0, 0, 0]
@@ -253,7 +255,9 @@ def test_a_reset_gives_the_workload_up(soft: SoftController, ctrl: Controller) -
         # The queue pair is free for another.
         soft.io = lambda _: OK
         second, buffer = on_a_pair(ctrl, 8)
-        while not pair.advance(second, 5_000_000, keep=buffer):
+        while not pair.advance(
+            second, 5_000_000, geometry=ctrl.namespaces[1].current(), keep=buffer
+        ):
             pass
         assert second.completed == BLOCKS
 
@@ -263,9 +267,10 @@ def test_resets_beside_a_workload(soft: SoftController, ctrl: Controller) -> Non
     with ctrl.queue_pair(8) as pair:
         for _ in range(5):
             work, buffer = on_a_pair(ctrl, 8, time_based=True, norandommap=True)
+            geometry = ctrl.namespaces[1].current()
             thread = threading.Timer(0.03, ctrl.reset)
             thread.start()
-            while not pair.advance(work, 5_000_000, keep=buffer):
+            while not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer):
                 pass
             thread.join()
             assert work.submitted == work.completed
