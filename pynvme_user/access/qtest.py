@@ -53,6 +53,7 @@ _LOCK_RETRY_SECONDS = 3.0
 _COMMAND, _BAR0, _CAPABILITIES = 0x04, 0x10, 0x34
 _MEMORY_BUS_MASTER_NO_INTX = 0x406
 _CAP_EXPRESS = 0x10
+_MAX_CAPABILITIES = 48  # a chain that is longer goes round
 _DEVCAP_FLR, _DEVCTL_FLR = 1 << 28, 1 << 15
 
 
@@ -209,8 +210,12 @@ class QtestAccess(Access):
     def reset(self) -> None:
         """Reset the function where this QEMU's NVMe can be; else take the bus from it."""
         at = self._config.read(_CAPABILITIES, 1)
-        while at and self._config.read(at, 1) != _CAP_EXPRESS:
+        for _ in range(_MAX_CAPABILITIES):
+            if not at or self._config.read(at, 1) == _CAP_EXPRESS:
+                break
             at = self._config.read(at + 1, 1)
+        else:
+            at = 0  # the chain has no end
         if not at or not self._config.read(at + 4, 4) & _DEVCAP_FLR:
             # Without it the bus still stops DMA: a function that is no bus master has none.
             self._config.write(_COMMAND, 2, 0)

@@ -160,7 +160,13 @@ def _zones(ns: Namespace) -> tuple[int, int]:
     # Both count from 0, and all ones are no limit.
     limits = [(int.from_bytes(page[at : at + 4], "little") + 1) & 0xFFFFFFFF for at in (4, 8)]
     most_open = min((limit for limit in limits if limit), default=0)
-    return int.from_bytes(page[extension : extension + 8], "little"), most_open
+    size = int.from_bytes(page[extension : extension + 8], "little")
+    if not 0 < size <= ns.block_count:
+        raise NvmeError(
+            f"namespace {ns.nsid} of {ns.controller.name} has {ns.block_count} blocks in zones of "
+            f"{size}, which cannot be: format it, or update the controller's firmware"
+        )
+    return size, most_open
 
 
 def _throttles(controller: Controller) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.bench.job import Direction, JobError
+from pynvme_user.errors import NvmeError
 from pynvme_user.generator import IO_DTYPE, Generator
 from pynvme_user.namespace import Namespace
 from pynvme_user.spec.commands import NvmOpcode
@@ -31,6 +32,8 @@ from pynvme_user.verification import Trim, Verifier
 
 #: I/Os that are planned at a time.
 _CHUNK = 1 << 14
+#: Zones that a namespace may have here; the largest drives have a tenth of it.
+_MOST_ZONES = 1 << 20
 _UNWRITABLE = (ZoneState.READ_ONLY, ZoneState.OFFLINE)
 
 _NOTHING_TO_READ = "no zone of its range holds data to read: write first, or give read_beyond_wp=1"
@@ -71,23 +74,52 @@ class ZoneMap:
         """Ask the device for all zones, if no part writes to any."""
         with self.lock:
             if not any(zone.owner for zone in self.zones):
-                self.zones = list(self._report(0))
+                self.zones = list(self._report())
 
-    def _report(self, first: int) -> Iterator[Zone]:
-        controller = self.ns.controller
-        size = min(1 << 16, controller.max_transfer)
-        page = controller.alloc(size)
+    def _report(self) -> Iterator[Zone]:
+        if self.ns.block_count // self.blocks > _MOST_ZONES:
+            raise self._impossible(f"more than {_MOST_ZONES} zones, of {self.blocks} blocks each")
+        size = min(1 << 16, self.ns.controller.max_transfer)
+        page = self.ns.controller.alloc(size)
+        first = 0
         while first < self.ns.block_count:
             self._receive(first, page)
             data = page.tobytes()
             count = min(ZoneReport.from_bytes(data).nzones, size // ZoneDescriptor.size - 1)
-            for index in range(count):
-                yield _zone(ZoneDescriptor.from_bytes(data, 64 + index * ZoneDescriptor.size))
             if not count:
-                return
-            first += count * self.blocks
+                raise self._impossible(f"no zone at LBA {first}")
+            for index in range(count):
+                yield self._zone(data, index, first)
+                first += self.blocks
+
+    def _zone(self, report: bytes, index: int, start: int) -> Zone:
+        """Decode the zone with this index in a report, which has to begin at this LBA."""
+        found = ZoneDescriptor.from_bytes(report, (1 + index) * ZoneDescriptor.size)
+        if found.zs >> 4 not in list(ZoneState):
+            raise self._impossible(f"a zone in state {found.zs >> 4:#x} at LBA {start}")
+        state = ZoneState(found.zs >> 4)
+        end = start + found.zcap
+        # That of a full zone, or of one that cannot be written, is not defined.
+        written = found.wp
+        if state in _UNWRITABLE:
+            written = start
+        elif state is ZoneState.FULL:
+            written = end
+        if found.zslba != start or found.zcap > self.blocks or not start <= written <= end:
+            raise self._impossible(
+                f"a zone of {found.zcap} blocks at LBA {found.zslba} written up to {written}, "
+                f"where one of up to {self.blocks} at LBA {start} belongs"
+            )
+        return Zone(start, end, written, state)
+
+    def _impossible(self, what: str) -> NvmeError:
+        return NvmeError(
+            f"namespace {self.ns.nsid} of {self.ns.controller.name} reports {what}: reset the "
+            "controller, or update its firmware"
+        )
 
     def _receive(self, lba: int, page: npt.NDArray[np.uint8]) -> None:
+        self.ns.current()  # an LBA of another format is another place
         self.ns.controller.io(
             NvmOpcode.ZONE_MANAGEMENT_RECEIVE,
             nsid=self.ns.nsid,
@@ -102,7 +134,7 @@ class ZoneMap:
         """Ask the device for a zone's write pointer, when not all was written that was planned."""
         page = self.ns.controller.alloc(4096)
         self._receive(zone.start, page)
-        now = _zone(ZoneDescriptor.from_bytes(page.tobytes(), 64))
+        now = self._zone(page.tobytes(), 0, zone.start)
         zone.written, zone.state = now.written, now.state
 
     def reset(self, zone: Zone) -> None:
@@ -116,6 +148,7 @@ class ZoneMap:
         zone.state = ZoneState.FULL
 
     def _send(self, zone: Zone, action: ZoneSendAction) -> None:
+        self.ns.current()
         self.ns.controller.io(
             NvmOpcode.ZONE_MANAGEMENT_SEND,
             nsid=self.ns.nsid,
@@ -123,15 +156,6 @@ class ZoneMap:
             cdw11=zone.start >> 32,
             cdw13=ZoneSendCdw13.build(zsa=action),
         )
-
-
-def _zone(descriptor: ZoneDescriptor) -> Zone:
-    state = ZoneState(descriptor.zs >> 4)
-    start = descriptor.zslba
-    end = start + descriptor.zcap
-    # That of a full zone, or of one that cannot be written, is not defined.
-    written = start if state in _UNWRITABLE else end if state is ZoneState.FULL else descriptor.wp
-    return Zone(start, end, written, state)
 
 
 class ZonedPlan:
