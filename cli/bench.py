@@ -47,6 +47,15 @@ class _Formats(click.ParamType[tuple[str, ...]]):
                 self.fail(f"{wanted!r} is none of normal, terse, json, json+", param, ctx)
         return formats
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the formats."""
+        from pynvme_user.cli.completion import words
+
+        formats = words((NORMAL, TERSE, JSON, BINS), incomplete, several=True)
+        return [CompletionItem(wanted) for wanted in formats]
+
 
 class _Time(click.ParamType[float]):
     """A time as fio has it, in seconds where it has no unit."""
@@ -75,9 +84,13 @@ class _Target(Device):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer devices, and files."""
+        """Offer devices, job files, and the word ``compare``."""
+        from pynvme_user.cli.completion import path_names, words
+
+        files = path_names(incomplete, (".fio", ".ini", ".job"))
+        names = [*words([_COMPARE] * (not ctx.params.get("targets")), incomplete), *files]
         devices = super().shell_complete(ctx, param, incomplete)
-        return [*devices, CompletionItem(incomplete, type="file")]
+        return [*devices, *map(CompletionItem, names)]
 
 
 class _Bench(click.Command):

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from pynvme_user.bench import unsupported
 from pynvme_user.bench.option import Option
@@ -33,6 +34,19 @@ class FioOption(click.Option):
             metavar=f"[{option.metavar}]" if option.bare == "1" else option.metavar,
             expose_value=False,
         )
+        self._option = option
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Offer the words that it takes, devices, or files."""
+        from pynvme_user.cli.completion import device_names, words
+
+        if self._option.name == "filename":
+            return [CompletionItem(name) for name in device_names(incomplete)]
+        if self._option.name == "verify_state":
+            return [CompletionItem(incomplete, type="file")]
+        # A list of workloads is a sweep.
+        found = words(self._option.choices, incomplete, several=self._option.name == "rw")
+        return [CompletionItem(word) for word in found]
 
 
 def sections() -> list[tuple[str, list[click.Option]]]:
@@ -78,6 +92,8 @@ def _has_value(ctx: click.Context, name: str, spelled: str, rest: Sequence[str])
     if option is None or option.bare == "1":
         # A flag, whose value may be left out; or not supported, which is said with any value.
         return bool(rest) and rest[0].isdecimal()
+    if not rest and ctx.resilient_parsing:
+        return False  # the value is being completed
     if not rest:
         raise click.UsageError(f"{spelled} needs a value: write {spelled} {option.metavar}", ctx)
     return True

@@ -9,14 +9,23 @@ import warnings
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class, shell_complete
 
-from pynvme_user.cli import bench, bind, doctor, identify, io, passthru, registers, setup, streams
+from pynvme_user.cli import (
+    bench,
+    bind,
+    completion,
+    doctor,
+    identify,
+    io,
+    passthru,
+    registers,
+    setup,
+    streams,
+)
 from pynvme_user.cli import list as listing
 from pynvme_user.cli.errors import DEBUG_VARIABLE, ReaderGone, describe
 
 PROGRAM = "nvme-user"
-_COMPLETE = "_NVME_USER_COMPLETE"
 
 _COMMANDS = (
     listing.list_controllers,
@@ -49,9 +58,8 @@ class _InOrder(click.Group):
 
 
 def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
-    completion = get_completion_class(shell) if shell else None
-    if completion is not None:
-        click.echo(completion(cli, {}, PROGRAM, _COMPLETE).source())
+    if shell:
+        click.echo(completion.script(cli, shell))
         ctx.exit()
 
 
@@ -76,7 +84,7 @@ def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | N
 )
 @click.option(
     "--completion",
-    type=click.Choice(["bash", "zsh", "fish"]),
+    type=click.Choice(completion.SHELLS),
     is_eager=True,
     expose_value=False,
     callback=_print_completion,
@@ -99,9 +107,8 @@ def run() -> int:
     """Run the command line and return its exit code."""
     warnings.showwarning = _show_warning
     streams.set_up()
-    instruction = os.environ.get(_COMPLETE)
-    if instruction:
-        return shell_complete(cli, {}, PROGRAM, _COMPLETE, instruction)
+    if instruction := completion.asked():
+        return completion.answer(cli, instruction)
     try:
         # Not cli.main(), which has a word of its own to say about ctrl-C and usage errors.
         with cli.make_context(PROGRAM, sys.argv[1:]) as ctx:

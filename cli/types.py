@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from pynvme_user.units import parse_size
-
-_IMAGES = (".img", ".raw", ".qcow2")
 
 
 class Number(click.ParamType[int]):
@@ -64,26 +61,10 @@ class Device(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer qemu: with the images that match, and the machine's NVMe controllers."""
-        scheme, colon, rest = incomplete.partition(":")
-        if scheme == "qemu" and colon:
-            return [CompletionItem(f"qemu:{path}") for path in _images(rest)]
-        from pynvme_user.pci import controllers
+        """Offer the machine's NVMe controllers, images and sockets."""
+        from pynvme_user.cli.completion import device_names
 
-        names = ["qemu:", *(device.address for device in controllers())]
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
-def _images(start: str) -> list[str]:
-    """Disk images and folders whose path begins with ``start``."""
-    folder, slash, _ = start.rpartition("/")
-    folder += slash
-    found = []
-    for path in sorted(Path(folder or ".").iterdir() if Path(folder or ".").is_dir() else []):
-        name = folder + path.name + ("/" if path.is_dir() else "")
-        if name.startswith(start) and (path.is_dir() or path.suffix in _IMAGES):
-            found.append(name)
-    return found
+        return [CompletionItem(name) for name in device_names(incomplete)]
 
 
 U8 = Number(8)

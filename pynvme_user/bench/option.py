@@ -24,6 +24,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     bare: str | None = None  # the text that it stands for without a value; None: it needs one
     effect: bool = True  # False: accepted, since nothing on a bare device depends on it
+    choices: tuple[str, ...] = ()  # words that it takes, or how values begin, for completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,13 @@ def option(
     bare: str | None = None,
     metavar: str = "",
     effect: bool = True,
+    choices: tuple[str, ...] = (),
 ) -> Option:
     """Make an option; its key is its name, unless `key` says otherwise."""
+    if isinstance(read, v.Choice):
+        choices = read.words
+    elif read is v.boolean:
+        choices = ("0", "1")
     return Option(
         name=name,
         read=read,
@@ -54,6 +60,7 @@ def option(
         aliases=aliases,
         bare="1" if read is v.boolean and bare is None else bare,
         effect=effect,
+        choices=choices,
     )
 
 

@@ -38,6 +38,7 @@ SECTIONS = (
                 r.continue_on_error,
                 "Go on after errors of these kinds.",
                 bare="all",
+                choices=("none", "read", "write", "io", "verify", "all"),
             ),
             option(
                 "ignore_error",
@@ -139,6 +140,7 @@ SECTIONS = (
                 "I/Os for each random offset (randread:8); default read.",
                 "readwrite",
                 metavar="WORKLOAD",
+                choices=get_args(Workload),
             ),
             option("rwmixread", v.percent, "Share of reads in rw and randrw; default 50."),
             option(
@@ -192,6 +194,7 @@ SECTIONS = (
                 r.distribution,
                 "random, zipf:THETA, pareto:POWER, normal:DEVIATION%, each with :CENTER; "
                 "zoned:ACCESS%/RANGE%:..., zoned_abs:ACCESS%/SIZE:...; default random.",
+                choices=("random", "zipf:", "pareto:", "normal:", "zoned:", "zoned_abs:"),
             ),
             option(
                 "percentage_random", o.percents, "Share of the I/O that is random; default 100."

@@ -18,6 +18,7 @@ SECTIONS = (
                 r.ioengine,
                 "One engine: the driver. " + ", ".join(r.SYNCHRONOUS) + ": iodepth 1. "
                 "Accepted: " + ", ".join(r.QUEUED) + ". Without ioengine, iodepth counts.",
+                choices=(*r.SYNCHRONOUS, *r.QUEUED),
             ),
             option(
                 "mode",
@@ -133,6 +134,9 @@ SECTIONS = (
                 r.steady_state,
                 "End when iops, bw or lat (or iops_slope, ...) is steady: iops:2%.",
                 "ss",
+                choices=tuple(
+                    f"{what}{slope}:" for what in ("iops", "bw", "lat") for slope in ("", "_slope")
+                ),
             ),
             option("steadystate_duration", o.seconds, "How long it has to be steady.", "ss_dur"),
             option(
@@ -220,8 +224,14 @@ SECTIONS = (
                 "kb_base",
                 r.kb_base,
                 "1024: k is 1024, kib 1000. 1000: the other way; default 1024.",
+                choices=("1024", "1000"),
             ),
-            option("unit_base", r.unit_base, "8: bytes, 1: bits, 0: as it fits; default 0."),
+            option(
+                "unit_base",
+                r.unit_base,
+                "8: bytes, 1: bits, 0: as it fits; default 0.",
+                choices=("0", "1", "8"),
+            ),
             nothing("log_prio", "A log has the priority 0 for all."),
             nothing("log_entries", "Logs grow without a pause.", bare=None),
             nothing("disk_util", "No kernel block layer is there to count."),

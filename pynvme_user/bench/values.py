@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pynvme_user.bench.job import JobError, Size
@@ -130,17 +131,26 @@ def span(read: Callable[[str, int], T]) -> Callable[[str, int], tuple[T, T]]:
     return read_span
 
 
-def choice(*values: str, **aliases: str) -> Callable[[str, int], str]:
-    """Make a reader of one of several words; an alias stands for another one."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """A reader of one of several words; an alias stands for another one."""
 
-    def read(text: str, kb_base: int = 1024) -> str:
+    words: tuple[str, ...]
+    aliases: Mapping[str, str]
+
+    def __call__(self, text: str, kb_base: int = 1024) -> str:
+        """Read a word. Raises JobError for any other."""
         word = text.strip()
-        word = aliases.get("_" + word if word.isdecimal() else word.replace("-", "_"), word)
-        if word not in values:
-            raise JobError(f"{text!r} is none of {', '.join(values)}")
+        key = "_" + word if word.isdecimal() else word.replace("-", "_")
+        word = self.aliases.get(key, word)
+        if word not in self.words:
+            raise JobError(f"{text!r} is none of {', '.join(self.words)}")
         return word
 
-    return read
+
+def choice(*words: str, **aliases: str) -> Choice:
+    """Make a reader of one of these words."""
+    return Choice(words, aliases)
 
 
 def by_direction(read: Callable[[str, int], T]) -> Callable[[str, int], Triple[T]]:

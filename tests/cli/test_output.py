@@ -8,8 +8,6 @@ import pty
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace
 from pynvme_user.spec.registers import CAP, CC, REGISTERS, VS
 
@@ -183,26 +181,6 @@ def test_device_from_the_environment(
     environment["NVME_USER_DEVICE"] = "qemu:?serial=FROM-ENV"
     assert lines(run("id-ctrl"))["sn"] == "FROM-ENV"
     assert lines(run("id-ctrl", "qemu:?serial=NAMED"))["sn"] == "NAMED"
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script(run: Any, shell: str) -> None:
-    assert b"_NVME_USER_COMPLETE" in run("--completion", shell).stdout
-
-
-def test_completion_of_commands_and_images(
-    run: Any, environment: dict[str, str], tmp_path: Path
-) -> None:
-    (tmp_path / "disk.img").touch()
-    (tmp_path / "notes.txt").touch()
-    environment |= {
-        "_NVME_USER_COMPLETE": "zsh_complete",
-        "COMP_WORDS": "nvme-user id-",
-        "COMP_CWORD": "1",
-    }
-    assert run().stdout.decode().splitlines()[1::3] == ["id-ctrl", "id-ns"]
-    environment |= {"COMP_WORDS": "nvme-user id-ctrl qemu:", "COMP_CWORD": "2"}
-    assert run().stdout.decode().splitlines()[1::3] == ["qemu:disk.img"]
 
 
 def test_version(run: Any) -> None:
