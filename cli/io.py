@@ -12,6 +12,7 @@ import click
 from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.types import COUNT, SIZE, U64
+from pynvme_user.errors import NvmeStatusError
 from pynvme_user.units import format_size
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def read(device: str, transfer: _Transfer) -> None:
         ns = namespace(controller, transfer.namespace_id)
         length = transfer.length(ns) or 0
         blocks = _blocks(ns, length)
-        _check_range(ns, transfer.start_block, blocks)
+        _check_transfer(ns, transfer.start_block, blocks)
         with (
             Sink(transfer.data) as sink,
             pipeline(controller, ns, lambda pair: pair.submit_read, fua=fua) as pipe,
@@ -219,7 +220,10 @@ def write_zeroes(
     """Set blocks of any number to zero, without moving data."""
     with opened(device) as controller:
         ns = namespace(controller, namespace_id)
-        _check_range(ns, start_block, block_count + 1)
+        try:
+            ns.check_range(start_block, block_count + 1)
+        except ValueError as error:
+            raise Failure(str(error)) from None
         guard(ns, force)
         ns.write_zeroes(start_block, block_count + 1, deallocate=deac, fua=force_unit_access)
 
@@ -256,9 +260,9 @@ def _range(lba: int, blocks: int) -> str:
     return f"blocks {lba} to {lba + blocks - 1}"
 
 
-def _check_range(ns: Namespace, lba: int, blocks: int) -> None:
+def _check_transfer(ns: Namespace, lba: int, blocks: int) -> None:
     try:
-        ns.check_range(lba, blocks)
+        ns.check_transfer(lba, blocks)
     except ValueError as error:
         raise Failure(str(error)) from None
 
@@ -268,7 +272,7 @@ def _input_length(
 ) -> int | None:
     """Bytes to take from an input, whole blocks unless padded; None if only its end tells."""
     length = src.length if wanted is None else wanted
-    _check_range(ns, lba, 1 if length is None else max(1, _blocks(ns, length)))
+    _check_transfer(ns, lba, 1 if length is None else max(1, _blocks(ns, length)))
     if length is None:
         return None
     if length == 0:
@@ -289,7 +293,15 @@ def guard(ns: Namespace, force: bool) -> None:
     """Refuse to write over what may be somebody's data, unless the user insists."""
     from pynvme_user.cli import signatures
 
-    found = None if force else signatures.find(ns)
+    if force:
+        return
+    try:
+        found = signatures.find(ns)
+    except (NvmeStatusError, ValueError) as error:
+        raise Failure(
+            f"what namespace {ns.nsid} of {ns.controller.name} carries cannot be looked at "
+            f"({error}): add --force to write to it all the same"
+        ) from None
     if found:
         raise Failure(
             f"namespace {ns.nsid} of {ns.controller.name} carries {found}: "

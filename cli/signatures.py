@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,13 +33,37 @@ def find(ns: Namespace) -> str | None:
 
     Raises as :meth:`Namespace.read`.
     """
-    blocks = min(ns.block_count, _SPAN // ns.block_size)
-    return identify(bytes(ns.read(0, blocks)), ns.block_size)
+    # Whole blocks that have all of the span in them, and those of a GPT.
+    blocks = min(ns.block_count, max(2, -(-_SPAN // ns.block_size)))
+    if not blocks:
+        return None
+    read = partial(_read_without_metadata, ns) if ns.metadata_size else partial(ns.read, 0)
+    return identify(bytes(read(blocks)), ns.block_size)
+
+
+def _read_without_metadata(ns: Namespace, blocks: int) -> bytes:
+    """Read the first blocks of a namespace whose blocks have metadata, which is left out."""
+    from pynvme_user.completion import check
+    from pynvme_user.spec.commands import SQE, NvmOpcode
+
+    extended = ns.identify.flbas.mtelba
+    data = ns.controller.alloc(ns.block_size + ns.metadata_size * extended)
+    metadata = ns.controller.alloc(ns.metadata_size)
+    found = b""
+    with ns.controller.queue_pair(1) as pair:
+        for lba in range(blocks):
+            command = SQE.build(opc=NvmOpcode.READ, nsid=ns.nsid, mptr=metadata.iova, cdw10=lba)
+            pair.submit(command, data)
+            (done,) = pair.drain()
+            check(done.status, f"Read of block {lba} (namespace {ns.nsid})")
+            found += bytes(data[: ns.block_size])
+    return found
 
 
 def identify(head: bytes, block_size: int) -> str | None:
     """Say what begins with these bytes. A signature of two bytes alone proves nothing."""
-    if head[block_size : block_size + 8] == b"EFI PART":
+    # A copy of a disk with blocks of another length may be here, too.
+    if any(head[at : at + 8] == b"EFI PART" for at in (512, 4096, block_size)):
         return "a GPT partition table"
     for name, offset, magic in _MAGIC:
         if head[offset : offset + len(magic)] == magic:

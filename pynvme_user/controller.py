@@ -106,6 +106,11 @@ class Controller:
                     f"the controller's smallest memory page is {PAGE << self.cap.mpsmin} bytes; "
                     "this driver works with pages of 4096 bytes only"
                 )
+            if not self.cap.mqes:
+                raise NvmeError(
+                    "the controller's queues have one entry (CAP.MQES is 0), which holds no "
+                    "command: reset it, or update its firmware"
+                )
             depth = min(ADMIN_DEPTH, self.cap.mqes)
             self._admin = RawQueuePair(self, 0, depth, doorbells_of(self, 0))
             self._commands = AdminCommands(self, self._admin)

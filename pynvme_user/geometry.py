@@ -24,16 +24,33 @@ class Geometry:
     current: bool = True
 
     def check_range(self, lba: int, blocks: int) -> None:
-        """Raise ValueError if the blocks are not all in the namespace, or it has metadata."""
+        """Raise ValueError if the blocks are not all in the namespace."""
         if type(lba) is not int or type(blocks) is not int:
             lba, blocks = whole_number(lba, "an LBA"), whole_number(blocks, "a number of blocks")
         if blocks < 1 or lba < 0 or lba + blocks > self.block_count:
-            raise ValueError(
-                f"blocks {lba} to {lba + blocks - 1} are not all in namespace {self.nsid}, "
-                f"which has blocks 0 to {self.block_count - 1}"
-            )
+            there = f"blocks 0 to {self.block_count - 1}" if self.block_count else "no blocks"
+            wanted = f"blocks {lba} to {lba + blocks - 1}" if blocks > 0 else f"{blocks} blocks"
+            raise ValueError(f"{wanted} are not all in namespace {self.nsid}, which has {there}")
+
+    def check_transfer(self, lba: int, blocks: int) -> None:
+        """Raise ValueError if reads and writes cannot carry these blocks, or they are not there."""
+        if (
+            type(lba) is type(blocks) is int
+            and 0 < blocks <= self.block_count - lba
+            and lba >= 0
+            and self.max_blocks
+            and not self.metadata_size
+        ):
+            return
+        self.check_range(lba, blocks)
         if self.metadata_size:
             raise ValueError(
                 f"namespace {self.nsid} has {self.metadata_size} bytes of metadata in each block, "
-                "which reads and writes do not carry here: use Controller.io() with a buffer for it"
+                "which reads and writes do not carry here: format it without, or send commands of "
+                "your own with QueuePair.submit()"
+            )
+        if not self.max_blocks:
+            raise ValueError(
+                f"a block of namespace {self.nsid} has {1 << self.block_shift} bytes, more than "
+                "one command of this controller carries: format it with smaller blocks"
             )

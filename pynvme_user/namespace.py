@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -11,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import TIMED_OUT, check
-from pynvme_user.dma import BytesLike, DmaBuffer, as_bytes
+from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
 from pynvme_user.geometry import Geometry
 from pynvme_user.ring import Operation
-from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
+from pynvme_user.spec.commands import SQE, Cns, CommandSetId, NvmOpcode
 from pynvme_user.spec.identify import (
     NAMESPACE_LIST_SIZE,
+    IdentifyControllerNvm,
     IdentifyNamespace,
     NamespaceIdentifiers,
     decode_namespace_list,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 BOUNCE = 4 << 20
 #: NLB has 16 bits, zero-based (NVM 1.0, section 3.2).
 MAX_BLOCKS = 0x10000
+#: Ranges that a Dataset Management command has, and blocks that each has (NVM 1.0, section 3.2.3).
+MAX_RANGES, MAX_RANGE_BLOCKS = 256, 0xFFFFFFFF
 _FUA = WriteCdw12.fua.mask
 #: Namespaces that a controller may have here; the specification knows no such limit.
 MOST_NAMESPACES = 1 << 16
@@ -124,6 +128,19 @@ class Namespace:
         page = self.controller.identify_page(Cns.NAMESPACE_DESCRIPTORS, nsid=self.nsid)
         return NamespaceIdentifiers.from_bytes(page)
 
+    @cached_property
+    def limits(self) -> IdentifyControllerNvm:
+        """What commands that move no data are limited to (NVM 1.0, section 4.1.5.4).
+
+        0, for no limit, where the controller does not tell.
+        """
+        version = self.controller.registers.read(VS)
+        if (version.mjr, version.mnr) >= (1, 4):
+            with suppress(NvmeStatusError):
+                page = self.controller.identify_page(Cns.CSI_CONTROLLER, csi=CommandSetId.NVM)
+                return IdentifyControllerNvm.from_bytes(page)
+        return IdentifyControllerNvm.build()
+
     def _identified(self) -> IdentifyNamespace:
         return IdentifyNamespace.from_bytes(
             self.controller.identify_page(Cns.NAMESPACE, nsid=self.nsid)
@@ -142,7 +159,7 @@ class Namespace:
     def _limit(self) -> None:
         """Let C check transfers by what is known."""
         known = self.geometry
-        # With metadata there is no transfer here: check_range() says so.
+        # With metadata there is no transfer here: check_transfer() says so.
         count = known.block_count if known.current and not known.metadata_size else 0
         for operation in (self._read, self._write, self._compare):
             operation.set_limits(count, known.max_blocks)
@@ -152,6 +169,7 @@ class Namespace:
         """Let no transfer begin before it was identified again; for :meth:`Namespaces.forget`."""
         self.geometry.current = False
         self._limit()
+        self.__dict__.pop("limits", None)
 
     def current(self) -> Geometry:
         """Return its geometry, identified again if it may have changed since.
@@ -202,15 +220,19 @@ class Namespace:
         return ""
 
     def check_range(self, lba: int, blocks: int) -> None:
-        """Raise ValueError if the blocks are not all in the namespace, or it has metadata."""
+        """Raise ValueError if the blocks are not all in the namespace."""
         self.current().check_range(lba, blocks)
+
+    def check_transfer(self, lba: int, blocks: int) -> None:
+        """Raise ValueError if reads and writes cannot carry these blocks, or they are not there."""
+        self.current().check_transfer(lba, blocks)
 
     # --- data ---------------------------------------------------------------------------------
 
     def read(self, lba: int, blocks: int, *, fua: bool = False) -> bytearray:
         """Read blocks and return their bytes."""
         geometry = self.geometry if self.geometry.current else self._identify_again()
-        geometry.check_range(lba, blocks)
+        geometry.check_transfer(lba, blocks)
         data = bytearray(blocks << geometry.block_shift)
         self.read_into(lba, data, fua=fua)
         return data
@@ -261,7 +283,7 @@ class Namespace:
         flat = as_bytes(array)  # raises ValueError for gaps
         while True:
             geometry = self.current()
-            geometry.check_range(lba, blocks)
+            geometry.check_transfer(lba, blocks)
             iova = self._pool.iova(array)  # of the caller's own, whose span is known from then on
             if iova is None or iova & 3:
                 return self._bounce(operation, lba, flat)
@@ -334,25 +356,61 @@ class Namespace:
     def write_zeroes(
         self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
     ) -> None:
-        """Set blocks to zero without moving data; ``deallocate`` allows to free them, too."""
+        """Set blocks to zero without moving data; ``deallocate`` allows to free them, too.
+
+        Metadata becomes zero with them. As many commands are sent as the controller's limit for
+        one (WZSL) asks for.
+        """
         self.check_range(lba, blocks)
+        most = MAX_BLOCKS
+        if self.limits.wzsl:
+            size = PAGE << self.controller.cap.mpsmin << self.limits.wzsl
+            most = max(1, min(most, size >> self.block_shift))
         with self.controller.lender.borrow() as pair:
-            for first in range(lba, lba + blocks, MAX_BLOCKS):
-                count = min(MAX_BLOCKS, lba + blocks - first)
+            for first in range(lba, lba + blocks, most):
+                count = min(most, lba + blocks - first)
                 pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
                 (done,) = pair.drain()
                 check(done.status, self._what(NvmOpcode.WRITE_ZEROES, first, count), done.timed_out)
 
     def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed."""
+        """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed.
+
+        Ranges of any number and length: as many commands are sent as the controller's limits for
+        one (DMRL, DMRSL, DMSL) ask for.
+        """
+        for lba, blocks in ranges:
+            self.check_range(lba, blocks)
+        limits = self.limits
         with self.controller.lender.borrow() as pair:
-            for start in range(0, len(ranges), 256):
-                pair.submit_deallocate(self, ranges[start : start + 256])
+            for some in dataset_commands(ranges, limits):
+                pair.submit_deallocate(self, some)
                 (done,) = pair.drain()
                 check(done.status, f"Deallocate (namespace {self.nsid})", done.timed_out)
 
     def __repr__(self) -> str:
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"
+
+
+def dataset_commands(
+    ranges: Iterable[tuple[int, int]], limits: IdentifyControllerNvm
+) -> Iterator[list[tuple[int, int]]]:
+    """Divide ``(lba, blocks)`` ranges into those of one Dataset Management command each."""
+    most_ranges = limits.dmrl or MAX_RANGES
+    most_blocks = limits.dmsl or 1 << 64
+    most_in_range = min(limits.dmrsl or MAX_RANGE_BLOCKS, MAX_RANGE_BLOCKS, most_blocks)
+    command: list[tuple[int, int]] = []
+    total = 0
+    for lba, blocks in ranges:
+        for first in range(lba, lba + blocks, most_in_range):
+            count = min(most_in_range, lba + blocks - first)
+            if len(command) == most_ranges or total + count > most_blocks:
+                yield command
+                command, total = [], 0
+            command.append((first, count))
+            total += count
+    if command:
+        yield command
 
 
 def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:

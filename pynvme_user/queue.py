@@ -101,6 +101,13 @@ class QueuePair(RawQueuePair):
         """
         if not 1 <= len(ranges) <= 256:
             raise ValueError(f"one command deallocates 1 to 256 ranges, not {len(ranges)}")
+        for lba, blocks in ranges:
+            ns.check_range(lba, blocks)
+            if blocks >> 32:
+                raise ValueError(
+                    f"a range has up to {0xFFFFFFFF} blocks, not {blocks}: use "
+                    "Namespace.deallocate, which splits"
+                )
         data = b"".join(bytes(DatasetRange.build(slba=lba, nlb=n)) for lba, n in ranges)
         buffer = self.controller.alloc(len(data))
         buffer[:] = np.frombuffer(data, np.uint8)
@@ -133,7 +140,7 @@ class QueuePair(RawQueuePair):
             # In place of a call, which this way would feel.
             if ns.controller is not self.controller or not geometry.current:
                 geometry = self._geometry(ns)
-            geometry.check_range(lba, blocks)
+            geometry.check_transfer(lba, blocks)
             iova, length = self._dma(buffer)
             if length != blocks << geometry.block_shift:
                 raise ValueError(
@@ -228,7 +235,7 @@ class QueuePair(RawQueuePair):
         )
         geometry = self._geometry(ns)
         if where.size:
-            geometry.check_range(int(where[places.argmax()]), blocks)
+            geometry.check_transfer(int(where[places.argmax()]), blocks)
         size = blocks << geometry.block_shift
         if size > self.controller.max_transfer:
             raise ValueError(

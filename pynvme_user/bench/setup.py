@@ -9,6 +9,7 @@ from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.target import Target
 from pynvme_user.bench.zoned import ZonedPlan, ZoneMap
 from pynvme_user.generator import Generator
+from pynvme_user.namespace import MAX_RANGE_BLOCKS
 from pynvme_user.numa import cpus_of, format_list
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12
@@ -18,7 +19,8 @@ from pynvme_user.workload import FLUSH, Pace, Rate
 
 def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
     """See that the namespace can do I/O of the job's sizes in its range. Raises JobError."""
-    block_size = target.ns.block_size
+    ns = target.ns
+    block_size = ns.block_size
     sizes = [offset]
     for direction in job.directions:
         of = job.block_sizes[direction]
@@ -40,6 +42,20 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
             f"job {job.name!r}: a zone of {min(job.zones.range, length)} bytes holds no "
             f"block of {job.largest_block}: give more zonerange or size"
         )
+    if job.directions != {Direction.TRIM} and ns.metadata_size:
+        raise JobError(
+            f"job {job.name!r}: {target.device.name} has {ns.metadata_size} bytes of metadata in "
+            "each block, which reads and writes do not carry here: format it without, or use "
+            "rw=trim"
+        )
+    if Direction.TRIM in job.directions and not job.zbd:
+        most = min(ns.limits.dmrsl or MAX_RANGE_BLOCKS, ns.limits.dmsl or MAX_RANGE_BLOCKS)
+        trimmed = job.block_sizes[Direction.TRIM].largest
+        if trimmed // block_size > most:
+            raise JobError(
+                f"job {job.name!r}: {target.device.name} deallocates up to {most * block_size} "
+                f"bytes in one range, not {trimmed}: use a smaller bs"
+            )
     most = target.controller.max_transfer
     if job.directions != {Direction.TRIM} and job.largest_block > most:
         raise JobError(

@@ -74,6 +74,54 @@ def test_write_is_refused(run: Any, fail: Any, tmp_path: Path, block: int) -> No
     run("write", device, input=b"\xff" * block)
 
 
+@pytest.mark.parametrize("block", [4096, 8192, 65536, 131072, 1 << 20])
+def test_all_that_may_carry_a_signature_is_read(
+    run: Any, fail: Any, tmp_path: Path, block: int
+) -> None:
+    """Not what is left of it when it is divided by the length of a block."""
+    image = tmp_path / "disk.img"
+    content = bytearray(4 << 20)
+    content[0x10040:0x10048] = b"_BHRfS_M"
+    image.write_bytes(content)
+    device = f"qemu:disk.img?logical_block_size={block}&mdts=0"
+    assert "a btrfs file system" in fail("write", device, input=b"\xff" * block)
+    assert image.read_bytes() == content
+    image.write_bytes(bytes(4 << 20))
+    run("write", device, input=b"\xff" * block)
+    assert image.read_bytes()[:block] == b"\xff" * block
+
+
+def test_blocks_that_no_command_carries_are_not_looked_at(run: Any, fail: Any) -> None:
+    device = "qemu:?size=16M&logical_block_size=2M"
+    said = fail("write-zeroes", device)
+    assert "cannot be looked at" in said
+    assert "--force" in said
+    run("write-zeroes", device, "--force")
+    assert "smaller blocks" in fail("write", device, "--force", input=b"\xff" * (2 << 20))
+
+
+@pytest.mark.parametrize("format", ["ms=8", "ms=8&mset=1", "ms=64"])
+def test_metadata(run: Any, fail: Any, tmp_path: Path, format: str) -> None:
+    """What moves no data needs no buffer for metadata; the guard reads past it."""
+    image = tmp_path / "disk.img"
+    content = bytearray(b"\x55" * (1 << 20))
+    image.write_bytes(content)
+    device = f"qemu:disk.img?{format}"
+    run("write-zeroes", device, "-s", 1, "-c", 1)
+    assert image.read_bytes()[512:1536] == bytes(1024)
+    run("flush", device)
+    content[:4] = b"XFSB"
+    image.write_bytes(content)
+    assert "an XFS file system" in fail("write-zeroes", device, "-s", 1)
+    assert image.read_bytes() == content
+    for command in (("read", device, "-c", 0), ("write", device, "--force")):
+        assert "bytes of metadata in each block" in fail(*command, input=bytes(512))
+    for way in ("read", "write"):
+        done = run("bench", device, "--rw", way, "--number_ios", 1, "--force", code=2)
+        assert b"bytes of metadata in each block" in done.stderr
+    assert image.read_bytes() == content
+
+
 @pytest.mark.parametrize("maker", ["mkfs.ext4", "mkswap", "sfdisk"])
 def test_what_the_tools_make(fail: Any, tmp_path: Path, maker: str) -> None:
     program = shutil.which(maker, path="/usr/sbin:/sbin:/usr/bin")
