@@ -15,6 +15,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -253,6 +254,14 @@ def _encode(argument: str) -> bytes:
     return argument.encode(errors="surrogateescape")
 
 
+def _memfd(name: str, owner: ExitStack, length: int = 0) -> int:
+    """Make anonymous memory, whose descriptor ``owner`` closes."""
+    descriptor = owned.descriptor(os.memfd_create, name)
+    owner.callback(owned.close, descriptor)
+    os.ftruncate(descriptor, length)
+    return descriptor
+
+
 class Emulator:
     """A running QEMU. It ends with :meth:`close`, with this process, or by itself.
 
@@ -268,41 +277,39 @@ class Emulator:
                 "run 'sudo apt-get install qemu-system-x86'"
             )
         self.ram = machine.ram
+        self._process: subprocess.Popen[bytes] | None = None
         owned.register(self)
-        self._stderr = owned.descriptor(os.memfd_create, "qemu-stderr")
-        self.memory = owned.descriptor(os.memfd_create, "qemu-ram")
-        os.ftruncate(self.memory, machine.ram)
-        self.qtest, theirs = owned.unix_socket_pair()
-        inherited = [self.memory, theirs.fileno()]
-        temporary: dict[int, int] = {}
-        for nsid, disk in machine.disks.items():
-            if disk.is_temporary:
-                temporary[nsid] = owned.descriptor(os.memfd_create, "qemu-disk")
-                inherited.append(temporary[nsid])
-                os.ftruncate(temporary[nsid], disk.size or DEFAULT_DISK)
-        arguments = [
-            program,
-            *command_line(machine, memory=self.memory, qtest=theirs.fileno(), temporary=temporary),
-        ]
-        try:
-            self._process = self._start(arguments, inherited)
-        finally:
-            theirs.close()
-            for descriptor in inherited[2:]:
-                owned.close(descriptor)
+        with ExitStack() as ours, ExitStack() as handed_over:
+            self._stderr = _memfd("qemu-stderr", ours)
+            self.memory = _memfd("qemu-ram", ours, machine.ram)
+            self.qtest, theirs = owned.unix_socket_pair()
+            ours.callback(self.qtest.close)
+            handed_over.callback(theirs.close)
+            temporary = {
+                nsid: _memfd("qemu-disk", handed_over, disk.size or DEFAULT_DISK)
+                for nsid, disk in machine.disks.items()
+                if disk.is_temporary
+            }
+            arguments = command_line(
+                machine, memory=self.memory, qtest=theirs.fileno(), temporary=temporary
+            )
+            inherited = [self.memory, theirs.fileno(), *temporary.values()]
+            ours.callback(self._end)
+            self._start([program, *arguments], inherited)
+            self._release = ours.pop_all()
 
-    def _start(self, arguments: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: list[str], inherited: list[int]) -> None:
         """Start QEMU from a thread that lives as long as QEMU does.
 
         PR_SET_PDEATHSIG, which setpriv sets, fires when the *thread* that forked ends. The thread
         ends only with QEMU or with this process, by whatever signal.
         """
         started = threading.Event()
-        outcome: list[subprocess.Popen[bytes] | OSError] = []
+        failed: list[OSError] = []
 
         def keep() -> None:
             try:
-                process = subprocess.Popen(
+                self._process = process = subprocess.Popen(
                     # Bytes of the user's own, whatever the locale's encoding is.
                     [b"setpriv", b"--pdeathsig", b"KILL", *map(_encode, arguments)],
                     stdin=subprocess.DEVNULL,
@@ -313,35 +320,40 @@ class Emulator:
                     start_new_session=True,
                 )
             except OSError as error:
-                outcome.append(error)
+                failed.append(error)
                 return
-            else:
-                outcome.append(process)
             finally:
                 started.set()
             process.wait()
 
-        threading.Thread(target=keep, name="qemu-keeper", daemon=True).start()
-        started.wait()
-        if isinstance(outcome[0], OSError):
+        try:
+            threading.Thread(target=keep, name="qemu-keeper", daemon=True).start()
+            started.wait()
+        except RuntimeError as error:
+            raise DeviceAccessError(f"QEMU cannot be started: {error}") from error
+        except BaseException:
+            # After ctrl-C: the descriptors that QEMU inherits are closed next.
+            started.wait(_STOP_SECONDS)
+            raise
+        if failed:
             raise DeviceAccessError(
-                f"QEMU cannot be started: {outcome[0]}; setpriv is in the package util-linux"
+                f"QEMU cannot be started: {failed[0]}; setpriv is in the package util-linux"
             )
-        return outcome[0]
 
     def forked(self, owner: int) -> None:
         """Leave QEMU to process ``owner``, in a child of it."""
         # As if it had ended: or the object, when it is deleted, would wait for it and warn.
-        self._process.returncode = 0
+        if self._process is not None:
+            self._process.returncode = 0
 
     @property
     def pid(self) -> int:
         """Process id of QEMU."""
-        return self._process.pid
+        return self._process.pid if self._process else 0
 
     def alive(self) -> bool:
         """Tell whether QEMU still runs."""
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def said(self) -> str:
         """Return what QEMU wrote to its standard error, printable, without its own name."""
@@ -351,6 +363,8 @@ class Emulator:
 
     def wait(self, seconds: float) -> bool:
         """Wait for QEMU's end; tell whether it came."""
+        if self._process is None:
+            return True
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -359,14 +373,18 @@ class Emulator:
 
     def close(self) -> None:
         """End QEMU, which writes out what its disks have cached. Safe to call twice."""
-        if self.memory < 0:
+        self._release.close()
+
+    def _end(self) -> None:
+        if self._process is None or not self.alive():
             return
-        if self.alive():
-            self._process.send_signal(signal.SIGTERM)
-            if not self.wait(_STOP_SECONDS):
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            ended = self.wait(_STOP_SECONDS)
+        except BaseException:
+            ended = False  # by ctrl-C again: at once
+            raise
+        finally:
+            if not ended:
                 self._process.kill()
                 self.wait(_STOP_SECONDS)
-        self.qtest.close()
-        owned.close(self.memory)
-        owned.close(self._stderr)
-        self.memory = -1

@@ -124,8 +124,8 @@ class QtestAccess(Access):
         deadline = time.monotonic() + _LOCK_RETRY_SECONDS
         while True:
             emulator = Emulator(machine)
-            self._link = QtestLink(emulator.qtest.fileno(), _REPLY_MS)
             try:
+                self._link = QtestLink(emulator.qtest.fileno(), _REPLY_MS)
                 self._enumerate()
                 return emulator
             except NvmeError:

@@ -1,0 +1,131 @@
+"""A device that does not start, or whose start is interrupted, leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import pynvme_user as nvme
+
+pytestmark = pytest.mark.usefixtures("qemu")
+
+
+def descriptors() -> set[str]:
+    """Our descriptors, and what they are."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+        except FileNotFoundError:
+            continue  # that of the listing itself
+    return found
+
+
+def children() -> set[int]:
+    return {
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    }
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait for it: a process that was killed has to end."""
+    deadline = time.monotonic() + 30
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert done()
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    gc.collect()  # an earlier test's devices
+    before = descriptors(), children()
+    yield
+    gc.collect()  # an exception's traceback holds what failed
+    until(lambda: (descriptors(), children()) == before)
+
+
+def test_a_program_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without setpriv, what was made for QEMU is given back: 50 starts, no descriptor more."""
+    program = shutil.which("qemu-system-x86_64")
+    assert program is not None
+    (tmp_path / "qemu-system-x86_64").symlink_to(program)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with nothing_left():
+        for _ in range(50):
+            with pytest.raises(nvme.DeviceAccessError, match="setpriv is in the package"):
+                nvme.open("qemu:?size=1M&ns2.size=1M")
+
+
+def test_options_that_qemu_refuses(tmp_path: Path) -> None:
+    with nothing_left():
+        for _ in range(3):
+            with pytest.raises(nvme.DeviceAccessError, match=r"'nvme\.nonsense' not found"):
+                nvme.open(f"qemu:{tmp_path}/new.img?size=1M&nonsense=1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_descriptors() -> None:
+    """Each descriptor on the way to an open device is once the one that there is not."""
+    used = {int(number) for number in os.listdir("/proc/self/fd")}
+    first = next(number for number in range(1000) if number not in used)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    failed = 0
+    try:
+        for limit in range(first, first + 100):
+            with nothing_left():
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+                try:
+                    nvme.open("qemu:?size=1M&ns2.size=1M").close()
+                    break
+                except (OSError, nvme.NvmeError):
+                    failed += 1
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert 5 < failed < 100
+
+
+def test_an_interrupted_start() -> None:
+    """At any time up to the open device: no QEMU stays."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        started = time.monotonic()
+        nvme.open("qemu:?size=1M").close()
+        whole = time.monotonic() - started
+        hit = 0
+        others = children()
+        for step in range(10):
+            ctrl = None
+            try:
+                signal.setitimer(signal.ITIMER_REAL, whole * (step + 0.5) / 10)
+                ctrl = nvme.open("qemu:?size=1M")
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                hit += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            if ctrl is not None:
+                ctrl.close()
+            until(lambda: children() == others)
+        assert hit
+    finally:
+        signal.signal(signal.SIGALRM, before)
