@@ -46,17 +46,17 @@ def identify(device: str, output_format: str) -> None:
 
     with opened(device) as controller:
         found = summary.gather(controller)
-    page = Page(
-        normal=lambda: summary.lines(found),
-        json=lambda: {
-            "controller": controller_json(found.identify),
-            "namespaces": [_found_json(each) for each in found.namespaces],
-        },
-    )
-    if output_format == NORMAL and sys.stdout.isatty():
-        summary.render(found)
-    else:
-        page.show(output_format)
+        page = Page(
+            normal=lambda: summary.lines(found),
+            json=lambda: {
+                "controller": controller_json(found.identify),
+                "namespaces": [_found_json(each) for each in found.namespaces],
+            },
+        )
+        if output_format == NORMAL and sys.stdout.isatty():
+            summary.render(found)
+        else:
+            page.show(output_format)
 
 
 @device_command("id-ctrl", "nvme-user id-ctrl qemu:disk.img -o json")
@@ -75,18 +75,18 @@ def id_ctrl(
     with opened(device) as controller:
         page = controller.identify
 
-    def normal() -> Iterator[str]:
-        yield "Identify Controller:"
-        yield from _field_lines(page, 10, human_readable, skip=("psds", "vs"))
-        for number, state in enumerate(page.psds[: page.npss + 1]):
-            yield from _power_state_lines(number, state)
-        if vendor_specific:
-            yield "vs:"
-            yield from hexdump(page.vs)
+        def normal() -> Iterator[str]:
+            yield "Identify Controller:"
+            yield from _field_lines(page, 10, human_readable, skip=("psds", "vs"))
+            for number, state in enumerate(page.psds[: page.npss + 1]):
+                yield from _power_state_lines(number, state)
+            if vendor_specific:
+                yield "vs:"
+                yield from hexdump(page.vs)
 
-    Page(normal, lambda: controller_json(page), lambda: bytes(page)).show(
-        BINARY if raw_binary else output_format
-    )
+        Page(normal, lambda: controller_json(page), lambda: bytes(page)).show(
+            BINARY if raw_binary else output_format
+        )
 
 
 @device_command("id-ns", "nvme-user id-ns qemu:disk.img --namespace-id 1 -H")
@@ -114,20 +114,20 @@ def id_ns(
         nsid = only_namespace(controller) if namespace_id is None else namespace_id
         page = IdentifyNamespace.from_bytes(controller.identify_page(Cns.NAMESPACE, nsid=nsid))
 
-    def normal() -> Iterator[str]:
-        of = ", common to all" if nsid == NSID_ALL else f" {nsid}"
-        yield f"Identify Namespace{of}:"
-        yield from _field_lines(page, 8, human_readable, skip=(*_absent(page), "lbafs", "vs"))
-        for index, lbaf in enumerate(page.lbafs[: page.nlbaf + page.nulbaf + 1]):
-            in_use = " (in use)" if index == page.format_index else ""
-            yield f"lbaf {index:2} : ms:{lbaf.ms:<3} lbads:{lbaf.ds:<2} rp:{lbaf.rp:#x}{in_use}"
-        if vendor_specific:
-            yield "vs:"
-            yield from hexdump(page.vs)
+        def normal() -> Iterator[str]:
+            of = ", common to all" if nsid == NSID_ALL else f" {nsid}"
+            yield f"Identify Namespace{of}:"
+            yield from _field_lines(page, 8, human_readable, skip=(*_absent(page), "lbafs", "vs"))
+            for index, lbaf in enumerate(page.lbafs[: page.nlbaf + page.nulbaf + 1]):
+                in_use = " (in use)" if index == page.format_index else ""
+                yield f"lbaf {index:2} : ms:{lbaf.ms:<3} lbads:{lbaf.ds:<2} rp:{lbaf.rp:#x}{in_use}"
+            if vendor_specific:
+                yield "vs:"
+                yield from hexdump(page.vs)
 
-    Page(normal, lambda: namespace_json(page), lambda: bytes(page)).show(
-        BINARY if raw_binary else output_format
-    )
+        Page(normal, lambda: namespace_json(page), lambda: bytes(page)).show(
+            BINARY if raw_binary else output_format
+        )
 
 
 @device_command("list-ns", "nvme-user list-ns qemu:disk.img")
@@ -153,12 +153,12 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
                 ids += [nsid] if nsid >= namespace_id else []
         except NvmeError as error:
             fault = error
-    Page(
-        normal=lambda: (f"[{index:4}]:{nsid:#x}" for index, nsid in enumerate(ids)),
-        json=lambda: {"nsid_list": [{"nsid": nsid} for nsid in ids]},
-    ).show(output_format)
-    if fault is not None:
-        raise fault
+        Page(
+            normal=lambda: (f"[{index:4}]:{nsid:#x}" for index, nsid in enumerate(ids)),
+            json=lambda: {"nsid_list": [{"nsid": nsid} for nsid in ids]},
+        ).show(output_format)
+        if fault is not None:
+            raise fault
 
 
 def _allocated(controller: Controller) -> Iterator[int]:

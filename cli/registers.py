@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pynvme_user.cli.device import device_command, opened
 from pynvme_user.cli.output import BINARY, JSON, NORMAL, Page, human_option, output_option
 
 if TYPE_CHECKING:
+    from pynvme_user.registers import Registers
     from pynvme_user.spec.fields import Register
 
 #: The properties that nvme-cli 2.3 prints as JSON: those of NVMe Base 2.0 but these.
@@ -21,19 +24,36 @@ _NOT_IN_JSON = ("cmbebs", "cmbswtp", "nssd")
 def show_regs(device: str, output_format: str, human_readable: bool) -> None:
     """Show the controller's registers, as they are while it is enabled.
 
+    Those of one that does not come up are as they are without it, with a warning that says why.
     Binary is an image of the register space from offset 0 to the last one, reserved bytes 0.
     """
-    with opened(device) as controller:
-        registers = list(controller.registers)
-    Page(
-        normal=lambda: _lines(registers, human_readable),
-        json=lambda: {
-            name: register
-            for name, register in ((_name(register), register) for register in registers)
-            if name not in _NOT_IN_JSON
-        },
-        binary=lambda: _image(registers),
-    ).show(output_format)
+    with _registers(device) as read:
+        registers = list(read)
+        Page(
+            normal=lambda: _lines(registers, human_readable),
+            json=lambda: {
+                name: register
+                for name, register in ((_name(register), register) for register in registers)
+                if name not in _NOT_IN_JSON
+            },
+            binary=lambda: _image(registers),
+        ).show(output_format)
+
+
+@contextmanager
+def _registers(device: str) -> Iterator[Registers]:
+    """Open the device, and enable its controller if that can be done."""
+    import pynvme_user as nvme
+
+    with ExitStack() as stack:
+        try:
+            registers = stack.enter_context(opened(device)).registers
+        except (nvme.DeviceNameError, nvme.DeviceAccessError, nvme.DeviceBusyError):
+            raise
+        except nvme.NvmeError as error:
+            warnings.warn(f"{device} is not enabled: {error}", nvme.ControllerWarning, stacklevel=2)
+            registers = stack.enter_context(nvme.open_registers(device))
+        yield registers
 
 
 def _name(register: Register) -> str:

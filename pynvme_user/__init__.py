@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pynvme_user.namespace import Namespace
     from pynvme_user.numa import Placement
     from pynvme_user.queue import QueuePair
+    from pynvme_user.registers import open_registers
     from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, FeatureId, NvmOpcode
     from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
     from pynvme_user.spec.identify_controller import IdentifyController
@@ -74,6 +75,7 @@ _HOMES = {
     "VectorResult": "completion",
     "bound": "binding",
     "open": "controller",
+    "open_registers": "registers",
 }
 
 __all__ = [
@@ -117,6 +119,7 @@ __all__ = [
     "__version__",
     "bound",
     "open",
+    "open_registers",
 ]
 
 if not TYPE_CHECKING:  # which would believe that there is every name

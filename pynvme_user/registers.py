@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pynvme_user import owned
+from pynvme_user.access import open_access
 from pynvme_user.access.base import Access
 from pynvme_user.errors import DeviceRemovedError
 from pynvme_user.spec.fields import Register
@@ -76,3 +78,17 @@ class Registers:
     def __iter__(self) -> Iterator[Register]:
         """Read every register, in the order of their offsets."""
         return (self.read(register) for register in REGISTERS)
+
+
+@contextmanager
+def open_registers(name: str) -> Iterator[Registers]:
+    """Open a device for its registers alone, also where its controller does not come up.
+
+    Nothing is written to them, and no command is sent. Raises DeviceNameError, DeviceAccessError,
+    DeviceBusyError.
+    """
+    access = open_access(name)
+    try:
+        yield Registers(access)
+    finally:
+        access.close()
