@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from pynvme_user.cli import signals
 from pynvme_user.cli.bench_display import display
 from pynvme_user.cli.bench_results import BINS, TERSE, Writer, failure, write_logs
 from pynvme_user.cli.device import VARIABLE, command, opened
@@ -235,8 +236,8 @@ def bench(
     """Measure a device: fio's job files, or one job of fio's options.
 
     Targets that are files are job files, others are devices. Exit code 1 if an I/O failed or a
-    block does not hold what was written. Ctrl-C ends the run with the results so far, once the
-    queues are drained; ctrl-C again resets the controllers instead of waiting for that.
+    block does not hold what was written. Ctrl-C, SIGTERM and SIGHUP end the run with the results so
+    far, once the queues are drained; another one resets the controllers instead of waiting.
     """
     pairs: list[Pair] = ctx.meta[_PAIRS]
     if namespace_id is not None:
@@ -250,26 +251,30 @@ def bench(
     if not force:
         _guard(jobs.jobs)
     writer = Writer(jobs.jobs, (TERSE,) if minimal else formats, terse_version, output)
+
+    def finish(run: RunResult) -> None:
+        writer.write(run)
+        writer.warn(run)
+        write_logs(run, jobs.jobs)
+        if hdr_log is not None:
+            from pynvme_user.bench.hdr import write_hdr_log
+
+            write_hdr_log(run, hdr_log)
+        if report is not None:
+            from pynvme_user.bench.report import write_report
+
+            write_report(run, report)
+
     run = _run(
         jobs,
         eta,
         histograms=report is not None or hdr_log is not None,
         report=writer.write,
         report_seconds=status_interval,
+        finish=finish,
     )
-    writer.write(run)
-    writer.warn(run)
-    write_logs(run, jobs.jobs)
-    if hdr_log is not None:
-        from pynvme_user.bench.hdr import write_hdr_log
-
-        write_hdr_log(run, hdr_log)
-    if report is not None:
-        from pynvme_user.bench.report import write_report
-
-        write_report(run, report)
     if run.interrupted:
-        raise KeyboardInterrupt
+        signals.end(run.signal)
     if not run.ok:
         raise Failure(failure(run))
 
@@ -359,6 +364,7 @@ def _run(
     histograms: bool,
     report: Callable[[RunResult], None],
     report_seconds: float | None,
+    finish: Callable[[RunResult], None],
 ) -> RunResult:
     from pynvme_user.bench import engine
     from pynvme_user.bench.job import JobError
@@ -370,6 +376,7 @@ def _run(
                 watch=watch,
                 report=report,
                 report_seconds=report_seconds,
+                finish=finish,
                 histograms=histograms or any(job.write_hist_log for job in jobs.jobs),
                 io_log=any(_logs_each_io(job) for job in jobs.jobs),
                 command=shlex.join(["nvme-user", *sys.argv[1:]]),

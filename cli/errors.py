@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from pynvme_user.cli import signals
 from pynvme_user.errors import DeviceNameError, NvmeError
 
 FAILED = 1
 USAGE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 #: Set to anything, this variable adds a traceback to an error.
 DEBUG_VARIABLE = "NVME_USER_DEBUG"
@@ -44,7 +44,7 @@ def _sentence(error: BaseException) -> tuple[str, int]:
             about = f"{error.filename}: " if error.filename else ""
             return f"{about}{error.strerror or error}", FAILED
         case KeyboardInterrupt():
-            return "interrupted", INTERRUPTED
+            return signals.describe(error)
     return (
         f"unexpected {type(error).__name__}: {error}; please report this with the traceback that "
         f"{DEBUG_VARIABLE}=1 shows"

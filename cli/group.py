@@ -72,7 +72,8 @@ def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | N
     epilog="\b\nExamples:\n"
     "  nvme-user identify 'qemu:disk.img?size=1G'\n"
     "  nvme-user read qemu:disk.img --data-size 64M | sha256sum\n\n"
-    "Exit codes: 0 done, 1 the device or the transfer failed, 2 usage, 130 interrupted.",
+    "Exit codes: 0 done, 1 the device or the transfer failed, 2 usage;\n"
+    "129 SIGHUP, 130 interrupted, 143 SIGTERM.",
 )
 @click.option(
     "--timeout",

@@ -1,21 +1,25 @@
-"""The ``nvme-user`` program. Next to nothing is imported here, so that ctrl-C is met early."""
+"""The ``nvme-user`` program. Next to nothing is imported here, so that signals are met early."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from pynvme_user.cli import signals
+
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    _open_standard()
     try:
+        signals.catch()
+        _open_standard()
         from pynvme_user.cli.group import run
 
         return run()
-    except KeyboardInterrupt:
-        print("nvme-user: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        word, code = signals.describe(error)
+        print(f"nvme-user: {word}", file=sys.stderr)
+        return code
 
 
 def _open_standard() -> None:

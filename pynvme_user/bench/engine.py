@@ -57,6 +57,7 @@ def run(
     watch: Watch | None = None,
     report: Report | None = None,
     report_seconds: float | None = None,
+    finish: Report | None = None,
     histograms: bool = False,
     io_log: bool = False,
     command: str = "",
@@ -65,11 +66,13 @@ def run(
     """Run jobs, group after group, and tell what they came to.
 
     ``watch`` is called about twice a second. ``report`` is called with the results so far every
-    ``report_seconds``, and at SIGUSR1. ``histograms`` keeps the latencies of each second,
+    ``report_seconds``, and at SIGUSR1; ``finish`` with all of them, before the devices are closed,
+    which may take its time. ``histograms`` keeps the latencies of each second,
     ``io_log`` each I/O.
 
-    After ctrl-C the queues are drained and the results so far returned; after another one the
-    controllers are reset instead of waited for, and what was outstanding has failed.
+    After ctrl-C, SIGTERM or SIGHUP the queues are drained and the results so far returned; after
+    another one the controllers are reset instead of waited for, and what was outstanding has
+    failed.
 
     Raises JobError for a job that does not fit its device, and what opening a device raises. An
     error on the way ends its job, one at the beginning of a later group all that were to come: the
@@ -104,8 +107,10 @@ def run(
                     result.failure = _not_run(made[index:], error)
                 if signals.interrupted or result.failure:
                     break
-    result.interrupted = signals.interrupted
-    result.elapsed_ns = int((time.monotonic() - began) * 1e9)
+        result.signal = signals.interrupted
+        result.elapsed_ns = int((time.monotonic() - began) * 1e9)
+        if finish is not None:
+            finish(result)
     return result
 
 

@@ -416,8 +416,13 @@ class RunResult:
     warnings: list[str] = field(default_factory=list)
     machine: Mapping[str, str] = field(default_factory=dict)  # cpu, kernel, governor: name: value
     command: str = ""  # as typed
-    interrupted: bool = False  # ctrl-C ended it; the results are those so far
+    signal: int = 0  # the number of the one that ended it; the results are those so far
     failure: str = ""  # why some jobs were not run, and which
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it, ctrl-C or another."""
+        return self.signal != 0
 
     @property
     def ok(self) -> bool:
