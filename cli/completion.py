@@ -162,6 +162,7 @@ def _entry_name(entry: os.DirEntry[str]) -> str:
 
 def device_names(start: str) -> list[str]:
     """Complete a device name: the machine's controllers, images and sockets."""
+    from pynvme_user.errors import NvmeError
     from pynvme_user.pci import controllers
 
     scheme, colon, rest = start.partition(":")
@@ -171,7 +172,7 @@ def device_names(start: str) -> list[str]:
         return [f"vfio-user:{path}" for path in path_names(rest)]
     try:
         addresses = [device.address for device in controllers()]
-    except (OSError, ImportError):  # no sysfs, no libudev
+    except (OSError, NvmeError):  # no sysfs, no libudev
         addresses = []
     names = ["qemu:", "vfio-user:", *addresses]
     names += [f"{scheme}:{address}" for scheme in ("vfio", "uio") for address in addresses]

@@ -12,16 +12,19 @@ import pwd
 import re
 import resource
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pynvme_user import machine, owned, remedies
 from pynvme_user.access.memory import hugepages
 from pynvme_user.access.sysfs import PciFunction
-from pynvme_user.binding import UIO, VFIO, group_blockers, is_nvm, module_command
+from pynvme_user.binding import MODULES, UIO, VFIO, group_blockers, is_nvm, module_command
 from pynvme_user.holders import holders
-from pynvme_user.pci import parse_name
+from pynvme_user.pci import controllers, parse_name
+from pynvme_user.qemu.emulator import PROGRAM
+from pynvme_user.spec.text import printable
 from pynvme_user.units import format_size
 
 #: Bytes of locked memory to open a controller and do I/O: one piece of DMA memory for the queues,
@@ -35,6 +38,7 @@ _DRIVERS = {"vfio": VFIO, "uio": UIO}
 _CAP_IPC_LOCK = 14
 _CONTAINER = Path("/dev/vfio/vfio")
 _IOMMUFD = Path("/dev/iommu")
+_GROUPS = Path("/sys/kernel/iommu_groups")
 _TABLES = Path("/sys/firmware/acpi/tables")
 _COMMAND_LINE = Path("/proc/cmdline")
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
@@ -55,8 +59,10 @@ class Check:
     blocks: bool = True
 
 
-#: The conditions, in the order in which they are checked.
+#: The conditions, in the order in which they are checked; the first and the last are of the machine
+#: as a whole, without a device.
 NAMES = (
+    "controller",
     "iommu",
     "lockdown",
     "modules",
@@ -66,6 +72,7 @@ NAMES = (
     "node",
     "memlock",
     "hugepages",
+    "qemu",
 )
 
 
@@ -101,7 +108,7 @@ def examine(name: str) -> Report:
     checks = [
         _iommu(function, access),
         _lockdown(function, access),
-        _modules(function, access),
+        _modules_of(function, access),
         *_users(function),
         _driver(function, access),
     ]
@@ -114,6 +121,49 @@ def examine(name: str) -> Report:
         checks.append(_memlock())
     checks.append(_hugepages(access, required=access == "uio" or function.is_noiommu))
     return Report(f"{access}:{function.bdf}", access, tuple(checks))
+
+
+def examine_machine() -> tuple[Check, ...]:
+    """Check what this machine can do, whatever devices it has, for the current user."""
+    found = [device.address for device in controllers()]
+    return (
+        Check("controller", bool(found), f"on PCI: {', '.join(found) or 'no NVMe controller'}"),
+        _iommu_of_machine(),
+        _modules(MODULES[VFIO]),
+        _memlock(),
+        _hugepages("vfio", required=False),
+        _qemu(),
+    )
+
+
+def _iommu_of_machine() -> Check:
+    groups = list(_GROUPS.glob("*"))
+    if groups:
+        return Check("iommu", True, f"on; it has {len(groups)} groups of devices")
+    return _iommu_off("through UIO")
+
+
+def _qemu() -> Check:
+    program = shutil.which(PROGRAM)
+    if program is None:
+        return Check(
+            "qemu",
+            False,
+            f"{PROGRAM} is not installed, which qemu: devices need",
+            remedies.as_root("apt-get install qemu-system-x86"),
+        )
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(
+            "qemu",
+            False,
+            f"{program} does not start ({printable(str(error))}): install it again",
+            remedies.as_root("apt-get install --reinstall qemu-system-x86"),
+        )
+    version = re.search(r"version (\S+)", done.stdout.decode(errors="replace"))
+    text = f"{program} {version[1] if version else ''}".strip()
+    return Check("qemu", True, f"{text}: qemu: devices need nothing else")
 
 
 def _iommu(function: PciFunction, access: str) -> Check:
@@ -131,12 +181,17 @@ def _iommu(function: PciFunction, access: str) -> Check:
         if function.is_noiommu:
             return Check("iommu", True, "VFIO's no-IOMMU mode: nothing isolates the device")
         return Check("iommu", True, f"on; the device is in group {group}")
+    return _iommu_off(f"as uio:{function.bdf}")
+
+
+def _iommu_off(otherwise: str) -> Check:
+    """Say why there is no IOMMU, and what does without one."""
     if not any((_TABLES / table).exists() for table in ("DMAR", "IVRS", "IORT", "VIOT")):
         return Check(
             "iommu",
             False,
             "the firmware shows no IOMMU: turn VT-d or AMD-Vi on in its settings, to which this "
-            f"command reboots, or go without protection as uio:{function.bdf}",
+            f"command reboots, or go without protection {otherwise}",
             remedies.as_root("systemctl reboot --firmware-setup"),
         )
     words = _COMMAND_LINE.read_text().split()
@@ -200,11 +255,15 @@ def _lockdown(function: PciFunction, access: str) -> Check:
     )
 
 
-def _modules(function: PciFunction, access: str) -> Check:
+def _modules_of(function: PciFunction, access: str) -> Check:
     driver = _DRIVERS[access]
-    modules = [driver]
-    if access == "vfio" and function.vfio_cdev is None:
-        modules.append("vfio_iommu_type1")
+    if access == "vfio" and function.vfio_cdev is not None:
+        return _modules((driver,))
+    return _modules(MODULES[driver])
+
+
+def _modules(modules: Sequence[str]) -> Check:
+    """Check that modules are loaded, of which the first is the driver."""
     missing = [name for name in modules if not machine.module_loaded(name)]
     if not missing:
         return Check("modules", True, f"{' and '.join(modules)} loaded")
@@ -219,7 +278,7 @@ def _modules(function: PciFunction, access: str) -> Check:
         )
     verb = "are" if len(missing) > 1 else "is"
     text = f"{' and '.join(missing)} {verb} not loaded"
-    return Check("modules", False, text, module_command(driver))
+    return Check("modules", False, text, module_command(modules[0]))
 
 
 def _users(function: PciFunction) -> Iterator[Check]:

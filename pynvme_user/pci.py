@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pynvme_user import remedies
 from pynvme_user.access import name_error
 from pynvme_user.access.sysfs import PciFunction
 from pynvme_user.errors import DeviceAccessError
@@ -75,8 +76,7 @@ def watch(timeout: float | None = None) -> Iterator[PciEvent]:
 
     Ends when none came for ``timeout`` seconds; without that, never.
     """
-    import pyudev
-
+    pyudev = _pyudev()
     source = "udev" if _UDEV.exists() else "kernel"
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
     # Here, and not in the generator, which would begin to listen only when first asked. Without
@@ -115,10 +115,19 @@ def parse_name(name: str) -> tuple[str | None, str]:
     return scheme and scheme.lower(), f"{domain or '0000'}:{rest}".lower()
 
 
+def _pyudev() -> Any:
+    """Import what knows udev's database. Raises DeviceAccessError where udev's library is not."""
+    try:
+        import pyudev
+    except ImportError as error:
+        command = remedies.as_root("apt-get install libudev1")
+        raise DeviceAccessError(f"{error}: run `{command}`") from None
+    return pyudev
+
+
 def controllers() -> list[PciDevice]:
     """Find the NVMe controllers on PCI, in the order of their addresses."""
-    import pyudev
-
+    pyudev = _pyudev()
     found = []
     for device in pyudev.Context().list_devices(subsystem="pci", PCI_CLASS=_CLASS):
         with suppress(DeviceAccessError):  # it has gone since

@@ -36,7 +36,7 @@ WITH_OUTPUT: dict[str, list[tuple[object, ...]]] = {
     "bind": [],
     "unbind": [],
     "restore": [],
-    "doctor": [],
+    "doctor": [],  # below: its exit code is the machine's
     "write": [],
     "compare": [],
     "write-zeroes": [],
@@ -78,6 +78,15 @@ def test_nobody_reads(run: Any, tmp_path: Path, arguments: tuple[object, ...]) -
         done = run(*arguments, stdout=theirs)
     told = (b"nvme-user: warning: ", b"Admin command", b"I/O command")
     assert all(line.startswith(told) for line in done.stderr.splitlines())
+
+
+def test_doctor_that_nobody_reads(start: Any) -> None:
+    read = start("doctor")
+    read.communicate()
+    with nobody() as theirs:
+        process = start("doctor", stdout=theirs)
+        assert process.communicate()[1] == b""
+    assert process.returncode == read.returncode
 
 
 def test_completion_that_nobody_reads(run: Any, environment: dict[str, str]) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from pynvme_user import doctor, holders, machine, remedies
+from pynvme_user import doctor, holders, machine, pci, remedies
 from pynvme_user.access import sysfs
 from pynvme_user.access.sysfs import PciFunction
 from pynvme_user.cli import doctor as command
+from pynvme_user.cli.group import cli
 from pynvme_user.dma import DmaPool
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
 from pynvme_user.pci import parse_name
@@ -33,6 +37,7 @@ def lay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     def build(files: Files) -> PciFunction:
         # As a root would be who has found all the machine's files below another folder.
         monkeypatch.setattr(sysfs, "_DEVICES", tmp_path / "devices")
+        monkeypatch.setattr(doctor, "_GROUPS", tmp_path / "groups")
         monkeypatch.setattr(doctor, "_TABLES", tmp_path / "tables")
         monkeypatch.setattr(doctor, "_COMMAND_LINE", tmp_path / "cmdline")
         monkeypatch.setattr(doctor, "_LOCKDOWN", tmp_path / "lockdown")
@@ -131,7 +136,7 @@ def test_a_module_that_the_kernel_has_not(lay_out: Machine) -> None:
     assert machine.module_available("uio_pci_generic")
     assert machine.module_available("uio-pci-generic")
     assert not machine.module_available("uio")
-    check = doctor._modules(function, "vfio")
+    check = doctor._modules_of(function, "vfio")
     assert not check.passed
     assert f"the running kernel {release} has no vfio-pci" in check.text
 
@@ -210,6 +215,80 @@ def test_nvme_user_is_found_by_sudo(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     words = shlex.split(remedies.nvme_user("bind", DISK))
     assert words == ["sudo", "nvme-user" if folder == "found" else str(ours), "bind", DISK]
+
+
+# --- a machine without a controller ---------------------------------------------------------------
+
+
+@pytest.fixture
+def no_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (doctor, pci):
+        monkeypatch.setattr(module, "controllers", list)
+
+
+def machine_checks() -> dict[str, doctor.Check]:
+    return {check.name: check for check in doctor.examine_machine()}
+
+
+def test_what_a_machine_can_do(lay_out: Machine, no_controller: None) -> None:
+    lay_out({"groups/0/type": "DMA", "groups/1/type": "DMA", "modules/x": ""})
+    checks = machine_checks()
+    assert list(checks) == ["controller", "iommu", "modules", "memlock", "hugepages", "qemu"]
+    assert checks["controller"].text == "on PCI: no NVMe controller"
+    assert not checks["controller"].passed
+    assert checks["iommu"].text == "on; it has 2 groups of devices"
+    assert "qemu-system-x86_64 is not installed" in checks["qemu"].text
+    assert checks["qemu"].command == "apt-get install qemu-system-x86"
+
+
+def test_a_machine_without_an_iommu(lay_out: Machine, no_controller: None) -> None:
+    lay_out({"cmdline": "", "modules/x": ""})
+    check = machine_checks()["iommu"]
+    assert not check.passed
+    assert check.text.endswith("or go without protection through UIO")
+    assert check.command == "systemctl reboot --firmware-setup"
+
+
+@pytest.mark.parametrize(
+    ("script", "passed", "text"),
+    [
+        ("echo 'QEMU emulator version 9.9.1 (Debian)'", True, "9.9.1: qemu: devices need nothing"),
+        ("exit 1", False, "does not start"),
+    ],
+)
+def test_qemu_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, passed: bool, text: str
+) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    check = machine_checks()["qemu"]
+    assert check.passed is passed
+    assert text in check.text
+
+
+def test_the_command_without_a_controller(no_controller: None) -> None:
+    done = CliRunner().invoke(cli, ["doctor"])
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert lines[0] == "This machine, as no controller is there"
+    assert [line[4:18].strip() for line in lines if line[2:3] in "✓✗!" and line[2:3]] == [
+        *("Controller", "IOMMU", "Modules", "Locked memory", "Hugepages", "QEMU")
+    ]
+    for options in (["--json"], ["-o", "json"]):
+        done = CliRunner().invoke(cli, ["doctor", *options])
+        assert done.exit_code == 1
+        said = json.loads(done.stdout)
+        assert said["usable"] is False
+        assert said["devices"] == []
+        assert said["machine"]["checks"] == [asdict(c) for c in doctor.examine_machine()]
+
+
+def test_a_machine_without_libudev(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyudev", None)
+    with pytest.raises(DeviceAccessError, match="apt-get install libudev1"):
+        pci.controllers()
 
 
 def test_every_condition_has_a_title() -> None:
