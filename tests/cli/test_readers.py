@@ -82,10 +82,10 @@ def test_nobody_reads(run: Any, tmp_path: Path, arguments: tuple[object, ...]) -
 
 def test_doctor_that_nobody_reads(start: Any) -> None:
     read = start("doctor")
-    read.communicate()
+    read.communicate(timeout=60)
     with nobody() as theirs:
         process = start("doctor", stdout=theirs)
-        assert process.communicate()[1] == b""
+        assert process.communicate(timeout=60)[1] == b""
     assert process.returncode == read.returncode
 
 
