@@ -101,16 +101,6 @@ class QueuePair(RawQueuePair):
         """
         if not 1 <= len(ranges) <= 256:
             raise ValueError(f"one command deallocates 1 to 256 ranges, not {len(ranges)}")
-        for lba, blocks in ranges:
-            ns.check_range(lba, blocks)
-            if blocks >> 32:
-                raise ValueError(
-                    f"a range has up to {0xFFFFFFFF} blocks, not {blocks}: use "
-                    "Namespace.deallocate, which splits"
-                )
-        data = b"".join(bytes(DatasetRange.build(slba=lba, nlb=n)) for lba, n in ranges)
-        buffer = self.controller.alloc(len(data))
-        buffer[:] = np.frombuffer(data, np.uint8)
         command = SQE.build(
             opc=NvmOpcode.DATASET_MANAGEMENT,
             nsid=ns.nsid,
@@ -121,6 +111,14 @@ class QueuePair(RawQueuePair):
             geometry = self._geometry(ns)
             for lba, blocks in ranges:
                 geometry.check_range(lba, blocks)
+                if blocks >> 32:
+                    raise ValueError(
+                        f"a range has up to {0xFFFFFFFF} blocks, not {blocks}: use "
+                        "Namespace.deallocate, which splits"
+                    )
+            data = b"".join(bytes(DatasetRange.build(slba=lba, nlb=n)) for lba, n in ranges)
+            buffer = self.controller.alloc(len(data))
+            buffer[:] = np.frombuffer(data, np.uint8)
             with self._lock:
                 self._check_open()
                 if geometry.current:
