@@ -443,6 +443,19 @@ int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 	return found;
 }
 
+int nvme_qpair_check(const struct nvme_qpair *qp)
+{
+	uint32_t outstanding = 0;
+	uint32_t free = 0;
+
+	for (uint32_t cid = 0; cid < qp->depth; cid++)
+		outstanding += qp->trackers[cid].submitted != 0;
+	for (uint32_t cid = qp->free_head; cid != NO_CID; cid = qp->trackers[cid].next_free)
+		if (cid >= qp->depth || qp->trackers[cid].submitted || ++free > qp->depth)
+			return -EPROTO;
+	return outstanding == qp->outstanding && outstanding + free == qp->depth ? 0 : -EPROTO;
+}
+
 /* --- layout ------------------------------------------------------------------------------ */
 
 uint32_t nvme_layout(const char *structure, const char *member)

@@ -262,6 +262,12 @@ int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint1
  */
 int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns);
 
+/*
+ * See whether each CID is either outstanding or, once, in the free list. Returns 0 or -EPROTO. Looks
+ * at every tracker: for tests.
+ */
+int nvme_qpair_check(const struct nvme_qpair *qp);
+
 /* Sizes and offsets of sqe and cqe as the compiler laid them out, for the test against spec/. */
 uint32_t nvme_layout(const char *structure, const char *member);
 

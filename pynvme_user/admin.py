@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pynvme_user import owned
 from pynvme_user.completion import Completion, check
 from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
-from pynvme_user.errors import NvmeTimeoutError
+from pynvme_user.errors import NvmeError, NvmeStatusError, NvmeTimeoutError
 from pynvme_user.raw_queue import ABORT_SECONDS, RawQueuePair
 from pynvme_user.spec.commands import (
     SQE,
@@ -88,6 +88,7 @@ class AdminCommands:
         #: Held for an admin command and for a reset. Taken before any queue pair's lock, never
         #: while one is held.
         self.lock = threading.RLock()
+        self._told: Callable[[Completion], None] = _ignore  # of the last command's end
         owned.register(self)
 
     def forked(self, owner: int) -> None:
@@ -95,29 +96,38 @@ class AdminCommands:
         self.lock = threading.RLock()
 
     def execute(
-        self, command: SQE, buffer: npt.NDArray[Any] | None = None, timeout: float | None = None
+        self,
+        command: SQE,
+        buffer: npt.NDArray[Any] | None = None,
+        timeout: float | None = None,
+        told: Callable[[Completion], None] | None = None,
     ) -> Completion:
         """Run a command and return its completion, whatever its status.
 
         ``buffer`` is DMA memory. Once ``timeout`` seconds, by default the controller's, have
-        passed, the controller is reset; the completion tells. While the controller is being set up
-        NvmeTimeoutError is raised instead.
+        passed, the controller is reset; the completion tells. ``told`` is called with it, too, also
+        where that is later, since ctrl-C or an error came in between. While the controller is being
+        set up NvmeTimeoutError is raised instead.
         """
         seconds = self._controller.timeout if timeout is None else timeout
         with self.lock:
             # What ctrl-C or an error left comes to its end first: this command may depend on it.
             deadline = time.monotonic() + seconds
             while self._pair.outstanding:
-                self._wait(deadline, "an earlier command")
+                for done in self._wait(deadline, "an earlier command"):
+                    self._told(done)
             # Left by a reset that its own caller saw as an exception: not this command's end.
             self._pair.take_aborted()
             changing = command.opc in CHANGE_NAMESPACES
             with self._controller.changing_namespaces() if changing else nullcontext():
+                self._told = told or _ignore
                 cid = self._pair.submit(command, buffer)
                 deadline = time.monotonic() + seconds
                 while True:
                     for done in self._wait(deadline, describe(command, admin=True)):
                         if done.cid == cid:
+                            self._told(done)
+                            self._told = _ignore
                             return done
 
     def _wait(self, deadline: float, what: str) -> list[Completion]:
@@ -173,34 +183,66 @@ class AdminCommands:
         )
 
     def create_queues(self, pair: RawQueuePair) -> None:
-        """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5)."""
-        self.run(
+        """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5).
+
+        ``pair.owed`` tells of which the controller has, or may have.
+        """
+        self._create_queue(
+            pair,
             SQE.build(
                 opc=AdminOpcode.CREATE_IO_CQ,
                 prp1=pair.cq_iova,
                 cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.cq_entries - 1),
                 cdw11=CreateCqCdw11.build(pc=1, ien=pair.sleeps, iv=pair.vector),
-            )
+            ),
+            AdminOpcode.DELETE_IO_CQ,
         )
-        self.run(
+        self._create_queue(
+            pair,
             SQE.build(
                 opc=AdminOpcode.CREATE_IO_SQ,
                 prp1=pair.sq_iova,
                 cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.sq_entries - 1),
                 cdw11=CreateSqCdw11.build(pc=1, cqid=pair.qid),
-            )
+            ),
+            AdminOpcode.DELETE_IO_SQ,
         )
 
-    def delete_queues(self, qid: int) -> None:
+    def _create_queue(self, pair: RawQueuePair, command: SQE, undo: AdminOpcode) -> None:
+        def told(done: Completion) -> None:
+            if not done.status.ok:
+                pair.owed.discard(undo)
+
+        pair.owed.add(undo)
+        done = self.execute(command, told=told)
+        try:
+            check(done.status, describe(command, admin=True), done.timed_out)
+        except NvmeStatusError as error:
+            if done.status.code() != CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER:
+                raise
+            raise NvmeError(
+                f"queue id {pair.qid} is taken by a queue that queue_pair() did not make "
+                f"({error}): delete it first"
+            ) from error
+
+    def delete_queues(self, pair: RawQueuePair) -> None:
         """Delete the submission queue, then the completion queue (Base 2.0, 5.6 and 5.7).
 
-        One that is not there is as good as deleted.
+        Those that ``pair.owed`` tells of, and no others with its id. One that is not there is as
+        good as deleted.
         """
         for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ):
-            command = SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=qid))
+            if opcode not in pair.owed:
+                continue
+            command = SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=pair.qid))
             done = self.execute(command)
             if done.status.code() not in NO_SUCH_QUEUE:
                 check(done.status, describe(command, admin=True), done.timed_out)
+            pair.owed.discard(opcode)
+
+
+def _ignore(done: Completion) -> None:
+    """Nobody is told of a command's end besides its caller."""
 
 
 @contextmanager

@@ -80,8 +80,9 @@ class Controller:
         self.removed = False
         self._removal: RemovalWatch | None = None
         self._failed: str | None = None
-        #: Whether commands can be run at all; check_usable() says what stands in the way.
+        #: Whether new calls may begin; check_open() says what stands in the way.
         self.usable = True
+        self._end_lock = threading.RLock()  # taken before any other
         self._closed = False  # from the beginning of close()
         self._ended = False  # from its end
         self._owner: int | None = None  # in a forked child: the process that opened it
@@ -202,6 +203,7 @@ class Controller:
         self.check_usable()
         resets = self.resets
         with self._commands.lock, ExitStack() as stopped:
+            self.check_usable()
             if self.resets != resets:
                 return  # another thread came first, for the same reason
             if self._setting_up:
@@ -262,8 +264,19 @@ class Controller:
 
     # --- health -------------------------------------------------------------------------------
 
+    def check_open(self) -> None:
+        """Raise what stands in the way of a new call."""
+        if self._closed:
+            raise ClosedError(f"{self.name} is closed: open it again")
+        self.check_usable()
+
+    @property
+    def answers(self) -> bool:
+        """Whether commands can be run at all, also those of its end."""
+        return not (self._ended or self.removed or self._failed or self._owner)
+
     def check_usable(self) -> None:
-        """Raise what stands in the way of any further command."""
+        """Raise what stands in the way of any command, also of those that are under way."""
         if self._owner is not None:
             raise ForkedError(self.name, self._owner)
         if self._ended:
@@ -344,6 +357,7 @@ class Controller:
         comes from the controller. Raises NvmeStatusError for an error status, NvmeTimeoutError
         once the command was given up, DeviceRemovedError.
         """
+        self.check_open()
         command = SQE.build(opc=opcode, **fields)
         with reachable(self, command, buffer) as memory:
             return self._commands.run(command, memory, timeout)
@@ -426,19 +440,39 @@ class Controller:
         Safe to call twice, and on a device that is gone. Each step is tried whatever became of the
         one before it; what the device does not do is a ControllerWarning. Does nothing in a
         forked child.
+
+        Calls of other threads that are under way end with the outcome of their command, or with
+        ClosedError, which says so where the outcome is unknown; new ones get ClosedError.
         """
-        if self._closed or self._owner is not None:
+        if self._owner is not None:
             return
-        self._closed = True
-        with ExitStack() as last:
+        with self._end_lock, ExitStack() as last:
+            if self._ended:
+                return
+            self._closed = True
+            self.usable = False
+            last.callback(self._finish)
+            last.callback(self._queue_pairs.close, self._try_to_end)
+            last.callback(self.lender.close)
+            removal, self._removal = self._removal, None
+            if removal is not None:
+                last.callback(removal.close)
+
+    def _finish(self) -> None:
+        """Do the rest of close(), while nobody else runs an admin command or a reset."""
+        with self._commands.lock, ExitStack() as last:
+            if self._ended:
+                return
             last.callback(self._end)
             last.callback(self._close_access)
             last.callback(self.dma.close)
+            last.callback(self._end_queue_pairs)
             last.callback(self._quiesce)
             last.callback(self._try_to_end, self.shutdown)
-            last.callback(self._queue_pairs.close, self._try_to_end)
-            if self._removal is not None:
-                last.callback(self._removal.close)
+
+    def _end_queue_pairs(self) -> None:
+        for pair in (self._admin, *self._queue_pairs):
+            pair.end()
 
     def _try_to_end(self, step: Callable[[], None]) -> None:
         """Do a step of the end that needs the device; without it, the next ones do."""

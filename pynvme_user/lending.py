@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pynvme_user import owned
 from pynvme_user.dma import DmaBuffer
-from pynvme_user.errors import QueueFullError
+from pynvme_user.errors import NvmeError, QueueFullError
 from pynvme_user.ring import Operation, transfer_run
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Lender:
         stands in the way of any command.
         """
         if not self._controller.usable:
-            self._controller.check_usable()
+            self._controller.check_open()
         try:
             return self.take()
         except IndexError:
@@ -112,7 +112,7 @@ class Lender:
             self._serve()
             while waiter.pair is None:
                 if not self._controller.usable:
-                    self._controller.check_usable()
+                    self._controller.check_open()
                 seconds = time.monotonic() - max(start, self._moved)
                 if seconds > self._controller.timeout:
                     raise QueueFullError(
@@ -159,8 +159,16 @@ class Lender:
                 self._moved = time.monotonic()
             if self._line:
                 return self._line[0]
-            self.take = self.idle.pop
+            if self._controller.usable:
+                self.take = self.idle.pop
             return None
+
+    def close(self) -> None:
+        """Lend no more, now that the controller is not usable; let all who wait see why."""
+        with self._lock:
+            self.take = _take_nothing
+            for waiter in self._line:
+                waiter.call()
 
     def call(self) -> None:
         """Let the first who waits look whether it can make one, or why there will be none."""
@@ -224,7 +232,8 @@ class Lender:
             pair.kept = (*pair.kept, buffer)
             pair.ready = pair.busy = False
             if isinstance(error, KeyboardInterrupt):
-                pair.drain()
+                with suppress(NvmeError):
+                    pair.drain()
             raise
         finally:
             self.idle.append(pair)

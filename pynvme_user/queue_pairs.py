@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -91,11 +91,11 @@ class QueuePairs:
 
     def restart(self) -> None:
         """Make them again after a reset, which has deleted them all."""
-        for qid, pair in list(self._by_id.items()):
+        for pair in self:
             if self._is_unsure(pair):
                 self._forget(pair)
                 continue
-            self._clear_shadow(qid)
+            pair.owed.clear()
             pair.restart(self.shadow)
             self._commands.create_queues(pair)
 
@@ -104,7 +104,8 @@ class QueuePairs:
 
         ``attempt`` takes what goes wrong with one. After a reset nothing is outstanding in any.
         """
-        resets = self._controller.resets
+        with self._commands.lock:
+            resets = self._controller.resets  # whoever was making one has made it by now
         for pair in self:
             if pair.qid not in self._unsure and self._controller.resets == resets:
                 attempt(pair.close)
@@ -139,12 +140,7 @@ class QueuePairs:
             raise ValueError("the controller has no SGLs: leave sgl out")
         pair = None
         try:
-            with self._commands.lock:
-                # Under the lock: the kernel may ask for the device back at any time.
-                controller.check_usable()
-                self._settle()
-                qid = self._free_qid()
-                self._clear_shadow(qid)
+            with self._taken_qid() as qid:
                 pair = QueuePair(
                     controller,
                     qid,
@@ -183,8 +179,8 @@ class QueuePairs:
                 return
             # First: a reset, if a command is not answered, would make them again.
             self._unsure.add(pair.qid)
-            if self._controller.usable:
-                self._commands.delete_queues(pair.qid)
+            if self._controller.answers:
+                self._commands.delete_queues(pair)
             self._forget(pair)
 
     def _settle(self) -> None:
@@ -197,30 +193,43 @@ class QueuePairs:
 
     def _is_unsure(self, pair: RawQueuePair) -> bool:
         # One may be closed without being released: by ctrl-C between the two.
-        return pair.qid in self._unsure or pair.closed
+        return pair.qid in self._unsure or pair.ended
 
     def _forget(self, pair: RawQueuePair) -> None:
         if self._by_id.get(pair.qid) is pair:
             del self._by_id[pair.qid]
+            self._clear_shadow(pair.qid)
         self._unsure.discard(pair.qid)
 
-    def _free_qid(self) -> int:
-        """Find a free queue id, or free one by closing a queue pair that waits to be lent."""
+    @contextmanager
+    def _taken_qid(self) -> Iterator[int]:
+        """Find a free queue id, or free one by closing a queue pair that waits to be lent; hold the
+        lock.
+        """
+        while True:
+            with self._commands.lock:
+                # Under the lock: the kernel may ask for the device back at any time.
+                self._controller.check_open()
+                self._settle()
+                qid = self._free_qid()
+                if qid is not None:
+                    yield qid
+                    return
+            # Not under it, since whoever closes the controller has the queue pair's first.
+            try:
+                idle = self._controller.lender.take()
+            except IndexError:
+                raise QueueFullError(
+                    f"the controller grants {self.most} I/O queue pairs, all in use: close one"
+                ) from None
+            idle.close()
+
+    def _free_qid(self) -> int | None:
         if self._why_none:
             raise NvmeError(
                 f"{self._controller.name} has no I/O queues, only admin commands: {self._why_none}"
             )
-        for qid in range(1, self.most + 1):
-            if qid not in self._by_id:
-                return qid
-        try:
-            idle = self._controller.lender.take()
-        except IndexError:
-            raise QueueFullError(
-                f"the controller grants {self.most} I/O queue pairs, all in use: close one"
-            ) from None
-        idle.close()
-        return idle.qid
+        return next((qid for qid in range(1, self.most + 1) if qid not in self._by_id), None)
 
     def _links(self, qid: int, spin: float) -> QueueLinks:
         links = replace(doorbells_of(self._controller, qid), shadow=self.shadow, spin=spin)
@@ -239,7 +248,11 @@ class QueuePairs:
         self._interrupts = [replace(interrupt, shared=shared) for interrupt in armed]
 
     def _clear_shadow(self, qid: int) -> None:
-        """Zero a queue pair's shadow doorbells, which its creation does not do."""
+        """Zero the shadow doorbells of queues that are deleted, for the next with their id.
+
+        Then, and not before those are created: until the controller agrees, the id may be that of
+        queues that the user made by commands of his own.
+        """
         for page in self.shadow or ():
             page.view(np.uint32)[2 * qid : 2 * qid + 2] = 0
 

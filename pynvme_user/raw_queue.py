@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from pynvme_user.errors import (
     ControllerFatalError,
     DeviceRemovedError,
     NamespaceChangedError,
+    NvmeError,
 )
 from pynvme_user.geometry import Geometry
 from pynvme_user.numa import Placement
@@ -33,11 +34,12 @@ from pynvme_user.ring import (
     SQE_SIZE,
     DoorbellTarget,
     Interrupt,
+    Loop,
     Operation,
     Ring,
     fail,
 )
-from pynvme_user.spec.commands import SQE
+from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.status import Status
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ _MIN_CQ_ENTRIES = PAGE // CQE_SIZE
 _SQ_AHEAD = 4
 #: How long an aborted command may take to end before the controller is reset.
 ABORT_SECONDS = 2.0
+_OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
 _NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
 
 
@@ -67,27 +70,6 @@ class QueueLinks:
     vector: int = 0
     interrupt: Interrupt | None = None
     spin: float = 0.0  # seconds
-
-
-class Loop(Protocol):
-    """Many I/Os that C runs on a ring: :class:`Vector`, and the benchmark's workload."""
-
-    @property
-    def memory(self) -> DmaBuffer | None:
-        """Where its I/Os' data are, where it knows more of that than addresses."""
-
-    @property
-    def completed(self) -> int:
-        """I/Os that have ended so far."""
-
-    def run(self, ring: Ring, timeout_ns: int) -> bool:
-        """Go on for up to ``timeout_ns``; True at the end, with nothing outstanding."""
-
-    def stop(self) -> None:
-        """Submit no more."""
-
-    def give_up(self, status: int) -> None:
-        """Give what has no outcome this status: DMA has stopped. It is at its end then."""
 
 
 class RawQueuePair:
@@ -112,7 +94,9 @@ class RawQueuePair:
         self.qid = qid
         self.depth = depth
         self._lock = threading.RLock()
+        self._end_lock = threading.RLock()  # taken before any other
         self._wanted = False
+        self._inside = False  # a call of the user's holds the lock
         # For Lender.transfer(): one may begin while `ready`, which is False wherever anything may
         # stand in its way; it is in C while `busy`; the device may reach what is in `kept`.
         self.ready = False
@@ -132,20 +116,24 @@ class RawQueuePair:
         self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
         self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
         self._lists = _NO_MEMORY
+        #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
         self._aborted: list[Completion] = []
+        #: The opcodes that delete what the controller has of it.
+        self.owed: set[AdminOpcode] = set()
         self._loop: Loop | None = None
         self._loop_keep: object = None
         self._loop_resets = 0
         #: Whether a command of the last loop took longer than the timeout.
         self.loop_timed_out = False
-        self._closed = False
+        self._closing = False  # from the beginning of close(): nothing new begins
+        self._closed = False  # from its end: nothing looks at the rings
         self._start()
         owned.register(self)
 
     def forked(self, owner: int) -> None:
         """Be closed, and touch the rings no more, in a child of process ``owner``."""
-        self._lock = threading.RLock()
-        self._wanted = self.ready = self.busy = False
+        self._lock, self._end_lock = threading.RLock(), threading.RLock()
+        self._wanted = self._inside = self.ready = self.busy = False
         self._closed = True
         self._ring.disown()
 
@@ -210,7 +198,12 @@ class RawQueuePair:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, for good."""
+        """Whether it was closed, by :meth:`close` or with its controller: for good."""
+        return self._closing or self._closed
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end is over: nothing of it runs any more."""
         return self._closed
 
     @property
@@ -237,7 +230,7 @@ class RawQueuePair:
         DmaError for memory that the device does not reach, DeviceRemovedError.
         """
         iova, length = (0, 0) if buffer is None else self._dma(buffer)
-        with self._lock:
+        with self._turn():
             self._check_open()
             self._hold(buffer)
             return self._ring.submit(bytes(command), iova, length)
@@ -258,7 +251,7 @@ class RawQueuePair:
 
     def ring(self) -> None:
         """Tell the device of what was submitted."""
-        with self._lock:
+        with self._turn():
             self._check_open()
             self._ring.ring()
 
@@ -280,33 +273,51 @@ class RawQueuePair:
         its status is then ABORTED_BY_HOST. Raises as :meth:`poll`.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        while self.outstanding or self._aborted:
+        while self._has_more():
             left = SLICE_NS
             if end is not None:
                 left = min(left, max(0, int((end - time.monotonic()) * 1e9)))
             done = self._reap(left)
             if done or (end is not None and time.monotonic() >= end):
                 return done
+        if self.closed:
+            self._check_open()
         return []
 
     def drain(self) -> list[Completion]:
         """Wait until nothing is outstanding; return all completions. Raises as :meth:`poll`."""
         done: list[Completion] = []
-        while self.outstanding or self._aborted:
+        while self._has_more():
             done += self._reap(SLICE_NS)
+        if not done and self.closed:
+            self._check_open()
         return done
+
+    def _has_more(self) -> bool:
+        """Whether there is an outcome to wait for, or one that no call has taken."""
+        with self._turn():  # else one is neither, while a reset or close() moves it
+            return bool(self._ring.outstanding or self._aborted)
 
     def _reap(self, wait_ns: int) -> list[Completion]:
         with self._device_errors(), self._turn():
-            self._check_open()
+            # What close() found for a call that waits is handed over all the same.
+            if not (self._closed and wait_ns and self._aborted):
+                self._check_not_ended(waits=wait_ns > 0)
+                self._inside = True
+                try:
+                    self._collect(0 if self._aborted else wait_ns)
+                finally:
+                    self._inside = False
             done, self._aborted = self._aborted, []
-            self._ring.ring()
-            reaped = self._ring.wait(wait_ns) if wait_ns and not done else self._ring.poll()
-            if len(reaped):
-                done += self._completions(reaped)
         if not done and self.outstanding:
             self._check_health(waited=wait_ns == SLICE_NS)
         return done
+
+    def _collect(self, wait_ns: int) -> None:
+        self._ring.ring()
+        reaped = self._ring.wait(wait_ns) if wait_ns else self._ring.poll()
+        if len(reaped):
+            self._aborted += self._completions(reaped)
 
     def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
         done = []
@@ -331,7 +342,8 @@ class RawQueuePair:
             self.controller.mark_removed()
             raise
         except ControllerFatalError as error:
-            self.controller.reset(error)
+            with suppress(ClosedError):
+                self.controller.reset(error)
             raise
 
     _health_due = 0.0
@@ -346,7 +358,7 @@ class RawQueuePair:
             return
         self._health_due = now + 0.1
         with self._device_errors(), self._lock:
-            self._check_open()
+            self._check_not_ended()
             self.controller.check_alive()
             # Should the device and its shadow doorbell have missed each other, this mends it.
             self._ring.kick()
@@ -374,9 +386,27 @@ class RawQueuePair:
                 self._aborting = (oldest[0], time.monotonic())
 
     def _check_open(self) -> None:
+        """Raise what stands in the way of a new command."""
         self.controller.check_usable()
-        if self._closed:
+        if self._closing or self._closed:
             raise ClosedError("the queue pair is closed: make a new one with queue_pair()")
+
+    def _check_not_ended(self, *, waits: bool = True) -> None:
+        """Raise what stands in the way of waiting on, for a command of this call or, with not
+        ``waits``, for any.
+        """
+        try:
+            self.controller.check_usable()
+            if self._closed:
+                self._check_open()
+        except ClosedError:
+            if waits and (self._ring.outstanding or self._loop):
+                raise ClosedError(f"{self._name} {_OUTCOME_UNKNOWN}") from None
+            raise
+
+    @property
+    def _name(self) -> str:
+        return f"queue pair {self.qid} of {self.controller.name}"
 
     # --- one, waiting -----------------------------------------------------------------------
 
@@ -390,6 +420,7 @@ class RawQueuePair:
             self._check_open()
         self.drain()
         with self._lock:
+            self.controller.check_open()
             self._check_open()
             self.kept = ()
             self.ready = True
@@ -437,7 +468,9 @@ class RawQueuePair:
             self.loop_timed_out = False
         before = loop.completed
         with self._device_errors(), self._turn():
-            self._check_open()
+            self._check_not_ended()
+            if self._closing:
+                loop.stop()
             if self.controller.resets != self._loop_resets:
                 self._aborted.clear()
                 loop.give_up(int(HOST_ABORTED))
@@ -449,11 +482,17 @@ class RawQueuePair:
                     "such as Format NVM or by a reset: what was left was not submitted; begin anew"
                 )
             else:
-                ended = loop.run(self._ring, timeout_ns)
-        if ended:
-            self._loop = self._loop_keep = None
-            self._aborting = (-1, 0.0)  # C reaped what it was about
-        elif loop.completed == before:
+                self._inside = True
+                try:
+                    ended = loop.run(self._ring, timeout_ns)
+                finally:
+                    self._inside = False
+            if ended:
+                self._loop = self._loop_keep = None
+                self._aborting = (-1, 0.0)  # C reaped what it was about
+                if self._closing:
+                    raise ClosedError(f"{self._name} {_OUTCOME_UNKNOWN}")
+        if not ended and loop.completed == before:
             self._check_health(waited=timeout_ns >= SLICE_NS)
         return ended
 
@@ -461,8 +500,9 @@ class RawQueuePair:
         """Drain a loop that is not to go on, so that its memory can be let go."""
         if self.controller.removed or self._closed or self._loop is not loop:
             return
-        loop.stop()
-        with suppress(NamespaceChangedError):
+        with self._lock:
+            loop.stop()
+        with suppress(ClosedError, NamespaceChangedError):
             while not self.advance(loop, SLICE_NS, geometry=geometry, keep=keep):
                 pass
 
@@ -479,29 +519,35 @@ class RawQueuePair:
                     time.sleep(0.0001)
                 yield
         finally:
-            self._wanted = self._closed
+            self._wanted = self._closing or self._closed
 
     def finish_all(self) -> None:
-        """Bring all that is outstanding to its end, which its owner finds later; a loop, too.
+        """Bring all that is outstanding to its end, which its owner finds later; stop a loop.
 
-        For who holds the queue pair still. Raises as :meth:`poll`.
+        Raises as :meth:`poll`.
         """
-        with self._device_errors():
-            self._ring.ring()
-            while self.outstanding:
+        while self.outstanding:
+            with self._device_errors(), self._lock:
+                self._check_not_ended()
                 before = self._ring.completed
                 if self._loop is not None:
                     self._loop.stop()
                     self._loop.run(self._ring, SLICE_NS)
                 else:
-                    self._aborted += self._completions(self._ring.wait(SLICE_NS))
-                if self._ring.completed == before:
-                    self._check_health(waited=True)
+                    self._collect(SLICE_NS)
+                idle = self._ring.completed == before
+            if idle:
+                self._check_health(waited=True)
 
     def _turn(self) -> AbstractContextManager[object]:
-        """Give the lock to a loop that takes it again and again, after whoever waits for it."""
+        """Give the lock to a call, after whoever waits for it to stop or close the queue pair."""
         if self._wanted:
             time.sleep(0.001)  # Python's locks are not fair
+        elif self._inside:
+            raise NvmeError(
+                f"{self._name} is in use by another call: a queue pair belongs to one thread, so "
+                "make one for each with queue_pair()"
+            )
         return self._lock
 
     def restart(self, shadow: tuple[DmaBuffer, DmaBuffer] | None = None) -> None:
@@ -527,17 +573,30 @@ class RawQueuePair:
         self._aborted += aborted
 
     def close(self) -> None:
-        """Wait for what is outstanding and delete the queues. Safe to call twice."""
-        if self._closed:
-            return
-        try:
-            if not self.controller.removed:
-                self.drain()
-        finally:
-            with self.stopped():
-                self._closed = True
-            self.controller.release(self)
-        self.free()
+        """Wait for what is outstanding and delete the queues. Safe to call twice.
+
+        Another thread's call that waits on it ends with the outcome of its command; a vector is
+        cut short, and ends with ClosedError.
+        """
+        with self._end_lock:
+            if self._closed:
+                return
+            try:
+                with self.stopped():
+                    self._closing = True
+                if not self.controller.removed:
+                    self.finish_all()
+            finally:
+                try:
+                    self.controller.release(self)
+                finally:
+                    self.end()
+            self.free()
+
+    def end(self) -> None:
+        """Let no call look at the rings again; for the controller, whose DMA has stopped."""
+        with self.stopped():
+            self._closed = True
 
     def free(self) -> None:
         """Give the rings' memory back; for the controller, once the device no longer uses it."""

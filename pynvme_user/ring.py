@@ -12,7 +12,7 @@ import os
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -236,6 +236,10 @@ class Ring:
         self._qp.cq_doorbell.mmio = doorbells + 1
         self._qp.outstanding = self.depth
 
+    def check(self) -> None:
+        """See whether the free list is whole; ControllerFatalError if it is not. For tests."""
+        check_result(lib.nvme_qpair_check(self._qp))
+
     def use_shadow(self, index: int, shadow: int, event_index: int) -> None:
         """Use shadow doorbells: two words from ``index`` in each buffer (Base 2.0, section 5.8).
 
@@ -366,6 +370,27 @@ class Ring:
     def abandon(self, status: int) -> npt.NDArray[np.void]:
         """Forget all outstanding commands, with ``status`` in each. Only once DMA has stopped."""
         return self._reaped[: lib.nvme_qpair_abandon(self._qp, self._out, status)]
+
+
+class Loop(Protocol):
+    """Many I/Os that C runs on a ring: :class:`Vector`, and the benchmark's workload."""
+
+    @property
+    def memory(self) -> npt.NDArray[Any] | None:
+        """Where its I/Os' data are, where it knows more of that than addresses."""
+
+    @property
+    def completed(self) -> int:
+        """I/Os that have ended so far."""
+
+    def run(self, ring: Ring, timeout_ns: int) -> bool:
+        """Go on for up to ``timeout_ns``; True at the end, with nothing outstanding."""
+
+    def stop(self) -> None:
+        """Submit no more."""
+
+    def give_up(self, status: int) -> None:
+        """Give what has no outcome this status: DMA has stopped. It is at its end then."""
 
 
 class Vector:

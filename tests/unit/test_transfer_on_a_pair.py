@@ -131,12 +131,12 @@ def test_resets_from_another_thread(
         finally:
             in_c -= 1
 
-    def restart_watched() -> None:
+    def restart_watched(*args: object) -> None:
         for _ in range(20):
             if in_c:
                 wrong.append("a transfer was in C during the restart")
             time.sleep(0)
-        restart()
+        restart(*args)  # type: ignore[arg-type]
 
     pair.restart = restart_watched  # type: ignore[method-assign]
     monkeypatch.setattr("pynvme_user.lending.transfer_run", watched)
