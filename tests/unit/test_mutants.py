@@ -29,24 +29,23 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Core:
 
 
 @pytest.fixture
-def changed(core: Core, mutant: Mutant) -> Iterator[Path]:
-    """The mutant's file, with its change."""
-    root = core.folder.parent
-    path = root / mutant.path
+def path(core: Core, mutant: Mutant) -> Iterator[Path]:
+    """The mutant's file among them, which is mended afterwards."""
+    path = core.folder.parent / mutant.path
     path.parent.mkdir(exist_ok=True, parents=True)
     shutil.copy(ROOT / mutant.path, path)
-    mutant.apply(root)
     yield path
     shutil.copy(ROOT / mutant.path, path)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_its_lines_stand_where_it_says_and_it_compiles(
-    core: Core, mutant: Mutant, changed: Path
+    core: Core, mutant: Mutant, path: Path
 ) -> None:
     """If this fails, the code has changed: mend tests/mutants.txt."""
+    mutant.apply(core.folder.parent)
     assert mutant.new != mutant.old
     if mutant.compiled:
-        core.check(changed)
+        core.check(path)
     else:
-        compile(changed.read_text(encoding="utf-8"), mutant.path, "exec")
+        compile(path.read_text(encoding="utf-8"), mutant.path, "exec")
