@@ -121,8 +121,10 @@ class Controller:
             self._enable()
             self._set_up()
             self._setting_up = False
-            if access.request_fd is not None:
-                self._removal = RemovalWatch(access.request_fd, self.let_go)
+            if access.request_fd is not None or access.error_fd is not None:
+                self._removal = RemovalWatch(
+                    access.request_fd, self.let_go, access.error_fd, self._recover
+                )
             undo.pop_all()
         _open_controllers.add(self)
         owned.register(self)
@@ -326,6 +328,15 @@ class Controller:
             # What cannot be disabled, or reset while it is removed, has its bus mastering off.
             with suppress(NvmeError):
                 self._disable()
+
+    def _recover(self) -> None:
+        """Act on an uncorrectable PCIe error: what is outstanding fails by a reset or a removal.
+
+        A controller that cannot be reset says so to every later call.
+        """
+        self.warn("the kernel reports an uncorrectable PCIe error: it is reset")
+        with suppress(NvmeError):
+            self.reset()
 
     def _close_access(self) -> None:
         with self.registers.lock:

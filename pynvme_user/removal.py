@@ -1,4 +1,7 @@
-"""Waiting for the kernel to ask a device back, as hot-unplug and unbinding do under VFIO."""
+"""Waiting for what the kernel reports of a device under VFIO.
+
+It asks for it back, as hot-unplug and unbinding do, or tells of an uncorrectable PCIe error.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,45 @@ from pynvme_user import owned
 
 
 class RemovalWatch:
-    """A thread that calls ``let_go`` once when the eventfd ``request_fd`` becomes readable.
+    """A thread that looks at two eventfds of the device, each None where it has none.
 
-    The kernel waits until the device's descriptors are closed, and asks again and again.
+    It calls ``let_go`` once when ``request_fd`` becomes readable: the kernel waits until the
+    device's descriptors are closed, and asks again and again. It calls ``recover`` each time that
+    ``error_fd`` does.
     """
 
-    def __init__(self, request_fd: int, let_go: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        request_fd: int | None,
+        let_go: Callable[[], None],
+        error_fd: int | None,
+        recover: Callable[[], None],
+    ) -> None:
+        self._request_fd, self._let_go = request_fd, let_go
+        self._error_fd, self._recover = error_fd, recover
         self._stop = owned.descriptor(os.eventfd, 0, os.EFD_CLOEXEC)
-        self._thread = threading.Thread(
-            target=self._watch, args=(request_fd, let_go), name="removal-watch", daemon=True
-        )
-        self._thread.start()
+        self._thread = threading.Thread(target=self._watch, name="removal-watch", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            owned.close(self._stop)
+            raise
 
-    def _watch(self, request_fd: int, let_go: Callable[[], None]) -> None:
+    def _watch(self) -> None:
         poller = select.poll()
-        poller.register(request_fd, select.POLLIN)
-        poller.register(self._stop, select.POLLIN)
-        ready = {fd for fd, _ in poller.poll()}
-        if self._stop not in ready:
-            let_go()
+        for fd in (self._stop, self._request_fd, self._error_fd):
+            if fd is not None:
+                poller.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self._stop in ready:
+                return
+            if self._request_fd in ready:
+                self._let_go()
+                return
+            if self._error_fd is not None:
+                os.eventfd_read(self._error_fd)
+                self._recover()
 
     def close(self) -> None:
         """Stop watching; before the eventfd is closed. May be called by ``let_go`` itself."""

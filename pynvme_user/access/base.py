@@ -76,6 +76,7 @@ class Access(metaclass=ABCMeta):
     interrupt_vectors: int = 0  # how many arm_interrupts() can give; 0: poll
     interrupts_wanted: bool = False  # the device name asks for them
     request_fd: int | None = None  # an eventfd: the kernel wants the device back, so close it
+    error_fd: int | None = None  # an eventfd: the device had an uncorrectable error, so reset it
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         """Let it hear of a fork, as early as it may be used."""
