@@ -100,7 +100,7 @@ def run(start: Callable[..., subprocess.Popen[bytes]]) -> Run:
         if input is not None:
             options["stdin"] = subprocess.PIPE
         process = start(*arguments, **options)
-        out, err = process.communicate(input, timeout=60)
+        out, err = process.communicate(input, timeout=300)
         done = subprocess.CompletedProcess(arguments, process.returncode, out or b"", err or b"")
         assert done.returncode == code, done.stderr.decode()
         return done

@@ -99,7 +99,7 @@ def test_results_so_far(start: Any) -> None:
     first = b"".join(iter(process.stdout.readline, b"}\n")) + b"}\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGUSR1)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     out = first + rest
     documents = [json.loads(text + "}") for text in out.decode().split("\n}\n")[:-1]]

@@ -134,7 +134,7 @@ def test_kill_of_qemu(start: Any) -> None:
     os.kill(int(qemu), signal.SIGKILL)
     feeder = threading.Thread(target=_feed, args=(process.stdin,))
     feeder.start()
-    assert process.wait(30) == 1
+    assert process.wait(120) == 1
     feeder.join()
     (line,) = process.stderr.read().decode().splitlines()
     assert "is gone" in line

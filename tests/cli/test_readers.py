@@ -82,10 +82,10 @@ def test_nobody_reads(run: Any, tmp_path: Path, arguments: tuple[object, ...]) -
 
 def test_doctor_that_nobody_reads(start: Any) -> None:
     read = start("doctor")
-    read.communicate(timeout=60)
+    read.communicate(timeout=120)
     with nobody() as theirs:
         process = start("doctor", stdout=theirs)
-        assert process.communicate(timeout=60)[1] == b""
+        assert process.communicate(timeout=120)[1] == b""
     assert process.returncode == read.returncode
 
 
@@ -120,7 +120,7 @@ def test_a_reader_that_goes_away(start: Any) -> None:
     process = start("read", "qemu:", "-z", "256M")
     assert process.stdout.read(1000) == bytes(1000)
     process.stdout.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert process.stderr.read() == b""
 
 

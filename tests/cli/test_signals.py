@@ -28,7 +28,7 @@ def test_a_benchmark_has_its_results(start: Any, number: signal.Signals) -> None
     process = start("bench", NULL, "--runtime=60", "--time_based", "--eta=always", "-o", "json")
     assert process.stderr.readline().startswith(b"run 1/1: ")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     code, word = ENDS[number]
     assert process.returncode == code
     assert err.decode().splitlines()[-1] == f"nvme-user: {word}"
@@ -46,7 +46,7 @@ def test_nohup(start: Any) -> None:
     process.send_signal(signal.SIGHUP)
     assert process.stderr.readline().startswith(b"run 1/1: ")
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert json.loads(out)["pynvme_user"]["interrupted"] is False
 
@@ -59,7 +59,7 @@ def test_a_transfer(start: Any, number: signal.Signals) -> None:
     deadline = time.monotonic() + 60
     while process.stdout.read(1 << 20):
         assert time.monotonic() < deadline
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     code, word = ENDS[number]
     assert process.returncode == code
     assert err.decode() == f"nvme-user: {word}\n"
@@ -70,7 +70,7 @@ def test_while_qemu_starts(start: Any, number: signal.Signals) -> None:
     """At any time: one line, the exit code, no traceback; no QEMU stays (see ``environment``)."""
     began = time.monotonic()
     process = start("id-ctrl", "qemu:")
-    everything, _ = process.communicate(timeout=60)
+    everything, _ = process.communicate(timeout=120)
     whole = time.monotonic() - began
     code, word = ENDS[number]
     ended = 0
@@ -78,7 +78,7 @@ def test_while_qemu_starts(start: Any, number: signal.Signals) -> None:
         process = start("id-ctrl", "qemu:")
         time.sleep(whole * (step + 1) / 9)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         if process.returncode == code:
             assert err.decode() == f"nvme-user: {word}\n"
             ended += 1

@@ -43,10 +43,10 @@ def test_let_go_under_io(ctrl: Controller) -> None:
     for thread in threads:
         thread.start()
     for _ in range(30):
-        assert turns.acquire(timeout=20)
+        assert turns.acquire(timeout=60)
     ctrl.let_go()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert [type(error) for error in ended] == [DeviceRemovedError] * 3, ended
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 SCRIPTS = Path(__file__).with_name("scripts")
 #: Seconds that one script may take in a guest, much more than it does.
-DEADLINE = 240
+DEADLINE = 600
 
 
 @dataclass(frozen=True)

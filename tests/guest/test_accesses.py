@@ -43,7 +43,7 @@ def device_tests(share: Path, driver: str) -> tuple[Path, GuestResult]:
         [sys.executable, script, str(share), driver, *names],
         iommu=driver == "vfio-pci",
         share=share,
-        timeout=840,
+        timeout=2400,
     ).run()
     return share, result
 

@@ -49,7 +49,7 @@ def test_devices_and_hot_plug() -> None:
         NvmeDisk(size=1 << 24, hotplug=True),
     ]
     with Guest(
-        shell(script), nvme=disks, hugepages=32, timeout=120, on_output=pieces.append
+        shell(script), nvme=disks, hugepages=32, timeout=300, on_output=pieces.append
     ) as guest:
         assert [disk.address for disk in guest.disks] == ["0000:00:04.0", "0000:01:00.0"]
         guest.wait_output("plugged: guest-nvme1")
@@ -83,7 +83,7 @@ def test_a_failing_command_without_iommu(tmp_path: Path) -> None:
         exit 144
     """
     disks = [NvmeDisk(image=image)]
-    result = Guest(shell(script), iommu=False, nvme=disks, share=share, timeout=120).run()
+    result = Guest(shell(script), iommu=False, nvme=disks, share=share, timeout=300).run()
     numbers = "".join(f"{number}\n" for number in range(1, 100001))
     assert result.output == "from the host" + numbers + "to stderr\n"
     assert result.returncode == 144
@@ -124,7 +124,7 @@ def test_a_shell_on_a_terminal() -> None:
         os.write(ours, b"\x03")
         read_until(ours, b"# ")
         os.write(ours, b"exit 5\r")
-        assert process.wait(30) == 5
+        assert process.wait(120) == 5
         assert termios.tcgetattr(theirs) == before
     finally:
         process.kill()
@@ -134,7 +134,7 @@ def test_a_shell_on_a_terminal() -> None:
 
 
 def test_a_panic_is_a_lost_guest() -> None:
-    guest = Guest(shell("echo before; echo c > /proc/sysrq-trigger; sleep 60"), timeout=60)
+    guest = Guest(shell("echo before; echo c > /proc/sysrq-trigger; sleep 60"), timeout=300)
     with pytest.raises(GuestLostError, match="while its command ran") as lost:
         guest.run()
     assert not isinstance(lost.value, GuestTimeoutError)
@@ -145,14 +145,14 @@ def test_a_panic_is_a_lost_guest() -> None:
 def test_a_power_off_is_no_success() -> None:
     """A guest that ends in order, but without the command's status."""
     with pytest.raises(GuestLostError, match="while its command ran"):
-        Guest(shell("echo o > /proc/sysrq-trigger; sleep 60"), nvme=(), timeout=60).run()
+        Guest(shell("echo o > /proc/sysrq-trigger; sleep 60"), nvme=(), timeout=300).run()
 
 
 def test_the_deadline_kills_the_guest() -> None:
     begin = time.monotonic()
     with pytest.raises(GuestTimeoutError, match="deadline of 1 s"):
         Guest(["true"], timeout=1).run()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.kills
@@ -180,7 +180,7 @@ time.sleep(60)
     child.kill()
     child.wait()
     child.stdout.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while _alive(qemu):
         assert time.monotonic() < deadline, f"QEMU (process {qemu}) outlived its parent"
         time.sleep(0.05)
@@ -206,7 +206,7 @@ def test_a_bad_disk_is_refused(spec: str, message: str) -> None:
         NvmeDisk.parse(spec)
 
 
-def read_until(terminal: int, wanted: bytes, timeout: float = 30.0) -> bytes:
+def read_until(terminal: int, wanted: bytes, timeout: float = 300.0) -> bytes:
     deadline = time.monotonic() + timeout
     text = b""
     while wanted not in text:

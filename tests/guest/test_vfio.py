@@ -57,7 +57,7 @@ def scripts(share: Path) -> Scripts:
             command(share, "kills", str(KILLS), *(f"vfio:{ADDRESS}{how}" for how in HOW)),
         ),
         share=share,
-        timeout=600,
+        timeout=1200,
     ).run()
     return lambda name: outcome(share, name)
 
@@ -246,7 +246,7 @@ def removals(share: Path) -> tuple[Outcome, float]:
         ),
         nvme=[NvmeDisk(hotplug=True, size=64 * MIB)],
         share=share,
-        timeout=300,
+        timeout=900,
     ) as guest:
         for cycle in range(REMOVALS):
             seconds.append(remove_and_return(guest, cycle))

@@ -268,7 +268,7 @@ def transfer(
     lba: int = 0,
     iova: int = 0x10000,
     length: int = 512,
-    timeout: int = 60_000_000_000,
+    timeout: int = 10_000_000_000,
     operation: Operation = OPERATION,
 ) -> int:
     rig.ring.transfer_words[:4] = array("Q", [operation.address, lba, iova, length])

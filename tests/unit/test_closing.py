@@ -39,12 +39,12 @@ def running(work: Callable[[], None]) -> Iterator[list[BaseException]]:
     try:
         yield raised
     finally:
-        thread.join(timeout=30)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 
 def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.001)

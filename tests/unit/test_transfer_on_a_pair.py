@@ -162,7 +162,7 @@ def test_resets_from_another_thread(
         while len(outcomes) < seen + 2 and thread.is_alive():
             time.sleep(0.0005)
     stop.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
     assert not wrong
     assert ctrl.resets == 60
@@ -187,7 +187,7 @@ def test_stopped_waits_for_c(soft: SoftController, ctrl: Controller) -> None:
                 assert not pair.busy
             assert pair.outstanding == 1
         answer_kept(soft, OK)
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive()
         assert pair.outstanding == 0
 
@@ -202,7 +202,7 @@ def test_a_transfer_that_comes_while_it_is_stopped(soft: SoftController, ctrl: C
             time.sleep(0.1)
             assert seen == []
             assert pair.outstanding == 0
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert seen == [9]
 
 

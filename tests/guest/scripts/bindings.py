@@ -57,7 +57,7 @@ def refusal(function: Callable[[], object]) -> str:
     return "done"
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -221,7 +221,7 @@ def bound_and_back() -> None:
 
 def events() -> None:
     """Bind, unplug and plug; the host does the plugging at these words."""
-    seen = watch(timeout=20)
+    seen = watch(timeout=120)
     binding.bind(PLUGGED)
     listed = {item.address: (item.driver, item.serial, item.iommu_group) for item in controllers()}
     report("listed", listed=listed, members=[item.group_members for item in controllers()])

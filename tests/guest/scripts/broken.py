@@ -72,7 +72,7 @@ def mend(case: str, name: str, device: str = DISK) -> None:
     before = doctor(device)
     [check, *_] = [check for check in before["failed"] if check["name"] == name]
     output = run(check["command"])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while len((after := doctor(device))["failed"]) == len(before["failed"]):
         if time.monotonic() > deadline:
             break

@@ -30,7 +30,7 @@ from pynvme_user.errors import UnsafeAccessWarning
 from pynvme_user.pci import watch
 from pynvme_user.ring import NO_STATUS
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 KEPT = 1 << 20
 PATTERN = bytes(np.random.default_rng(7).integers(0, 256, KEPT, np.uint8))
 
