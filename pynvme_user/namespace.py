@@ -124,7 +124,16 @@ class Namespace:
 
     @cached_property
     def identifiers(self) -> NamespaceIdentifiers:
-        """EUI64, NGUID, UUID and CSI, those that there are (Base 2.0, Identify CNS 03h)."""
+        """EUI64, NGUID, UUID and CSI, those that there are (Base 2.0, Identify CNS 03h).
+
+        Before NVMe 1.3 there are the first two, on the namespace's own page.
+        """
+        version = self.controller.registers.read(VS)
+        if (version.mjr, version.mnr) < (1, 3):
+            eui64, nguid = self.identify.eui64, self.identify.nguid
+            return NamespaceIdentifiers(
+                eui64=eui64 if any(eui64) else None, nguid=nguid if any(nguid) else None
+            )
         page = self.controller.identify_page(Cns.NAMESPACE_DESCRIPTORS, nsid=self.nsid)
         return NamespaceIdentifiers.from_bytes(page)
 

@@ -23,6 +23,17 @@ def test_identify(run: Any, tmp_path: Path) -> None:
     assert dump[0].endswith('"6...RAW........."')
 
 
+def test_as_much_data_as_one_command_carries(run: Any, fail: Any) -> None:
+    """A log page (firmware slots) and what is beyond it, which QEMU leaves as it is."""
+    log = ("admin-passthru", "qemu:", "-o", 2, "-n", "0xffffffff", "--read", "-b")
+    small = run(*log, "--data-len", 512, "-4", 127 << 16 | 3).stdout
+    length = 512 << 10
+    large = run(*log, "-l", length, "-4", 0xFFFF << 16 | 3, "-5", 1, "-p", 0x41).stdout
+    assert large == small + b"A" * (length - 512)
+    said = fail(*log, "-l", length + 4, "-4", 3, "-5", 2)
+    assert f"carries up to {length} bytes here" in said
+
+
 def test_result_of_get_features(run: Any) -> None:
     # Number of Queues, of which QEMU has 64 of each by default.
     done = run("admin-passthru", "qemu:", "-o", "0x0a", "-4", 7, "--latency")

@@ -141,3 +141,25 @@ def test_no_end_of_tries(soft: SoftController, monkeypatch: pytest.MonkeyPatch) 
     with Controller(soft) as ctrl:
         assert ctrl.namespaces.ids == [1]
     assert asked.count(Cns.NAMESPACE) <= 21
+
+
+@pytest.mark.parametrize("version", [(1, 0), (1, 2)])
+def test_identifiers_of_before_there_was_a_list_of_them(
+    soft: SoftController, version: tuple[int, int]
+) -> None:
+    """Only the namespace's page has them; CNS 3 may be taken for CNS 1, which is no such list."""
+    soft.version = VS.build(mjr=version[0], mnr=version[1])
+    asked = old(soft, 1, {1: 100})
+    identify = soft.identify
+
+    def with_eui64(sqe: SQE) -> bytes | None:
+        page = identify(sqe)
+        if page is None or sqe.cdw10 & 0xFF != Cns.NAMESPACE:
+            return page
+        return bytes(IdentifyNamespace.from_bytes(page).replace(eui64=b"EUI-64!!"))
+
+    soft.identify = with_eui64
+    with Controller(soft) as ctrl:
+        known = ctrl.namespaces[1].identifiers
+        assert (known.eui64, known.nguid, known.uuid, known.csi) == (b"EUI-64!!", None, None, None)
+    assert Cns.NAMESPACE_DESCRIPTORS not in asked
