@@ -417,10 +417,10 @@ def compare(before: Path, after: Path, output_format: str) -> None:
         raise click.UsageError(str(error), click.get_current_context()) from None
     try:
         found = comparing.compare(first, second)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise click.UsageError(
-            f"{before} and {after} cannot be compared, a part is missing or odd "
-            f"({type(error).__name__}: {error}): give outputs of --output-format json",
+            f"{before} and {after} cannot be compared, {error}: give outputs of --output-format "
+            "json",
             click.get_current_context(),
         ) from None
     if output_format == JSON:

@@ -22,6 +22,8 @@ _HEADER = struct.Struct("<8sIIQQQQII20s32s16sI1024s")
 _CHECKSUM = struct.Struct("<I")
 _MAGIC = b"NVMEVRFY"
 _VERSION = 1
+#: Runs number their commands by the clock, in nanoseconds: this is two centuries off.
+_MOST_SEQUENCE = 1 << 63
 
 
 class StateFileError(NvmeError):
@@ -105,6 +107,17 @@ def write_header(fd: int, header: StateHeader) -> None:
     os.pwrite(fd, page + _CHECKSUM.pack(zlib.crc32(page)), 0)
 
 
+def _is_possible(region: Region) -> bool:
+    size = region.block_size
+    return (
+        512 <= size <= 1 << 27
+        and size & (size - 1) == 0
+        and 1 <= region.interval_blocks <= region.blocks
+        and region.interval_blocks * size <= 0xFFFFFFFF
+        and region.first_lba + region.blocks <= 1 << 64
+    )
+
+
 def read_header(fd: int, path: str | Path) -> StateHeader:
     """Read the first page. Raises StateFileError for what is no state file, or not all of one."""
     page = os.pread(fd, _HEADER.size + _CHECKSUM.size, 0)
@@ -119,6 +132,8 @@ def read_header(fd: int, path: str | Path) -> StateHeader:
     region = Region(
         block_size=block_size, blocks=blocks, first_lba=first_lba, interval_blocks=interval_blocks
     )
+    if not _is_possible(region) or sequence >= _MOST_SEQUENCE:
+        raise StateFileError(f"{path} has numbers that no run writes: give another file")
     if os.fstat(fd).st_size != TABLE_OFFSET + 8 * region.intervals:
         raise StateFileError(f"{path} was cut short: give another file")
     serial, nguid, eui64, _, device = texts

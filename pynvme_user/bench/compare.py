@@ -8,11 +8,12 @@ temperature, other load) no single run can show, and the table says so.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -65,8 +66,8 @@ class Comparison:
 def load(path: Path) -> dict[str, Any]:
     """Read a JSON result. Raises ValueError when the file holds none, and OSError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}): give an output of --output-format json"
         ) from None
@@ -75,8 +76,44 @@ def load(path: Path) -> dict[str, Any]:
     return found
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of it")
+
+
 def compare(before: Object, after: Object) -> Comparison:
-    """Compare two results, job by job: those of the same name, place in a sweep and number."""
+    """Compare two results, job by job: those of the same name, place in a sweep and number.
+
+    Raises ValueError for results of which a part is missing, or no figure that can be.
+    """
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            found = _compare(before, after)
+        for row in found.rows:
+            _check(row)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(f"a part is missing or odd ({type(error).__name__}: {error})") from None
+    return found
+
+
+def _check(row: Row) -> None:
+    """See that a row can be shown: that it has words and numbers where it is to have them."""
+    figures = [row.before, row.after, row.change, *([] if row.noise is None else [row.noise])]
+    if not all(isfinite(figure) for figure in figures):
+        raise ValueError(f"{row.metric} is beyond any number")
+    if not all(isinstance(word, str) for word in (row.job, *row.point)) or not all(
+        isinstance(value, int | str) for value in row.point.values()
+    ):
+        raise TypeError("the name of a job or its place in a sweep is none")
+
+
+def _compare(before: Object, after: Object) -> Comparison:
     first, second = _by_key(before), _by_key(after)
     rows: list[Row] = []
     notes = [f"only in the first: {_title(key)}" for key in first if key not in second]
@@ -107,13 +144,12 @@ _Key = tuple[str, tuple[tuple[str, int | str], ...], int]
 def _by_key(run: Object) -> dict[_Key, tuple[Object, Object]]:
     ours = run.get("pynvme_user", {}).get("jobs", [])
     found: dict[_Key, tuple[Object, Object]] = {}
+    clones: Counter[tuple[str, tuple[tuple[str, int | str], ...]]] = Counter()
     for index, job in enumerate(run["jobs"]):
         our_job = ours[index] if index < len(ours) else {}
         base = (job["jobname"], tuple(our_job.get("point", {}).items()))
-        clone = 0
-        while (*base, clone) in found:
-            clone += 1
-        found[(*base, clone)] = (job, our_job)
+        found[(*base, clones[base])] = (job, our_job)
+        clones[base] += 1
     return found
 
 

@@ -311,7 +311,7 @@ class _Expression:
         """Compute it."""
         try:
             value = self._operation(0)
-        except (IndexError, OverflowError, ZeroDivisionError):
+        except (IndexError, OverflowError, RecursionError, ZeroDivisionError):
             raise self._wrong() from None
         if self._tokens or isinstance(value, complex) or not math.isfinite(value):
             raise self._wrong()

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.job import Direction, Job
+from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.result import VerifyFault, VerifyResult
 from pynvme_user.bench.target import Target
 from pynvme_user.generator import Generator
 from pynvme_user.verification import Deallocated, Method, Unknown, Verifier, VerifyTable
-from pynvme_user.verify_state import Region
+from pynvme_user.verify_state import Region, StateFileError
 from pynvme_user.workload import IO_DTYPE, Workload
 
 #: I/Os that are read back at a time.
@@ -56,6 +56,7 @@ class Verification:
         self._takes_up = job.verify_only and job.verify_state is not None
         if self._takes_up:
             self.table = VerifyTable.open_state(self._path, target.identity)
+            self._check_state(target)
         elif job.verify_state is not None:
             self.table = VerifyTable.create_state(self._path, region, job.seed, target.identity)
         else:
@@ -73,6 +74,24 @@ class Verification:
                 target.deallocated if target.deallocated < 3 else 0
             ],
         )
+
+    def _check_state(self, target: Target) -> None:
+        """See that what a state file covers is there, and can be read by this job."""
+        region, ns = self.table.region, target.ns
+        if region.block_size != ns.block_size or region.first_lba + region.blocks > ns.block_count:
+            self.table.close()
+            raise StateFileError(
+                f"{self._path} is about {region.blocks} blocks of {region.block_size} bytes from "
+                f"LBA {region.first_lba} on, which {target.device.name} does not have (any more): "
+                "write and verify it anew"
+            )
+        size = region.interval_blocks * region.block_size
+        if self._job.largest_block < size:
+            self.table.close()
+            raise JobError(
+                f"job {self._job.name!r}: {self._path} has verify intervals of {size} bytes, more "
+                f"than bs={self._job.largest_block}: give bs={size} or more"
+            )
 
     @property
     def _path(self) -> Path:

@@ -3,10 +3,14 @@
 import json
 import shutil
 import subprocess
+import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from bench_samples import DEVICE, job_of, run_of, sweep_of
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pynvme_user.bench.compare import as_json, compare, load, table
 from pynvme_user.bench.fio_json import document
@@ -168,3 +172,106 @@ def test_with_fios_own_json(tmp_path):
     theirs["jobs"][0]["read"] |= {"iops_samples": 16, "iops_stddev": 40.0}
     found = by_metric(compare(theirs, result(1)))
     assert found["iops"].noise > 0
+
+
+# Files that are nothing of the kind
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([0, -1, 1 << 64, 10**400, 1e308, -1e308, 5e-324, "", "\x1b[2J", "\ud800"])
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=5,
+)
+WHOLE = result(1, seconds=5)
+
+
+def places(value, path=()):
+    """Every place in a JSON value: the keys and indices that lead there."""
+    yield path
+    inside = enumerate(value) if isinstance(value, list) else ()
+    for key, inner in value.items() if isinstance(value, dict) else inside:
+        yield from places(inner, (*path, key))
+
+
+PLACES = [place for place in places(WHOLE) if place and "bins" not in place]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(PLACES),
+            JSON | st.just(...),  # ...: it is left out
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+@example([(("jobs", 0, "read", "iops"), 10**400)])
+@example([(("jobs", 0, "read", "iops"), 1e308)])
+@example([(("jobs", 0, "read", "iops"), 5e-324)])
+@example([(("jobs", 0, "read", "clat_ns", "N"), 0)])
+@example([(("jobs", 0, "jobname"), 5)])
+@example([(("jobs", 0, "jobname"), [1])])
+@example([(("pynvme_user", "jobs", 0, "point"), {"bs": [1]})])
+@example([(("pynvme_user", "jobs", 0, "samples", "read", "end_ms"), [5] * 20)])
+@example([(("pynvme_user", "jobs", 0, "device"), None)])
+@example([(("pynvme_user",), ...)])
+def test_any_json_is_compared_or_refused(changes):
+    other = json.loads(json.dumps(WHOLE))
+    for place, value in changes:
+        inside = other
+        with suppress(KeyError, IndexError, TypeError):
+            for key in place[:-1]:
+                inside = inside[key]
+            if value is ...:
+                del inside[place[-1]]
+            else:
+                inside[place[-1]] = value
+    for first, second in ((WHOLE, other), (other, WHOLE), (other, other)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                found = compare(first, second)
+            except ValueError as error:
+                assert "a part is missing or odd" in str(error)  # noqa: PT017
+                continue
+            json.dumps(as_json(found), allow_nan=False)
+            assert all(line.replace("±", "").isascii() for line in table(found))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"jobs":' * 100_000,
+        b'{"jobs": [NaN]}',
+        b'{"jobs": [{"a": -Infinity}]}',
+        b'{"jobs": [' + b"9" * 5000 + b"]}",
+        b'{"jobs": [',
+        b'{"jobs": {}}',
+        b'{"jobs": "\xff\xfe"}',
+        b"\xff\xfe{\x00}\x00",
+        b"\0" * 4096,
+        b"",
+        b"null",
+        b'{"jobs": [] } {}',
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_a_file_that_is_no_result(tmp_path, content):
+    path = tmp_path / "odd.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"odd\.json (is not JSON|has no jobs)") as told:
+        load(path)
+    assert len(str(told.value)) < 1000
+
+
+def test_many_jobs_of_one_name_take_no_time():
+    many = {**WHOLE, "jobs": WHOLE["jobs"] * 20_000, "pynvme_user": {}}
+    many["jobs"] = [{**job, "read": {"total_ios": 0}} for job in many["jobs"]]
+    for job in many["jobs"]:
+        job["write"] = job["trim"] = job["read"]
+    assert compare(many, many).rows == []

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from verify_rig import Rig, found
 
 from pynvme_user.verification import FaultKind, Method, Trim, Verifier, VerifyTable
@@ -133,6 +137,94 @@ def test_state_file_errors(tmp_path: Path) -> None:
         file.write(b"\x99")
     with pytest.raises(StateFileError, match="not a state file, or is damaged"):
         VerifyTable.open_state(path, NAMESPACE)
+
+
+def header(**changed: object) -> bytes:
+    """A state file's first page, whose checksum is right."""
+    fields: dict[str, object] = {
+        "magic": b"NVMEVRFY", "version": 1, "block_size": 512, "first_lba": 0, "blocks": 64,
+        "seed": 1, "sequence": 5, "interval_blocks": 1, "nsid": 1, "serial": b"S1",
+        "nguid": b"ab" * 16, "eui64": b"", "zero": 0, "device": b"qemu:",
+    }  # fmt: skip
+    page = struct.pack("<8sIIQQQQII20s32s16sI1024s", *(fields | changed).values())
+    return page + struct.pack("<I", zlib.crc32(page))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"interval_blocks": 0},
+        {"interval_blocks": 65},
+        {"interval_blocks": 0xFFFFFFFF, "blocks": 1 << 40},
+        {"blocks": 0},
+        {"blocks": (1 << 64) - 1},
+        {"block_size": 0},
+        {"block_size": 511},
+        {"block_size": 1536},
+        {"block_size": 1 << 31},
+        {"first_lba": (1 << 64) - 1},
+        {"sequence": (1 << 64) - 1},
+        {"sequence": 1 << 63},
+        {"version": 2},
+    ],
+    ids=lambda changed: "-".join(f"{name}={value}" for name, value in changed.items()),
+)
+def test_state_file_with_impossible_numbers(tmp_path: Path, changed: dict[str, int]) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(header(**changed).ljust(4096 + 8 * 64, b"\0"))
+    with pytest.raises(StateFileError) as told:
+        VerifyTable.open_state(path, NAMESPACE)
+    assert str(told.value).startswith(str(path))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["block_size", "interval_blocks", "nsid", "version"]),
+        st.integers(0, 0xFFFFFFFF) | st.sampled_from([0, 1, 512, 4096]),
+    ),
+    st.dictionaries(
+        st.sampled_from(["first_lba", "blocks", "seed", "sequence"]),
+        st.integers(0, (1 << 64) - 1) | st.integers(0, 100),
+    ),
+    st.dictionaries(
+        st.sampled_from(["serial", "nguid", "eui64", "device"]), st.binary(max_size=1024)
+    ),
+    st.binary(max_size=64),
+)
+def test_any_state_file_is_opened_or_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+    words: dict[str, int],
+    longs: dict[str, int],
+    texts: dict[str, bytes],
+    table: bytes,
+) -> None:
+    path = tmp_path_factory.mktemp("state") / "state"
+    page = header(**words, **longs, **texts)
+    path.write_bytes(page.ljust(4096, b"\0") + table.ljust(8 * 64, b"\xa5")[: 8 * 64])
+    try:
+        opened = VerifyTable.open_state(path, NAMESPACE)
+    except StateFileError:
+        return
+    with opened:
+        assert opened.region.intervals == 64
+        list(opened.known(opened.region.interval_blocks))
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 1000, 1184, 4096, 4100])
+def test_state_file_cut_short(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(header().ljust(4096 + 8 * 64, b"\0")[:length])
+    with pytest.raises(StateFileError, match=r"not a state file|cut short"):
+        VerifyTable.open_state(path, NAMESPACE)
+
+
+@pytest.mark.parametrize("serial", ["\xff" * 20, "S1\0\0", "plain"], ids=["latin", "NULs", "plain"])
+def test_state_file_keeps_any_serial_number(tmp_path: Path, serial: str) -> None:
+    device = NamespaceIdentity(device="qemu:\udcff" + "\u20ac" * 400, nsid=1, serial=serial)
+    region = Region(block_size=512, blocks=8)
+    VerifyTable.create_state(tmp_path / "state", region, 1, device).close()
+    shown = NamespaceIdentity(device="another", nsid=1, serial=serial.rstrip("\0"))
+    VerifyTable.open_state(tmp_path / "state", shown).close()
 
 
 def test_identity_falls_back() -> None:
