@@ -280,18 +280,19 @@ class Namespace:
     def _finish(self, status: int, operation: _Operation, lba: int, buffer: Any) -> None:
         """Raise a status that is no success, or transfer what cannot be at once: any memory."""
         if status > 0:
-            self._check(status, operation, lba, buffer.nbytes >> self.block_shift)
+            self._check(status, operation, lba, buffer.nbytes >> self.geometry.block_shift)
             return None
         array = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
         if operation.fills and not array.flags.writeable:
             raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
         length = array.nbytes
-        blocks = length >> self.block_shift
-        if blocks << self.block_shift != length:
+        geometry = self.geometry
+        blocks = length >> geometry.block_shift  # which another geometry has, too
+        if blocks << geometry.block_shift != length:
             raise ValueError(f"{length} bytes are not whole blocks of {self.block_size}")
         flat = as_bytes(array)  # raises ValueError for gaps
         while True:
-            geometry = self.current()
+            geometry = self.geometry if self.geometry.current else self._identify_again()
             geometry.check_transfer(lba, blocks)
             iova = self._pool.iova(array)  # of the caller's own, whose span is known from then on
             if iova is None or iova & 3:
@@ -300,19 +301,20 @@ class Namespace:
                 return self._split(operation, geometry, lba, iova, flat)
             status = self._lender.transfer(operation, lba, self._pool.spanned(flat, iova))
             if status >= 0:
-                return self._check(status, operation, lba, blocks)
+                return self._check(status, operation, lba, blocks) if status else None
             # It may have changed since it was looked at.
 
     def _bounce(self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8]) -> None:
         """Transfer memory that the device does not reach, by copying it in pieces."""
         length = array.nbytes
+        shift = self.geometry.block_shift
         piece = self._pool.alloc(min(length, BOUNCE), zero=False)
         for offset in range(0, length, BOUNCE):
             part = array[offset : offset + BOUNCE]
             bounce = piece[: part.nbytes]
             if not operation.fills:
                 bounce[:] = part
-            self._move(operation, lba + (offset >> self.block_shift), bounce)
+            self._move(operation, lba + (offset >> shift), bounce)
             if operation.fills:
                 part[:] = bounce
 
