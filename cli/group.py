@@ -56,6 +56,16 @@ class _InOrder(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands]
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            from pynvme_user.cli.nvme_cli import missing
+
+            if instead := missing(args):
+                raise click.UsageError(instead, ctx)
+        return super().resolve_command(ctx, args)
+
 
 def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
     if shell:

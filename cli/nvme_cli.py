@@ -1,0 +1,169 @@
+"""nvme-cli's commands that are not here, and the raw command that each of them sends."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from pynvme_user.spec.commands import AdminOpcode, Cns, NvmOpcode
+
+_PAGE = 4096
+_ALL = "0xffffffff"
+
+
+def _admin(opcode: AdminOpcode, options: str = "") -> str:
+    return f"admin-passthru DEVICE --opcode {opcode:#04x} {options}".rstrip()
+
+
+def _io(opcode: NvmOpcode, options: str = "") -> str:
+    return f"io-passthru DEVICE --opcode {opcode:#04x} --namespace-id 1 {options}".rstrip()
+
+
+def _identify(cns: Cns, options: str = "") -> str:
+    return _admin(
+        AdminOpcode.IDENTIFY, f"{options} --cdw10 {cns:#x} --data-len {_PAGE} --read".lstrip()
+    )
+
+
+def _log(lid: int, length: int, options: str = "") -> str:
+    """Get Log Page: dword 10 has the page and its length in dwords, less one (Base 2.0, 5.16)."""
+    cdw10 = (length // 4 - 1) << 16 | lid
+    return _admin(
+        AdminOpcode.GET_LOG_PAGE,
+        f"{options} --cdw10 {cdw10:#010x} --data-len {length} --read".lstrip(),
+    )
+
+
+_NSID = "--namespace-id 1"
+_SETS = "--cdw11 0x00010000"  # the NVM set or endurance group, in bits 31:16
+_FROM = f"--data-len {_PAGE} --write --input-file FILE"
+
+#: The command line for each; what follows DEVICE is to be changed as it is needed.
+PASSTHRU = {
+    "id-ns-granularity": _identify(Cns.NAMESPACE_GRANULARITIES),
+    "id-ns-lba-format": _identify(Cns.NAMESPACE_FORMAT, f"{_NSID} --cdw11 0"),
+    "list-ctrl": _identify(Cns.CONTROLLERS),
+    "nvm-id-ctrl": _identify(Cns.CSI_CONTROLLER),
+    "nvm-id-ns": _identify(Cns.CSI_NAMESPACE, _NSID),
+    "nvm-id-ns-lba-format": _identify(Cns.CSI_NAMESPACE_FORMAT, f"{_NSID} --cdw11 0"),
+    "primary-ctrl-caps": _identify(Cns.PRIMARY_CONTROLLER_CAPABILITIES),
+    "list-secondary": _identify(Cns.SECONDARY_CONTROLLERS),
+    "cmdset-ind-id-ns": _identify(Cns.INDEPENDENT_NAMESPACE, _NSID),
+    "ns-descs": _identify(Cns.NAMESPACE_DESCRIPTORS, _NSID),
+    "id-nvmset": _identify(Cns.NVM_SETS),
+    "id-uuid": _identify(Cns.UUIDS),
+    "id-iocs": _identify(Cns.IO_COMMAND_SETS),
+    "id-domain": _identify(Cns.DOMAINS),
+    "list-endgrp": _identify(Cns.ENDURANCE_GROUPS),
+    "create-ns": _admin(AdminOpcode.NAMESPACE_MANAGEMENT, f"--cdw10 0 {_FROM}"),
+    "delete-ns": _admin(AdminOpcode.NAMESPACE_MANAGEMENT, f"{_NSID} --cdw10 1"),
+    "attach-ns": _admin(AdminOpcode.NAMESPACE_ATTACHMENT, f"{_NSID} --cdw10 0 {_FROM}"),
+    "detach-ns": _admin(AdminOpcode.NAMESPACE_ATTACHMENT, f"{_NSID} --cdw10 1 {_FROM}"),
+    "get-log": _log(0x02, 512, f"--namespace-id {_ALL}"),
+    "supported-log-pages": _log(0x00, 1024),
+    "error-log": _log(0x01, 1024),
+    "smart-log": _log(0x02, 512, f"--namespace-id {_ALL}"),
+    "fw-log": _log(0x03, 512),
+    "changed-ns-list-log": _log(0x04, _PAGE),
+    "effects-log": _log(0x05, _PAGE),
+    "self-test-log": _log(0x06, 564),
+    "telemetry-log": _log(0x07 | 1 << 8, 512),
+    "endurance-log": _log(0x09, 512, _SETS),
+    "predictable-lat-log": _log(0x0A, 512, _SETS),
+    "pred-lat-event-agg-log": _log(0x0B, 512),
+    "ana-log": _log(0x0C, _PAGE),
+    "persistent-event-log": _log(0x0D, 512),
+    "lba-status-log": _log(0x0E, _PAGE),
+    "endurance-event-agg-log": _log(0x0F, 512),
+    "media-unit-stat-log": _log(0x10, _PAGE),
+    "supported-cap-config-log": _log(0x11, _PAGE),
+    "fid-support-effects-log": _log(0x12, 1024),
+    "mi-cmd-support-effects-log": _log(0x13, _PAGE),
+    "boot-part-log": _log(0x15, 512),
+    "rotational-media-info-log": _log(0x16, 512, _SETS),
+    "dispersed-ns-participating-nss-log": _log(0x17, _PAGE, _NSID),
+    "mgmt-addr-list-log": _log(0x18, _PAGE),
+    "phy-rx-eom-log": _log(0x19, 512),
+    "reachability-groups-log": _log(0x1A, _PAGE),
+    "reachability-associations-log": _log(0x1B, _PAGE),
+    "changed-alloc-ns-list-log": _log(0x1C, _PAGE),
+    "resv-notif-log": _log(0x80, 64),
+    "sanitize-log": _log(0x81, 512),
+    "get-feature": _admin(AdminOpcode.GET_FEATURES, "--cdw10 0x04"),
+    "set-feature": _admin(AdminOpcode.SET_FEATURES, "--cdw10 0x04 --cdw11 0x157"),
+    "device-self-test": _admin(AdminOpcode.DEVICE_SELF_TEST, f"--namespace-id {_ALL} --cdw10 1"),
+    "format": _admin(AdminOpcode.FORMAT_NVM, f"{_NSID} --cdw10 0"),
+    "sanitize": _admin(AdminOpcode.SANITIZE, "--cdw10 2"),
+    "fw-commit": _admin(AdminOpcode.FIRMWARE_COMMIT, "--cdw10 0x08"),
+    "fw-download": _admin(AdminOpcode.FIRMWARE_DOWNLOAD, f"--cdw10 0x3ff --cdw11 0 {_FROM}"),
+    "security-send": _admin(AdminOpcode.SECURITY_SEND, f"--cdw10 0 --cdw11 {_PAGE} {_FROM}"),
+    "security-recv": _admin(
+        AdminOpcode.SECURITY_RECEIVE, f"--cdw10 0 --cdw11 {_PAGE} --data-len {_PAGE} --read"
+    ),
+    "get-lba-status": _admin(
+        AdminOpcode.GET_LBA_STATUS, f"{_NSID} --cdw12 0x3ff --data-len {_PAGE} --read"
+    ),
+    "capacity-mgmt": _admin(AdminOpcode.CAPACITY_MANAGEMENT, "--cdw10 0"),
+    "lockdown": _admin(AdminOpcode.LOCKDOWN, "--cdw10 0"),
+    "dir-receive": _admin(
+        AdminOpcode.DIRECTIVE_RECEIVE, f"{_NSID} --cdw10 0x3ff --cdw11 1 --data-len {_PAGE} --read"
+    ),
+    "dir-send": _admin(AdminOpcode.DIRECTIVE_SEND, f"{_NSID} --cdw11 1 --cdw12 0"),
+    "virt-mgmt": _admin(AdminOpcode.VIRTUALIZATION_MANAGEMENT, "--cdw10 0"),
+    "nvme-mi-send": _admin(AdminOpcode.NVME_MI_SEND),
+    "nvme-mi-recv": _admin(AdminOpcode.NVME_MI_RECEIVE, f"--data-len {_PAGE} --read"),
+    "resv-register": _io(NvmOpcode.RESERVATION_REGISTER, "--data-len 16 --write --input-file FILE"),
+    "resv-report": _io(
+        NvmOpcode.RESERVATION_REPORT, f"--cdw10 0x3ff --cdw11 1 --data-len {_PAGE} --read"
+    ),
+    "resv-acquire": _io(NvmOpcode.RESERVATION_ACQUIRE, "--data-len 16 --write --input-file FILE"),
+    "resv-release": _io(NvmOpcode.RESERVATION_RELEASE, "--data-len 8 --write --input-file FILE"),
+    "dsm": _io(
+        NvmOpcode.DATASET_MANAGEMENT, "--cdw10 0 --cdw11 4 --data-len 16 --write --input-file FILE"
+    ),
+    "copy": _io(NvmOpcode.COPY, "--cdw12 0 --data-len 32 --write --input-file FILE"),
+    "write-uncor": _io(NvmOpcode.WRITE_UNCORRECTABLE, "--cdw10 0 --cdw12 0"),
+    "verify": _io(NvmOpcode.VERIFY, "--cdw10 0 --cdw12 0"),
+    "io-mgmt-recv": _io(
+        NvmOpcode.IO_MANAGEMENT_RECEIVE, f"--cdw10 1 --cdw11 0x3ff --data-len {_PAGE} --read"
+    ),
+    "io-mgmt-send": _io(NvmOpcode.IO_MANAGEMENT_SEND, f"--cdw10 1 {_FROM}"),
+    "zns": _io(NvmOpcode.ZONE_MANAGEMENT_RECEIVE, f"--cdw12 0x3ff --data-len {_PAGE} --read"),
+}
+
+_REGISTERS = "`nvme-user show-regs` prints them; in Python ctrl.registers reads and writes them"
+_FABRICS = "it is about the kernel's NVMe over Fabrics, and no controller is driven over it here"
+_KERNEL = "it is about what the kernel's driver knows; `nvme-user list` shows the controllers"
+#: What takes the place of those that send no command of their own.
+INSTEAD = {
+    "reset": "a controller is reset each time that it is opened; in Python ctrl.reset() does it",
+    "subsystem-reset": "in Python ctrl.registers.write(NSSR(0x4E564D65)) does it",
+    "ns-rescan": "namespaces are looked for each time that a controller is opened",
+    "get-ns-id": _KERNEL,
+    "list-subsys": _KERNEL,
+    "show-topology": _KERNEL,
+    **dict.fromkeys(("get-property", "set-property", "get-reg", "set-reg"), _REGISTERS),
+    **dict.fromkeys(("discover", "connect", "connect-all", "disconnect"), _FABRICS),
+    **dict.fromkeys(("disconnect-all", "config", "gen-hostnqn", "show-hostnqn", "dim"), _FABRICS),
+    **dict.fromkeys(("gen-dhchap-key", "check-dhchap-key", "gen-tls-key"), _FABRICS),
+    **dict.fromkeys(("check-tls-key", "tls-key"), _FABRICS),
+    "rpmb": "Security Send and Receive carry it: `nvme-user security-send` says how they are sent",
+    "fdp": "Get Log Page and I/O Management carry it: `nvme-user get-log` says how a log is read",
+    "version": "write `nvme-user --version`",
+    "help": "write `nvme-user --help`",
+}
+
+
+def missing(words: Sequence[str]) -> str | None:
+    """Say what to do in place of a command of nvme-cli that is not here; None for no such one.
+
+    ``words`` are the command and what follows it; the first argument is taken as the device.
+    """
+    name = words[0]
+    if line := PASSTHRU.get(name):
+        device = words[1] if len(words) > 1 and not words[1].startswith("-") else "DEVICE"
+        line = line.replace("DEVICE", shlex.quote(device), 1)
+        return f"nvme-cli's {name} is not here: `nvme-user {line}` sends such a command"
+    if instead := INSTEAD.get(name):
+        return f"nvme-cli's {name} is not here: {instead}"
+    return None
