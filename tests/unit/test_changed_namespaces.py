@@ -15,6 +15,7 @@ from workload_rig import COMMANDS
 
 from pynvme_user import (
     Controller,
+    DeviceRemovedError,
     DmaBuffer,
     Namespace,
     NamespaceChangedError,
@@ -488,3 +489,43 @@ def test_a_reset_while_an_io_is_made(soft: SoftController, ctrl: Controller) -> 
         thread.join()
     assert not wrong
     ns.read(0, 1)
+
+
+def test_ctrl_c_before_it_is_sent(soft: SoftController, ctrl: Controller) -> None:
+    """It waits for what is outstanding: given up meanwhile, it never reaches the device."""
+    sent: list[int] = []
+
+    def admin(sqe: SQE) -> Status:
+        sent.append(sqe.opc)
+        return OK
+
+    ns = ctrl.namespaces[1]
+    soft.io = keep_reads
+    with ctrl.queue_pair(4) as pair:
+        cid = pair.submit_read(ns, 0, 1, ctrl.alloc(512))
+        soft.admin = admin
+        main = threading.main_thread().ident
+        assert main is not None
+        ctrl_c = threading.Timer(0.25, signal.pthread_kill, (main, signal.SIGINT))
+        ctrl_c.start()
+        with pytest.raises(KeyboardInterrupt):
+            ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1)
+        ctrl_c.join()
+        assert not sent
+        soft.complete(*soft.kept.pop(), Status(0x281))
+        assert [(done.cid, int(done.status)) for done in pair.drain()] == [(cid, 0x281)]
+        soft.io = lambda _: OK
+        ns.read(0, 1)
+        pair.submit_read(ns, 0, 1, ctrl.alloc(512))
+        assert pair.drain()[0].status.ok
+
+
+def test_gone_before_it_is_sent(soft: SoftController, ctrl: Controller) -> None:
+    soft.io = keep_reads
+    pair = ctrl.queue_pair(4)
+    pair.submit_read(ctrl.namespaces[1], 0, 1, ctrl.alloc(512))
+    soft.gone = True
+    with pytest.raises(DeviceRemovedError):
+        ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1)
+    with pytest.raises(DeviceRemovedError):
+        pair.poll()
