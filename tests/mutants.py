@@ -44,6 +44,9 @@ NEAREST = {
     "lending": ("test_transfer_*.py",),
     "dma": ("test_dma.py", "test_transfer_of_buffers.py"),
     "workload": ("test_workload*.py",),
+    "geometry": ("test_odd_geometry.py", "test_changed_namespaces.py"),
+    "namespace": ("test_changed_namespaces.py", "test_transfer_*.py"),
+    "queue": ("test_changed_namespaces.py", "test_two_controllers.py", "test_transfer_*.py"),
     "": ("test_controller.py", "test_transfer_*.py"),
 }
 UNIT = (
@@ -54,6 +57,13 @@ UNIT = (
     "test_workload*.py",
     "test_dma.py",
     "test_controller.py",
+    "test_lending.py",
+    "test_changed_namespaces.py",
+    "test_two_controllers.py",
+    "test_odd_geometry.py",
+    "test_command_ends.py",
+    "test_whose_timeout.py",
+    "test_closing.py",
 )
 #: The C core's own programs, by the sources that change them.
 PROGRAMS = {
