@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
-from soft_command import run
+from soft_command import run, start
 
 NO_SHUTDOWN = "soft.shuts_down = False; soft.becomes_ready = True"
 NO_IDENTIFY = "soft.admin = lambda sqe: None if sqe.opc == 6 else 0"
@@ -41,8 +42,6 @@ def test_results_of_a_benchmark(output_format: str) -> None:
 
 def test_results_come_before_the_end() -> None:
     """Whoever waits for them does not wait for the shutdown."""
-    from soft_command import start
-
     process = start(
         f"{NO_SHUTDOWN}\nimport pynvme_user.lifecycle as l\nl._SHUTDOWN_SECONDS = 600",
         *("id-ctrl", "soft:"),
@@ -80,3 +79,66 @@ def test_a_refusal_is_a_warning() -> None:
     assert code == 0
     assert err.startswith("nvme-user: warning: soft: there are no I/O queues, only admin commands")
     assert err.count("\n") == 1
+
+
+# --- signals ------------------------------------------------------------------------------------
+
+ENDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "hung up",
+}
+#: Says what became of the controller when it is closed, and when it has something to do.
+TELL = """
+import sys
+close = soft.close
+def tell():
+    close()
+    print(*soft.log, file=sys.stderr)
+soft.close = tell
+
+from pynvme_user.spec.status import Status
+said = []
+def told(status):
+    if not said:
+        said.append(1)
+        print("running", file=sys.stderr, flush=True)
+    return status
+
+"""
+
+
+#: Arguments, and what the device does meanwhile.
+SIGNALLED = {
+    "bench": (
+        ("soft:", "--rw=randread", "--runtime=60", "--time_based", "--eta=always"),
+        "soft.io = lambda sqe: told(Status(0))",
+    ),
+    "read": (("soft:", "-s", 0, "-c", 0), "soft.io = lambda sqe: told(None)"),
+    "admin-passthru": (
+        ("soft:", "--opcode=0xc0"),
+        "soft.admin = lambda sqe: told(None) if sqe.opc == 0xC0 else Status(0)",
+    ),
+}
+
+
+@pytest.mark.parametrize("number", ENDS)
+@pytest.mark.parametrize("command", SIGNALLED)
+def test_a_signal_shuts_the_controller_down(number: signal.Signals, command: str) -> None:
+    """Also where a command is not answered, which is drained first, with an Abort."""
+    arguments, keeps = SIGNALLED[command]
+    process = start(TELL + keeps, "--timeout", 1, command, *arguments)
+    assert process.stderr is not None
+    begun = b"run 1/1: " if command == "bench" else b"running\n"
+    while not (line := process.stderr.readline()).startswith(begun):
+        assert line
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    lines = err.decode().splitlines()
+    assert process.returncode == 128 + number, lines
+    assert lines[-1] == f"nvme-user: {ENDS[number]}"
+    log = lines[-2].split()
+    assert log[-3:] == ["shutdown", "disable", "closed"]
+    if command == "bench":
+        assert b"Interrupted: the results are those until then." in out
+    assert not any("Traceback" in line for line in lines)

@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from soft_controller import OK, SoftController
@@ -16,11 +17,14 @@ from pynvme_user import (
     ControllerFatalError,
     ControllerWarning,
     DeviceRemovedError,
+    DmaBuffer,
+    DmaError,
     NvmeError,
     NvmeStatusError,
     NvmeTimeoutError,
     controller,
 )
+from pynvme_user.dma import DmaPool
 from pynvme_user.lifecycle import command_set, ready_seconds, shutdown_seconds
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.identify_controller import OACS
@@ -133,6 +137,77 @@ def test_any_number_of_queues(soft: SoftController, granted: int) -> None:
     with opened(soft) as ctrl:
         assert ctrl.max_queue_pairs == (128 if granted == 0xFFFF_FFFF else 1)
         ctrl.namespaces[1].flush()
+
+
+# --- each access of the device ------------------------------------------------------------------
+
+
+def test_gone_from_any_access_on(soft: SoftController) -> None:
+    """From the first register to the last, in what opens it and in what closes it."""
+    threads = threading.active_count()
+    opens, accesses = 0, 0
+    for limit in range(1000):
+        one = SoftController()
+        one.fields = soft.fields
+        left = [limit]
+        fail_after(one, left)
+        try:
+            ctrl = opened(one)
+        except DeviceRemovedError:
+            assert one.gone
+        else:
+            opens += 1
+            ctrl.close()
+        left_nothing(one, threads + 1)
+        if not one.gone:
+            accesses = limit
+            break
+    assert accesses > 10
+    assert opens > 3
+
+
+def fail_after(soft: SoftController, left: list[int]) -> None:
+    """Let the device go after so many register accesses."""
+    read, write = soft.read, soft.write
+
+    def count() -> None:
+        left[0] -= 1
+        soft.gone = soft.gone or left[0] < 0
+
+    def counted_read(offset: int, width: int) -> int:
+        count()
+        return read(offset, width)
+
+    def counted_write(offset: int, width: int, value: int) -> None:
+        count()
+        write(offset, width, value)
+
+    soft.read = counted_read  # type: ignore[method-assign]
+    soft.write = counted_write  # type: ignore[method-assign]
+
+
+def test_no_memory_at_any_step(soft: SoftController, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each allocation on the way is once the one that there is no memory for."""
+    threads = threading.active_count()
+    allocate, left = DmaPool.alloc, [0]
+
+    def alloc(self: DmaPool, length: int, **more: Any) -> DmaBuffer:
+        left[0] -= 1
+        if left[0] < 0:
+            raise DmaError("there is no memory")
+        return allocate(self, length, **more)
+
+    monkeypatch.setattr(DmaPool, "alloc", alloc)
+    for limit in range(100):
+        one, left[0] = SoftController(), limit
+        one.fields = soft.fields
+        try:
+            opened(one).close()
+        except DmaError:
+            left_nothing(one, threads + 1)
+        else:
+            break
+    assert 4 < limit < 99
 
 
 # --- what can be done without -------------------------------------------------------------------
