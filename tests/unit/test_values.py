@@ -41,6 +41,7 @@ COPIES: list[Callable[[Any], Any]] = [
 _MADE = {
     errors.NvmeStatusError: (Status.of(GenericStatus.LBA_OUT_OF_RANGE), "Read (opcode 0x02)"),
     errors.DeviceBusyError: ("x is in use by process 7", 7),
+    errors.ForkedError: ("qemu:", 7),
     RefusedError: ("refused", 22),
 }
 
