@@ -8,7 +8,7 @@
 
 struct bare_loop {
 	struct nvme_sqe command; /* opcode and nsid */
-	const uint64_t *iovas;	 /* of the buffer of each CID, as many as the SQ has entries */
+	const uint64_t *iovas;	 /* of the buffer of each CID's index, as many as the SQ has entries */
 	uint64_t places;	 /* reads begin at a multiple of `blocks` below `places * blocks` */
 	uint64_t blocks;
 	uint64_t length; /* bytes */
@@ -25,7 +25,7 @@ static inline int bare_write(struct nvme_qpair *qp, struct bare_loop *loop, uint
 	uint64_t lba = nvme_random_below(nvme_random_next(&loop->random), loop->places) *
 		       loop->blocks;
 	int err = sq_write_io(qp, &loop->command, cid, lba, (uint32_t)loop->blocks - 1,
-			      loop->iovas[cid], (uint32_t)loop->length);
+			      loop->iovas[cid_index(qp, cid)], (uint32_t)loop->length);
 
 	if (unlikely(err))
 		return err;
@@ -41,12 +41,12 @@ static int bare_fill(struct nvme_qpair *qp, struct bare_loop *loop)
 
 		if (err)
 			return err;
-		tracker_take(qp, 0, 1); /* a time of 0 would say that there is no command */
+		tracker_take(qp, 0, 0);
 	}
 	return sq_ring(qp);
 }
 
-/* Reap up to a turn, each followed by the next read under its CID, and ring once. */
+/* Reap up to a turn, each followed by the next read under its CID's index, and ring once. */
 static inline int bare_turn(struct nvme_qpair *qp, struct bare_loop *loop)
 {
 	uint32_t n = 0;
@@ -55,6 +55,7 @@ static inline int bare_turn(struct nvme_qpair *qp, struct bare_loop *loop)
 
 	while (n < qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
+		uint16_t cid = cqe_cid(end);
 
 		if (unlikely(!tracker))
 			return -EPROTO;
@@ -62,11 +63,12 @@ static inline int bare_turn(struct nvme_qpair *qp, struct bare_loop *loop)
 		cq_advance(qp);
 		n++;
 		if (likely(loop->submitted < loop->ios)) {
-			err = bare_write(qp, loop, cqe_cid(end));
+			cid = tracker_retake(qp, tracker, cid, 0, 0);
+			err = bare_write(qp, loop, cid);
 			if (likely(!err))
 				continue;
 		}
-		tracker_free(qp, tracker, cqe_cid(end));
+		tracker_free(qp, tracker, cid);
 		if (unlikely(err))
 			break;
 	}
@@ -86,7 +88,7 @@ int bare_loop_run(struct nvme_qpair *qp, struct bare_loop *loop, uint64_t timeou
 	int err = bare_fill(qp, loop);
 
 	while (!err && loop->done < loop->ios) {
-		if (!nvme_cq_await(qp, ticks_now() + timeout))
+		if (!nvme_cq_await(qp, (struct deadline){ ticks_now(), timeout }))
 			return -ETIME;
 		err = bare_turn(qp, loop);
 	}
@@ -100,7 +102,7 @@ static inline int doorbells_reap(struct nvme_qpair *qp, struct bare_loop *loop, 
 	uint64_t end;
 
 	while (n < (int)qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
-		if (unlikely(end & CQE_SQID || cqe_cid(end) != *next))
+		if (unlikely((uint32_t)(end >> 16) != *next << 16))
 			return -EPROTO;
 		loop->failed += (cqe_status(end) & STATUS_CODE_AND_TYPE) != 0;
 		cq_advance(qp);
@@ -138,7 +140,7 @@ int bare_doorbells_run(struct nvme_qpair *qp, struct bare_loop *loop, uint64_t t
 			err = doorbell_update(&qp->sq_doorbell, qp->sq_tail);
 		if (err || !qp->outstanding)
 			break;
-		if (!nvme_cq_await(qp, ticks_now() + timeout))
+		if (!nvme_cq_await(qp, (struct deadline){ ticks_now(), timeout }))
 			return -ETIME;
 		n = doorbells_reap(qp, loop, &next);
 		if (n < 0)

@@ -79,7 +79,7 @@ static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, struct
 		const struct dsm_range range = { .blocks = io.blocks, .lba = lba };
 
 		memcpy(slot->data, &range, sizeof(range));
-		return sqe_set_data(qp, sq_write(qp, command, cid), cid, slot->iova, sizeof(range));
+		return sqe_set_data(qp, sq_write(qp, command, cid), slot->iova, sizeof(range));
 	}
 	if (io.direction == NVME_DIRECTION_WRITE) {
 		if (b->buffers)
@@ -131,7 +131,7 @@ static inline uint64_t bench_submitted(const struct nvme_qpair *qp, struct nvme_
 
 	for (uint32_t direction = 0; direction < 4; direction++)
 		if (counts[direction]) {
-			histogram_add(&b->results[direction].slat, ticks_to_ns(rung - now),
+			histogram_add(&b->results[direction].slat, ticks_age_ns(rung, now),
 				      counts[direction]);
 			b->submitted[direction] += counts[direction];
 			n += counts[direction];
@@ -162,7 +162,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 	int ring_err;
 
 	while (n < limit && qp->outstanding < b->depth) {
-		struct nvme_bench_slot *slot = &b->slots[qp->free_head];
+		struct nvme_bench_slot *slot = &b->slots[cid_index(qp, qp->free_head)];
 		struct nvme_io io;
 
 		if (gated) {
@@ -208,6 +208,8 @@ static inline __attribute__((always_inline)) int bench_fill(struct nvme_qpair *q
 							    struct nvme_bench *b, uint64_t now,
 							    int gated)
 {
+	if (unlikely(cq_is_stray(qp)))
+		return -EPROTO;
 	for (;;) {
 		uint32_t before = qp->outstanding;
 		int err = bench_submit(qp, b, now, gated);
@@ -270,10 +272,10 @@ static inline void bench_record(struct nvme_bench *b, const struct nvme_bench_sl
 				const struct nvme_bench_batch *batch, uint64_t now)
 {
 	b->records[b->record_count++] = (struct nvme_bench_record){
-		.end = ticks_to_ns(now - b->epoch),
-		.slat = ticks_to_ns(batch->rung - batch->began),
-		.clat = ticks_to_ns(now - batch->rung),
-		.lat = ticks_to_ns(now - slot->start),
+		.end = ticks_age_ns(now, b->epoch),
+		.slat = ticks_age_ns(batch->rung, batch->began),
+		.clat = ticks_age_ns(now, batch->rung),
+		.lat = ticks_age_ns(now, slot->start),
 		.offset = slot->io.lba << b->block_shift,
 		.bytes = slot->io.blocks << b->block_shift,
 		.direction = slot->io.direction,
@@ -324,8 +326,8 @@ static inline void bench_count(struct nvme_bench *b, const struct bench_run *run
 		return;
 	result->ios += good;
 	result->blocks += run->blocks;
-	histogram_add(&result->clat, ticks_to_ns(now - batch->rung), good);
-	histogram_add(&result->lat, ticks_to_ns(now - (gated ? run->start : batch->began)), good);
+	histogram_add(&result->clat, ticks_age_ns(now, batch->rung), good);
+	histogram_add(&result->lat, ticks_age_ns(now, gated ? run->start : batch->began), good);
 }
 
 /* Reap up to a turn's number of completions. Returns 0 or a negative errno. */
@@ -351,7 +353,7 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 			err = -EPROTO;
 			break;
 		}
-		slot = &b->slots[cqe_cid(end)];
+		slot = &b->slots[cqe_index(qp, end)];
 		if (tracker->user != run.group || (gated && slot->start != run.start)) {
 			if (n)
 				bench_count(b, &run, now, gated);
@@ -379,7 +381,7 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 }
 
 /*
- * Reap up to a turn's number of completions, each followed by the next I/O under the same CID, ring
+ * Reap up to a turn's number of completions, each followed by the next I/O under its CID's index, ring
  * once, and only then account for both: the device is at work meanwhile. For a workload that
  * nothing holds back. `early`: `now` was before the look. Returns 0 or a negative errno.
  */
@@ -407,16 +409,21 @@ static inline __attribute__((always_inline)) int bench_turn(struct nvme_qpair *q
 			err = -EPROTO;
 			break;
 		}
-		slot = &b->slots[cid];
-		if (tracker->user != run->group)
+		slot = &b->slots[cqe_index(qp, end)];
+		if (tracker->user != run->group) {
+			if (unlikely(tracker->user >> 2 == b->next_batch)) {
+				err = -EPROTO; /* submitted in this turn, not announced yet */
+				break;
+			}
 			*++run = (struct bench_run){ .group = tracker->user };
+		}
 		run_add(b, run, slot, cqe_status(end) & STATUS_CODE_AND_TYPE);
 		cq_advance(qp);
 		n++;
 		if (likely(nvme_generator_next(b->generator, &io))) {
+			cid = tracker_retake(qp, tracker, cid, group_of(b, io), now);
 			err = bench_write(qp, b, io, slot, cid);
 			if (likely(!err)) {
-				tracker_retake(tracker, group_of(b, io), now);
 				counts[io.direction]++;
 				continue;
 			}
@@ -433,7 +440,7 @@ static inline __attribute__((always_inline)) int bench_turn(struct nvme_qpair *q
 		after = bench_submitted(qp, b, counts, now);
 	else
 		after = ticks_now();
-	if (early && unlikely(ticks_to_ns(after - now) > LOOK_NS))
+	if (early && unlikely(ticks_age_ns(after, now) > LOOK_NS))
 		now = after;
 	while (run > runs)
 		bench_count(b, run--, now, 0);
@@ -444,12 +451,13 @@ static inline __attribute__((always_inline)) int bench_turn(struct nvme_qpair *q
 	return qp->error;
 }
 
-/* Wait for `reap_min` completions, or as many as are outstanding, but not beyond `end`. */
-static void bench_await_many(const struct nvme_qpair *qp, uint32_t reap_min, uint64_t end)
+/* Wait for `reap_min` completions, or as many as are outstanding, but not beyond the deadline. */
+static void bench_await_many(const struct nvme_qpair *qp, uint32_t reap_min,
+			     struct deadline deadline)
 {
 	uint32_t wanted = reap_min < qp->outstanding ? reap_min : qp->outstanding;
 
-	while (!cq_is_ready(qp, wanted - 1) && ticks_now() < end)
+	while (!cq_is_ready(qp, wanted - 1) && !deadline_passed(deadline, ticks_now()))
 		spin_pause();
 }
 
@@ -459,7 +467,7 @@ static void bench_await_many(const struct nvme_qpair *qp, uint32_t reap_min, uin
  * another negative errno.
  */
 static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
-			     uint64_t end)
+			     struct deadline deadline)
 {
 	int err = b->stop || b->exhausted ? 0 : bench_fill(qp, b, *now, 1);
 
@@ -468,7 +476,7 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 	if (!qp->outstanding) {
 		if (b->stop || b->exhausted || !b->writes_left)
 			return 1;
-		if (b->wake > end)
+		if (b->wake - deadline.start > deadline.ticks)
 			return -ETIME;
 		spin_pause();
 		*now = ticks_now();
@@ -477,11 +485,11 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 	if (b->records && b->record_count == b->record_limit)
 		return -ETIME;
 	if (b->reap_min > 1)
-		bench_await_many(qp, b->reap_min, end);
+		bench_await_many(qp, b->reap_min, deadline);
 	/* A turn that reaps nothing looks at what has become due. */
-	if (b->wake > *now && b->wake < end)
-		end = b->wake;
-	nvme_cq_await(qp, end);
+	if (b->wake > *now && b->wake - deadline.start < deadline.ticks)
+		deadline.ticks = b->wake - deadline.start;
+	nvme_cq_await(qp, deadline);
 	*now = ticks_now();
 	return bench_reap(qp, b, *now, 1);
 }
@@ -492,7 +500,7 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
  * from each other.
  */
 static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
-			      uint64_t end)
+			      struct deadline deadline)
 {
 	int ending = b->stop || b->exhausted;
 	uint64_t found;
@@ -504,7 +512,7 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 		return err;
 	if (unlikely(!qp->outstanding))
 		return 1;
-	found = nvme_cq_await(qp, end);
+	found = nvme_cq_await(qp, deadline);
 	if (unlikely(!found))
 		return -ETIME;
 	if (unlikely(ending || qp->outstanding > b->depth || b->turns % TIMED_TURNS == 0)) {
@@ -522,7 +530,7 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout_ns)
 {
 	uint64_t now = ticks_now();
-	uint64_t end = now + ns_to_ticks(timeout_ns);
+	struct deadline deadline = { now, ns_to_ticks(timeout_ns) };
 	int done;
 
 	if (!qp->outstanding)
@@ -530,11 +538,11 @@ int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout
 	/* At least one round, so that a caller without time to give gets on, too. */
 	if (b->gated)
 		do
-			done = bench_round_gated(qp, b, &now, end);
-		while (!done && now < end);
+			done = bench_round_gated(qp, b, &now, deadline);
+		while (!done && !deadline_passed(deadline, now));
 	else
 		do
-			done = bench_round(qp, b, &now, end);
-		while (!done && now < end);
+			done = bench_round(qp, b, &now, deadline);
+		while (!done && !deadline_passed(deadline, now));
 	return done == -ETIME ? 0 : done;
 }

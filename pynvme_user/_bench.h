@@ -34,7 +34,7 @@ struct nvme_bench_result {
 /* Index of a Flush among results and commands; the others are enum nvme_direction. */
 #define NVME_BENCH_FLUSH 3
 
-/* One command's data and what is known of it while it is outstanding; indexed by CID. */
+/* One command's data and what is known of it while it is outstanding; by its CID's index. */
 struct nvme_bench_slot {
 	uint64_t iova; /* of its data buffer, which holds the largest I/O */
 	uint8_t *data; /* the same in this process */

@@ -7,7 +7,6 @@
 
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /*
@@ -37,80 +36,36 @@ static uint32_t turn_of(uint32_t depth)
 	return half < NVME_TURN ? half : NVME_TURN;
 }
 
-/* --- time -------------------------------------------------------------------------------- */
+/* --- submission -------------------------------------------------------------------------- */
 
-static uint64_t tick_rate;
-uint64_t nvme_ns_per_tick;
-uint64_t nvme_ticks_per_ns;
-
-static uint64_t clock_ns(void)
+uint32_t nvme_qpair_trackers(uint32_t depth)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t nvme_ticks(void)
-{
-#if defined(__x86_64__)
-	return __builtin_ia32_rdtsc();
-#elif defined(__aarch64__)
-	uint64_t ticks;
-
-	__asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
-	return ticks;
-#else
-	return clock_ns();
-#endif
+	return UINT32_C(2) << (31 - __builtin_clz(depth));
 }
 
 /*
- * The time on both clocks at the same moment: of a few readings the one in which least time passed,
- * so that a thread that loses its CPU in between does not count it.
+ * Expect no completion and make all CIDs free. `cids` are the first of each index. What is not below
+ * the depth is never expected: its trackers name another index.
  */
-static void read_clocks(uint64_t *ns, uint64_t *ticks)
+static void trackers_init(struct nvme_qpair *qp, const uint16_t *cids)
 {
-	uint64_t shortest = UINT64_MAX;
+	for (uint32_t index = 0; index <= qp->index_mask; index++)
+		qp->trackers[index].cid = (uint16_t)(index ^ qp->index_mask);
+	qp->free_head = NO_CID;
+	for (uint32_t index = qp->depth; index-- > 0;) {
+		uint16_t cid = (uint16_t)(cids ? (cids[index] & ~qp->index_mask) | index : index);
 
-	for (int i = 0; i < 16; i++) {
-		uint64_t before = clock_ns();
-		uint64_t now = nvme_ticks();
-		uint64_t span = clock_ns() - before;
-
-		if (span >= shortest)
-			continue;
-		shortest = span;
-		*ns = before + span / 2;
-		*ticks = now;
+		qp->trackers[index].cid = (uint16_t)(cid | qp->index_mask);
+		qp->trackers[index].next_free = qp->free_head;
+		qp->free_head = cid;
 	}
 }
-
-uint64_t nvme_tick_rate(void)
-{
-	if (!tick_rate) {
-		uint64_t ns = 0, ticks = 0, end_ns = 0, end_ticks = 0;
-
-		/* 5 ms against clocks read together to 50 ns: an error of 2 in 100,000. */
-		read_clocks(&ns, &ticks);
-		while (clock_ns() - ns < 5000000)
-			;
-		read_clocks(&end_ns, &end_ticks);
-		ns = end_ns - ns;
-		ticks = end_ticks - ticks;
-		tick_rate = (uint64_t)((unsigned __int128)ticks * 1000000000u / ns);
-		nvme_ns_per_tick = (uint64_t)(((unsigned __int128)ns << 32) / ticks);
-		nvme_ticks_per_ns = (uint64_t)(((unsigned __int128)ticks << 32) / ns);
-	}
-	return tick_rate;
-}
-
-/* --- submission -------------------------------------------------------------------------- */
 
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config)
 {
 	uint32_t gather = config->depth / 4 < GATHER ? config->depth / 4 : GATHER;
 	uint32_t spare = config->sq_entries - config->depth - 1;
+	uint32_t trackers;
 
 	if (config->depth < 1 || config->depth > UINT16_MAX || config->sq_entries <= config->depth ||
 	    config->sq_entries > UINT16_MAX + 1 || config->cq_entries <= config->depth ||
@@ -118,6 +73,7 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 	    config->page_shift > 27)
 		return -EINVAL;
 
+	trackers = nvme_qpair_trackers(config->depth);
 	*qp = (struct nvme_qpair){
 		.sq = config->sq,
 		.cq = config->cq,
@@ -126,6 +82,8 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.cq_entries = config->cq_entries,
 		.cq_slack = config->cq_entries - config->depth - 1,
 		.depth = config->depth,
+		.index_mask = trackers - 1,
+		.generation = config->plain_cids ? 0 : (uint16_t)trackers,
 		.expected = CQE_PHASE | (uint64_t)config->qid << 16,
 		.use_sgl = config->use_sgl,
 		.gather = 1,
@@ -138,12 +96,19 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.prp_lists_iova = config->prp_lists_iova,
 		.interrupt = { .event_fd = -1, .rearm_fd = -1 },
 	};
-	for (uint32_t cid = 0; cid < qp->depth; cid++)
-		qp->trackers[cid] = (struct nvme_tracker){
-			.next_free = cid + 1 < qp->depth ? (uint16_t)(cid + 1) : NO_CID,
-		};
+	trackers_init(qp, config->plain_cids ? NULL : config->cids);
 	nvme_tick_rate();
 	return 0;
+}
+
+void nvme_qpair_restart(struct nvme_qpair *qp)
+{
+	qp->sq_tail = qp->cq_head = 0;
+	qp->sq_doorbell.value = qp->cq_doorbell.value = 0;
+	qp->expected |= CQE_PHASE;
+	qp->cq_unreported = 0;
+	qp->gather = 1;
+	qp->error = 0;
 }
 
 void nvme_qpair_use_interrupt(struct nvme_qpair *qp, const struct nvme_interrupt *interrupt,
@@ -155,14 +120,14 @@ void nvme_qpair_use_interrupt(struct nvme_qpair *qp, const struct nvme_interrupt
 	qp->gather = qp->gather_max = 1;
 }
 
-int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
-		       uint64_t iova, uint32_t length)
+int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint64_t iova,
+		       uint32_t length)
 {
 	uint64_t page = qp->page_size;
 	uint64_t next = (iova | (page - 1)) + 1;
 	uint64_t end = iova + length;
-	uint64_t count = (end - next + page - 1) / page;
-	uint64_t *list = qp->prp_lists + (size_t)cid * qp->prp_list_entries;
+	size_t at = (size_t)cid_index(qp, sqe->cid) * qp->prp_list_entries;
+	uint64_t *list = qp->prp_lists + at;
 
 	if (end <= next + page) {
 		sqe->prp2 = next;
@@ -173,11 +138,13 @@ int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16
 		sqe->prp2 = length; /* figure 94: length in 31:0, type 0h (data block) in 63:60 */
 		return 0;
 	}
-	if (count > qp->prp_list_entries)
+	if (end - next > qp->prp_list_entries * page)
 		return -EMSGSIZE;
-	for (uint64_t i = 0; i < count; i++)
-		list[i] = next + i * page;
-	sqe->prp2 = qp->prp_lists_iova + (uint64_t)cid * qp->prp_list_entries * 8;
+	do {
+		*list++ = next;
+		next += page;
+	} while (next < end);
+	sqe->prp2 = qp->prp_lists_iova + at * sizeof(*list);
 	return 0;
 }
 
@@ -186,21 +153,33 @@ int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uin
 {
 	struct nvme_sqe *sqe;
 
-	if (unlikely(qp->outstanding == qp->depth))
+	if (unlikely(qp->free_head == NO_CID))
 		return -EAGAIN;
+	if (unlikely(cq_is_stray(qp)))
+		return -EPROTO;
 	sqe = sq_write(qp, command, qp->free_head);
 	if (length) {
-		int err = sqe_set_data(qp, sqe, qp->free_head, iova, length);
+		int err = sqe_set_data(qp, sqe, iova, length);
 
 		if (unlikely(err))
 			return err;
 	}
 	sq_advance(qp);
-	return tracker_take(qp, user, ticks_now());
+	return tracker_take(qp, user, 0);
 }
 
 int nvme_qpair_ring(struct nvme_qpair *qp)
 {
+	uint32_t at = qp->sq_doorbell.value;
+	uint64_t now;
+
+	if (at == qp->sq_tail)
+		return 0;
+	now = ticks_now();
+	do {
+		tracker_of(qp, qp->sq[at].cid)->submitted = now;
+		at = at + 1 == qp->sq_entries ? 0 : at + 1;
+	} while (at != qp->sq_tail);
 	return sq_ring(qp);
 }
 
@@ -209,7 +188,7 @@ int nvme_qpair_kick(struct nvme_qpair *qp)
 	if (!qp->sq_doorbell.shadow)
 		return 0;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return doorbell_write(&qp->sq_doorbell, qp->sq_tail);
+	return doorbell_write(&qp->sq_doorbell, qp->sq_doorbell.value);
 }
 
 /* --- completion -------------------------------------------------------------------------- */
@@ -260,14 +239,14 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 		const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 
-		if (unlikely(!tracker)) {
+		if (unlikely(!tracker || !tracker->submitted)) {
 			/* What was reaped before it still counts; the next poll finds it again. */
 			if (!count)
 				return -EPROTO;
 			break;
 		}
 		out[count++] = (struct nvme_completion){
-			.latency_ns = ticks_to_ns(now - tracker->submitted),
+			.latency_ns = ticks_age_ns(now, tracker->submitted),
 			.user = tracker->user,
 			.dw0 = cqe->dw0,
 			.dw1 = cqe->dw1,
@@ -305,43 +284,46 @@ static void interrupt_sleep(const struct nvme_interrupt *interrupt, uint64_t tim
 }
 
 /* As nvme_cq_await(), where there is an interrupt to sleep for once `spin_ns` did not help. */
-static uint64_t cq_await_interrupt(const struct nvme_qpair *qp, uint64_t end)
+static uint64_t cq_await_interrupt(const struct nvme_qpair *qp, struct deadline deadline)
 {
 	uint64_t start = ticks_now();
 
 	for (uint64_t now = start;; now = ticks_now()) {
 		if (!(cq_peek(qp) & CQE_PHASE))
 			return now;
-		if (now >= end)
+		if (deadline_passed(deadline, now))
 			return 0;
 		if (ticks_to_ns(now - start) < qp->spin_ns)
 			spin_pause();
 		else
-			interrupt_sleep(&qp->interrupt, ticks_to_ns(end - now));
+			interrupt_sleep(&qp->interrupt,
+					ticks_to_ns(deadline.ticks - (now - deadline.start)));
 	}
 }
 
 /* Let the device write `gather` entries before the first is looked at; not for long. */
-static inline void cq_gather(const struct nvme_qpair *qp)
+static void cq_gather(const struct nvme_qpair *qp)
 {
 	uint32_t last = qp->gather - 1u;
-	uint64_t end = 0;
+	struct deadline deadline = { 0 };
 
 	while (!cq_is_ready(qp, last)) {
 		uint64_t now = ticks_now();
 
-		if (!end)
-			end = now + ns_to_ticks(GATHER_NS);
-		else if (now >= end)
+		if (!deadline.ticks)
+			deadline = (struct deadline){ now, ns_to_ticks(GATHER_NS) };
+		else if (deadline_passed(deadline, now))
 			return;
 		spin_pause();
 	}
 }
 
-uint64_t nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
+/* As nvme_cq_await(). A function of its own: to one that calls no other, registers cost nothing. */
+static __attribute__((noinline)) uint64_t cq_await_slowly(const struct nvme_qpair *qp,
+							  struct deadline deadline)
 {
 	if (qp->interrupt.event_fd >= 0)
-		return cq_await_interrupt(qp, end);
+		return cq_await_interrupt(qp, deadline);
 	if (qp->gather > 1 && qp->outstanding >= qp->gather)
 		cq_gather(qp);
 	for (;;) {
@@ -349,7 +331,23 @@ uint64_t nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
 
 		if (!(cq_peek(qp) & CQE_PHASE))
 			return now;
-		if (now >= end)
+		if (deadline_passed(deadline, now))
+			return 0;
+		look_pause();
+	}
+}
+
+uint64_t nvme_cq_await(const struct nvme_qpair *qp, struct deadline deadline)
+{
+	if (nvme_clock.read || qp->interrupt.event_fd >= 0 ||
+	    (qp->gather > 1 && qp->outstanding >= qp->gather))
+		return cq_await_slowly(qp, deadline);
+	for (;;) {
+		uint64_t now = counter_now();
+
+		if (!(cq_peek(qp) & CQE_PHASE))
+			return now;
+		if (deadline_passed(deadline, now))
 			return 0;
 		look_pause();
 	}
@@ -358,9 +356,24 @@ uint64_t nvme_cq_await(const struct nvme_qpair *qp, uint64_t end)
 int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
 		    uint64_t timeout_ns)
 {
-	if (!nvme_cq_await(qp, ticks_now() + ns_to_ticks(timeout_ns)))
+	if (!nvme_cq_await(qp, (struct deadline){ ticks_now(), ns_to_ticks(timeout_ns) }))
 		return qp->error;
 	return nvme_qpair_poll(qp, out, max);
+}
+
+int nvme_qpair_reap(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
+		    uint64_t timeout_ns)
+{
+	int count = nvme_qpair_poll(qp, out, max);
+	int err = count < 0 ? count : nvme_qpair_ring(qp);
+
+	/* What was reaped counts, as it does where its own doorbell cannot be sent. */
+	if (err && count > 0)
+		qp->error = err;
+	if (err || count)
+		return count ? count : err;
+	return timeout_ns ? nvme_qpair_wait(qp, out, max, timeout_ns) :
+			    nvme_qpair_poll(qp, out, max);
 }
 
 int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t lba,
@@ -372,17 +385,19 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 
 	if (unlikely(qp->outstanding))
 		return -EBUSY;
+	if (unlikely(cq_is_stray(qp)))
+		return -EPROTO;
 	err = sq_write_io(qp, command, qp->free_head, lba, cdw12, iova, length);
 	if (unlikely(err))
 		return err;
 	sq_advance(qp);
-	tracker = &qp->trackers[tracker_take(qp, 0, 1)];
+	tracker = tracker_of(qp, tracker_take(qp, 0, 0));
 	err = sq_ring(qp);
-	/* The device is at work already. Until now the time was any but 0, which says that it is free. */
+	/* The device is at work already. */
 	now = tracker->submitted = ticks_now();
 	if (unlikely(err))
 		return err;
-	if (unlikely(!nvme_cq_await(qp, now + ns_to_ticks(timeout_ns))))
+	if (unlikely(!nvme_cq_await(qp, (struct deadline){ now, ns_to_ticks(timeout_ns) })))
 		return -ETIME;
 	return cq_take(qp, cq_peek(qp));
 }
@@ -408,38 +423,52 @@ int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint1
 	uint64_t now = nvme_ticks();
 	int count = 0;
 
-	for (uint32_t cid = 0; cid < qp->depth; cid++) {
-		struct nvme_tracker *tracker = &qp->trackers[cid];
+	for (uint32_t index = 0; index < qp->depth; index++) {
+		struct nvme_tracker *tracker = &qp->trackers[index];
 
-		if (!tracker->submitted)
+		if (!tracker_is_outstanding(qp, index))
 			continue;
 		out[count++] = (struct nvme_completion){
-			.latency_ns = ticks_to_ns(now - tracker->submitted),
+			.latency_ns =
+				tracker->submitted ? ticks_age_ns(now, tracker->submitted) : 0,
 			.user = tracker->user,
-			.cid = (uint16_t)cid,
+			.cid = tracker->cid,
 			.status = status,
 		};
-		tracker_free(qp, tracker, (uint16_t)cid);
+		tracker->next_free = tracker_end(qp, tracker, tracker->cid);
+		qp->outstanding--;
 	}
 	return count;
+}
+
+void nvme_qpair_release(struct nvme_qpair *qp)
+{
+	for (uint32_t index = 0; index < qp->depth; index++) {
+		struct nvme_tracker *tracker = &qp->trackers[index];
+		uint16_t cid = tracker->next_free;
+
+		if (tracker_is_outstanding(qp, index) || cid_index(qp, cid) != index)
+			continue;
+		tracker->next_free = qp->free_head;
+		qp->free_head = cid;
+	}
 }
 
 int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 {
 	uint64_t now = nvme_ticks();
-	uint64_t oldest = 0;
 	int found = -1;
 
-	for (uint32_t cid = 0; cid < qp->depth; cid++) {
-		const struct nvme_tracker *tracker = &qp->trackers[cid];
+	for (uint32_t index = 0; index < qp->depth; index++) {
+		const struct nvme_tracker *tracker = &qp->trackers[index];
+		uint64_t age = ticks_age_ns(now, tracker->submitted);
 
-		if (tracker->submitted && (found < 0 || now - tracker->submitted > oldest)) {
-			oldest = now - tracker->submitted;
-			found = (int)cid;
-		}
+		if (!tracker_is_outstanding(qp, index) || !tracker->submitted ||
+		    (found >= 0 && age <= *age_ns))
+			continue;
+		*age_ns = age;
+		found = tracker->cid;
 	}
-	if (found >= 0)
-		*age_ns = ticks_to_ns(oldest);
 	return found;
 }
 

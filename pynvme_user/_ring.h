@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "_clock.h"
+
 /* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
 
 /* Submission queue entry, NVMe Base 2.0 figure 86. */
@@ -82,11 +84,19 @@ struct nvme_interrupt {
 	uint32_t shared; /* with other queue pairs, which may take the event before this one */
 };
 
-/* What is known of an outstanding command; indexed by CID. Four to a cache line. */
+/*
+ * What is known of a command. Four to a cache line, found by the index in the low bits of its CID.
+ *
+ * The bits above the index are a generation, which moves on whenever a command has its outcome: a
+ * completion counts only if its CID is the one that the tracker expects, so that a duplicate or a
+ * late one is told from the next command's. There are 65536 / nvme_qpair_trackers(depth)
+ * generations: up to depth 4,095 sixteen, beyond depth 32,767 one.
+ */
 struct nvme_tracker {
-	uint64_t submitted; /* nvme_ticks() at submission; 0: not outstanding */
+	uint64_t submitted; /* in ticks, at the doorbell; 0: not announced yet */
 	uint32_t user;      /* the caller's number for the command */
-	uint32_t next_free; /* the free list's link while the CID is free */
+	uint16_t cid;       /* expected; while none is, the next one with every bit of the index set */
+	uint16_t next_free; /* the free list's link, a CID; of a tracker that is in no list, its own */
 };
 
 /* One reaped completion, for the caller. */
@@ -113,24 +123,26 @@ struct nvme_qpair {
 	uint32_t cq_head;
 	uint32_t sq_entries;
 	uint32_t cq_entries;
-	uint32_t depth;
+	uint32_t index_mask;     /* of a CID; no command has it as its index, so FFFFh is never sent */
 	uint32_t outstanding;
 	uint64_t expected;       /* of a new completion's second half: see cq_peek() */
 	uint32_t page_size;      /* 4 KiB << CC.MPS */
-	uint16_t free_head;      /* LIFO: the CID whose lines are still in the cache */
-	uint16_t gather;         /* completions worth waiting for at once: see nvme_cq_await() */
+	uint16_t free_head;      /* CID of the next command; LIFO: its lines are still in the cache */
+	uint16_t generation;     /* what a CID's next generation adds to it, or 0 */
 	/* a line each: once per batch, and more seldom */
 	struct nvme_doorbell sq_doorbell;
 	struct nvme_doorbell cq_doorbell;
 	uint64_t completed;       /* a fact for benchmarks */
+	uint32_t depth;
 	uint32_t cq_unreported;   /* reaped entries that the device was not told of */
 	uint32_t cq_slack;        /* entries that may stay so: cq_entries - depth - 1, or 0 */
 	/* for transfers of more than two pages */
 	uint64_t *prp_lists;      /* `prp_list_entries` for each CID */
 	uint32_t prp_list_entries;
+	uint32_t use_sgl;         /* one data block descriptor instead of a PRP list */
 	uint64_t prp_lists_iova;
-	uint16_t use_sgl;         /* one data block descriptor instead of a PRP list */
-	uint16_t gather_max;      /* what `gather` may grow to: depth / 4 up to GATHER, or 1 */
+	uint16_t gather;          /* completions worth waiting for at once: see nvme_cq_await() */
+	uint16_t gather_max;      /* what that may grow to: depth / 4 up to GATHER, or 1 */
 	uint32_t sq_ahead;        /* bytes from the tail to the entry that is fetched, not in use either */
 	uint32_t turn;            /* completions, or commands to a doorbell, of a loop's turn at most */
 	/* read when there is nothing to reap */
@@ -143,7 +155,8 @@ struct nvme_qpair {
 struct nvme_qpair_config {
 	void *sq;
 	void *cq;
-	struct nvme_tracker *trackers;
+	struct nvme_tracker *trackers; /* nvme_qpair_trackers(depth) of them */
+	const uint16_t *cids;          /* to begin with, one for each of the depth; NULL: generation 0 */
 	uint64_t *prp_lists;
 	uint64_t prp_lists_iova;
 	uint32_t prp_list_entries;
@@ -153,6 +166,7 @@ struct nvme_qpair_config {
 	uint32_t cq_entries; /* depth + 1 or more; what is more spares completion doorbells */
 	uint16_t qid;
 	uint16_t use_sgl;
+	uint16_t plain_cids; /* all of generation 0, for a controller that wants CIDs below the depth */
 };
 
 /* A read-like command of a namespace: all that its transfers have in common. */
@@ -176,9 +190,8 @@ struct nvme_transfer {
 	uint64_t timeout_ns;
 };
 
-/* Monotonic time-stamp counter, and how many of its ticks a second has (set once, before use). */
-uint64_t nvme_ticks(void);
-uint64_t nvme_tick_rate(void);
+/* How many trackers a queue pair of a depth of 1..65535 has: the power of two above the depth. */
+uint32_t nvme_qpair_trackers(uint32_t depth);
 
 /*
  * Initialise a queue pair on zeroed ring memory, for polling. Returns 0, or -EINVAL for a depth
@@ -187,6 +200,12 @@ uint64_t nvme_tick_rate(void);
  * doorbells for the caller to fill in.
  */
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config);
+
+/*
+ * Begin anew on queues that the controller made again and that are zeroed. No command may be
+ * outstanding: see nvme_qpair_abandon(). The CIDs go on where they were.
+ */
+void nvme_qpair_restart(struct nvme_qpair *qp);
 
 /*
  * Let waits sleep for an interrupt once they have spun for `spin_ns`. From then on the device is
@@ -198,16 +217,16 @@ void nvme_qpair_use_interrupt(struct nvme_qpair *qp, const struct nvme_interrupt
 /*
  * Put one command into the submission queue; the command's CID and, for length > 0, its data
  * pointer are filled in for `length` bytes at `iova` (contiguous, dword-aligned). length 0 leaves
- * the data pointer as the caller made it. Returns the CID, -EAGAIN if `depth` commands are
- * outstanding, -EINVAL for a misaligned address, -EMSGSIZE if the PRP list cannot hold it.
- * Does NOT ring the doorbell.
+ * the data pointer as the caller made it. Returns the CID, -EAGAIN if no CID is free, -EINVAL for a
+ * misaligned address, -EMSGSIZE if the PRP list cannot hold it, -EPROTO if nothing is outstanding
+ * and the completion queue has an entry all the same. Does NOT ring the doorbell.
  */
 int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t iova,
 		      uint32_t length, uint32_t user);
 
 /*
- * Tell the device of everything submitted. Returns 0, or a negative errno if a posted doorbell
- * could not be sent. Does nothing when the tail has not moved.
+ * Tell the device of everything submitted; the commands' time begins. Returns 0, or a negative errno
+ * if a posted doorbell could not be sent. Does nothing when the tail has not moved.
  */
 int nvme_qpair_ring(struct nvme_qpair *qp);
 
@@ -223,8 +242,8 @@ int nvme_qpair_kick(struct nvme_qpair *qp);
  * Run one command that reads or writes `length` bytes at `iova`, and wait for it: `command` with
  * `lba` in CDW10 and 11 and `cdw12`. Returns its 15-bit status field, or -ETIME if it was submitted
  * and has not completed within `timeout_ns`: it is outstanding then. Else nothing was submitted:
- * -EBUSY if other commands are outstanding, or as nvme_qpair_submit(); -EPROTO and the errno of a
- * doorbell as nvme_qpair_poll().
+ * -EBUSY if other commands are outstanding, or as nvme_qpair_submit(). -EPROTO, of either kind, and
+ * the errno of a doorbell as nvme_qpair_poll().
  */
 int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, uint64_t lba,
 			uint32_t cdw12, uint64_t iova, uint32_t length, uint64_t timeout_ns);
@@ -237,9 +256,9 @@ int nvme_transfer_run(const struct nvme_transfer *transfer);
 
 /*
  * Reap up to `max` completions into `out` and tell the device once. Returns their number, which
- * may be 0, or -EPROTO for a completion that names no outstanding command or another queue (the
- * entry is left in place: the controller is to be reset), or the negative errno of an earlier
- * doorbell once no completion is left. Does not wait.
+ * may be 0, or -EPROTO for a completion that names no outstanding command, one that was not announced
+ * or another queue (the entry is left in place: the controller is to be reset), or the negative errno
+ * of an earlier doorbell once no completion is left. Does not wait.
  */
 int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max);
 
@@ -251,14 +270,26 @@ int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 		    uint64_t timeout_ns);
 
 /*
- * Forget every outstanding command, into `out` (room for `depth`), with `status` in each. Only
- * for a caller that knows that the device's DMA has stopped. Returns their number.
+ * Reap what there is, tell the device of everything submitted, and where there was nothing wait for
+ * up to `timeout_ns` (0: look once more). In this order, since what is completed before the doorbell
+ * is no completion of what the doorbell announces. Returns as nvme_qpair_wait().
+ */
+int nvme_qpair_reap(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
+		    uint64_t timeout_ns);
+
+/*
+ * End every outstanding command, into `out` (room for `depth`), with `status` in each. Only for a
+ * caller that knows that the device's DMA has stopped. Returns their number. Their CIDs are not given
+ * out again before nvme_qpair_release(): to be called once the caller has handed over the outcomes.
  */
 int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status);
 
+/* Make the CIDs of abandoned commands free. Looks at every tracker: for slow paths. */
+void nvme_qpair_release(struct nvme_qpair *qp);
+
 /*
- * Find the command that is outstanding for the longest. Returns its CID and sets `age_ns`, or -1
- * where nothing is outstanding. Looks at every tracker: for slow paths.
+ * Find the command that was announced the longest ago. Returns its CID and sets `age_ns`, or -1 where
+ * there is none. Looks at every tracker: for slow paths.
  */
 int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns);
 

@@ -11,6 +11,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 HEADERS = (
+    "_clock.h",
     "_ring.h",
     "_vector.h",
     "_generator.h",
@@ -24,6 +25,7 @@ HEADERS = (
     "_bar.h",
 )
 SOURCES = (
+    "_clock.c",
     "_ring.c",
     "_vector.c",
     "_generator.c",

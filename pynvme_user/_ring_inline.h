@@ -32,39 +32,10 @@
 /* SQE flags, PSDT (figure 87): the data pointer is an SGL, metadata a contiguous buffer. */
 #define PSDT_SGL 0x40
 
-#define likely(condition) __builtin_expect(!!(condition), 1)
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
-
 /* Two dwords in one load or store: CDW10 and CDW11, the second half of a CQE. */
 typedef uint64_t __attribute__((may_alias)) dword_pair;
 
-/* --- time -------------------------------------------------------------------------------- */
-
-/* 32.32 fixed point; set by nvme_tick_rate(). */
-extern uint64_t nvme_ns_per_tick;
-extern uint64_t nvme_ticks_per_ns;
-
-static inline uint64_t ticks_now(void)
-{
-#if defined(__x86_64__)
-	return __builtin_ia32_rdtsc();
-#else
-	return nvme_ticks();
-#endif
-}
-
-static inline uint64_t ticks_to_ns(uint64_t ticks)
-{
-	return (uint64_t)(((unsigned __int128)ticks * nvme_ns_per_tick) >> 32);
-}
-
-/* Up to 2^62: a time that never comes is the caller's "forever". */
-static inline uint64_t ns_to_ticks(uint64_t ns)
-{
-	uint64_t ticks = (uint64_t)(((unsigned __int128)ns * nvme_ticks_per_ns) >> 32);
-
-	return ns >> 60 ? UINT64_C(1) << 62 : ticks;
-}
+/* --- waiting ----------------------------------------------------------------------------- */
 
 static inline void spin_pause(void)
 {
@@ -171,15 +142,15 @@ static inline void line_pass_on(const void *line)
  * What nvme_sqe_set_data() does where more than one page is touched: a second PRP entry, a PRP list
  * or an SGL data block. Returns 0 or -EMSGSIZE.
  */
-int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
-		       uint64_t iova, uint32_t length);
+int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint64_t iova,
+		       uint32_t length);
 
 /*
- * Describe `length` bytes at `iova` in an entry: PRP entry 1 alone, for what lies in one page.
- * Returns 0, -EINVAL or -EMSGSIZE.
+ * Describe `length` bytes at `iova` in an entry that has its CID: PRP entry 1 alone, for what lies in
+ * one page. Returns 0, -EINVAL or -EMSGSIZE.
  */
-static inline int sqe_set_data(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint16_t cid,
-			       uint64_t iova, uint32_t length)
+static inline int sqe_set_data(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint64_t iova,
+			       uint32_t length)
 {
 	uint64_t offset = iova & (uint64_t)(qp->page_size - 1);
 
@@ -187,7 +158,7 @@ static inline int sqe_set_data(const struct nvme_qpair *qp, struct nvme_sqe *sqe
 		return -EINVAL;
 	sqe->prp1 = iova;
 	if (unlikely(offset + length > qp->page_size))
-		return nvme_sqe_set_pages(qp, sqe, cid, iova, length);
+		return nvme_sqe_set_pages(qp, sqe, iova, length);
 	sqe->prp2 = 0;
 	return 0;
 }
@@ -219,7 +190,7 @@ static inline int sq_write_io(const struct nvme_qpair *qp, const struct nvme_sqe
 
 	*(dword_pair *)&sqe->cdw10 = lba;
 	sqe->cdw12 = command->cdw12 | nlb;
-	return sqe_set_data(qp, sqe, cid, iova, length);
+	return sqe_set_data(qp, sqe, iova, length);
 }
 
 static inline void sq_advance(struct nvme_qpair *qp)
@@ -242,32 +213,66 @@ static inline int sq_ring(struct nvme_qpair *qp)
 
 /* --- trackers ---------------------------------------------------------------------------- */
 
+/* Where a CID's tracker is, its PRP list, and whatever else the caller has for each command. */
+static inline uint32_t cid_index(const struct nvme_qpair *qp, uint32_t cid)
+{
+	return cid & qp->index_mask;
+}
+
+static inline struct nvme_tracker *tracker_of(const struct nvme_qpair *qp, uint16_t cid)
+{
+	return &qp->trackers[cid_index(qp, cid)];
+}
+
 /* Take the next free CID. The caller has seen that there is one. */
 static inline uint16_t tracker_take(struct nvme_qpair *qp, uint32_t user, uint64_t now)
 {
 	uint16_t cid = qp->free_head;
-	struct nvme_tracker *tracker = &qp->trackers[cid];
+	struct nvme_tracker *tracker = tracker_of(qp, cid);
 
-	qp->free_head = (uint16_t)tracker->next_free;
+	qp->free_head = tracker->next_free;
 	qp->outstanding++;
 	tracker->submitted = now;
 	tracker->user = user;
+	tracker->cid = cid;
 	return cid;
 }
 
-/* The tracker of a command that was reaped is that of the next one, under the same CID. */
-static inline void tracker_retake(struct nvme_tracker *tracker, uint32_t user, uint64_t now)
+/*
+ * Make the tracker of a command that was reaped, `cid`, that of the next one, whose CID is returned:
+ * the same index in its next generation.
+ */
+static inline uint16_t tracker_retake(const struct nvme_qpair *qp, struct nvme_tracker *tracker,
+				      uint16_t cid, uint32_t user, uint64_t now)
 {
+	uint16_t next = (uint16_t)(cid + qp->generation);
+
 	tracker->submitted = now;
 	tracker->user = user;
+	tracker->cid = next;
+	return next;
+}
+
+/* End the command `cid`: until the next one under its index no completion is expected there. */
+static inline uint16_t tracker_end(const struct nvme_qpair *qp, struct nvme_tracker *tracker,
+				   uint16_t cid)
+{
+	uint16_t next = (uint16_t)(cid + qp->generation);
+
+	tracker->cid = (uint16_t)(next | qp->index_mask);
+	return next;
 }
 
 static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *tracker, uint16_t cid)
 {
-	tracker->submitted = 0;
 	tracker->next_free = qp->free_head;
-	qp->free_head = cid;
+	qp->free_head = tracker_end(qp, tracker, cid);
 	qp->outstanding--;
+}
+
+static inline int tracker_is_outstanding(const struct nvme_qpair *qp, uint32_t index)
+{
+	return (qp->trackers[index].cid & qp->index_mask) == index;
 }
 
 /* --- completion -------------------------------------------------------------------------- */
@@ -348,16 +353,29 @@ static inline void cq_advance(struct nvme_qpair *qp)
 	qp->cq_head = head;
 }
 
-/* The tracker of the command that a completion names, or NULL if it names none that is ours. */
+/* The index in a completion's CID: cid_index(qp, cqe_cid(end)). */
+static inline uint32_t cqe_index(const struct nvme_qpair *qp, uint64_t end)
+{
+	return (uint32_t)(end >> 32) & qp->index_mask;
+}
+
+/*
+ * The tracker of the command that a completion names, or NULL if it names none that is ours: of
+ * another queue, free, not below the depth, or of another generation. The caller sees to it that the
+ * command was announced.
+ */
 static inline struct nvme_tracker *cqe_tracker(const struct nvme_qpair *qp,
 					       uint64_t end)
 {
-	struct nvme_tracker *tracker;
+	struct nvme_tracker *tracker = &qp->trackers[cqe_index(qp, end)];
 
-	if (unlikely(end & CQE_SQID || cqe_cid(end) >= qp->depth))
-		return NULL;
-	tracker = &qp->trackers[cqe_cid(end)];
-	return likely(tracker->submitted) ? tracker : NULL;
+	return likely(!(end & CQE_SQID) && tracker->cid == cqe_cid(end)) ? tracker : NULL;
+}
+
+/* Whether the completion queue has an entry although nothing is outstanding: it names nothing. */
+static inline int cq_is_stray(const struct nvme_qpair *qp)
+{
+	return !qp->outstanding && !(cq_peek(qp) & CQE_PHASE);
 }
 
 /* The slow end of cq_report(): the doorbell, and the interrupt where there is one. */
@@ -401,8 +419,8 @@ static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
 }
 
 /*
- * Wait until a completion is there or the time `end` has come, in ticks: spinning, or sleeping
- * where there is an interrupt. Returns when the look that found one began, in ticks, or 0 if there
+ * Wait until a completion is there or the deadline has come: spinning, or sleeping where there is an
+ * interrupt. Returns when the look that found one began, in ticks, or 0 if there
  * is none; looks at least once. While it spins, the clock is the time-stamp counter: no system call.
  *
  * What the caller does next a processor begins while the entry's line is still on its way, guessing
@@ -413,7 +431,7 @@ static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
  * left alone until `gather` entries are there: to look at the line that it is about to write costs
  * both sides, and larger turns mean fewer doorbells. GATHER_NS at most.
  */
-uint64_t nvme_cq_await(const struct nvme_qpair *qp, uint64_t end);
+uint64_t nvme_cq_await(const struct nvme_qpair *qp, struct deadline deadline);
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "NVMe's structures are little-endian; this core writes them as the machine's own words"

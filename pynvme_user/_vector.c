@@ -7,7 +7,7 @@ static inline int vector_write(struct nvme_qpair *qp, struct nvme_vector *v, uin
 {
 	uint32_t i = v->submitted;
 	uint32_t blocks = unlikely(i + 1 == v->count) ? v->last_blocks : v->blocks;
-	uint64_t iova = v->iovas[v->slots ? cid : i];
+	uint64_t iova = v->iovas[v->slots ? cid_index(qp, cid) : i];
 	int err = sq_write_io(qp, &v->command, cid, v->lbas[i], blocks - 1, iova,
 			      blocks << v->block_shift);
 
@@ -21,6 +21,8 @@ static inline int vector_write(struct nvme_qpair *qp, struct nvme_vector *v, uin
 /* Fill the queue from the vector, in batches. Returns 0 or a negative errno. */
 static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 {
+	if (unlikely(cq_is_stray(qp)))
+		return -EPROTO;
 	while (v->submitted < v->count && qp->outstanding < qp->depth) {
 		uint64_t now = ticks_now();
 		int err = 0;
@@ -53,23 +55,23 @@ static int vector_is_plain(const struct nvme_qpair *qp, const struct nvme_vector
 }
 
 /*
- * Find out where the data of I/O `n`, under `cid`, are. Returns whether that is a multiple of their
- * size.
+ * Find out where the data of I/O `n`, under a CID of that index, are. Returns whether that is a
+ * multiple of their size.
  */
-static inline int vector_next_place(const uint64_t *iovas, uint32_t slots, uint64_t cid, uint32_t n,
-				    uint64_t size, uint64_t *iova)
+static inline int vector_next_place(const uint64_t *iovas, uint32_t slots, uint64_t index,
+				    uint64_t n, uint64_t size, uint64_t *iova)
 {
-	*iova = iovas[slots ? cid : n];
+	*iova = iovas[slots ? index : n];
 	return !(*iova & (size - 1));
 }
 
 /* What sq_write_io() does, for an I/O of the size that the command has, in one page. */
 static inline void vector_write_plain(struct nvme_sqe *sqe, const struct nvme_sqe *command,
-				      uint32_t ahead, uint64_t cid, uint64_t lba, uint64_t iova)
+				      uint32_t ahead, uint16_t cid, uint64_t lba, uint64_t iova)
 {
 	line_fetch((const char *)sqe + ahead);
 	*sqe = *command;
-	sqe->cid = (uint16_t)cid;
+	sqe->cid = cid;
 	*(dword_pair *)&sqe->cdw10 = lba;
 	sqe->prp1 = iova;
 }
@@ -82,8 +84,7 @@ static inline uint32_t least(uint32_t a, uint32_t b)
 /*
  * What most of a turn is: each completion is of a command that succeeded, and is followed by an I/O
  * of full size whose data lie in one page. What is needed for that is at hand, not looked up for
- * each; neither queue comes to its last entry, nor the vector to its last I/O. There are more I/Os to
- * submit, so each CID is outstanding. Returns how many I/Os that were, `most` or fewer: what comes
+ * each; neither queue comes to its last entry, nor the vector to its last I/O. Returns how many I/Os that were, `most` or fewer: what comes
  * next is as it was, for vector_step() to see. A function of its own, so that the loop has all
  * registers.
  */
@@ -96,7 +97,7 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 	const uint64_t *lbas = v->lbas + v->submitted;
 	const uint64_t *iovas = v->slots ? v->iovas : v->iovas + v->submitted;
 	const uint64_t expected = qp->expected;
-	const uint64_t depth = qp->depth;
+	const uint64_t mask = qp->index_mask;
 	const uint64_t size = (uint64_t)v->blocks << v->block_shift;
 	const uint32_t ahead = qp->sq_ahead;
 	const uint32_t first = v->submitted;
@@ -104,10 +105,10 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 	struct nvme_sqe command = v->command;
 	uint16_t *status = v->status;
 	uint64_t *latencies = v->latency_ns;
-	/* Commands of one doorbell have one time, and mostly complete together. */
-	uint64_t submitted = now;
+	/* Commands of one doorbell have one time, and mostly complete together; none has 0. */
+	uint64_t submitted = 0;
 	uint64_t latency = 0;
-	uint32_t n;
+	uint64_t n;
 
 	command.cdw12 |= v->blocks - 1;
 	command.prp2 = 0;
@@ -116,39 +117,43 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 	most = least(most, qp->sq_entries - 1 - qp->sq_tail);
 	for (n = 0; n < most; n++, cqe++, sqe++) {
 		uint64_t cid = cqe_good_cid(cqe_next(cqe, expected));
-		struct nvme_tracker *tracker;
+		struct nvme_tracker *tracker = &trackers[cid & mask];
 		uint64_t iova;
 
-		if (unlikely(cid >= depth))
+		if (unlikely(tracker->cid != cid))
 			break;
-		tracker = &trackers[cid];
-		if (unlikely(!vector_next_place(iovas, slots, cid, n, size, &iova)))
+		if (unlikely(!vector_next_place(iovas, slots, cid & mask, n, size, &iova)))
 			break;
 		if (unlikely(tracker->submitted != submitted)) {
+			if (unlikely(tracker->submitted == now))
+				break; /* not announced yet */
 			submitted = tracker->submitted;
-			latency = ticks_to_ns(now - submitted);
+			latency = ticks_age_ns(now, submitted);
 		}
 		status[tracker->user] = 0;
 		latencies[tracker->user] = latency;
-		tracker_retake(tracker, first + n, now);
-		vector_write_plain(sqe, &command, ahead, cid, lbas[n], iova);
+		vector_write_plain(sqe, &command, ahead,
+				   tracker_retake(qp, tracker, (uint16_t)cid, first + (uint32_t)n,
+						  now),
+				   lbas[n], iova);
 	}
-	qp->cq_head += n;
-	qp->sq_tail += n;
-	v->submitted += n;
-	return n;
+	qp->cq_head += (uint32_t)n;
+	qp->sq_tail += (uint32_t)n;
+	v->submitted += (uint32_t)n;
+	return (uint32_t)n;
 }
 
 /*
  * Reap one completion, if there is one, into the vector's arrays, followed by the next I/O under the
- * same CID. Returns whether it did; sets `err`, to a negative errno, for what names nothing of ours
- * and for a next I/O that cannot be described.
+ * same CID's index. Returns whether it did; sets `err`, to a negative errno, for what names nothing of
+ * ours, or what was submitted in this turn, and for a next I/O that cannot be described.
  */
 static inline int vector_step(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now, int *err)
 {
 	uint64_t end = cq_next(qp);
 	struct nvme_tracker *tracker;
 	uint16_t status, cid;
+	uint64_t age;
 
 	if (end & CQE_PHASE)
 		return 0;
@@ -157,15 +162,23 @@ static inline int vector_step(struct nvme_qpair *qp, struct nvme_vector *v, uint
 		*err = -EPROTO;
 		return 0;
 	}
+	age = now - tracker->submitted;
+	if (unlikely((int64_t)age <= 0)) {
+		if (!age) {
+			*err = -EPROTO;
+			return 0;
+		}
+		age = 0; /* the clock went back */
+	}
 	status = cqe_status(end);
 	cid = cqe_cid(end);
 	v->status[tracker->user] = status;
-	v->latency_ns[tracker->user] = ticks_to_ns(now - tracker->submitted);
+	v->latency_ns[tracker->user] = ticks_to_ns(age);
 	if (unlikely(status & STATUS_CODE_AND_TYPE))
 		v->failed++;
 	cq_advance(qp);
 	if (likely(v->submitted < v->count)) {
-		tracker_retake(tracker, v->submitted, now);
+		cid = tracker_retake(qp, tracker, cid, v->submitted, now);
 		*err = vector_write(qp, v, cid);
 		if (likely(!*err))
 			return 1;
@@ -206,14 +219,19 @@ static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint
 int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeout_ns)
 {
 	uint64_t now = ticks_now();
-	uint64_t end = now + ns_to_ticks(timeout_ns);
+	struct deadline deadline = { now, ns_to_ticks(timeout_ns) };
 	int plain = vector_is_plain(qp, v);
 	int err = vector_fill(qp, v);
 
 	while (!err && v->completed < v->count) {
-		if (now >= end || !nvme_cq_await(qp, end))
+		uint64_t before = now;
+
+		if (deadline_passed(deadline, now) || !nvme_cq_await(qp, deadline))
 			return 0;
 		now = ticks_now();
+		/* The time of a turn is its own: it tells what was submitted in it. */
+		if (unlikely(now == before))
+			now++;
 		err = vector_turn(qp, v, now, plain);
 	}
 	return err ? err : 1;

@@ -9,8 +9,8 @@
 /*
  * Many reads or writes of one size as one call. I/O i goes to lbas[i] and to the memory at
  * iovas[i]; `last_blocks` is the size of the last one. status[i] and latency_ns[i] are written
- * when it completes. With `slots` set, iovas has one entry per CID instead, for a workload whose
- * data nobody keeps.
+ * when it completes. With `slots` set, iovas has one entry per CID's index instead, for a workload
+ * whose data nobody keeps.
  */
 struct nvme_vector {
 	struct nvme_sqe command;   /* opcode, nsid, cdw12 (without NLB) and cdw13 of each */

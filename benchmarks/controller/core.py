@@ -15,13 +15,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-#: _ring.c for its clock; the driver's queue pairs in it are not used here.
+#: _clock.c, the driver's, for its clock.
 SOURCES = (
     HERE / "controller.c",
     HERE / "data.c",
     HERE / "storage.c",
     HERE / "admin.c",
-    ROOT / "pynvme_user" / "_ring.c",
+    ROOT / "pynvme_user" / "_clock.c",
 )
 HEADERS = (HERE / "controller.h", HERE / "internal.h", ROOT / "pynvme_user" / "_ring.h")
 FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")

@@ -90,7 +90,8 @@ static void rig_init(struct rig *rig)
 	struct nvme_qpair_config config = {
 		.sq = lines_new("sq", sq_entries, sizeof(struct nvme_sqe)),
 		.cq = lines_new("cq", cq_entries, sizeof(struct nvme_cqe)),
-		.trackers = lines_new("trackers", rig->depth, sizeof(struct nvme_tracker)),
+		.trackers = lines_new("trackers", nvme_qpair_trackers(rig->depth),
+				      sizeof(struct nvme_tracker)),
 		.prp_lists = lines_new("prp_lists", (size_t)rig->depth * LIST_ENTRIES, 8),
 		.prp_lists_iova = LISTS_IOVA,
 		.prp_list_entries = LIST_ENTRIES,

@@ -42,7 +42,7 @@ void pair_init(struct pair *pair, uint32_t depth, uint32_t spare, uint32_t list_
 		.phase = 1,
 		.qid = 1,
 	};
-	pair->trackers = allocate(depth, sizeof(*pair->trackers));
+	pair->trackers = allocate(nvme_qpair_trackers(depth), sizeof(*pair->trackers));
 	pair->out = allocate(depth, sizeof(*pair->out));
 	pair->list_entries = list_entries;
 	pair->lists = allocate((size_t)depth * list_entries, sizeof(*pair->lists));
@@ -83,6 +83,7 @@ void pair_check_data(const struct pair *pair, const struct nvme_sqe *sqe, uint64
 {
 	uint32_t first = PAGE - (uint32_t)(iova % PAGE);
 	uint64_t next = iova + first;
+	uint32_t index = sqe->cid & pair->qp.index_mask;
 	const uint64_t *list;
 	uint32_t entries;
 
@@ -101,8 +102,8 @@ void pair_check_data(const struct pair *pair, const struct nvme_sqe *sqe, uint64
 		return;
 	}
 	CHECK(entries <= pair->list_entries);
-	CHECK(sqe->prp2 == LISTS_IOVA + (uint64_t)sqe->cid * pair->list_entries * 8);
-	list = pair->lists + (size_t)sqe->cid * pair->list_entries;
+	CHECK(sqe->prp2 == LISTS_IOVA + (uint64_t)index * pair->list_entries * 8);
+	list = pair->lists + (size_t)index * pair->list_entries;
 	for (uint32_t i = 0; i < entries; i++)
 		CHECK(list[i] == next + (uint64_t)i * PAGE);
 }
