@@ -454,6 +454,15 @@ void nvme_qpair_release(struct nvme_qpair *qp)
 	}
 }
 
+void nvme_qpair_restamp(struct nvme_qpair *qp)
+{
+	uint64_t now = nvme_ticks();
+
+	for (uint32_t index = 0; index < qp->depth; index++)
+		if (tracker_is_outstanding(qp, index) && qp->trackers[index].submitted)
+			qp->trackers[index].submitted = now;
+}
+
 int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 {
 	uint64_t now = nvme_ticks();
@@ -475,14 +484,22 @@ int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 int nvme_qpair_check(const struct nvme_qpair *qp)
 {
 	uint32_t outstanding = 0;
+	uint32_t abandoned = 0;
 	uint32_t free = 0;
 
-	for (uint32_t cid = 0; cid < qp->depth; cid++)
-		outstanding += qp->trackers[cid].submitted != 0;
-	for (uint32_t cid = qp->free_head; cid != NO_CID; cid = qp->trackers[cid].next_free)
-		if (cid >= qp->depth || qp->trackers[cid].submitted || ++free > qp->depth)
+	for (uint32_t index = 0; index < qp->depth; index++) {
+		int running = tracker_is_outstanding(qp, index);
+
+		outstanding += (uint32_t)running;
+		abandoned += !running && cid_index(qp, qp->trackers[index].next_free) == index;
+	}
+	for (uint32_t cid = qp->free_head; cid != NO_CID; cid = qp->trackers[cid_index(qp, cid)].next_free)
+		if (cid_index(qp, cid) >= qp->depth || tracker_is_outstanding(qp, cid_index(qp, cid)) ||
+		    ++free > qp->depth)
 			return -EPROTO;
-	return outstanding == qp->outstanding && outstanding + free == qp->depth ? 0 : -EPROTO;
+	return outstanding == qp->outstanding && outstanding + abandoned + free == qp->depth ?
+		       0 :
+		       -EPROTO;
 }
 
 /* --- layout ------------------------------------------------------------------------------ */

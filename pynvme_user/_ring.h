@@ -284,6 +284,11 @@ int nvme_qpair_reap(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
  */
 int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status);
 
+/*
+ * Set the time of every announced command to now: the clock stepped, and their ages say nothing.
+ */
+void nvme_qpair_restamp(struct nvme_qpair *qp);
+
 /* Make the CIDs of abandoned commands free. Looks at every tracker: for slow paths. */
 void nvme_qpair_release(struct nvme_qpair *qp);
 

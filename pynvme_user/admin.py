@@ -117,7 +117,7 @@ class AdminCommands:
                 for done in self._wait(deadline, "an earlier command"):
                     self._told(done)
             # Left by a reset that its own caller saw as an exception: not this command's end.
-            self._pair.take_aborted()
+            self._pair.hand_over()
             changing = command.opc in CHANGE_NAMESPACES
             with self._controller.changing_namespaces() if changing else nullcontext():
                 self._told = told or _ignore

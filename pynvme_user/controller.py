@@ -40,7 +40,7 @@ from pynvme_user.registers import Registers
 from pynvme_user.removal import RemovalWatch
 from pynvme_user.spec.commands import SQE, Cns
 from pynvme_user.spec.identify import IdentifyController
-from pynvme_user.spec.registers import CSTS
+from pynvme_user.spec.registers import CC, CSTS
 from pynvme_user.units import check_seconds
 
 ADMIN_DEPTH = 63
@@ -55,7 +55,9 @@ class Controller:
     spin before they sleep for an interrupt, unless a queue pair says otherwise.
     ``shadow_doorbells=False`` leaves them out where the controller has them (Base 2.0, 5.8).
     ``ready_timeout`` is what the controller may take to become ready or disabled, in seconds; the
-    default is what it says itself, from 5 to 130.
+    default is what it says itself, from 5 to 130. ``plain_cids=True`` is for a controller that takes
+    no CID above the depth of its queue: a completion that comes twice is then not told from the next
+    command's.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Controller:
         spin: float = math.inf,
         shadow_doorbells: bool = True,
         ready_timeout: float | None = None,
+        plain_cids: bool = False,
     ) -> None:
         self.spin = spin
+        self.plain_cids = plain_cids
         self.access = access
         self.timeout = timeout
         self.registers = Registers(access)
@@ -289,16 +293,22 @@ class Controller:
             raise ControllerFatalError(f"{self.name} failed and can only be closed: {self._failed}")
 
     def check_alive(self) -> None:
-        """Look at the device: DeviceRemovedError if it is gone, ControllerFatalError on CFS."""
+        """Look at the device: DeviceRemovedError if it is gone, ControllerFatalError where it
+        reports a fatal error (CSTS.CFS), or is disabled (CC.EN, CSTS.RDY) behind our back.
+        """
         self._check_present()
-        if self.registers.read(CSTS).cfs:
-            raise ControllerFatalError(
-                f"{self.name} reported a fatal error (CSTS.CFS) while it was set up: reset the "
-                "device, or power it off and on"
-                if self._setting_up
-                else f"{self.name} reported a fatal error (CSTS.CFS) and was reset: "
-                "what was outstanding can be tried again"
-            )
+        csts = self.registers.read(CSTS)
+        if csts.cfs:
+            what = "reported a fatal error (CSTS.CFS)"
+        elif not csts.rdy or not self.registers.read(CC).en:
+            what = "was disabled by somebody else (CC.EN or CSTS.RDY is 0)"
+        else:
+            return
+        raise ControllerFatalError(
+            f"{self.name} {what} while it was set up: reset the device, or power it off and on"
+            if self._setting_up
+            else f"{self.name} {what} and was reset: what was outstanding can be tried again"
+        )
 
     def _check_present(self) -> None:
         if not self.access.alive():
@@ -532,6 +542,7 @@ def open(
     spin: float | None = None,
     shadow_doorbells: bool = True,
     ready_timeout: float | None = None,
+    plain_cids: bool = False,
 ) -> Controller:
     """Open a device and enable its controller.
 
@@ -541,7 +552,8 @@ def open(
     name asks for interrupts, to sleep at once. ``shadow_doorbells=False`` writes each doorbell to
     its register, also where the controller could look at memory instead. ``ready_timeout`` is what
     the controller may take to become ready, in seconds; the default is what it says itself, from
-    5 to 130.
+    5 to 130. ``plain_cids=True`` is for a controller that takes no CID above the depth of its queue:
+    a completion that comes twice is then not told from the next command's.
 
     What the controller refuses and can be done without is a ControllerWarning: shadow doorbells,
     I/O queues.
@@ -562,6 +574,7 @@ def open(
         spin=spin,
         shadow_doorbells=shadow_doorbells,
         ready_timeout=ready_timeout,
+        plain_cids=plain_cids,
     )
 
 

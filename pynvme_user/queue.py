@@ -84,8 +84,7 @@ class QueuePair(RawQueuePair):
             geometry.check_range(lba, blocks)
             if blocks > 0x10000:
                 raise ValueError(f"one Write Zeroes command takes up to 65536 blocks, not {blocks}")
-            with self._lock:
-                self._check_open()
+            with self._submitting:
                 if geometry.current:
                     return self._ring.submit_io(NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
 
@@ -150,8 +149,7 @@ class QueuePair(RawQueuePair):
                     f"one command carries up to {self.controller.max_transfer} bytes, not "
                     f"{length}: use Namespace.read_into or write_from, which split"
                 )
-            with self._lock:
-                self._check_open()
+            with self._submitting:
                 if geometry.current:
                     self._hold(buffer)
                     return self._ring.submit_io(

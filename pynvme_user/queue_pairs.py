@@ -21,7 +21,7 @@ from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
 from pynvme_user.numa import Placement
 from pynvme_user.queue import QueuePair
 from pynvme_user.raw_queue import QueueLinks, RawQueuePair
-from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt
+from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt, U16Array
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.registers import DOORBELL_BASE
 from pynvme_user.units import whole_number
@@ -44,6 +44,8 @@ class QueuePairs:
         self._by_id: dict[int, QueuePair] = {}
         #: Ids of those of which the controller may have both queues, one or none.
         self._unsure: set[int] = set()
+        #: Of each id that was in use: where its next queue pair's CIDs go on.
+        self._cids: dict[int, U16Array] = {}
         self._shadow_doorbells = shadow_doorbells
         #: Shadow doorbells and event indices, where the controller has them and they are wanted.
         self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
@@ -148,6 +150,7 @@ class QueuePairs:
                     self._links(qid, controller.spin if spin is None else spin),
                     use_sgl=supported if sgl is None else sgl,
                     node=node,
+                    cids=self._cids.get(qid),
                 )
                 self._unsure.add(qid)
                 self._by_id[qid] = pair
@@ -199,6 +202,7 @@ class QueuePairs:
         if self._by_id.get(pair.qid) is pair:
             del self._by_id[pair.qid]
             self._clear_shadow(pair.qid)
+            self._cids[pair.qid] = pair.cids
         self._unsure.discard(pair.qid)
 
     @contextmanager

@@ -32,11 +32,13 @@ from pynvme_user.numa import Placement
 from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
+    ClockWatch,
     DoorbellTarget,
     Interrupt,
     Loop,
     Operation,
     Ring,
+    U16Array,
     fail,
 )
 from pynvme_user.spec.commands import SQE, AdminOpcode
@@ -76,7 +78,9 @@ class RawQueuePair:
     """A submission and a completion queue with ``depth`` commands outstanding at most.
 
     Commands that are submitted reach the device with the next :meth:`ring`, :meth:`poll` or
-    :meth:`wait`, so that a batch costs one doorbell. Buffers are kept alive until their command has
+    :meth:`wait`, so that a batch costs one doorbell. A command's CID is an index below the depth with
+    a generation above it: it is not used again before its outcome was handed over, and up to a depth
+    of 4,095 then not for the next 15 commands of its index. Buffers are kept alive until their command has
     its outcome. A context manager: closing drains it.
     """
 
@@ -89,12 +93,14 @@ class RawQueuePair:
         *,
         use_sgl: bool = False,
         node: int | Placement | None = None,
+        cids: U16Array | None = None,
     ) -> None:
         self.controller = controller
         self.qid = qid
         self.depth = depth
         self._lock = threading.RLock()
         self._end_lock = threading.RLock()  # taken before any other
+        self._submitting = _Submitting(self)
         self._wanted = False
         self._inside = False  # a call of the user's holds the lock
         # For Lender.transfer(): one may begin while `ready`, which is False wherever anything may
@@ -103,7 +109,6 @@ class RawQueuePair:
         self.busy = False
         self.kept: tuple[object, ...] = ()
         self._links = links
-        self._use_sgl = use_sgl
         #: Entries of the queues. What is more than the depth takes makes them quicker: see _ring.h.
         self.sq_entries = self.cq_entries = depth + 1
         if qid:
@@ -116,8 +121,35 @@ class RawQueuePair:
         self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
         self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
         self._lists = _NO_MEMORY
+        list_entries = self._allocate_lists()
+        self._ring = Ring(
+            qid=qid,
+            depth=depth,
+            page_shift=12,
+            sq=address_of(self._sq),
+            cq=address_of(self._cq),
+            prp_lists=address_of(self._lists),
+            prp_lists_iova=self._lists.iova,
+            prp_list_entries=list_entries,
+            use_sgl=use_sgl,
+            sq_doorbell=links.sq_doorbell,
+            cq_doorbell=links.cq_doorbell,
+            sq_entries=self.sq_entries,
+            cq_entries=self.cq_entries,
+            cids=cids,
+            plain_cids=controller.plain_cids,
+        )
+        if links.interrupt:
+            self._ring.use_interrupt(links.interrupt, int(links.spin * 1e9))
+        # What C reads of a transfer, and what of it is there already.
+        self.transfer = self._ring.transfer_struct
+        self.transfer.timeout_ns = SLICE_NS
+        self.words = self._ring.transfer_words
+        self.operation: Operation | None = None
+        self.span: Span | None = None
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
         self._aborted: list[Completion] = []
+        self._abandoned = False  # by a reset: C keeps the CIDs of some of them back
         #: The opcodes that delete what the controller has of it.
         self.owed: set[AdminOpcode] = set()
         self._loop: Loop | None = None
@@ -137,44 +169,33 @@ class RawQueuePair:
         self._closed = True
         self._ring.disown()
 
-    def _start(self) -> None:
-        """(Re)initialise the rings, on zeroed memory: phase tags begin as 0."""
-        self._sq.fill(0)
-        self._cq.fill(0)
+    def _allocate_lists(self) -> int:
+        """Have memory for PRP lists of what one command carries; return the entries of each."""
         # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages. A reset may
         # bring another MDTS; the admin queue is there before it is known.
         most = self.controller.max_transfer if self.qid else MAX_TRANSFER
         list_entries = 1 << (max(1, most // PAGE) - 1).bit_length()
         if self._lists.nbytes != self.depth * list_entries * 8:
             self._lists = self.controller.dma.alloc(self.depth * list_entries * 8, node=self._node)
+        return list_entries
+
+    def _start(self) -> None:
+        """Begin, with nothing outstanding, on zeroed memory: phase tags begin as 0."""
+        self._sq.fill(0)
+        self._cq.fill(0)
+        list_entries = self._allocate_lists()
+        self._ring.restart(address_of(self._lists), self._lists.iova, list_entries)
         self._buffers: list[object] = [None] * self.depth
         self._aborting = (-1, 0.0)
-        self._ring = Ring(
-            qid=self.qid,
-            depth=self.depth,
-            page_shift=12,
-            sq=address_of(self._sq),
-            cq=address_of(self._cq),
-            prp_lists=address_of(self._lists),
-            prp_lists_iova=self._lists.iova,
-            prp_list_entries=list_entries,
-            use_sgl=self._use_sgl,
-            sq_doorbell=self._links.sq_doorbell,
-            cq_doorbell=self._links.cq_doorbell,
-            sq_entries=self.sq_entries,
-            cq_entries=self.cq_entries,
-        )
-        # What C reads of a transfer, and what of it is there already.
-        self.transfer = self._ring.transfer_struct
-        self.transfer.timeout_ns = SLICE_NS
-        self.words = self._ring.transfer_words
-        self.operation: Operation | None = None
-        self.span: Span | None = None
+        self._watch = ClockWatch()
         if self._links.shadow:
             shadow, event_index = self._links.shadow
             self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
-        if self._links.interrupt:
-            self._ring.use_interrupt(self._links.interrupt, int(self._links.spin * 1e9))
+
+    @property
+    def cids(self) -> U16Array:
+        """What the next queue pair of this id goes on with; see :class:`Ring`."""
+        return self._ring.cids
 
     @property
     def sleeps(self) -> bool:
@@ -227,11 +248,11 @@ class RawQueuePair:
         """Submit a raw command; return its CID. The CID and the data pointer are filled in.
 
         ``buffer`` is DMA memory, all of which is described to the device. Raises QueueFullError,
-        DmaError for memory that the device does not reach, DeviceRemovedError.
+        DmaError for memory that the device does not reach, DeviceRemovedError, and
+        ControllerFatalError where nothing is outstanding and the controller has completed something.
         """
         iova, length = (0, 0) if buffer is None else self._dma(buffer)
-        with self._turn():
-            self._check_open()
+        with self._submitting:
             self._hold(buffer)
             return self._ring.submit(bytes(command), iova, length)
 
@@ -239,7 +260,7 @@ class RawQueuePair:
         """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
         no gap between the two.
         """
-        self._buffers[self._ring.next_cid] = buffer
+        self._buffers[self._ring.next_index] = buffer
 
     def _dma(self, buffer: npt.NDArray[Any]) -> tuple[int, int]:
         """Return where the device finds a buffer, and its length in bytes."""
@@ -308,14 +329,21 @@ class RawQueuePair:
                     self._collect(0 if self._aborted else wait_ns)
                 finally:
                     self._inside = False
-            done, self._aborted = self._aborted, []
-        if not done and self.outstanding:
-            self._check_health(waited=wait_ns == SLICE_NS)
+            done = self.hand_over()
+        if self.outstanding:
+            self._check_health(waited=not done and wait_ns == SLICE_NS)
+        return done
+
+    def hand_over(self) -> list[Completion]:
+        """Take the outcomes that no call has taken; CIDs of a reset may be used again from then on."""
+        done, self._aborted = self._aborted, []
+        if self._abandoned:
+            self._ring.release()
+            self._abandoned = False
         return done
 
     def _collect(self, wait_ns: int) -> None:
-        self._ring.ring()
-        reaped = self._ring.wait(wait_ns) if wait_ns else self._ring.poll()
+        reaped = self._ring.reap(wait_ns)
         if len(reaped):
             self._aborted += self._completions(reaped)
 
@@ -326,7 +354,7 @@ class RawQueuePair:
             done.append(
                 Completion(cid, Status(status), latency_ns, dw0, dw1, overdue and status != 0)
             )
-            self._buffers[cid] = None
+            self._buffers[cid & self._ring.index_mask] = None
             if overdue:
                 self._aborting = (-1, 0.0)
         return done
@@ -349,9 +377,10 @@ class RawQueuePair:
     _health_due = 0.0
 
     def _check_health(self, *, waited: bool) -> None:
-        """See whether the device is there and whether a command is overdue.
+        """See whether the device is there and whether a command is overdue, ten times a second.
 
-        Called when a poll brought nothing; looks at the device ten times a second at most.
+        That is by time, not by lack of completions: others may go on beside one that never ends. At
+        once where a wait was in vain.
         """
         now = time.monotonic()
         if now < self._health_due and not waited:
@@ -362,6 +391,8 @@ class RawQueuePair:
             self.controller.check_alive()
             # Should the device and its shadow doorbell have missed each other, this mends it.
             self._ring.kick()
+            if self._watch.stepped():
+                self._ring.restamp()
             oldest = self._ring.oldest()
         if self.qid and oldest is not None and oldest[1] > self.controller.timeout:
             self._expire(oldest[0], now)
@@ -437,6 +468,7 @@ class RawQueuePair:
         if status != -errno.ETIME:
             with self._device_errors():
                 fail(status)
+        self._check_health(waited=True)
         (done,) = self.drain()
         self.kept = ()
         return int(done.status) | (TIMED_OUT if done.timed_out else 0)
@@ -462,17 +494,16 @@ class RawQueuePair:
             for memory in (keep, loop.memory):
                 if memory is not None:
                     self._dma(memory)
-            if self.outstanding:
+            if self.outstanding or self._aborted:
                 fail(-errno.EBUSY)
             self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
             self.loop_timed_out = False
-        before = loop.completed
         with self._device_errors(), self._turn():
             self._check_not_ended()
             if self._closing:
                 loop.stop()
             if self.controller.resets != self._loop_resets:
-                self._aborted.clear()
+                self.hand_over()
                 loop.give_up(int(HOST_ABORTED))
                 ended = True
             elif not geometry.current:
@@ -492,7 +523,7 @@ class RawQueuePair:
                 self._aborting = (-1, 0.0)  # C reaped what it was about
                 if self._closing:
                     raise ClosedError(f"{self._name} {_OUTCOME_UNKNOWN}")
-        if not ended and loop.completed == before:
+        if not ended:
             self._check_health(waited=timeout_ns >= SLICE_NS)
         return ended
 
@@ -558,6 +589,7 @@ class RawQueuePair:
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
             overdue = cid == self._aborting[0]
             self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
+            self._abandoned = True
         self.kept = ()
         self._loop_keep = None
         self._links = replace(self._links, shadow=shadow)
@@ -618,3 +650,27 @@ class RawQueuePair:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class _Submitting:
+    """Holds a queue pair for a submission, which may find that the controller broke the protocol.
+
+    A class, not a generator: each submission passes here.
+    """
+
+    def __init__(self, pair: RawQueuePair) -> None:
+        self._pair = pair
+
+    def __enter__(self) -> None:
+        self._pair._turn().__enter__()
+        try:
+            self._pair._check_open()
+        except BaseException:
+            self._pair._lock.release()
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._pair._lock.release()
+        if isinstance(error, ControllerFatalError):
+            with suppress(ClosedError):
+                self._pair.controller.reset(error)

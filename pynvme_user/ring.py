@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,11 @@ NO_STATUS = 0xFFFF  # no device's: the status field has 15 bits
 
 U16Array = npt.NDArray[np.uint16]
 U64Array = npt.NDArray[np.uint64]
+
+#: struct nvme_tracker.
+_TRACKER_DTYPE = np.dtype(
+    [("submitted", "<u8"), ("user", "<u4"), ("cid", "<u2"), ("next_free", "<u2")]
+)
 
 #: One reaped completion as C writes it (struct nvme_completion).
 COMPLETION_DTYPE = np.dtype(
@@ -79,7 +85,8 @@ def fail(err: int) -> NoReturn:
             raise QueueFullError("the queue is full: poll for completions before submitting more")
         case errno.EPROTO:
             raise ControllerFatalError(
-                "the controller completed a command that is not outstanding: reset it"
+                "the controller completed a command that is not outstanding and was reset: what it "
+                "completed before may be wrong as well, so check the data, or replace the drive"
             )
         case errno.EINVAL:
             raise DmaError("the buffer does not start at a multiple of 4 bytes")
@@ -92,6 +99,26 @@ def fail(err: int) -> NoReturn:
                 "the device's process is gone or no longer answers: open the device again"
             )
     raise NvmeError(f"the C core failed: {os.strerror(-err)}")
+
+
+class ClockWatch:
+    """Holds the clock of the I/O path (_clock.h) against CLOCK_MONOTONIC."""
+
+    #: Two readings one after the other, of a thread that may lose its CPU in between.
+    _SLACK = 0.05
+    #: What the rate may be off, beyond the error with which it is measured.
+    _RATE = 1e-3
+
+    def __init__(self) -> None:
+        self._monotonic, self._ticks = time.monotonic(), int(lib.nvme_ticks())
+
+    def stepped(self) -> bool:
+        """Tell whether it went back or ahead since the last call."""
+        monotonic, ticks = time.monotonic(), int(lib.nvme_ticks())
+        passed = monotonic - self._monotonic
+        counted = (ticks - self._ticks) / tick_rate()
+        self._monotonic, self._ticks = monotonic, ticks
+        return abs(counted - passed) > self._SLACK + self._RATE * passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +180,10 @@ class Ring:
     and kept until the ring is no longer used. ``sq_entries`` beyond ``depth`` + 1 are fetched into
     the cache before they are written, ``cq_entries`` beyond that spare completion doorbells. One
     thread at a time.
+
+    A CID has an index in its low bits, below ``depth``, and above it a generation, which moves on
+    with each outcome (struct nvme_tracker). ``cids`` are the :attr:`cids` of a queue pair that had
+    the same id before; ``plain_cids`` leaves the generation out.
     """
 
     def __init__(
@@ -171,9 +202,14 @@ class Ring:
         cq_doorbell: DoorbellTarget,
         sq_entries: int | None = None,
         cq_entries: int | None = None,
+        cids: U16Array | None = None,
+        plain_cids: bool = False,
     ) -> None:
         self.depth = depth
-        self._trackers = new_lines("struct nvme_tracker", depth)
+        self._trackers = new_lines(
+            "struct nvme_tracker", lib.nvme_qpair_trackers(min(max(depth, 1), MAX_DEPTH))
+        )
+        first = None if cids is None else ffi.from_buffer("uint16_t[]", _first_cids(cids, depth))
         self._memory = new_lines("struct nvme_qpair")
         self._qp = ffi.cast("struct nvme_qpair *", self._memory)
         #: For :func:`transfer_run`, and the same as words, which are written more quickly: the
@@ -187,6 +223,7 @@ class Ring:
                 "sq": ffi.cast("void *", sq),
                 "cq": ffi.cast("void *", cq),
                 "trackers": self._trackers,
+                "cids": ffi.NULL if first is None else first,
                 "prp_lists": ffi.cast("uint64_t *", prp_lists),
                 "prp_lists_iova": prp_lists_iova,
                 "prp_list_entries": prp_list_entries,
@@ -196,6 +233,7 @@ class Ring:
                 "cq_entries": depth + 1 if cq_entries is None else cq_entries,
                 "qid": qid,
                 "use_sgl": use_sgl,
+                "plain_cids": plain_cids,
             },
         )
         if lib.nvme_qpair_init(self._qp, config):
@@ -222,7 +260,7 @@ class Ring:
         From now on all depth is in use, in memory of this ring's own, and nothing ever completes.
         """
         config = self._config
-        self._trackers = new_lines("struct nvme_tracker", self.depth)
+        self._trackers = new_lines("struct nvme_tracker", self.index_mask + 1)
         self._own = [
             ffi.new("struct nvme_sqe[]", config.sq_entries),
             ffi.new("struct nvme_cqe[]", config.cq_entries),
@@ -230,15 +268,30 @@ class Ring:
         ]
         config.sq, config.cq, doorbells = self._own
         config.trackers = self._trackers
-        config.prp_lists = ffi.NULL
+        config.prp_lists = config.cids = ffi.NULL
         lib.nvme_qpair_init(self._qp, config)
         self._qp.sq_doorbell.mmio = doorbells
         self._qp.cq_doorbell.mmio = doorbells + 1
         self._qp.outstanding = self.depth
+        self._qp.free_head = 0xFFFF
 
     def check(self) -> None:
         """See whether the free list is whole; ControllerFatalError if it is not. For tests."""
         check_result(lib.nvme_qpair_check(self._qp))
+        #: What of a CID is its index: ``cid & ring.index_mask``.
+        self.index_mask = int(self._qp.index_mask)
+
+    def restart(self, prp_lists: int, prp_lists_iova: int, prp_list_entries: int) -> None:
+        """Begin anew on queues that were made again and zeroed, without shadow doorbells.
+
+        The PRP lists may be others than before. The CIDs go on where they were.
+        """
+        qp = self._qp
+        lib.nvme_qpair_restart(qp)
+        qp.prp_lists = ffi.cast("uint64_t *", prp_lists)
+        qp.prp_lists_iova, qp.prp_list_entries = prp_lists_iova, prp_list_entries
+        for doorbell in (qp.sq_doorbell, qp.cq_doorbell):
+            doorbell.shadow = doorbell.event_index = ffi.NULL
 
     def use_shadow(self, index: int, shadow: int, event_index: int) -> None:
         """Use shadow doorbells: two words from ``index`` in each buffer (Base 2.0, section 5.8).
@@ -295,11 +348,22 @@ class Ring:
         return int(self._qp.completed)
 
     @property
-    def next_cid(self) -> int:
-        """CID that the next submission gets. Raises QueueFullError where there is none."""
-        if self._qp.outstanding == self.depth:
+    def next_index(self) -> int:
+        """Index of the CID that the next submission gets. Raises QueueFullError without one."""
+        index = int(self._qp.free_head) & self.index_mask
+        if index == self.index_mask:
             fail(-errno.EAGAIN)
-        return int(self._qp.free_head)
+        return index
+
+    @property
+    def cids(self) -> U16Array:
+        """The CID of each index's next command, for a queue pair that gets the same id."""
+        trackers = np.frombuffer(ffi.buffer(self._trackers), _TRACKER_DTYPE)[: self.depth]
+        index = np.arange(self.depth, dtype=np.uint16)
+        expected = trackers["cid"]
+        outstanding = (expected & self.index_mask) == index
+        following = expected + np.where(outstanding, self._qp.generation, 0).astype(np.uint16)
+        return following & np.uint16(~self.index_mask & 0xFFFF) | index
 
     def submit(self, command: bytes, iova: int, length: int, user: int = 0) -> int:
         """Put a 64-byte command into the ring; return its CID. Does not ring the doorbell.
@@ -343,10 +407,20 @@ class Ring:
         if err:
             fail(err)
 
+    def reap(self, timeout_ns: int) -> npt.NDArray[np.void]:
+        """Reap what is there, tell the device of what was submitted, and where nothing was there
+        wait: entries as :meth:`poll`. A ``timeout_ns`` of 0 looks once more instead.
+        """
+        count = lib.nvme_qpair_reap(self._qp, self._out, self.depth, timeout_ns)
+        if count < 0:
+            fail(count)
+        return self._reaped[:count]
+
     def poll(self, limit: int | None = None) -> npt.NDArray[np.void]:
         """Reap what is there: a view of COMPLETION_DTYPE entries, valid until the next call.
 
-        Raises ControllerFatalError for a completion of no outstanding command.
+        Raises ControllerFatalError for a completion of no outstanding command, or of one that the
+        device was not told of.
         """
         count = lib.nvme_qpair_poll(self._qp, self._out, self.depth if limit is None else limit)
         if count < 0:
@@ -367,9 +441,28 @@ class Ring:
         cid = lib.nvme_qpair_oldest(self._qp, age)
         return None if cid < 0 else (int(cid), age[0] / 1e9)
 
+    def restamp(self) -> None:
+        """Let the outstanding commands' ages begin anew, since the clock stepped."""
+        lib.nvme_qpair_restamp(self._qp)
+
     def abandon(self, status: int) -> npt.NDArray[np.void]:
-        """Forget all outstanding commands, with ``status`` in each. Only once DMA has stopped."""
+        """End all outstanding commands, with ``status`` in each. Only once DMA has stopped.
+
+        Their CIDs are not used again before :meth:`release`.
+        """
         return self._reaped[: lib.nvme_qpair_abandon(self._qp, self._out, status)]
+
+    def release(self) -> None:
+        """Free the CIDs of abandoned commands, whose outcomes were handed over."""
+        lib.nvme_qpair_release(self._qp)
+
+
+def _first_cids(cids: U16Array, depth: int) -> U16Array:
+    """Begin where a queue pair of the same id ended; one of another depth, beyond all of it."""
+    if len(cids) == depth:
+        return np.ascontiguousarray(cids, np.uint16)
+    step: int = lib.nvme_qpair_trackers(depth)
+    return np.full(depth, (int(cids.max()) // step + 1) * step & 0xFFFF, np.uint16)
 
 
 class Loop(Protocol):
@@ -396,8 +489,8 @@ class Loop(Protocol):
 class Vector:
     """Many reads or writes of one size, run by C (struct nvme_vector).
 
-    ``lbas`` and ``iovas`` are uint64 arrays; with ``slots``, ``iovas`` has an entry for each CID
-    instead of each I/O. ``status`` (uint16, the 15-bit status field) and ``latency_ns`` (uint64)
+    ``lbas`` and ``iovas`` are uint64 arrays; with ``slots``, ``iovas`` has an entry for each CID's
+    index instead of each I/O. ``status`` (uint16, the 15-bit status field) and ``latency_ns`` (uint64)
     get one entry for each I/O.
     """
 

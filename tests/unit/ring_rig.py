@@ -152,7 +152,7 @@ class Rig:
     def _list(self, sqe: SQE, count: int) -> list[int]:
         """The PRP list of a command, wiped afterwards; what it does not use must be untouched."""
         offset, odd = divmod(sqe.prp2 - LISTS_IOVA, 8)
-        assert (odd, offset) == (0, sqe.cid * self.list_entries)
+        assert (odd, offset) == (0, self.index(sqe.cid) * self.list_entries)
         assert count <= self.list_entries
         assert offset * 8 % PAGE + count * 8 <= PAGE
         lists = self.lists[GUARD:-GUARD]
@@ -164,6 +164,10 @@ class Rig:
         return [int(entry) for entry in entries]
 
     # --- the host -----------------------------------------------------------------------------
+
+    def index(self, cid: int) -> int:
+        """The part of a CID that stays the same from command to command."""
+        return cid & self.ring.index_mask
 
     def submit(self, iova: int = 0x10000, length: int = 512, user: int = 0) -> int:
         return self.ring.submit(READ, iova, length, user)

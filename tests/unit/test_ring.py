@@ -259,9 +259,12 @@ def test_illegal_page_size(page_shift: int) -> None:
     ),
 )
 def test_any_history(depth: int, steps: list[tuple[str, int]]) -> None:
-    """CIDs are unique and the last freed first; each completion is its command's, in order."""
+    """CIDs are unique, in their next generation and the last freed first; each completion is its
+    command's, in order.
+    """
     rig = Rig(depth)
     free = list(range(depth))
+    generation = rig.ring.index_mask + 1
     users: dict[int, int] = {}
     posted: list[tuple[int, int, int]] = []
     running: list[int] = []
@@ -288,7 +291,7 @@ def test_any_history(depth: int, steps: list[tuple[str, int]]) -> None:
             assert got == posted[:value]
             del posted[:value]
             for cid, _, _ in got:
-                free.insert(0, cid)
+                free.insert(0, cid + generation & 0xFFFF)
         assert rig.ring.outstanding == len(running) + len(posted) == depth - len(free)
 
 
@@ -306,10 +309,14 @@ def test_poll_limit_of_none_at_all() -> None:
 
 @pytest.mark.parametrize(
     ("cid", "sqid"),
-    [(4, 1), (0xFFFF, 1), (0, 2), (0, 0), (0, 0xFFFF), (0, 0x101), (2, 1)],
+    [
+        *((4, 1), (7, 1), (0xFFFF, 1), (0, 2), (0, 0), (0, 0xFFFF), (0, 0x101), (2, 1)),
+        *((8, 1), (0xFFF8, 1), (0x8000, 1), (1, 1), (9, 1)),
+    ],
     ids=[
-        *("cid past the end", "cid ffff", "sqid 2", "sqid 0", "sqid ffff", "sqid 101"),
-        "not outstanding",
+        *("cid past the end", "cid of no command", "cid ffff", "sqid 2", "sqid 0", "sqid ffff"),
+        *("sqid 101", "not outstanding", "next generation", "last generation", "generation 4096"),
+        *("completed before", "its next generation"),
     ],
 )
 def test_a_completion_of_nothing(cid: int, sqid: int) -> None:
@@ -353,7 +360,8 @@ def test_a_stale_phase_is_no_completion() -> None:
     # The second time round, what the first time left has the wrong phase, whatever it says.
     rig.submit()
     rig.ring.ring()
-    rig.cq[0, 4:] = 0, 1, 0, 1
+    (sqe,) = rig.take()
+    rig.cq[0, 4:] = 0, 1, sqe.cid, 1
     assert len(rig.ring.poll()) == 0
     assert len(rig.ring.wait(100_000)) == 0
     rig.cq[0, 7] = 0
@@ -387,10 +395,11 @@ def test_latency_and_age() -> None:
     rig = Rig()
     assert rig.ring.oldest() is None
     slow = rig.submit(user=1)
+    assert rig.ring.oldest() is None, "the device has not been told of it yet"
+    rig.ring.ring()
     time.sleep(0.02)
     quick = rig.submit(user=2)
     rig.ring.ring()
-    assert rig.ring.oldest() is not None
     cid, age = rig.ring.oldest() or (-1, 0.0)
     assert cid == slow
     assert 0.02 <= age < 2
@@ -431,4 +440,13 @@ def test_abandon_gives_each_command_one_end() -> None:
     assert (left["status"] == 0x371).all()
     assert rig.ring.outstanding == 0
     assert len(rig.ring.abandon(0x371)) == 0
-    assert len({rig.submit() for _ in range(7)}) == 7
+    # Those that ended otherwise are free; these not before their outcome was handed over.
+    assert {rig.index(rig.submit()) for _ in range(2)} == {1, 5}
+    with pytest.raises(QueueFullError):
+        rig.submit()
+    rig.ring.release()
+    assert not {rig.submit() for _ in range(5)} & set(left["cid"].tolist())
+    assert rig.ring.outstanding == 7
+    rig.ring.release()
+    with pytest.raises(QueueFullError):
+        rig.submit()

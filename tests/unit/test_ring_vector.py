@@ -135,7 +135,7 @@ def test_slots_follow_the_cid() -> None:
     work = vector(50, iovas=np.array([0x10000, 0x20000, 0x30000], np.uint64), slots=True)
     taken = run(rig, work, order=lambda commands: commands[::-1])
     assert len(taken) == 50
-    assert all(sqe.prp1 == 0x10000 * (sqe.cid + 1) for sqe in taken)
+    assert all(sqe.prp1 == 0x10000 * (rig.index(sqe.cid) + 1) for sqe in taken)
 
 
 def test_nothing_at_all() -> None:
@@ -234,24 +234,26 @@ def test_each_latency_from_its_own_submission() -> None:
 def test_latencies_of_several_submissions_in_one_turn() -> None:
     rig = Rig(depth=12)
     work = vector(100)
-    owner: dict[int, tuple[int, int, int]] = {}  # by CID: which I/O, and when it was submitted
+    # By index: the CID, which I/O it is, and when it was submitted.
+    owner: dict[int, tuple[int, int, int, int]] = {}
 
     def turn(timeout: int) -> tuple[int, int]:
         begin = time.perf_counter_ns()
         work.run(rig.ring, timeout)
         end = time.perf_counter_ns()
         for sqe in rig.take():
-            owner[sqe.cid] = ((lba(sqe) - (1 << 33)) // 7919, begin, end)
+            number = (lba(sqe) - (1 << 33)) // 7919
+            owner[rig.index(sqe.cid)] = (sqe.cid, number, begin, end)
         return begin, end
 
     turn(SLICE)
-    for cids in ((0, 1), (2, 3), (4, 0, 5, 2, 6, 1)):
+    for indices in ((0, 1), (2, 3), (4, 0, 5, 2, 6, 1)):
         time.sleep(0.02)
-        ended = [owner[cid] for cid in cids]
-        for cid in cids:
+        ended = [owner[index] for index in indices]
+        for cid, *_ in ended:
             rig.complete(cid)
         begin, end = turn(1)
-        for number, earliest, latest in ended:
+        for _, number, earliest, latest in ended:
             assert begin - latest <= work.latency_ns[number] <= end - earliest
 
 

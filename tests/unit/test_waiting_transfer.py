@@ -35,8 +35,8 @@ def test_many_times_round_both_rings(depth: int, spare: int) -> None:
         assert transfer(rig) == 0
         assert rig.room >= depth
     rig.checked()
-    # The same CID is used each time: its lines are in the cache.
-    assert rig.ring.next_cid == 0
+    # The same index is used each time: its lines are in the cache.
+    assert rig.ring.next_index == 0
 
 
 def test_the_command_is_written_whole() -> None:

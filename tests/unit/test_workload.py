@@ -41,11 +41,14 @@ class Counted:
         length = blocks << 9
         if direction == 2:
             # The range is in the command's data (NVM 1.0, section 3.2.3).
-            data = self.buffer[sqe.cid * PIECE :]
+            data = self.buffer[self.rig.index(sqe.cid) * PIECE :]
             lba, blocks, length = *data[4:16].view(self.RANGE)[0].tolist()[::-1], 16
         assert sqe.opc == OPCODES[direction]
         assert sqe.nsid == 1
-        assert joined(self.rig.data(sqe, length)) == (DATA_IOVA + sqe.cid * PIECE, length)
+        assert joined(self.rig.data(sqe, length)) == (
+            DATA_IOVA + self.rig.index(sqe.cid) * PIECE,
+            length,
+        )
         self.places.append((lba, blocks))
         status = self.statuses()
         self.commands[direction] += 1
