@@ -55,9 +55,9 @@ class Controller:
     spin before they sleep for an interrupt, unless a queue pair says otherwise.
     ``shadow_doorbells=False`` leaves them out where the controller has them (Base 2.0, 5.8).
     ``ready_timeout`` is what the controller may take to become ready or disabled, in seconds; the
-    default is what it says itself, from 5 to 130. ``plain_cids=True`` is for a controller that takes
-    no CID above the depth of its queue: a completion that comes twice is then not told from the next
-    command's.
+    default is what it says itself, from 5 to 130. ``plain_cids=True`` is for a controller that
+    takes no CID above the depth of its queue: a completion that comes twice is then not told from
+    the next command's.
     """
 
     def __init__(
@@ -552,8 +552,8 @@ def open(
     name asks for interrupts, to sleep at once. ``shadow_doorbells=False`` writes each doorbell to
     its register, also where the controller could look at memory instead. ``ready_timeout`` is what
     the controller may take to become ready, in seconds; the default is what it says itself, from
-    5 to 130. ``plain_cids=True`` is for a controller that takes no CID above the depth of its queue:
-    a completion that comes twice is then not told from the next command's.
+    5 to 130. ``plain_cids=True`` is for a controller that takes no CID above the depth of its
+    queue: a completion that comes twice is then not told from the next command's.
 
     What the controller refuses and can be done without is a ControllerWarning: shadow doorbells,
     I/O queues.

@@ -78,10 +78,10 @@ class RawQueuePair:
     """A submission and a completion queue with ``depth`` commands outstanding at most.
 
     Commands that are submitted reach the device with the next :meth:`ring`, :meth:`poll` or
-    :meth:`wait`, so that a batch costs one doorbell. A command's CID is an index below the depth with
-    a generation above it: it is not used again before its outcome was handed over, and up to a depth
-    of 4,095 then not for the next 15 commands of its index. Buffers are kept alive until their command has
-    its outcome. A context manager: closing drains it.
+    :meth:`wait`, so that a batch costs one doorbell. A command's CID is an index below the depth
+    with a generation above it: it is not used again before its outcome was handed over, and up to a
+    depth of 4,095 then not for the next 15 commands of its index. Buffers are kept alive until
+    their command has its outcome. A context manager: closing drains it.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class RawQueuePair:
 
         ``buffer`` is DMA memory, all of which is described to the device. Raises QueueFullError,
         DmaError for memory that the device does not reach, DeviceRemovedError, and
-        ControllerFatalError where nothing is outstanding and the controller has completed something.
+        ControllerFatalError where nothing is outstanding and something was completed all the same.
         """
         iova, length = (0, 0) if buffer is None else self._dma(buffer)
         with self._submitting:
@@ -335,7 +335,7 @@ class RawQueuePair:
         return done
 
     def hand_over(self) -> list[Completion]:
-        """Take the outcomes that no call has taken; CIDs of a reset may be used again from then on."""
+        """Take the outcomes that no call has taken; CIDs that a reset ended are free then."""
         done, self._aborted = self._aborted, []
         if self._abandoned:
             self._ring.release()

@@ -253,6 +253,8 @@ class Ring:
         self._command_bytes = ffi.buffer(self._command)
         self._reaped = np.zeros(depth, COMPLETION_DTYPE)
         self._out = ffi.from_buffer("struct nvme_completion[]", self._reaped, require_writable=True)
+        #: What of a CID is its index: ``cid & ring.index_mask``.
+        self.index_mask = int(self._qp.index_mask)
 
     def disown(self) -> None:
         """Let the device's memory go, in a forked child: the rings are its parent's.
@@ -278,8 +280,6 @@ class Ring:
     def check(self) -> None:
         """See whether the free list is whole; ControllerFatalError if it is not. For tests."""
         check_result(lib.nvme_qpair_check(self._qp))
-        #: What of a CID is its index: ``cid & ring.index_mask``.
-        self.index_mask = int(self._qp.index_mask)
 
     def restart(self, prp_lists: int, prp_lists_iova: int, prp_list_entries: int) -> None:
         """Begin anew on queues that were made again and zeroed, without shadow doorbells.
@@ -490,8 +490,8 @@ class Vector:
     """Many reads or writes of one size, run by C (struct nvme_vector).
 
     ``lbas`` and ``iovas`` are uint64 arrays; with ``slots``, ``iovas`` has an entry for each CID's
-    index instead of each I/O. ``status`` (uint16, the 15-bit status field) and ``latency_ns`` (uint64)
-    get one entry for each I/O.
+    index instead of each I/O. ``status`` (uint16, the 15-bit status field) and ``latency_ns``
+    (uint64) get one entry for each I/O.
     """
 
     memory = None  # its data are anywhere
