@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -11,13 +12,20 @@ if TYPE_CHECKING:
 
 
 class _Forgiving(io.FileIO):
-    """A descriptor to which everything can be written once its reader has gone away."""
+    """A descriptor to which everything can be written once its reader has gone away.
+
+    ``gone`` are the errors that say so: of a terminal that hung up it is EIO.
+    """
+
+    gone = (errno.EPIPE,)
 
     def write(self, data: ReadableBuffer) -> int:
         """Write some of the data; all of it where nobody reads it."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in self.gone:
+                raise
             return memoryview(data).nbytes
 
 
@@ -30,8 +38,11 @@ def set_up() -> None:
 
 
 def _forgiving(stream: TextIO) -> TextIO:
+    file = _Forgiving(stream.fileno(), "wb", closefd=False)
+    if stream.isatty():
+        file.gone = (errno.EPIPE, errno.EIO)
     return io.TextIOWrapper(
-        io.BufferedWriter(_Forgiving(stream.fileno(), "wb", closefd=False)),
+        io.BufferedWriter(file),
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.isatty() or stream is sys.stderr,

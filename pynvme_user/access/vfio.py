@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,13 @@ from pynvme_user.access.regions import (
 )
 from pynvme_user.access.sysfs import PciFunction, call_with_deadline, iommu_off_message
 from pynvme_user.access.vfio_group import VfioGroup
-from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError, DmaError
+from pynvme_user.errors import (
+    ClosedError,
+    ControllerWarning,
+    DeviceAccessError,
+    DeviceRemovedError,
+    DmaError,
+)
 from pynvme_user.numa import Placement
 from pynvme_user.ring import Interrupt
 
@@ -103,8 +110,8 @@ class VfioAccess(Access):
         self._vectors: list[int] = []
         self._unmask = -1  # an eventfd that unmasks INTx
         undo.callback(self._disarm_interrupts)
-        self.request_fd = self._event(ioctl.VFIO_PCI_REQ_IRQ_INDEX, undo)
-        self.error_fd = self._event(ioctl.VFIO_PCI_ERR_IRQ_INDEX, undo)
+        self.request_fd = self._event(ioctl.VFIO_PCI_REQ_IRQ_INDEX, "a removal", undo)
+        self.error_fd = self._event(ioctl.VFIO_PCI_ERR_IRQ_INDEX, "a PCIe error", undo)
 
         undo.callback(self._stop_dma)
         self._start_dma()
@@ -226,12 +233,18 @@ class VfioAccess(Access):
             return 0  # this kind is not known to the kernel, or not for this device
         return int(request.count)
 
-    def _event(self, index: int, undo: contextlib.ExitStack) -> int | None:
+    def _event(self, index: int, what: str, undo: contextlib.ExitStack) -> int | None:
+        """Arm an eventfd for what the kernel reports; None, with a warning, if it does not."""
         if not self._irq_count(index):
             return None
         fd = _eventfd()
         undo.callback(owned.close, fd)
-        self._set_irqs(index, ioctl.VFIO_IRQ_SET_ACTION_TRIGGER, [fd])
+        try:
+            self._set_irqs(index, ioctl.VFIO_IRQ_SET_ACTION_TRIGGER, [fd])
+        except DeviceAccessError as error:
+            text = f"{self.name}: {what} will not be reported: {error}"
+            warnings.warn(text, ControllerWarning, stacklevel=2)
+            return None
         return fd
 
     def _set_irqs(self, index: int, action: int, eventfds: Sequence[int] = ()) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import time
 from typing import Any
@@ -89,3 +91,21 @@ def test_while_qemu_starts(start: Any, number: signal.Signals) -> None:
             assert process.returncode in (-number, 1), err.decode()
             assert out in (b"", everything)
     assert ended
+
+
+def test_a_terminal_that_is_gone(start: Any) -> None:
+    """What is shown on it goes nowhere, and the benchmark ends as at any hang-up."""
+    ours, theirs = pty.openpty()
+    process = start(
+        *("bench", NULL, "--runtime=60", "--time_based"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"run 1/1" not in shown:
+        shown += os.read(ours, 65536)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == ENDS[signal.SIGHUP][0]

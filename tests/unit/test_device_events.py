@@ -6,12 +6,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TypeVar
 
 import pytest
 from soft_controller import OK, SoftController, keep_reads
 
 from pynvme_user import Controller, ControllerFatalError, ControllerWarning, DeviceRemovedError
+from pynvme_user.access.ioctl import VFIO_PCI_REQ_IRQ_INDEX
+from pynvme_user.access.vfio import VfioAccess
 from pynvme_user.completion import HOST_ABORTED
 
 T = TypeVar("T")
@@ -132,3 +135,24 @@ def test_one_of_the_two(soft: SoftController, missing: str) -> None:
         assert threading.active_count() == threads - 1  # the device's has ended as well
     finally:
         setattr(soft, missing, number)
+
+
+def test_an_event_that_the_kernel_refuses() -> None:
+    """The device is used without it: on what is no device, the ioctl is refused for real."""
+
+    class Refusing(VfioAccess):
+        def __init__(self) -> None:
+            self.name = "vfio:0000:00:00.0"
+            self._device = os.open(os.devnull, os.O_RDWR)
+
+        def _irq_count(self, index: int) -> int:
+            return 1
+
+    access = Refusing()
+    before = len(os.listdir("/proc/self/fd"))
+    with ExitStack() as undo:
+        with pytest.warns(ControllerWarning, match="a removal will not be reported: .* refused"):
+            assert access._event(VFIO_PCI_REQ_IRQ_INDEX, "a removal", undo) is None
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(access._device)
