@@ -7,8 +7,10 @@ shared memory, so that a fork does not turn it into copy-on-write pages behind t
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
+import threading
 from pathlib import Path
 
 from pynvme_user import numa, owned
@@ -98,6 +100,80 @@ class Memory:
 
     def __del__(self) -> None:
         unmap(self.address, self.length)
+
+
+class SharedRam:
+    """A mapping of a file that another process maps, too; windows of it are given out.
+
+    Until :meth:`close` all of it stays mapped. Then only the windows do that somebody still looks
+    at, each until nobody does; the pages of all else go back at once.
+    """
+
+    def __init__(self, fd: int, length: int) -> None:
+        self.address = map_shared(fd, length)
+        self.length = length
+        self._windows: dict[int, tuple[int, int]] = {}  # those that are looked at
+        self._numbers = itertools.count()
+        self._closed = False
+        self._foreign = False
+        # Reentrant: the garbage collector may take a window in the middle of this.
+        self._lock = threading.RLock()
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Leave the pages to process ``owner``, in a child of it."""
+        self._foreign = True
+        self._lock = threading.RLock()
+
+    def window(self, offset: int, length: int) -> Window:
+        """Give out whole pages: memory that stays mapped as long as the window lives."""
+        with self._lock:
+            number = next(self._numbers)
+            self._windows[number] = (self.address + offset, length)
+            return Window(self, number, self.address + offset)
+
+    def close(self) -> None:
+        """Give back what nobody looks at. Safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            start = self.address
+            for address, length in [*sorted(self._windows.values()), (start + self.length, 0)]:
+                if address > start:
+                    self._give_back(start, address - start)
+                start = max(start, address + length)
+
+    def give_back(self, number: int) -> None:
+        """Take a window that nobody looks at any more; while the memory is open it stays mapped."""
+        with self._lock:
+            address, length = self._windows.pop(number)
+            # What was given out again before it came back is the next window's.
+            if self._closed and not any(
+                other < address + length and address < other + more
+                for other, more in self._windows.values()
+            ):
+                self._give_back(address, length)
+
+    def _give_back(self, address: int, length: int) -> None:
+        if not self._foreign:
+            discard(address, length)
+        unmap(address, length)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Window:
+    """A part of a :class:`SharedRam`, from ``address`` on."""
+
+    def __init__(self, memory: SharedRam, number: int, address: int) -> None:
+        self._memory = memory
+        self._number = number
+        self.address = address
+
+    def __del__(self) -> None:
+        self._memory.give_back(self._number)
 
 
 def memory_file(length: int, page_size: int) -> int:

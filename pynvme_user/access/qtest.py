@@ -21,7 +21,7 @@ from pynvme_user.access.base import (
 )
 from pynvme_user.access.claim import claim
 from pynvme_user.access.iova import IovaSpace
-from pynvme_user.access.memory import PAGE_SIZE, Memory, discard, map_shared, populate
+from pynvme_user.access.memory import PAGE_SIZE, SharedRam, discard, populate
 from pynvme_user.errors import (
     DeviceAccessError,
     DeviceBusyError,
@@ -107,12 +107,11 @@ class QtestAccess(Access):
                 self._emulator = self._start(machine)
                 undo.callback(self._emulator.close)
                 undo.callback(self._link.close)
-                address = map_shared(self._emulator.memory, machine.ram)
+                self._memory = SharedRam(self._emulator.memory, machine.ram)
             except BaseException:
                 for path in created:
                     os.unlink(path)
                 raise
-            self._memory = Memory(address, machine.ram, PAGE_SIZE)
             self._release = undo.pop_all()
         self._low = low
         high = [(_HIGH_RAM, _HIGH_RAM + machine.ram - low - 1)] if machine.ram > low else []
@@ -182,7 +181,8 @@ class QtestAccess(Access):
                 f"or give it more with memory=8G in the device name"
             ) from None
         offset = iova if iova < self._low else iova - _HIGH_RAM + self._low
-        region = DmaRegion(self._memory.address + offset, length, iova, self._memory)
+        window = self._memory.window(offset, length)
+        region = DmaRegion(window.address, length, iova, window)
         if placement is not None:
             try:
                 self._put(region, placement)
@@ -229,8 +229,11 @@ class QtestAccess(Access):
         return self._emulator.alive()
 
     def close(self) -> None:
-        """End QEMU; give the images back. The RAM stays mapped while anyone looks at it."""
-        self._release.close()
+        """End QEMU; give the images back. Of the RAM what is looked at stays mapped."""
+        try:
+            self._release.close()
+        finally:
+            self._memory.close()
 
 
 def _claimed_image(disk: Disk, created: list[bytes]) -> int:

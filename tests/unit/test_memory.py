@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynvme_user.access.memory import PAGE_SIZE, allocate, hugepages, map_shared, unmap
+from pynvme_user.access.memory import (
+    PAGE_SIZE,
+    SharedRam,
+    allocate,
+    hugepages,
+    map_shared,
+    memory_file,
+    unmap,
+)
 from pynvme_user.access.physical import contiguous_run
 from pynvme_user.access.regions import (
     PCI_COMMAND,
@@ -43,6 +51,47 @@ def test_memory_is_zeroed_shared_and_returned(length):
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
     del memory
     assert mappings() == before
+
+
+def test_windows_of_shared_ram_outlive_it():
+    """The pages of all else go back, to whoever else maps the file, too; nothing goes twice."""
+    pages = 64
+    fd = memory_file(pages * PAGE_SIZE, PAGE_SIZE)
+    try:
+        before = len(mappings())
+        ram = SharedRam(fd, pages * PAGE_SIZE)
+        windows = {n: ram.window(n * PAGE_SIZE, PAGE_SIZE) for n in (0, 5, 6, 40, 63)}
+        ctypes.memset(ram.address, 0x5A, ram.length)
+        base = ram.address
+        del windows[40]  # before it is closed: it stays the memory's
+        assert ctypes.string_at(base + 40 * PAGE_SIZE, 4) == b"\x5a" * 4
+        ram.close()
+        ram.close()
+        assert os.fstat(fd).st_blocks * 512 == 4 * PAGE_SIZE
+        assert len(mappings()) == before + 3
+        for n, window in windows.items():
+            assert window.address == base + n * PAGE_SIZE
+            assert ctypes.string_at(window.address, PAGE_SIZE) == b"\x5a" * PAGE_SIZE
+        # What takes a place that is free again is another's.
+        other = map_shared(fd, PAGE_SIZE, at=base + PAGE_SIZE)
+        del ram, window
+        windows.clear()
+        assert os.fstat(fd).st_blocks == 0
+        assert len(mappings()) == before + 1
+        unmap(other, PAGE_SIZE)
+        assert len(mappings()) == before
+    finally:
+        os.close(fd)
+
+
+def test_shared_ram_that_is_not_closed_goes_with_its_last_window():
+    fd = memory_file(8 * PAGE_SIZE, PAGE_SIZE)
+    before = len(mappings())
+    window = SharedRam(fd, 8 * PAGE_SIZE).window(0, PAGE_SIZE)
+    os.close(fd)
+    assert len(mappings()) == before + 1
+    del window
+    assert len(mappings()) == before
 
 
 def test_the_largest_pages_that_are_half_filled_are_taken():

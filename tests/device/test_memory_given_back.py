@@ -1,0 +1,89 @@
+"""What close() gives back at once: memory and descriptors, without the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pynvme_user as nvme
+
+MIB = 1 << 20
+
+
+def mapped() -> int:
+    """Bytes of memory files that this process maps: all memory for DMA."""
+    maps = Path("/proc/self/maps").read_text()
+    found = re.findall(r"^(\w+)-(\w+) .* /memfd:", maps, re.MULTILINE)
+    return sum(int(end, 16) - int(start, 16) for start, end in found)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def used(name: str) -> nvme.Controller:
+    """A controller that was used in every way, and is still open."""
+    ctrl = nvme.open(name)
+    ns = ctrl.namespaces[min(ctrl.namespaces)]
+    buffer = ctrl.alloc(8 * MIB)
+    buffer[:] = 1
+    ns.read_into(0, buffer[: ns.block_size])
+    ns.read(0, 16)
+    ns.flush()
+    pair = ctrl.queue_pair(7)
+    pair.submit_read(ns, 0, 1, buffer[: ns.block_size])
+    pair.drain()
+    pair.read_many(ns, list(range(9)), 1, buffer)
+    return ctrl
+
+
+@pytest.fixture(params=["here", "served"])
+def name(request: pytest.FixtureRequest) -> str:
+    """The tests' device, and one over vfio-user, whatever --device is."""
+    return str(request.getfixturevalue("device_name" if request.param == "here" else "fast"))
+
+
+@pytest.fixture
+def _no_collector(name: str) -> Iterator[None]:
+    with nvme.open(
+        name
+    ) as ctrl:  # what the process makes once, such as the page of a BAR that is gone
+        ctrl.namespaces[1].read(0, 1)
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_all_goes_back(name: str) -> None:
+    before = mapped(), descriptors()
+    ctrl = used(name)
+    assert mapped() > before[0]
+    assert descriptors() > before[1]
+    ctrl.close()
+    assert (mapped(), descriptors()) == before
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_a_view_keeps_its_own_region(name: str) -> None:
+    before = mapped(), descriptors()
+    ctrl = used(name)
+    views = [memoryview(ctrl.alloc(512)), ctrl.alloc(3 * MIB)[4096:5120]]
+    views[0][:] = bytes(range(256)) * 2
+    views[1][:] = 7
+    ctrl.close()
+    assert descriptors() == before[1]
+    assert before[0] < mapped() <= before[0] + 10 * MIB
+    assert bytes(views[0]) == bytes(range(256)) * 2
+    assert (views[1] == 7).all()
+    del views[1]
+    assert before[0] < mapped() <= before[0] + 4 * MIB
+    assert bytes(views[0]) == bytes(range(256)) * 2
+    del views
+    assert mapped() == before[0]
