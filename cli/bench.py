@@ -6,7 +6,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -259,11 +260,13 @@ def bench(
         if hdr_log is not None:
             from pynvme_user.bench.hdr import write_hdr_log
 
-            write_hdr_log(run, hdr_log)
+            with _writing(hdr_log):
+                write_hdr_log(run, hdr_log)
         if report is not None:
             from pynvme_user.bench.report import write_report
 
-            write_report(run, report)
+            with _writing(report):
+                write_report(run, report)
 
     run = _run(
         jobs,
@@ -277,6 +280,15 @@ def bench(
         signals.end(run.signal)
     if not run.ok:
         raise Failure(failure(run))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name a file in the error that stands in its way."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"{path} is incomplete: {error.strerror}") from None
 
 
 # --- what to run --------------------------------------------------------------------------------

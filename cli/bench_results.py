@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.output import JSON, NORMAL
 from pynvme_user.spec.text import printable
 
@@ -40,8 +41,11 @@ class Writer:
             click.echo(text, nl=False)
             sys.stdout.flush()
             return
-        with self._path.open(self._mode, encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with self._path.open(self._mode, encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise Failure(f"{self._path} is incomplete: {error.strerror}") from None
         self._mode = "a"
 
     def warn(self, run: RunResult) -> None:

@@ -256,11 +256,16 @@ class VerifyTable:
             raise StateFileError(
                 f"{path} exists already: verify what it promises, or remove it for a new run"
             ) from None
+        except OSError as error:
+            raise _unusable(path, error) from None
         try:
             lock_state(fd, path)
             os.ftruncate(fd, TABLE_OFFSET + 8 * region.intervals)
             table = cls._on(fd, region, seed)
             write_header(fd, StateHeader(region, seed, table.sequence, identity))
+        except OSError as error:
+            owned.close(fd)
+            raise _unusable(path, error) from None
         except BaseException:
             owned.close(fd)
             raise
@@ -277,6 +282,8 @@ class VerifyTable:
             fd = owned.descriptor(os.open, path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             raise StateFileError(f"{path} does not exist: give the state file of a run") from None
+        except OSError as error:
+            raise _unusable(path, error) from None
         try:
             lock_state(fd, path)
             header = read_header(fd, path)
@@ -292,6 +299,9 @@ class VerifyTable:
             write_header(fd, StateHeader(header.region, header.seed, table.sequence, identity))
             for words in table._data():
                 lib.nvme_verify_release(ffi.from_buffer("uint64_t[]", words), len(words))
+        except OSError as error:
+            owned.close(fd)
+            raise _unusable(path, error) from None
         except BaseException:
             owned.close(fd)
             raise
@@ -393,6 +403,10 @@ class VerifyTable:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _unusable(path: str | Path, error: OSError) -> StateFileError:
+    return StateFileError(f"{path} cannot be used as a state file: {error.strerror}")
 
 
 class Verifier:

@@ -30,6 +30,8 @@ _T = 2.4
 #: Fewer half seconds than these tell no noise.
 _LEAST_SAMPLES = 8
 _PERCENTILES = ("50.000000", "99.000000", "99.900000", "99.990000")
+#: Results are much smaller; a device such as /dev/zero has no end.
+_MOST_BYTES = 256 << 20
 _WITHIN, _UNKNOWN = "within the noise", "noise unknown"
 
 Object = Mapping[str, Any]
@@ -66,7 +68,11 @@ class Comparison:
 def load(path: Path) -> dict[str, Any]:
     """Read a JSON result. Raises ValueError when the file holds none, and OSError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+        found = json.loads(content.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}): give an output of --output-format json"

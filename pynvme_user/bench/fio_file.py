@@ -19,6 +19,7 @@ from pynvme_user.bench.options import OPTIONS
 from pynvme_user.bench.values import evaluate
 
 Pairs = tuple[tuple[str, str | None], ...]
+_MOST_BYTES = 16 << 20
 _DEEPEST = 16  # includes within includes: more are a circle
 
 
@@ -222,11 +223,16 @@ def _sections(path: str, environment: Mapping[str, str]) -> Iterator[_Section]:
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the lines with something in them; as in fio, a comment may follow on any line."""
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        with Path(path).open("rb") as file:
+            text = file.read(_MOST_BYTES + 1).decode(errors="surrogateescape")
     except OSError as error:
         raise JobError(f"{path}: {error.strerror}") from None
+    if len(text) > _MOST_BYTES:
+        raise JobError(f"{path} is no job file: it has more than {_MOST_BYTES >> 20} MiB")
     for number, line in enumerate(text.splitlines(), 1):
         content = re.split("[;#]", line, maxsplit=1)[0].strip()
+        if "\0" in content:
+            raise JobError(f"{path} line {number}: {content!r} has a NUL, as no option has")
         if content:
             yield number, content
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import fio_reference
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pynvme_user.bench.fio_file import Jobs, read_job_files, substitute
+from pynvme_user.bench.fio_file import Jobs, command_line_jobs, read_job_files, substitute
 from pynvme_user.bench.job import Direction, JobError, Size
+from pynvme_user.bench.options import OPTIONS
 
 Write = Callable[..., Path]
 
@@ -198,11 +202,38 @@ def test_options_that_do_not_go_together_name_the_section(write: Write) -> None:
         ("[a\n", r"line 1: '\[a' is no section: write \[name\]"),
         ("[global]\nbs=4k\n", "there is no job"),
         ("", "there is no job"),
+        ("[a]\nfilename=qemu:\nwrite_bw_log=a\0b\n", r"line 3: 'write_bw_log=a\\x00b' has a NUL"),
+        ("[a\0b]\nfilename=qemu:\n", r"line 1: '\[a\\x00b\]' has a NUL"),
+        ("[a]\ninclude /dev/zero\n", "/dev/zero is no job file: it has more than 16 MiB"),
+        ("[a]\nbs=" + "(" * 4_000 + "\n", "is not an expression"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_files_that_are_none(write: Write, text: str, message: str) -> None:
     with pytest.raises(JobError, match=message):
         read(write(text))
+
+
+_VALUES = [
+    *("", "nan", "inf", "1e999", "9" * 5000, "-1", "0x", "a\udcff", "1:2:3", "1,2,3,", "4k-2k"),
+    *("4k/100:8k/100:", "1000%", "${", "$ncpus/0", "$ncpus^99999999", "zipf:nan", "normal:inf"),
+    *("zoned:50/5:50/", "5-1", "0-99999999999", "2**99999", "((1", '0xdead"x"', "%o" * 100),
+]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(OPTIONS)),
+            st.sampled_from(_VALUES) | st.text(st.characters(exclude_characters="\0"), max_size=8),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_options_are_jobs_or_refused(options: list[tuple[str, str]]) -> None:
+    with suppress(JobError):
+        command_line_jobs((("filename", "qemu:"), ("rw", "randrw"), *options))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
