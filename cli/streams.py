@@ -17,7 +17,7 @@ class _Forgiving(io.FileIO):
     ``gone`` are the errors that say so: of a terminal that hung up it is EIO.
     """
 
-    gone = (errno.EPIPE,)
+    gone: tuple[int, ...] = (errno.EPIPE,)
 
     def write(self, data: ReadableBuffer) -> int:
         """Write some of the data; all of it where nobody reads it."""
