@@ -105,8 +105,8 @@ def parse_machine(text: str) -> Machine:
         for key, value in _pairs(query):
             _take(machine, key, value)
     except ValueError as error:
-        about = f"{key}: {error}" if key else error
-        raise DeviceNameError(f"{name!r} does not parse: {about}") from None
+        about = f": {key}: {error}" if key else f" does not parse: {error}"
+        raise DeviceNameError(f"{name!r}{about}") from None
     return machine
 
 

@@ -210,7 +210,7 @@ def test_in_a_real_bash(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 def until(terminal: int, wanted: bytes) -> None:
-    shown, deadline = b"", time.monotonic() + 60
+    shown, deadline = b"", time.monotonic() + 300
     while wanted not in shown:
         ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
         assert ready, (wanted, shown)

@@ -141,7 +141,7 @@ def test_head(environment: dict[str, str], tmp_path: Path, command: str, runs: i
         capture_output=True,
         cwd=tmp_path,
         env=environment,
-        timeout=300,
+        timeout=900,
         check=True,
     )
     assert done.stderr == b""

@@ -53,7 +53,7 @@ def test_pasted_from_top_to_bottom(environment: dict[str, str], tmp_path: Path) 
             text=True,
             cwd=tmp_path,
             env=environment,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, f"{body}\n{done.stdout}{done.stderr}"
