@@ -41,6 +41,7 @@ NEAREST = {
     "_histogram": ("test_histogram.py", "test_workload.py"),
     "_buffers": ("test_generator.py", "test_workload.py"),
     "_qtest": (),
+    "_clock": ("test_ring.py", "test_workload.py"),
     "lending": ("test_transfer_*.py",),
     "dma": ("test_dma.py", "test_transfer_of_buffers.py"),
     "workload": ("test_workload*.py",),
@@ -67,7 +68,7 @@ UNIT = (
 )
 #: The C core's own programs, by the sources that change them.
 PROGRAMS = {
-    "ring": ("_ring", "_vector"),
+    "ring": ("_ring", "_vector", "_clock"),
     "bench": ("_bench", "_bench_due", "_histogram", "_overhead", "_buffers"),
     "qtest": ("_qtest",),
 }
