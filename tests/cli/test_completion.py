@@ -8,13 +8,13 @@ import os
 import pty
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from conftest import NVME_USER
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,6 +22,7 @@ from pynvme_user.cli import completion
 from pynvme_user.cli.group import cli
 from pynvme_user.pci import controllers
 
+NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
 BREAKS = " \t\n\"'@><=;|&(:"
 FILES = ("disk.img", "a b.img", "job.fio", "notes.txt", ".hidden.img")
 

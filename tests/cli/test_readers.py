@@ -7,15 +7,16 @@ import os
 import shlex
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NVME_USER
 
 from pynvme_user.cli.group import cli
 
+NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
 IDENTIFY = ("-o", 6, "-l", 4096, "--cdw10", 1)
 BENCH = ("bench", "qemu:?driver=null-co", "--number-ios", 100, "--eta", "always")
 #: By command: what has output on stdout and needs no root.
