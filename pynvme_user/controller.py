@@ -579,7 +579,8 @@ def open(
 
 
 #: Open controllers stay alive until they are closed, and with them every buffer that the device
-#: may touch: nothing is freed under it by `del`, by an exception or at the interpreter's exit.
+#: may touch: nothing is freed under it by `del`, by an exception or at the interpreter's exit. So
+#: that one was not closed shows at the exit alone: as a ResourceWarning.
 _open_controllers: set[Controller] = set()
 
 
@@ -588,3 +589,9 @@ def _close_all() -> None:
     with ExitStack() as each:  # whatever becomes of the others
         for controller in list(_open_controllers):
             each.callback(controller.close)
+            each.callback(
+                warnings.warn,
+                f"{controller.name} was not closed: call close(), or use `with`",
+                ResourceWarning,
+                source=controller,
+            )

@@ -29,7 +29,7 @@ _DEALLOCATE = WriteZeroesCdw12.deac.mask
 
 
 class QueuePair(RawQueuePair):
-    """An I/O queue pair, made by :meth:`Controller.queue_pair`."""
+    """An I/O queue pair, made by :meth:`Controller.queue_pair`: it belongs to one thread."""
 
     # --- one at a time ------------------------------------------------------------------------
 

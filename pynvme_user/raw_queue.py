@@ -77,6 +77,9 @@ class QueueLinks:
 class RawQueuePair:
     """A submission and a completion queue with ``depth`` commands outstanding at most.
 
+    A queue pair belongs to one thread: a call of another one raises NvmeError while one is under
+    way. Only :meth:`close` may come from any.
+
     Commands that are submitted reach the device with the next :meth:`ring`, :meth:`poll` or
     :meth:`wait`, so that a batch costs one doorbell. A command's CID is an index below the depth
     with a generation above it: it is not used again before its outcome was handed over, and up to a

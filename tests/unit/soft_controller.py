@@ -241,9 +241,13 @@ class SoftController(Access):
                 status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
             case AdminOpcode.CREATE_IO_CQ:
                 self._cqs[sqe.cdw10 & 0xFFFF] = sqe.prp1, (sqe.cdw10 >> 16) + 1
+            case AdminOpcode.CREATE_IO_SQ if sqe.cdw10 & 0xFFFF in self._queues:
+                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
             case AdminOpcode.CREATE_IO_SQ:
                 qid = sqe.cdw10 & 0xFFFF
-                self._queues[qid] = Queue(qid, (sqe.cdw10 >> 16) + 1, sqe.prp1, *self._cqs[qid])
+                self._queues[qid] = Queue(
+                    qid, (sqe.cdw10 >> 16) + 1, sqe.prp1, *self._cqs[sqe.cdw11 >> 16]
+                )
             case AdminOpcode.DELETE_IO_SQ if sqe.cdw10 not in self._queues:
                 status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
             case AdminOpcode.DELETE_IO_SQ:
