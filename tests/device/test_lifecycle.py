@@ -273,3 +273,44 @@ def test_memory_of_the_users_own(device_name: str) -> None:
         assert last() is None
         assert ctrl.map(memory).iova
     assert bytes(memory) == data.tobytes()
+
+
+# --- the interpreter's end beside threads ---------------------------------------------------------
+
+DAEMONS = """
+import sys, threading, time
+import pynvme_user as nvme
+
+ctrl = nvme.open(sys.argv[1])
+ns = ctrl.namespaces[min(ctrl.namespaces)]
+seen = []
+
+def work(n):
+    buffer = ctrl.alloc(ns.block_size)
+    try:
+        while True:
+            ns.read_into(n, buffer) if n % 2 else ns.flush()
+            seen.append(n)
+    except nvme.ClosedError:
+        pass
+
+for n in range(16):
+    threading.Thread(target=work, args=(n,), daemon=True).start()
+while len(seen) < 100:
+    time.sleep(0.001)
+"""
+
+
+def test_the_interpreter_ends_beside_daemon_threads(device_name: str) -> None:
+    """Their calls end with ClosedError; that nobody closed the controller is a ResourceWarning."""
+    done = subprocess.run(
+        [sys.executable, "-W", "default::ResourceWarning", "-c", DAEMONS, device_name],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert "was not closed: call close(), or use `with`" in done.stderr
+    assert "Traceback" not in done.stderr
+    with nvme.open(device_name) as ctrl:
+        ctrl.namespaces[min(ctrl.namespaces)].read(0, 1)
