@@ -70,8 +70,8 @@ static void job_init(struct job *job, uint32_t depth, uint32_t spare, uint64_t i
 		bench->commands[direction] = (struct nvme_sqe){ .nsid = 1, .cdw13 = direction };
 		nvme_bench_result_clear(&bench->results[direction]);
 	}
-	for (uint32_t cid = 0; cid < depth; cid++)
-		bench->slots[cid].iova = (uint64_t)cid * BUFFER + 512;
+	for (uint32_t index = 0; index < depth; index++)
+		bench->slots[index].iova = (uint64_t)index * BUFFER + 512;
 	job->bench = bench;
 }
 
@@ -91,7 +91,8 @@ struct seen {
 	uint64_t ios[4], blocks[4], failed[4];
 };
 
-static void complete_one(struct job *job, struct seen *seen)
+/* Complete one of the fetched commands; returns its CID. */
+static uint16_t complete_one(struct job *job, struct seen *seen)
 {
 	struct null_controller *controller = &job->pair.controller;
 	uint32_t index = random_below(controller->count);
@@ -99,9 +100,10 @@ static void complete_one(struct job *job, struct seen *seen)
 	uint32_t blocks = (sqe->cdw12 & 0xffff) + 1;
 	uint32_t direction = sqe->cdw13;
 	uint16_t status = random_below(4) ? 0 : (uint16_t)random_below(0x8000);
+	uint16_t cid = sqe->cid;
 
 	CHECK(direction < 2 && blocks <= LARGEST && sqe->cdw10 + blocks <= REGION);
-	pair_check_data(&job->pair, sqe, (uint64_t)sqe->cid * BUFFER + 512, blocks << 9);
+	pair_check_data(&job->pair, sqe, (uint64_t)pair_index(&job->pair, sqe->cid) * BUFFER + 512, blocks << 9);
 	if (status & 0x7ff) {
 		seen->failed[direction]++;
 	} else {
@@ -109,6 +111,7 @@ static void complete_one(struct job *job, struct seen *seen)
 		seen->blocks[direction] += blocks;
 	}
 	null_controller_complete(controller, index, status);
+	return cid;
 }
 
 static void check_histogram(const struct nvme_histogram *histogram, uint64_t count)
@@ -158,26 +161,52 @@ static void test_counts(uint32_t depth, uint32_t spare, uint64_t ios)
 	job_free(&job);
 }
 
-/* A completion of nothing in the middle: what was counted before it stays. */
+/*
+ * A completion that names nothing that is outstanding and announced: of another queue, of no command's
+ * index, twice, of an earlier generation, or of the command that follows, where that is `in_turn`.
+ */
+static struct nvme_cqe foreign_completion(const struct job *job, uint16_t completed, int in_turn)
+{
+	const struct nvme_qpair *qp = &job->pair.qp;
+	struct nvme_cqe cqe = { .sqid = 1, .cid = completed };
+
+	switch (random_below(in_turn ? 5 : 4)) {
+	case 0:
+		cqe.sqid = (uint16_t)(2 + random_below(65534));
+		break;
+	case 1:
+		cqe.cid = (uint16_t)(random_below(65536) | qp->index_mask);
+		break;
+	case 2:
+		break;
+	case 3:
+		cqe.cid = (uint16_t)(completed - qp->generation * (1 + random_below(14)));
+		break;
+	default:
+		cqe.cid = (uint16_t)(completed + qp->generation);
+	}
+	return cqe;
+}
+
+/* Such a completion in the middle: what was counted before it stays, and it is not believed. */
 static void test_garbage(uint64_t rounds)
 {
 	while (rounds--) {
 		uint32_t depth = 1 + random_below(70);
 		uint64_t running = 0;
+		uint32_t right;
+		uint16_t completed;
 		struct seen seen = { 0 };
 		struct job job;
 
-		job_init(&job, depth, random_below(4), 10000);
+		job_init(&job, depth, 1 + random_below(4), 10000);
 		CHECK(!nvme_bench_run(&job.pair.qp, job.bench, 0));
 		null_controller_fetch(&job.pair.controller);
-		for (uint32_t n = random_below(depth); n && job.pair.controller.count; n--)
-			complete_one(&job, &seen);
+		right = 1 + random_below(depth);
+		for (uint32_t n = right; n; n--)
+			completed = complete_one(&job, &seen);
 		running = job.pair.controller.count;
-		null_controller_post(&job.pair.controller,
-				     (struct nvme_cqe){
-					     .sqid = (uint16_t)(1 + random_below(2)),
-					     .cid = (uint16_t)(depth + random_below(65536 - depth)),
-				     });
+		null_controller_post(&job.pair.controller, foreign_completion(&job, completed, right < job.pair.qp.turn));
 		/* A turn has 64 I/Os at most, so it may take two to come to it. */
 		while (!job.bench->stop)
 			if (nvme_bench_run(&job.pair.qp, job.bench, 0) == -EPROTO)

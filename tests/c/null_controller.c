@@ -2,6 +2,7 @@
 #include "null_controller.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "test.h"
 
@@ -78,12 +79,30 @@ void pair_free(struct pair *pair)
 	free(pair->lists);
 }
 
+uint32_t pair_index(const struct pair *pair, uint16_t cid)
+{
+	return cid & pair->qp.index_mask;
+}
+
+void pair_restart(struct pair *pair)
+{
+	struct null_controller *controller = &pair->controller;
+
+	memset(controller->sq, 0, controller->sq_entries * sizeof(*controller->sq));
+	memset(controller->cq, 0, controller->cq_entries * sizeof(*controller->cq));
+	controller->sq_tail = controller->cq_head = controller->sq_head = controller->cq_tail = 0;
+	controller->count = 0;
+	controller->phase = 1;
+	nvme_qpair_restart(&pair->qp);
+	nvme_qpair_release(&pair->qp);
+}
+
 void pair_check_data(const struct pair *pair, const struct nvme_sqe *sqe, uint64_t iova,
 		     uint32_t length)
 {
 	uint32_t first = PAGE - (uint32_t)(iova % PAGE);
 	uint64_t next = iova + first;
-	uint32_t index = sqe->cid & pair->qp.index_mask;
+	uint32_t index = pair_index(pair, sqe->cid);
 	const uint64_t *list;
 	uint32_t entries;
 

@@ -49,6 +49,9 @@ void pair_init(struct pair *pair, uint32_t depth, uint32_t spare, uint32_t list_
 	       int use_sgl);
 void pair_free(struct pair *pair);
 
+/* The part of a CID that its PRP list, and whatever a test has for each command, is found by. */
+uint32_t pair_index(const struct pair *pair, uint16_t cid);
+
 /* Walk a command's PRPs or SGL: they must describe `length` bytes at `iova`, and nothing else. */
 void pair_check_data(const struct pair *pair, const struct nvme_sqe *sqe, uint64_t iova,
 		     uint32_t length);
@@ -58,6 +61,12 @@ uint32_t random_below(uint32_t limit);
 
 /* Memory for `count` objects, zeroed; does not return without. */
 void *allocate(size_t count, size_t size);
+
+/*
+ * Begin anew on zeroed queues, as a reset does, nothing being outstanding on the host's side, whose CIDs
+ * are all free then.
+ */
+void pair_restart(struct pair *pair);
 
 /* Fetch what was announced; returns how many commands. */
 uint32_t null_controller_fetch(struct null_controller *controller);
