@@ -195,7 +195,7 @@ static void test_garbage(uint64_t rounds)
 		uint32_t depth = 1 + random_below(70);
 		uint64_t running = 0;
 		uint32_t right;
-		uint16_t completed;
+		uint16_t completed = 0;
 		struct seen seen = { 0 };
 		struct job job;
 
