@@ -309,16 +309,18 @@ class Emulator:
 
         def keep() -> None:
             try:
-                self._process = process = subprocess.Popen(
-                    # Bytes of the user's own, whatever the locale's encoding is.
-                    [b"setpriv", b"--pdeathsig", b"KILL", *map(_encode, arguments)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._stderr,
-                    stderr=self._stderr,
-                    pass_fds=inherited,
-                    # ctrl-C is for this process, which ends QEMU once the device is quiet.
-                    start_new_session=True,
-                )
+                # A child forked meanwhile would hold Popen's pipe, for whose end Popen waits.
+                with owned.no_fork:
+                    self._process = process = subprocess.Popen(
+                        # Bytes of the user's own, whatever the locale's encoding is.
+                        [b"setpriv", b"--pdeathsig", b"KILL", *map(_encode, arguments)],
+                        stdin=subprocess.DEVNULL,
+                        stdout=self._stderr,
+                        stderr=self._stderr,
+                        pass_fds=inherited,
+                        # ctrl-C is for this process, which ends QEMU once the device is quiet.
+                        start_new_session=True,
+                    )
             except OSError as error:
                 failed.append(error)
                 return
