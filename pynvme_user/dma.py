@@ -11,6 +11,9 @@ import ctypes
 import threading
 import weakref
 from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -200,6 +203,8 @@ class DmaPool:
         self._regions: list[_Extents] = []
         # Reentrant: a finalizer may run in the middle of an allocation, by the garbage collector.
         self._lock = threading.RLock()
+        #: What finalizers gave back while another thread held the lock; for whoever has it next.
+        self._given: deque[Callable[[], None]] = deque()
         self._closed = False
         self._removed = False
         self._owner: int | None = None  # in a forked child: the process that opened the device
@@ -208,6 +213,7 @@ class DmaPool:
     def forked(self, owner: int) -> None:
         """Give no more memory out, and none back, in a child of process ``owner``."""
         self._lock = threading.RLock()
+        self._given.clear()
         self._closed = True
         self._owner = owner
 
@@ -227,12 +233,15 @@ class DmaPool:
         placement = self._placement if node is None else Placement.on(node)
         with self._lock:
             self._check_open()
+            if self._given:
+                self._take_back()
             extents, offset = self._take(whole, placement)
         region = extents.region
         allocation = Allocation(
             self, region.address + offset, length, region.iova + offset, region.owner
         )
-        weakref.finalize(allocation, self._give, extents, offset, whole).atexit = False
+        give = partial(self._give, extents, offset, whole)
+        weakref.finalize(allocation, self._finalize, give).atexit = False
         if zero:
             ctypes.memset(allocation.address, 0, length)
         return _buffer(allocation)
@@ -259,12 +268,28 @@ class DmaPool:
             raise DmaError(f"the device gave less memory than the {length} bytes asked for")
         return extents, offset
 
+    def _finalize(self, give: Callable[[], None]) -> None:
+        """Give memory back. Waits for nothing: a finalizer may run anywhere, also in a forked child
+        where the lock is held by a thread that is not there.
+        """
+        self._given.append(give)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_back()
+            finally:
+                self._lock.release()
+
+    def _take_back(self) -> None:
+        while self._given:
+            self._given.popleft()()
+
     def _give(self, extents: _Extents, offset: int, length: int) -> None:
-        with self._lock:
-            extents.give(offset, length)
-            if extents.unused and not self._closed and self._is_spare(extents):
-                self._regions.remove(extents)
-                self._access.release_dma(extents.region)
+        extents.give(offset, length)
+        if not extents.unused or self._closed or not owned.is_here():
+            return
+        if self._is_spare(extents):
+            self._regions.remove(extents)
+            self._access.release_dma(extents.region)
 
     def _is_spare(self, extents: _Extents) -> bool:
         """Whether it can go: one region stays, since the next allocation would only map it again.
@@ -286,13 +311,13 @@ class DmaPool:
             self._check_open()
             region = self._access.map_dma(address_of(array), array.nbytes)
         allocation = Allocation(self, region.address, region.length, region.iova, array)
-        weakref.finalize(allocation, self._unmap, region).atexit = False
+        unmap = partial(self._unmap, region)
+        weakref.finalize(allocation, self._finalize, unmap).atexit = False
         return _buffer(allocation)
 
     def _unmap(self, region: DmaRegion) -> None:
-        with self._lock:
-            if not self._closed:  # else the access has unmapped everything
-                self._access.release_dma(region)
+        if not self._closed and owned.is_here():  # else the access has unmapped everything
+            self._access.release_dma(region)
 
     def iova(self, array: npt.NDArray[Any]) -> int | None:
         """Address of a contiguous array as the device sees it; None if it is not DMA memory.

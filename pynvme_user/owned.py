@@ -97,6 +97,13 @@ def unix_socket_pair() -> tuple[socket.socket, socket.socket]:
         return _keep(ours), _keep(theirs)
 
 
+def is_here() -> bool:
+    """Whether this is the process that made what is registered: False in a child just forked, in
+    which finalizers run before anything is told.
+    """
+    return os.getpid() == _pid
+
+
 def _keep(made: socket.socket) -> socket.socket:
     if made.fileno() <= 2:
         made = socket.socket(fileno=above_standard(made.detach()))

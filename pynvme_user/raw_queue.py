@@ -498,6 +498,7 @@ class RawQueuePair:
                 if memory is not None:
                     self._dma(memory)
             if self.outstanding or self._aborted:
+                self._check_open()  # once more: in a forked child all depth is in use
                 fail(-errno.EBUSY)
             self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
             self.loop_timed_out = False
