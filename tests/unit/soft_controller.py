@@ -168,6 +168,7 @@ class SoftController(Access):
 
     def _enable(self) -> None:
         self.log.append("enable")
+        self._bells[DOORBELL_BASE // 4 :] = 0  # also of what was rung while it was disabled
         if self.fatal_when_enabled:
             self._csts = CSTS.build(cfs=1)
         elif self.becomes_ready:

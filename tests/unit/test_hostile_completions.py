@@ -209,9 +209,7 @@ def test_a_new_queue_pair_goes_on_where_the_old_one_ended(
     assert len(set(cids)) == len(cids)
 
 
-def test_no_cid_before_its_outcome_is_handed_over(
-    soft: SoftController, ctrl: Controller
-) -> None:
+def test_no_cid_before_its_outcome_is_handed_over(soft: SoftController, ctrl: Controller) -> None:
     ns = ctrl.namespaces[1]
     buffer = ctrl.alloc(512)
     soft.io = lambda _: None
