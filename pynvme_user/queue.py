@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.completion import VectorResult
+from pynvme_user.completion import HOST_ABORTED, VectorResult
+from pynvme_user.errors import ClosedError, NamespaceChangedError
 from pynvme_user.geometry import Geometry
-from pynvme_user.raw_queue import SLICE_NS, RawQueuePair
-from pynvme_user.ring import U64Array, Vector
+from pynvme_user.raw_queue import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
+from pynvme_user.ring import Loop, U64Array, Vector, fail
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import (
     DatasetManagementCdw10,
@@ -170,6 +173,71 @@ class QueuePair(RawQueuePair):
                 f"namespace {ns.nsid} is one of {ns.controller.name}, which is another controller "
                 "than the queue pair's: use a queue pair of its own"
             )
+
+    # --- loops in C ---------------------------------------------------------------------------
+
+    def advance(
+        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
+    ) -> bool:
+        """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
+
+        ``geometry`` is the one that its I/Os were made by; ``keep`` holds their memory, up to the
+        end. Between the first call and the one that returns True the queue pair is the loop's
+        alone. A reset of the controller ends it: the I/Os that were outstanding, or never
+        submitted, are given up with the status ABORTED_BY_HOST.
+
+        Raises ValueError if other commands are outstanding, or for another controller's memory;
+        NamespaceChangedError, with nothing outstanding, once the geometry is not current any more;
+        and as :meth:`poll`.
+        """
+        if self._loop is not loop:
+            self._check_open()
+            for memory in (keep, loop.memory):
+                if memory is not None:
+                    self._dma(memory)
+            if self.outstanding or self._aborted:
+                self._check_open()  # once more: in a forked child all depth is in use
+                fail(-errno.EBUSY)
+            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
+            self.loop_timed_out = False
+        with self._device_errors(), self._turn():
+            self._check_not_ended()
+            if self._closing:
+                loop.stop()
+            if self.controller.resets != self._loop_resets:
+                self.hand_over()
+                loop.give_up(int(HOST_ABORTED))
+                ended = True
+            elif not geometry.current:
+                self._loop = self._loop_keep = None
+                raise NamespaceChangedError(
+                    f"namespace {geometry.nsid} may have changed while I/O ran on it, by a command "
+                    "such as Format NVM or by a reset: what was left was not submitted; begin anew"
+                )
+            else:
+                self._inside = True
+                try:
+                    ended = loop.run(self._ring, timeout_ns)
+                finally:
+                    self._inside = False
+            if ended:
+                self._loop = self._loop_keep = None
+                self._aborting = (-1, 0.0)  # C reaped what it was about
+                if self._closing:
+                    raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}")
+        if not ended:
+            self._check_health(waited=timeout_ns >= SLICE_NS)
+        return ended
+
+    def _drain_loop(self, loop: Loop, geometry: Geometry, keep: npt.NDArray[Any]) -> None:
+        """Drain a loop that is not to go on, so that its memory can be let go."""
+        if self.controller.removed or self._closed or self._loop is not loop:
+            return
+        with self._lock:
+            loop.stop()
+        with suppress(ClosedError, NamespaceChangedError):
+            while not self.advance(loop, SLICE_NS, geometry=geometry, keep=keep):
+                pass
 
     # --- many at once -------------------------------------------------------------------------
 

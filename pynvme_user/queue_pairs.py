@@ -18,10 +18,11 @@ import numpy as np
 from pynvme_user.admin import AdminCommands
 from pynvme_user.dma import PAGE, DmaBuffer
 from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
+from pynvme_user.links import DoorbellTarget, Interrupt, QueueLinks
 from pynvme_user.numa import Placement
 from pynvme_user.queue import QueuePair
-from pynvme_user.raw_queue import QueueLinks, RawQueuePair
-from pynvme_user.ring import MAX_DEPTH, DoorbellTarget, Interrupt, U16Array
+from pynvme_user.raw_queue import RawQueuePair
+from pynvme_user.ring import MAX_DEPTH, U16Array
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.registers import DOORBELL_BASE
 from pynvme_user.units import whole_number

@@ -11,30 +11,27 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
+from pynvme_user.clock import ClockWatch
 from pynvme_user.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
     DeviceRemovedError,
-    NamespaceChangedError,
     NvmeError,
 )
-from pynvme_user.geometry import Geometry
+from pynvme_user.links import QueueLinks
 from pynvme_user.numa import Placement
 from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
-    ClockWatch,
-    DoorbellTarget,
-    Interrupt,
     Loop,
     Operation,
     Ring,
@@ -58,20 +55,8 @@ _MIN_CQ_ENTRIES = PAGE // CQE_SIZE
 _SQ_AHEAD = 4
 #: How long an aborted command may take to end before the controller is reset.
 ABORT_SECONDS = 2.0
-_OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
+OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
 _NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLinks:
-    """What ties a queue pair to its device: doorbells, their shadows, the interrupt."""
-
-    sq_doorbell: DoorbellTarget
-    cq_doorbell: DoorbellTarget
-    shadow: tuple[DmaBuffer, DmaBuffer] | None = None  # shadow doorbells, event indices
-    vector: int = 0
-    interrupt: Interrupt | None = None
-    spin: float = 0.0  # seconds
 
 
 class RawQueuePair:
@@ -435,7 +420,7 @@ class RawQueuePair:
                 self._check_open()
         except ClosedError:
             if waits and (self._ring.outstanding or self._loop):
-                raise ClosedError(f"{self._name} {_OUTCOME_UNKNOWN}") from None
+                raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}") from None
             raise
 
     @property
@@ -475,71 +460,6 @@ class RawQueuePair:
         (done,) = self.drain()
         self.kept = ()
         return int(done.status) | (TIMED_OUT if done.timed_out else 0)
-
-    # --- loops in C ---------------------------------------------------------------------------
-
-    def advance(
-        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
-    ) -> bool:
-        """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
-
-        ``geometry`` is the one that its I/Os were made by; ``keep`` holds their memory, up to the
-        end. Between the first call and the one that returns True the queue pair is the loop's
-        alone. A reset of the controller ends it: the I/Os that were outstanding, or never
-        submitted, are given up with the status ABORTED_BY_HOST.
-
-        Raises ValueError if other commands are outstanding, or for another controller's memory;
-        NamespaceChangedError, with nothing outstanding, once the geometry is not current any more;
-        and as :meth:`poll`.
-        """
-        if self._loop is not loop:
-            self._check_open()
-            for memory in (keep, loop.memory):
-                if memory is not None:
-                    self._dma(memory)
-            if self.outstanding or self._aborted:
-                self._check_open()  # once more: in a forked child all depth is in use
-                fail(-errno.EBUSY)
-            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
-            self.loop_timed_out = False
-        with self._device_errors(), self._turn():
-            self._check_not_ended()
-            if self._closing:
-                loop.stop()
-            if self.controller.resets != self._loop_resets:
-                self.hand_over()
-                loop.give_up(int(HOST_ABORTED))
-                ended = True
-            elif not geometry.current:
-                self._loop = self._loop_keep = None
-                raise NamespaceChangedError(
-                    f"namespace {geometry.nsid} may have changed while I/O ran on it, by a command "
-                    "such as Format NVM or by a reset: what was left was not submitted; begin anew"
-                )
-            else:
-                self._inside = True
-                try:
-                    ended = loop.run(self._ring, timeout_ns)
-                finally:
-                    self._inside = False
-            if ended:
-                self._loop = self._loop_keep = None
-                self._aborting = (-1, 0.0)  # C reaped what it was about
-                if self._closing:
-                    raise ClosedError(f"{self._name} {_OUTCOME_UNKNOWN}")
-        if not ended:
-            self._check_health(waited=timeout_ns >= SLICE_NS)
-        return ended
-
-    def _drain_loop(self, loop: Loop, geometry: Geometry, keep: npt.NDArray[Any]) -> None:
-        """Drain a loop that is not to go on, so that its memory can be let go."""
-        if self.controller.removed or self._closed or self._loop is not loop:
-            return
-        with self._lock:
-            loop.stop()
-        with suppress(ClosedError, NamespaceChangedError):
-            while not self.advance(loop, SLICE_NS, geometry=geometry, keep=keep):
-                pass
 
     # --- reset and end ------------------------------------------------------------------------
 

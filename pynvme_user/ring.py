@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -27,6 +25,7 @@ from pynvme_user.errors import (
     NvmeError,
     QueueFullError,
 )
+from pynvme_user.links import DoorbellTarget, Interrupt
 
 SQE_SIZE: int = ffi.sizeof("struct nvme_sqe")
 CQE_SIZE: int = ffi.sizeof("struct nvme_cqe")
@@ -99,55 +98,6 @@ def fail(err: int) -> NoReturn:
                 "the device's process is gone or no longer answers: open the device again"
             )
     raise NvmeError(f"the C core failed: {os.strerror(-err)}")
-
-
-class ClockWatch:
-    """Holds the clock of the I/O path (_clock.h) against CLOCK_MONOTONIC."""
-
-    #: Two readings one after the other, of a thread that may lose its CPU in between.
-    _SLACK = 0.05
-    #: What the rate may be off, beyond the error with which it is measured.
-    _RATE = 1e-3
-
-    def __init__(self) -> None:
-        self._monotonic, self._ticks = time.monotonic(), int(lib.nvme_ticks())
-
-    def stepped(self) -> bool:
-        """Tell whether it went back or ahead since the last call."""
-        monotonic, ticks = time.monotonic(), int(lib.nvme_ticks())
-        passed = monotonic - self._monotonic
-        counted = (ticks - self._ticks) / tick_rate()
-        self._monotonic, self._ticks = monotonic, ticks
-        return abs(counted - passed) > self._SLACK + self._RATE * passed
-
-
-@dataclass(frozen=True, slots=True)
-class DoorbellTarget:
-    """Where one doorbell lies: see struct nvme_doorbell for the members."""
-
-    mmio: int = 0
-    post: int = 0
-    context: int = 0
-    address: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupt:
-    """How an interrupt is waited for: see struct nvme_interrupt.
-
-    ``event_fd`` does not block and becomes readable when it fires. One that the kernel masks
-    when it fires is armed again by writing ``rearm`` (up to 8 bytes) to ``rearm_fd``, at
-    ``rearm_offset`` unless that is negative; ``masked`` says whether that is still to be done.
-    ``shared`` says that several queue pairs wait for it.
-    """
-
-    event_fd: int
-    event_size: int = 8
-    rearm_fd: int = -1
-    rearm_offset: int = -1
-    rearm: bytes = b""
-    shared: bool = False
-    masked: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
 
 
 class Operation:
@@ -614,8 +564,3 @@ def unguard_bar(address: int) -> None:
 def layout(structure: str, member: str) -> int:
     """Offset of a member of the C core's ``sqe`` or ``cqe``, as the compiler laid it out."""
     return int(lib.nvme_layout(structure.encode(), member.encode()))
-
-
-def tick_rate() -> int:
-    """Time-stamp counter ticks in a second."""
-    return int(lib.nvme_tick_rate())

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user._ring_cffi import ffi, lib
+from pynvme_user.clock import tick_rate
 from pynvme_user.dma import DmaBuffer, address_of
 from pynvme_user.generator import Generator
-from pynvme_user.ring import Ring, U64Array, check_result, new_lines, tick_rate
+from pynvme_user.ring import Ring, U64Array, check_result, new_lines
 from pynvme_user.verification import Fault, Verifier
 
 BUCKETS: int = lib.NVME_BUCKETS

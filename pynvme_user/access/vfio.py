@@ -37,8 +37,8 @@ from pynvme_user.errors import (
     DeviceRemovedError,
     DmaError,
 )
+from pynvme_user.links import Interrupt
 from pynvme_user.numa import Placement
-from pynvme_user.ring import Interrupt
 
 #: The kernel waits up to 60 s for a function to come back from a reset.
 RESET_SECONDS = 70.0

@@ -43,8 +43,8 @@ from pynvme_user.errors import (
     DeviceNameError,
     NvmeError,
 )
+from pynvme_user.links import Interrupt
 from pynvme_user.numa import Placement
-from pynvme_user.ring import Interrupt
 from pynvme_user.spec.registers import DOORBELL_BASE
 
 #: The socket's name where the device name is a folder, as SPDK's targets have it.

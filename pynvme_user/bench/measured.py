@@ -19,9 +19,9 @@ from pynvme_user.bench.result import (
     Histogram,
     IntervalHistogram,
 )
+from pynvme_user.clock import tick_rate
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.queue import QueuePair
-from pynvme_user.ring import tick_rate
 from pynvme_user.spec.status import Status
 from pynvme_user.workload import FLUSH, Workload
 

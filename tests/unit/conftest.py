@@ -31,7 +31,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ctrl(soft: SoftController, impatient: None) -> Iterator[Controller]:
-    with Controller(soft) as ctrl:
+    with Controller(soft, ready_timeout=0.5) as ctrl:
         yield ctrl
 
 

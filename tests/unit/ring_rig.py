@@ -11,10 +11,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pynvme_user.dma import DmaBuffer
+from pynvme_user.links import DoorbellTarget
 from pynvme_user.ring import (
     CQE_SIZE,
     SQE_SIZE,
-    DoorbellTarget,
     Operation,
     Ring,
     Vector,

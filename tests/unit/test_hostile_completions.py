@@ -1,9 +1,9 @@
 """Completions that a controller must not post, met by each of the public ways to run a command.
 
-Each round posts one instead of the command's own, which never comes: whoever believes it has success
-without data. It has to be a ControllerFatalError and a reset, after which the same command succeeds.
-PYNVME_USER_HOSTILE is how many rounds there are of each way; tests/c/hostile_test.c does a million on
-the ring alone.
+Each round posts one instead of the command's own, which never comes: whoever believes it has
+success without data. It has to be a ControllerFatalError and a reset, after which the same command
+succeeds. PYNVME_USER_HOSTILE is how many rounds there are of each way; tests/c/hostile_test.c does
+a million on the ring alone.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ring_rig import PostedRig, Rig, seeded, vector
 
-from pynvme_user.ring import Interrupt
+from pynvme_user.links import Interrupt
 from pynvme_user.spec.commands import SQE
 
 SPARES = (0, 1, 2, 5, 31, 200)

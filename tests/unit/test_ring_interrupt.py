@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from ring_rig import Rig, vector
 
-from pynvme_user.ring import Interrupt
+from pynvme_user.links import Interrupt
 
 
 @pytest.fixture
