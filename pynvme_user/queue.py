@@ -34,6 +34,9 @@ _DEALLOCATE = WriteZeroesCdw12.deac.mask
 class QueuePair(RawQueuePair):
     """An I/O queue pair, made by :meth:`Controller.queue_pair`: it belongs to one thread."""
 
+    #: Its creation did not end, so that nobody has it.
+    lost = False
+
     # --- one at a time ------------------------------------------------------------------------
 
     def submit_read(

@@ -160,10 +160,8 @@ class QueuePairs:
             return pair
         except BaseException:
             if pair is not None:
-                with self._commands.lock:
-                    if self._by_id.get(pair.qid) is pair:
-                        self._unsure.add(pair.qid)
-                    self._settle()
+                pair.lost = True  # before any call, in which ctrl-C could come again
+                self._settle()
             raise
 
     def release(self, pair: RawQueuePair) -> None:
@@ -195,9 +193,9 @@ class QueuePairs:
                     with suppress(NvmeError):  # its id stays taken, up to a reset at most
                         self._delete(pair)
 
-    def _is_unsure(self, pair: RawQueuePair) -> bool:
+    def _is_unsure(self, pair: QueuePair) -> bool:
         # One may be closed without being released: by ctrl-C between the two.
-        return pair.qid in self._unsure or pair.ended
+        return pair.qid in self._unsure or pair.ended or pair.lost
 
     def _forget(self, pair: RawQueuePair) -> None:
         if self._by_id.get(pair.qid) is pair:

@@ -498,12 +498,20 @@ class RawQueuePair:
         """Give the lock to a call, after whoever waits for it to stop or close the queue pair."""
         if self._wanted:
             time.sleep(0.001)  # Python's locks are not fair
-        elif self._inside:
+        elif self._inside and not self._is_left():
             raise NvmeError(
                 f"{self._name} is in use by another call: a queue pair belongs to one thread, so "
                 "make one for each with queue_pair()"
             )
         return self._lock
+
+    def _is_left(self) -> bool:
+        """Whether ctrl-C took the call away that is said to be inside: nobody has the lock then."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._inside = False
+        self._lock.release()
+        return True
 
     def restart(self, shadow: tuple[DmaBuffer, DmaBuffer] | None = None) -> None:
         """Give every outstanding command its end and begin anew; DMA has stopped.

@@ -23,6 +23,8 @@ from pynvme_user import Controller, Namespace
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job has ctrl-C ignored, and so would every command that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # likewise, under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _COMMON = {
     # A device, and a machine with other work on it, has no constant speed.

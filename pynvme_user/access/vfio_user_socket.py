@@ -147,7 +147,7 @@ class Connection:
                 f"its capabilities are not the JSON of an object ({error})"
             ) from None
         if type(most) is not int or most < 1:
-            raise self.violation(f"it takes {repr(most)[:80]!a} descriptors in a message")
+            raise self.violation(f"it takes {ascii(most)[:80]} descriptors in a message")
         return most
 
     # Requests

@@ -91,7 +91,11 @@ def test_doctor_that_nobody_reads(start: Any) -> None:
 
 
 def test_completion_that_nobody_reads(run: Any, environment: dict[str, str]) -> None:
-    environment |= {"_NVME_USER_COMPLETE": "bash_complete", "COMP_WORDS": "x ", "COMP_CWORD": "1"}
+    environment |= {
+        "_NVME_USER_COMPLETE": "bash_complete",
+        "COMP_LINE": "nvme-user ",
+        "COMP_POINT": "10",
+    }
     with nobody() as theirs:
         assert run(stdout=theirs).stderr == b""
 

@@ -209,9 +209,11 @@ if not (pid := os.fork()):
     wait(pid)
     assert owner(a.reset) == first
     b.namespaces[1].flush()
+    b.close()
     sys.exit(0)
 wait(pid)
 a.namespaces[1].flush()
+a.close()
 """
 
 

@@ -190,10 +190,15 @@ def test_again_while_it_is_taken_back(
     """What a second ctrl-C leaves goes with the next queue pair, or with a reset."""
     chosen = random.Random(2)
     left = 0
-    for number in range(20, 140, 2):
+    whole = AtLine(1 << 30)
+    with whole:
+        pair = controller.queue_pair(4)
+    pair.close()
+    lines = (1 << 30) - whole.left
+    for turn, number in enumerate(range(1, lines, max(1, lines // 100))):
         line = AtLine(number)
         with contextlib.suppress(KeyboardInterrupt), line:
-            controller.queue_pair(4).close()
+            controller.queue_pair(4)
         cleaning = time.perf_counter() - line.raised
         pair = None
         # The second comes at any time of the cleaning up, or not before here.
@@ -204,8 +209,9 @@ def test_again_while_it_is_taken_back(
             time.sleep(2 * cleaning)
         if pair:
             pair.close()
-        left += len(controller._queue_pairs._unsure)
-        if reset and number % 20 == 0:
+        pairs = controller._queue_pairs
+        left += sum(map(pairs._is_unsure, pairs))
+        if reset and turn % 10 == 0:
             controller.reset()
         works(controller, ns, qid)
         assert left_behind(controller, qid) == []

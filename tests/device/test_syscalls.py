@@ -170,8 +170,8 @@ def test_no_allocation_for_an_io(device: str, way: str, counter: dict[str, str])
 
 
 def test_allocations_of_a_slice(device: str, counter: dict[str, str]) -> None:
-    """Some 20, or 120 with a look at the device's health, however many I/Os are done in it."""
+    """Some 20, or 190 with a look at the device's health, however many I/Os are done in it."""
     _, alone = run([], device, "workload", MANY, **counter)
     slices, allocations = run([], device, "workload", MANY, slice_ns=10**6, **counter)
     assert slices > 10
-    assert allocations - alone <= 150 * slices
+    assert allocations - alone <= 230 * slices

@@ -104,7 +104,7 @@ def test_the_only_queue_pair(qemu: None) -> None:
     """Single calls and the user's queue pair share what the controller grants; nobody hangs."""
     with nvme.open("qemu:?size=16M&max_ioqpairs=1", timeout=0.3) as ctrl:
         ns = ctrl.namespaces[1]
-        refused = pytest.raises(nvme.QueueFullError, match=r"in use by queue_pair\(\): close one")
+        refused = pytest.raises(nvme.QueueFullError, match=r"close one that queue_pair\(\) made")
         for _ in range(2):
             with ctrl.queue_pair(4), refused:
                 ns.read(0, 1)
