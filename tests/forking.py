@@ -261,6 +261,7 @@ def main(device: str, child_device: str, start: str, rounds: str) -> None:
         ours, theirs = multiprocessing.Pipe()
         last = process_of(start)(target=wait_and_open, args=(device, theirs))
         last.start()
+        theirs.close()  # so that one that fails ends the wait for what it says
         ours.recv()
     finally:
         parent.close()
