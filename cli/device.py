@@ -68,11 +68,13 @@ def driver_option(help: str) -> _Decorator:
 
 @contextmanager
 def opened(name: str, timeout: float | None = None) -> Iterator[Controller]:
-    """Open a device with the global --timeout, or another in seconds; close it at the end."""
+    """Open a device as the global options say, or with another timeout; close it at the end."""
     import pynvme_user as nvme
 
-    default: float = click.get_current_context().obj
-    with nvme.open(name, timeout=timeout or default) as controller:
+    options: dict[str, Any] = click.get_current_context().obj
+    if timeout:
+        options = options | {"timeout": timeout}
+    with nvme.open(name, **options) as controller:
         yield controller
 
 

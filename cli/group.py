@@ -94,6 +94,11 @@ def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | N
     help="What one command may take before it is aborted.",
 )
 @click.option(
+    "--plain-cids",
+    is_flag=True,
+    help="For a controller that takes no command id above the depth of its queue.",
+)
+@click.option(
     "--completion",
     type=click.Choice(completion.SHELLS),
     is_eager=True,
@@ -103,13 +108,13 @@ def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | N
 )
 @click.version_option(package_name="pynvme_user", prog_name=PROGRAM)
 @click.pass_context
-def cli(ctx: click.Context, timeout: float) -> None:
+def cli(ctx: click.Context, timeout: float, plain_cids: bool) -> None:
     """Talk to an NVMe controller from user space.
 
     DEVICE is 'qemu:disk.img?size=1G' (QEMU's emulated NVMe), a PCI address such as 0000:01:00.0,
     or what NVME_USER_DEVICE holds. Commands and options are nvme-cli's.
     """
-    ctx.obj = timeout
+    ctx.obj = {"timeout": timeout, "plain_cids": plain_cids}
     if ctx.invoked_subcommand is None:
         raise click.UsageError("no command", ctx)
 

@@ -165,21 +165,31 @@ int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uin
 			return err;
 	}
 	sq_advance(qp);
-	return tracker_take(qp, user, 0);
+	return tracker_take(qp, user, UNANNOUNCED);
+}
+
+/* Let the time of the commands in [sqe, end) begin. */
+static inline void sq_stamp(const struct nvme_qpair *qp, const struct nvme_sqe *sqe,
+			    const struct nvme_sqe *end, uint64_t now)
+{
+	for (; sqe != end; sqe++)
+		tracker_of(qp, sqe->cid)->submitted = now;
 }
 
 int nvme_qpair_ring(struct nvme_qpair *qp)
 {
-	uint32_t at = qp->sq_doorbell.value;
+	const struct nvme_sqe *first = qp->sq + qp->sq_doorbell.value;
+	const struct nvme_sqe *tail = qp->sq + qp->sq_tail;
 	uint64_t now;
 
-	if (at == qp->sq_tail)
+	if (first == tail)
 		return 0;
 	now = ticks_now();
-	do {
-		tracker_of(qp, qp->sq[at].cid)->submitted = now;
-		at = at + 1 == qp->sq_entries ? 0 : at + 1;
-	} while (at != qp->sq_tail);
+	if (unlikely(first > tail)) {
+		sq_stamp(qp, first, qp->sq + qp->sq_entries, now);
+		first = qp->sq;
+	}
+	sq_stamp(qp, first, tail, now);
 	return sq_ring(qp);
 }
 
@@ -238,15 +248,18 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 	do {
 		const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
+		uint64_t age;
 
-		if (unlikely(!tracker || !tracker->submitted)) {
-			/* What was reaped before it still counts; the next poll finds it again. */
-			if (!count)
-				return -EPROTO;
+		if (unlikely(!tracker))
 			break;
+		age = now - tracker->submitted;
+		if (unlikely((int64_t)age < 0)) {
+			if (tracker->submitted == UNANNOUNCED)
+				break;
+			age = 0; /* the clock went back */
 		}
 		out[count++] = (struct nvme_completion){
-			.latency_ns = ticks_age_ns(now, tracker->submitted),
+			.latency_ns = ticks_to_ns(age),
 			.user = tracker->user,
 			.dw0 = cqe->dw0,
 			.dw1 = cqe->dw1,
@@ -257,6 +270,9 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 		cq_advance(qp);
 		end = cq_next(qp);
 	} while (count < max && !(end & CQE_PHASE));
+	/* What was reaped before a wrong one still counts; the next poll finds that again. */
+	if (unlikely(!count))
+		return -EPROTO;
 	cq_report(qp, count);
 	return (int)count;
 }
@@ -429,13 +445,14 @@ int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint1
 		if (!tracker_is_outstanding(qp, index))
 			continue;
 		out[count++] = (struct nvme_completion){
-			.latency_ns =
-				tracker->submitted ? ticks_age_ns(now, tracker->submitted) : 0,
+			.latency_ns = ticks_age_ns(now, tracker->submitted),
 			.user = tracker->user,
 			.cid = tracker->cid,
 			.status = status,
 		};
-		tracker->next_free = tracker_end(qp, tracker, tracker->cid);
+		/* As tracker_free() does, but into no list. */
+		tracker->next_free = (uint16_t)(tracker->cid + qp->generation);
+		tracker->cid = (uint16_t)(tracker->next_free | qp->index_mask);
 		qp->outstanding--;
 	}
 	return count;
@@ -459,7 +476,8 @@ void nvme_qpair_restamp(struct nvme_qpair *qp)
 	uint64_t now = nvme_ticks();
 
 	for (uint32_t index = 0; index < qp->depth; index++)
-		if (tracker_is_outstanding(qp, index) && qp->trackers[index].submitted)
+		if (tracker_is_outstanding(qp, index) &&
+		    qp->trackers[index].submitted != UNANNOUNCED)
 			qp->trackers[index].submitted = now;
 }
 
@@ -472,7 +490,7 @@ int nvme_qpair_oldest(const struct nvme_qpair *qp, uint64_t *age_ns)
 		const struct nvme_tracker *tracker = &qp->trackers[index];
 		uint64_t age = ticks_age_ns(now, tracker->submitted);
 
-		if (!tracker_is_outstanding(qp, index) || !tracker->submitted ||
+		if (!tracker_is_outstanding(qp, index) || tracker->submitted == UNANNOUNCED ||
 		    (found >= 0 && age <= *age_ns))
 			continue;
 		*age_ns = age;

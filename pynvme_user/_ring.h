@@ -93,7 +93,7 @@ struct nvme_interrupt {
  * generations: up to depth 4,095 sixteen, beyond depth 32,767 one.
  */
 struct nvme_tracker {
-	uint64_t submitted; /* in ticks, at the doorbell; 0: not announced yet */
+	uint64_t submitted; /* in ticks, at the doorbell; before it UNANNOUNCED */
 	uint32_t user;      /* the caller's number for the command */
 	uint16_t cid;       /* expected; while none is, the next one with every bit of the index set */
 	uint16_t next_free; /* the free list's link, a CID; of a tracker that is in no list, its own */

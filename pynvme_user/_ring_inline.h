@@ -26,6 +26,9 @@
 /* The most that qp->turn may be. */
 #define NVME_TURN 64u
 
+/* A command's time before its doorbell: in the future, whatever the clock says. */
+#define UNANNOUNCED (UINT64_C(1) << 63)
+
 /* SC in 7:0 and SCT in 10:8 of the status field: success is both, whole, being 0. */
 #define STATUS_CODE_AND_TYPE 0x7ff
 
@@ -214,9 +217,9 @@ static inline int sq_ring(struct nvme_qpair *qp)
 /* --- trackers ---------------------------------------------------------------------------- */
 
 /* Where a CID's tracker is, its PRP list, and whatever else the caller has for each command. */
-static inline uint32_t cid_index(const struct nvme_qpair *qp, uint32_t cid)
+static inline uint32_t cid_index(const struct nvme_qpair *qp, uint64_t cid)
 {
-	return cid & qp->index_mask;
+	return (uint32_t)cid & qp->index_mask;
 }
 
 static inline struct nvme_tracker *tracker_of(const struct nvme_qpair *qp, uint16_t cid)
@@ -254,19 +257,14 @@ static inline uint16_t tracker_retake(const struct nvme_qpair *qp, struct nvme_t
 }
 
 /* End the command `cid`: until the next one under its index no completion is expected there. */
-static inline uint16_t tracker_end(const struct nvme_qpair *qp, struct nvme_tracker *tracker,
-				   uint16_t cid)
+static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *tracker, uint16_t cid)
 {
 	uint16_t next = (uint16_t)(cid + qp->generation);
 
-	tracker->cid = (uint16_t)(next | qp->index_mask);
-	return next;
-}
-
-static inline void tracker_free(struct nvme_qpair *qp, struct nvme_tracker *tracker, uint16_t cid)
-{
+	/* In this order: the compiler joins stores to neighbours, which costs more than it spares. */
 	tracker->next_free = qp->free_head;
-	qp->free_head = tracker_end(qp, tracker, cid);
+	qp->free_head = next;
+	tracker->cid = (uint16_t)(next | qp->index_mask);
 	qp->outstanding--;
 }
 

@@ -92,13 +92,16 @@ def needs_valgrind(figures: dict[str, Any]) -> dict[str, Any]:
     return counts
 
 
-def test_fewer_than_120_instructions_for_a_read_and_80_in_a_vector(figures: dict[str, Any]) -> None:
+def test_instructions_for_a_read(figures: dict[str, Any]) -> None:
+    """What the generation in a CID costs is in them: 10 for a single call, 6 in the loops."""
     counts = {
         (row["way"], row["depth"]): row["submit"] + row["complete"]
         for row in needs_valgrind(figures)["counts"]
     }
-    assert 40 < counts["plain", 32] < 120
-    assert 40 < counts["vector", 32] < 80
+    assert 40 < counts["plain", 32] < 128
+    assert 40 < counts["vector", 32] < 78
+    assert 40 < counts["workload", 32] < 158.5
+    assert 40 < counts["transfer", 1] < 191
     assert counts["plain", 32] < counts["plain", 1]
 
 

@@ -43,8 +43,8 @@ def run(soft: SoftController, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command on the controller of the test; give its output or error, and its code."""
 
     @contextmanager
-    def opened(*_: object, **__: object) -> Iterator[Controller]:
-        with Controller(soft) as ctrl:
+    def opened(*_: object, plain_cids: bool, **__: object) -> Iterator[Controller]:
+        with Controller(soft, plain_cids=plain_cids) as ctrl:
             yield ctrl
 
     def run(*arguments: str) -> tuple[str, int]:
@@ -103,3 +103,11 @@ def test_which_one_has_to_be_said(
     )
     said, code = run(command[0], "soft:", *command[1:])
     assert (said.partition(" (see ")[0], code) == expected
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_plain_cids(run: Run, sent: list[SQE], plain: bool) -> None:
+    """Each command id is below the depth of the queue only where that is asked for."""
+    options = ["--plain-cids"] if plain else []
+    assert run(*options, "id-ns", "soft")[1] == 0
+    assert (max(sqe.cid for sqe in sent) < 64) == plain
