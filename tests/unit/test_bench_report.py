@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -53,7 +54,7 @@ def troubled():
     job.directions[0].failed = 3
     for direction in job.directions:
         direction.intervals = []
-    return run_of(job, interrupted=True)
+    return run_of(job, signal=signal.SIGINT)
 
 
 RUNS = {"mixed": mixed, "by depth": by_depth, "two axes": by_depth_and_size, "troubled": troubled}

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_summary_ends_with_what_went_wrong(rng):
         error_names={0x281: "Unrecovered Read Error"},
         verify=VerifyResult("crc32c", 500, 40, faults),
     )
-    run = run_of(job, warnings=["the device is throttling"], interrupted=True)
+    run = run_of(job, warnings=["the device is throttling"], signal=signal.SIGINT)
     text = "\n".join(summary(run))
     end = text[text.index("Interrupted") :]
     assert "Warning: the device is throttling" in end
