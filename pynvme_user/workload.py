@@ -1,6 +1,6 @@
 """The benchmark's loop in C, seen from Python: one queue pair kept busy with generated I/Os.
 
-With ring.py, clock.py, generator.py and verification.py, the only modules that import the extension.
+With ring.py, clock.py, generator.py and verification.py, one of those that import the extension.
 """
 
 from __future__ import annotations
