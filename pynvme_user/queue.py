@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.completion import HOST_ABORTED, VectorResult
-from pynvme_user.errors import ClosedError, NamespaceChangedError
+from pynvme_user.errors import ClosedError, ControllerFatalError, NamespaceChangedError
 from pynvme_user.geometry import Geometry
 from pynvme_user.raw_queue import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
 from pynvme_user.ring import Loop, U64Array, Vector, fail
@@ -90,9 +90,9 @@ class QueuePair(RawQueuePair):
             geometry.check_range(lba, blocks)
             if blocks > 0x10000:
                 raise ValueError(f"one Write Zeroes command takes up to 65536 blocks, not {blocks}")
-            with self._submitting:
-                if geometry.current:
-                    return self._ring.submit_io(NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
+            cid = self._submit_by(geometry, None, NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
+            if cid is not None:
+                return cid
 
     def submit_flush(self, ns: Namespace) -> int:
         """Submit a Flush; return its CID (Base 2.0, 7.1)."""
@@ -155,12 +155,27 @@ class QueuePair(RawQueuePair):
                     f"one command carries up to {self.controller.max_transfer} bytes, not "
                     f"{length}: use Namespace.read_into or write_from, which split"
                 )
-            with self._submitting:
-                if geometry.current:
-                    self._hold(buffer)
-                    return self._ring.submit_io(
-                        opcode, ns.nsid, lba, blocks - 1 | (_FUA if fua else 0), iova, length
-                    )
+            cdw12 = blocks - 1 | (_FUA if fua else 0)
+            cid = self._submit_by(geometry, buffer, opcode, ns.nsid, lba, cdw12, iova, length)
+            if cid is not None:
+                return cid
+
+    def _submit_by(
+        self, geometry: Geometry, buffer: npt.NDArray[Any] | None, *command: int
+    ) -> int | None:
+        """Submit a command that was made by that geometry, as :meth:`Ring.submit_io`; None where
+        the geometry is not current any more.
+        """
+        try:
+            with self._turn():
+                self._check_open()
+                if not geometry.current:
+                    return None
+                self._hold(buffer)
+                return self._ring.submit_io(*command)
+        except ControllerFatalError as error:
+            self._reset_for(error)
+            raise
 
     def _geometry(self, ns: Namespace) -> Geometry:
         """Return what is known of a namespace, as it is now.

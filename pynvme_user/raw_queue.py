@@ -88,7 +88,6 @@ class RawQueuePair:
         self.depth = depth
         self._lock = threading.RLock()
         self._end_lock = threading.RLock()  # taken before any other
-        self._submitting = _Submitting(self)
         self._wanted = False
         self._inside = False  # a call of the user's holds the lock
         # For Lender.transfer(): one may begin while `ready`, which is False wherever anything may
@@ -240,9 +239,14 @@ class RawQueuePair:
         ControllerFatalError where nothing is outstanding and something was completed all the same.
         """
         iova, length = (0, 0) if buffer is None else self._dma(buffer)
-        with self._submitting:
-            self._hold(buffer)
-            return self._ring.submit(bytes(command), iova, length)
+        try:
+            with self._turn():
+                self._check_open()
+                self._hold(buffer)
+                return self._ring.submit(bytes(command), iova, length)
+        except ControllerFatalError as error:
+            self._reset_for(error)
+            raise
 
     def _hold(self, buffer: object) -> None:
         """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
@@ -358,9 +362,12 @@ class RawQueuePair:
             self.controller.mark_removed()
             raise
         except ControllerFatalError as error:
-            with suppress(ClosedError):
-                self.controller.reset(error)
+            self._reset_for(error)
             raise
+
+    def _reset_for(self, error: ControllerFatalError) -> None:
+        with suppress(ClosedError):
+            self.controller.reset(error)
 
     _health_due = 0.0
 
@@ -582,27 +589,3 @@ class RawQueuePair:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-class _Submitting:
-    """Holds a queue pair for a submission, which may find that the controller broke the protocol.
-
-    A class, not a generator: each submission passes here.
-    """
-
-    def __init__(self, pair: RawQueuePair) -> None:
-        self._pair = pair
-
-    def __enter__(self) -> None:
-        self._pair._turn().__enter__()
-        try:
-            self._pair._check_open()
-        except BaseException:
-            self._pair._lock.release()
-            raise
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._pair._lock.release()
-        if isinstance(error, ControllerFatalError):
-            with suppress(ClosedError):
-                self._pair.controller.reset(error)
