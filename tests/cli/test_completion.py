@@ -94,7 +94,7 @@ OFFERED = [
     ("bench compare no", ["notes.txt"], None),
     ("bench compare --output-format=j", ["--output-format=json"], 1),
     ("bind --driver=u", ["--driver=uio_pci_generic"], 1),
-    ("nonsense --", ["--timeout", "--completion", "--version", "--help"], None),
+    ("nonsense --", ["--timeout", "--plain-cids", "--completion", "--version", "--help"], None),
 ]
 
 
