@@ -161,7 +161,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 	int err = 0;
 	int ring_err;
 
-	while (n < limit && qp->outstanding < b->depth) {
+	while (n < limit && qp->outstanding < b->depth && qp->free_head != NO_CID) {
 		struct nvme_bench_slot *slot = &b->slots[cid_index(qp, qp->free_head)];
 		struct nvme_io io;
 

@@ -23,13 +23,13 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 {
 	if (unlikely(cq_is_stray(qp)))
 		return -EPROTO;
-	while (v->submitted < v->count && qp->outstanding < qp->depth) {
+	while (v->submitted < v->count && qp->free_head != NO_CID) {
 		uint64_t now = ticks_now();
 		int err = 0;
 		int rung;
 
 		for (uint32_t n = 0; n < qp->turn && v->submitted < v->count &&
-				     qp->outstanding < qp->depth; n++) {
+				     qp->free_head != NO_CID; n++) {
 			err = vector_write(qp, v, qp->free_head);
 			if (err)
 				break;

@@ -239,6 +239,8 @@ static void test_abandoned(uint32_t depth)
 		job.pair.controller.count = 0;
 		lost += (uint64_t)nvme_qpair_abandon(&job.pair.qp, out, 7);
 		CHECK(!job.pair.qp.outstanding);
+		nvme_qpair_release(&job.pair.qp);
+		CHECK(!nvme_qpair_check(&job.pair.qp));
 	}
 	for (uint32_t direction = 0; direction < 2; direction++) {
 		CHECK(job.bench->results[direction].ios == seen.ios[direction]);
