@@ -162,8 +162,8 @@ def test_the_depth_that_keeps_a_latency(qemu: None) -> None:
             )  # fmt: skip
             found = result.latency_target
             assert found is not None
-            # A machine with other work serves more slowly, which takes some of the depth; where the
-            # client had no CPU, its I/Os find the device idle, which adds one.
-            return "" if found.met and 5 <= found.depth <= 8 else f"depth {found.depth}"
+            assert found.depth <= 8
+            # A machine with other work serves more slowly, which takes some of the depth.
+            return "" if found.met and found.depth >= 5 else f"depth {found.depth}"
 
         until_right(attempt)
