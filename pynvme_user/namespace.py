@@ -298,7 +298,9 @@ class Namespace:
             if iova is None or iova & 3:
                 return self._bounce(operation, lba, flat)
             if blocks > geometry.max_blocks:
-                return self._split(operation, geometry, lba, iova, flat)
+                if self._split(operation, geometry, lba, iova, flat):
+                    return None
+                continue
             status = self._lender.transfer(operation, lba, self._pool.spanned(flat, iova))
             if status >= 0:
                 return self._check(status, operation, lba, blocks) if status else None
@@ -325,8 +327,10 @@ class Namespace:
         lba: int,
         iova: int,
         array: npt.NDArray[np.uint8],
-    ) -> None:
-        """Transfer DMA memory that one command cannot carry."""
+    ) -> bool:
+        """Transfer DMA memory that one command cannot carry; False where the geometry is not
+        current any more, with nothing submitted.
+        """
         blocks = array.nbytes >> geometry.block_shift
         most = geometry.max_blocks
         lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
@@ -342,10 +346,13 @@ class Namespace:
                 geometry=geometry,
                 keep=array,
             )
+        if result is None:
+            return False
         for index in result.failed[:1]:
             first = int(lbas[index])
             status = int(result.status[index]) | (TIMED_OUT if result.timed_out else 0)
             self._check(status, operation, first, min(most, lba + blocks - first))
+        return True
 
     def _check(self, status: int, operation: _Operation, lba: int, blocks: int) -> None:
         what = self._what(operation.opcode, lba, blocks)

@@ -315,33 +315,36 @@ class QueuePair(RawQueuePair):
             if where.dtype == np.int64
             else where.astype(np.uint64, copy=False)
         )
-        geometry = self._geometry(ns)
-        if where.size:
-            geometry.check_transfer(int(where[places.argmax()]), blocks)
-        size = blocks << geometry.block_shift
-        if size > self.controller.max_transfer:
-            raise ValueError(
-                f"one command carries up to {self.controller.max_transfer} bytes, not {size}"
+        while True:
+            geometry = self._geometry(ns)
+            if where.size:
+                geometry.check_transfer(int(where[places.argmax()]), blocks)
+            size = blocks << geometry.block_shift
+            if size > self.controller.max_transfer:
+                raise ValueError(
+                    f"one command carries up to {self.controller.max_transfer} bytes, not {size}"
+                )
+            iova, length = self._dma(buffer)
+            pieces = self.depth if recycle else len(where)
+            if length < pieces * size:
+                raise ValueError(
+                    f"{pieces} I/Os of {size} bytes need a buffer of {pieces * size} bytes, "
+                    f"not {length}"
+                )
+            result = self.run_vector(
+                opcode,
+                ns,
+                places,
+                iova + np.arange(pieces, dtype=np.uint64) * np.uint64(size),
+                blocks=blocks,
+                last_blocks=blocks,
+                fua=fua,
+                slots=recycle,
+                geometry=geometry,
+                keep=buffer,
             )
-        iova, length = self._dma(buffer)
-        pieces = self.depth if recycle else len(where)
-        if length < pieces * size:
-            raise ValueError(
-                f"{pieces} I/Os of {size} bytes need a buffer of {pieces * size} bytes, "
-                f"not {length}"
-            )
-        return self.run_vector(
-            opcode,
-            ns,
-            places,
-            iova + np.arange(pieces, dtype=np.uint64) * np.uint64(size),
-            blocks=blocks,
-            last_blocks=blocks,
-            fua=fua,
-            slots=recycle,
-            geometry=geometry,
-            keep=buffer,
-        )
+            if result is not None:
+                return result
 
     def run_vector(
         self,
@@ -356,10 +359,11 @@ class QueuePair(RawQueuePair):
         slots: bool = False,
         geometry: Geometry,
         keep: npt.NDArray[Any],
-    ) -> VectorResult:
+    ) -> VectorResult | None:
         """Run I/Os whose places in DMA memory are known; ``keep`` holds that memory.
 
         The caller has checked the ranges by ``geometry``. The last I/O has ``last_blocks`` blocks.
+        None, with nothing submitted, where the geometry was not current any more.
         """
         self._check_own(ns)
         command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)
@@ -372,10 +376,13 @@ class QueuePair(RawQueuePair):
             block_shift=geometry.block_shift,
             slots=slots,
         )
+        begun = False
         try:
             while not self.advance(vector, SLICE_NS, geometry=geometry, keep=keep):
-                pass
-        except BaseException:
+                begun = True
+        except BaseException as error:
+            if isinstance(error, NamespaceChangedError) and not begun:
+                return None
             self._drain_loop(vector, geometry, keep)
             raise
         return VectorResult(

@@ -162,8 +162,8 @@ def test_the_depth_that_keeps_a_latency(qemu: None) -> None:
             )  # fmt: skip
             found = result.latency_target
             assert found is not None
-            assert found.depth <= 8
-            # A machine with other work serves more slowly, which takes some of the depth.
-            return "" if found.met and found.depth >= 5 else f"depth {found.depth}"
+            # A machine with other work serves more slowly, which takes some of the depth; and the
+            # first I/Os after a pause of the job's find a queue that is empty, which adds to it.
+            return "" if found.met and 5 <= found.depth <= 8 else f"depth {found.depth}"
 
         until_right(attempt)

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pynvme_user import (
     NvmeStatusError,
     NvmeTimeoutError,
     QueuePair,
+    VectorResult,
 )
 from pynvme_user.admin import CHANGE_NAMESPACES
 from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, NvmOpcode
@@ -120,6 +122,45 @@ def test_the_same_format(soft: SoftController, ctrl: Controller, way: str) -> No
             pair.drain()
             assert asked.count(Cns.NAMESPACE) == 1
     ns.read_into(0, buffer)
+
+
+@pytest.mark.parametrize("event", ["the same format", "another format", "reset"])
+@pytest.mark.parametrize("way", ["read_many", "write_many", "split"])
+def test_just_before_many_begin(
+    soft: SoftController,
+    ctrl: Controller,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    event: str,
+) -> None:
+    """After the caller looked and before the first I/O: no reason to end where nothing is new."""
+    run_vector = QueuePair.run_vector
+    begun: list[int] = []
+
+    def late(pair: QueuePair, *args: Any, **options: Any) -> VectorResult | None:
+        begun.append(len(begun))
+        if begun == [0]:
+            if event == "reset":
+                ctrl.reset()
+            else:
+                ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1)
+        return run_vector(pair, *args, **options)
+
+    monkeypatch.setattr(QueuePair, "run_vector", late)
+    ns = ctrl.namespaces[1]
+    soft.admin = reformat(soft, ds=12 if event == "another format" else 9)
+    seen = count(soft)
+    with ctrl.queue_pair(4) as pair:
+        if event == "another format":
+            with pytest.raises(NamespaceChangedError, match="its block size changed"):
+                WAYS[way](ns, pair, ctrl.alloc(4096))
+            assert begun == [0]
+            assert not seen
+        else:
+            WAYS[way](ns, pair, ctrl.alloc(4096))
+            assert begun == [0, 1]
+            assert seen
+        assert pair.outstanding == 0
 
 
 def identified(soft: SoftController) -> list[int]:
