@@ -72,6 +72,11 @@ def _ms(ns: int) -> int:
     return ns // NS_PER_MS
 
 
+def runtime_ms(ns: int) -> int:
+    """Tell a run time in milliseconds, rounded up as fio does: one that was is never 0."""
+    return -(-ns // NS_PER_MS)
+
+
 def _number(value: float) -> float:
     return round(float(value), 6)  # fio's "%f"
 
@@ -103,7 +108,7 @@ def _job(run: RunResult, job: JobResult, bins: bool) -> Object:
     # fio's members are tasks of their own, whose CPU times are taken over their summed run times.
     ran = job.runtime_ns * job.queues
     entry |= {
-        "job_runtime": _ms(job.runtime_ns * job.members),
+        "job_runtime": runtime_ms(job.runtime_ns * job.members),
         "usr_cpu": _number(100 * job.cpu.user_ns / ran if ran else 0.0),
         "sys_cpu": _number(100 * job.cpu.system_ns / ran if ran else 0.0),
         "ctx": job.cpu.context_switches,
@@ -160,16 +165,15 @@ def _job_options(run: RunResult, job: JobResult) -> dict[str, str]:
 
 
 def _direction(job: JobResult, result: DirectionResult, group: float, bins: bool) -> Object:
-    runtime = _ms(result.runtime_ns)
-    bandwidth = 1000 * result.bytes // runtime if runtime else 0
+    bandwidth = int(result.bytes_per_second)
     bw, iops = spreads(job, result)
     return {
         "io_bytes": result.bytes,
         "io_kbytes": result.bytes >> 10,
         "bw_bytes": bandwidth,
         "bw": bandwidth >> 10,
-        "iops": _number(1000 * result.ios / runtime if runtime else 0.0),
-        "runtime": runtime,
+        "iops": _number(result.iops),
+        "runtime": runtime_ms(result.runtime_ns),
         "total_ios": result.ios,
         "short_ios": result.short,
         "drop_ios": result.drops,
@@ -324,7 +328,7 @@ def _our_job(job: JobResult) -> Object:
         "device": _device(job.device),
         "devices": [_device(device) for device in job.devices or (job.device,)],
         "start_ms": _ms(job.start_ns),
-        "runtime_ms": _ms(job.runtime_ns),
+        "runtime_ms": runtime_ms(job.runtime_ns),
         "failed": {name: job.directions[d].failed for d, name in enumerate(names)},
         "errors": [
             {"status": status, "name": job.error_names.get(status, ""), "ios": ios}

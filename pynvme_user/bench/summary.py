@@ -11,6 +11,7 @@ from pynvme_user.bench.fio_json import (
     group_bandwidth,
     latency_classes,
     per_io,
+    runtime_ms,
     share_of_group,
     spreads,
 )
@@ -25,7 +26,6 @@ from pynvme_user.bench.result import (
     RunResult,
     SteadyState,
 )
-from pynvme_user.bench.samples import NS_PER_MS
 from pynvme_user.spec.text import printable
 
 _NAMES = ("read", "write", "trim")
@@ -155,7 +155,7 @@ def _direction(job: JobResult, name: str, result: DirectionResult, group: float)
     iops = number(result.iops, figures=job.significant_figures)
     yield (
         f"  {name}: IOPS={iops}, BW={first} ({second})"
-        f"({moved}/{result.runtime_ns // NS_PER_MS}msec)"
+        f"({moved}/{runtime_ms(result.runtime_ns)}msec)"
     )
     for name, histogram in (("slat", result.slat), ("clat", result.clat), (" lat", result.lat)):
         if histogram.count:
@@ -335,7 +335,7 @@ def _group(jobs: Sequence[JobResult], group: int) -> Iterator[str]:
             continue
         rates = [result.bytes_per_second for result in results]
         moved = sum(result.bytes for result in results)
-        ran = [result.runtime_ns // NS_PER_MS for result in results]
+        ran = [runtime_ms(result.runtime_ns) for result in results]
         (bw, bw2), (low, low2), (high, high2) = (
             _bandwidth(style, value) for value in (total, min(rates), max(rates))
         )

@@ -14,6 +14,7 @@ from pynvme_user.bench.fio_json import (
     error_number,
     group_bandwidth,
     latency_classes,
+    runtime_ms,
     share_of_group,
     spreads,
 )
@@ -26,7 +27,6 @@ from pynvme_user.bench.result import (
     JobResult,
     RunResult,
 )
-from pynvme_user.bench.samples import NS_PER_MS
 from pynvme_user.spec.text import printable
 
 #: fio's; version 3 is its default. 4 adds trims, 5 samples and the spread of the IOPS.
@@ -71,10 +71,8 @@ def _fields(run: RunResult, job: JobResult, layout: int) -> Iterator[str]:
 
 
 def _direction(job: JobResult, result: DirectionResult, group: float, layout: int) -> Iterator[str]:
-    runtime = result.runtime_ns // NS_PER_MS
-    bandwidth = 1000 * result.bytes // runtime if runtime else 0
-    iops = 1000 * result.ios // runtime if runtime else 0
-    yield from map(str, (result.bytes >> 10, bandwidth >> 10, iops, runtime))
+    moved, bandwidth = result.bytes >> 10, int(result.bytes_per_second) >> 10
+    yield from map(str, (moved, bandwidth, int(result.iops), runtime_ms(result.runtime_ns)))
     yield from _latency(result.slat)
     yield from _latency(result.clat)
     found = result.clat.percentiles(job.percentile_list) if job.clat_percentiles else {}

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 
 import pytest
 from bench_samples import job_of, run_of, sweep_of
@@ -17,6 +18,7 @@ from pynvme_user.bench.result import (
     VerifyResult,
 )
 from pynvme_user.bench.summary import number, summary
+from pynvme_user.bench.terse import terse
 
 FIO = shutil.which("fio")
 
@@ -66,6 +68,27 @@ def test_the_summary_ends_with_what_went_wrong(rng):
     assert "LBA 9: lost write: generation 3 expected at 9" in end
     assert "LBA 10" not in end
     assert end.endswith("and 30 more")
+
+
+def test_a_run_shorter_than_a_millisecond_has_its_rate_everywhere(rng):
+    job = job_of(rng, seconds=1)
+    job.runtime_ns = 245_600
+    read, *others = job.directions
+    short = {"ios": 2, "bytes": 8192, "runtime_ns": 245_600, "samples": read.samples[:0]}
+    job.directions = (replace(read, **short), *others)
+    exact = 2e9 / 245_600
+    written = document(run_of(job))
+    assert written["jobs"][0]["read"]["iops"] == pytest.approx(exact)
+    assert written["jobs"][0]["read"]["bw_bytes"] == int(4096 * exact)
+    # As fio has it: rounded up.
+    assert written["jobs"][0]["read"]["runtime"] == written["jobs"][0]["job_runtime"] == 1
+    assert written["pynvme_user"]["jobs"][0]["runtime_ms"] == 1
+    (line,) = terse(run_of(job))
+    assert line.split(";")[5:9] == ["8", str(int(4 * exact)), str(int(exact)), "1"]
+    text = "\n".join(summary(run_of(job)))
+    assert f"read: IOPS={round(exact)}, BW=" in text
+    assert "(8192B/1msec)" in text
+    assert "run=1-1msec" in text
 
 
 def test_a_sweep_is_a_table(rng):
