@@ -154,8 +154,7 @@ def _direction(job: JobResult, name: str, result: DirectionResult, group: float)
     moved, _ = _bandwidth(job, result.bytes, "B")
     iops = number(result.iops, figures=job.significant_figures)
     yield (
-        f"  {name}: IOPS={iops}, BW={first} ({second})"
-        f"({moved}/{runtime_ms(result.runtime_ns)}msec)"
+        f"  {name}: IOPS={iops}, BW={first} ({second})({moved}/{runtime_ms(result.runtime_ns)}msec)"
     )
     for name, histogram in (("slat", result.slat), ("clat", result.clat), (" lat", result.lat)):
         if histogram.count:
