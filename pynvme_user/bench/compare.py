@@ -189,8 +189,12 @@ class _Side:
             name: np.asarray(self.samples.get(name, []), dtype=np.float64)
             for name in ("end_ms", "ios", "bytes", "lat_ns_sum")
         }
-        # The last interval is as long as the run left it, and so stands for no rate.
-        return {name: column[:-1] for name, column in columns.items()}
+        seconds = np.diff(columns["end_ms"], prepend=0.0) / 1000
+        # Before the first I/O and after the last one, the job did something else. The last interval
+        # is as long as the run left it, and so stands for no rate.
+        busy = np.flatnonzero(columns["ios"])
+        active = slice(busy[0], busy[-1]) if busy.size else slice(0)
+        return {name: column[active] for name, column in (columns | {"seconds": seconds}).items()}
 
     def error(self, metric: str) -> float | None:
         """Tell the standard error of a figure in its own unit, None where nothing tells."""
@@ -199,11 +203,10 @@ class _Side:
         columns = self._columns()
         if columns["end_ms"].size < _LEAST_SAMPLES:
             return None
-        seconds = np.diff(columns["end_ms"], prepend=0.0) / 1000
         if metric == "iops":
-            return mean_error(columns["ios"] / seconds)
+            return mean_error(columns["ios"] / columns["seconds"])
         if metric == "bw_bytes":
-            return mean_error(columns["bytes"] / seconds)
+            return mean_error(columns["bytes"] / columns["seconds"])
         mean = mean_error(columns["lat_ns_sum"] / np.maximum(columns["ios"], 1))
         return mean if metric == "lat_ns_mean" else self._error_of_percentile(metric, mean)
 

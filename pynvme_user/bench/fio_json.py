@@ -197,7 +197,9 @@ def _direction(job: JobResult, result: DirectionResult, group: float, bins: bool
 def spreads(job: JobResult, result: DirectionResult) -> tuple[Spread, Spread]:
     """Tell how bandwidth (KiB/s) and IOPS varied over the job's intervals for each."""
     bandwidth = course(result.samples, job.bwavgtime_ms).bytes_per_second / 1024
-    return Spread.of(bandwidth), Spread.of(course(result.samples, job.iopsavgtime_ms).iops)
+    iops = course(result.samples, job.iopsavgtime_ms).iops
+    # As in fio, an interval in which nothing completed is not one of them.
+    return Spread.of(bandwidth[bandwidth > 0]), Spread.of(iops[iops > 0])
 
 
 def share_of_group(bw: Spread, group: float) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Collection, Iterable
+from math import inf
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.bench.result import (
-    SAMPLE,
     Costs,
     CpuUsage,
     Depths,
@@ -19,21 +20,21 @@ from pynvme_user.bench.result import (
     Histogram,
     IntervalHistogram,
 )
+from pynvme_user.bench.samples import NS_PER_MS, Recorder
 from pynvme_user.clock import tick_rate
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.queue import QueuePair
 from pynvme_user.spec.status import Status
 from pynvme_user.workload import FLUSH, Workload
 
-#: Histograms for the report and the HdrHistogram log are cut so often.
-HISTOGRAM_SECONDS = 1.0
 _NS = 1_000_000_000
 
 
 class Measured:
     """From :meth:`begin` on, in the part's own thread. ``block_size`` is in bytes.
 
-    ``histograms`` keeps those of each interval, of ``period`` seconds.
+    A sample is taken at each multiple of each of the periods. ``histogram_ms`` keeps the histograms
+    of intervals of that length; 0: none.
     """
 
     def __init__(
@@ -42,16 +43,18 @@ class Measured:
         pair: QueuePair,
         block_size: int,
         *,
-        histograms: bool,
-        period: float = HISTOGRAM_SECONDS,
+        periods_ms: Collection[int],
+        histogram_ms: int,
     ) -> None:
         self._workload = workload
         self._pair = pair
         self._block_size = block_size
-        self._histograms = histograms
-        self._period = period
+        self._periods_ms = periods_ms
+        self._histogram_ms = histogram_ms
         self.began = 0.0  # time.monotonic(); 0: not yet
-        self._samples: tuple[list[tuple[int, ...]], ...] = ([], [], [])
+        #: time.monotonic() of the next sample and the next cut of the histograms.
+        self._next_sample = self._next_cut = inf
+        self._course = Recorder()
         self._totals = np.zeros((3, 5), np.uint64)
         self._intervals: tuple[list[IntervalHistogram], ...] = ([], [], [])
         self._cut_at = 0.0
@@ -64,7 +67,35 @@ class Measured:
         self._usage = resource.getrusage(resource.RUSAGE_THREAD)
         self._bells = self._pair.doorbell_writes, self._pair.cq_doorbell_writes
         self.began = self._cut_at = time.monotonic()
+        self._plan(self.began)
         self.count()
+
+    def _plan(self, now: float) -> None:
+        """See when the next sample and cut are due."""
+        self._next_sample = self._mark(now, self._periods_ms)
+        if self._histogram_ms:
+            self._next_cut = self._mark(now, [self._histogram_ms])
+
+    def _mark(self, now: float, periods_ms: Iterable[int]) -> float:
+        """Tell when the next multiple of any of the periods is."""
+        gone = (now - self.began) * 1e3
+        # What ended a hair early, by rounding, has still had its own.
+        return self.began + min((int(gone / ms + 1e-6) + 1) * ms for ms in periods_ms) / 1e3
+
+    @property
+    def due(self) -> float:
+        """When :meth:`take_if_due` has something to do; time.monotonic(), inf before the start."""
+        return min(self._next_sample, self._next_cut)
+
+    def take_if_due(self, now: float) -> None:
+        """Take a sample, and end an interval of the histograms, if it is their time."""
+        if now < self.due:
+            return
+        if now >= self._next_sample:
+            self.sample(now)
+        if now >= self._next_cut:
+            self._cut_histograms(now)
+        self._plan(now)
 
     def count(self) -> None:
         """See what the thread and the queue pair have done since."""
@@ -77,13 +108,13 @@ class Measured:
 
     def end(self, now: float) -> None:
         """Take what came since the last sample."""
-        self.sample(now)
+        self.sample(now, last=True)
         self._cut_histograms(now)
         self.take_records()
         self.count()
 
-    def sample(self, now: float) -> None:
-        """Add an interval up to now."""
+    def sample(self, now: float, *, last: bool = False) -> None:
+        """Add an interval up to now; the last one, if it is short, to the one before it."""
         results, size = self._workload.results[:3], self._block_size
         totals = np.stack(
             [
@@ -93,19 +124,12 @@ class Measured:
             ],
             axis=1,
         )
-        end = int((now - self.began) * _NS)
-        for direction, change in enumerate((totals - self._totals).tolist()):
-            if change[0]:
-                self._samples[direction].append((end, *change))
+        short_ns = min(self._periods_ms) * NS_PER_MS // 2 if last else 0
+        self._course.add(int((now - self.began) * _NS), totals - self._totals, short_ns)
         self._totals = totals
 
-    def cut_if_due(self, now: float) -> None:
-        """End an interval of the histograms, if it is long enough."""
-        if now - self._cut_at >= self._period:
-            self._cut_histograms(now)
-
     def _cut_histograms(self, now: float) -> None:
-        if not self._histograms:
+        if not self._histogram_ms:
             return
         results = self._workload.results[:3]
         counts = {kind: results[kind]["counts"].copy() for kind in ("clat", "lat")}
@@ -155,7 +179,7 @@ class Measured:
             slat=_histogram(result["slat"]),
             clat=_histogram(result["clat"]),
             lat=_histogram(result["lat"]),
-            samples=np.array(self._samples[direction], SAMPLE),
+            samples=self._course.samples(direction),
             intervals=self._intervals[direction],
         )
 

@@ -56,10 +56,20 @@ def job_result(
         clat_percentiles=job.clat_percentiles,
         lat_percentiles=job.lat_percentiles,
         unified_rw_reporting=job.unified_rw_reporting,
-        bwavgtime_ms=max(1, round(job.bwavgtime * 1000)),
-        iopsavgtime_ms=max(1, round(job.iopsavgtime * 1000)),
+        bwavgtime_ms=_ms(job.bwavgtime),
+        iopsavgtime_ms=_ms(job.iopsavgtime),
         significant_figures=job.significant_figures,
         unit_base=job.unit_base,
         kb_base=job.kb_base,
         **measured,
     )
+
+
+def averaged_ms(job: Job) -> set[int]:
+    """Tell the lengths of the intervals, in milliseconds, that anything is averaged over."""
+    lengths = {_ms(job.bwavgtime), _ms(job.iopsavgtime)}
+    return lengths | ({job.log_avg_msec} if job.log_avg_msec else set())
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

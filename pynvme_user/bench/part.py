@@ -17,8 +17,8 @@ from pynvme_user.bench.data import contents, fill
 from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.limits import Limits, fails
-from pynvme_user.bench.measured import HISTOGRAM_SECONDS, Measured
-from pynvme_user.bench.outcome import job_result
+from pynvme_user.bench.measured import Measured
+from pynvme_user.bench.outcome import averaged_ms, job_result
 from pynvme_user.bench.result import JobResult
 from pynvme_user.bench.setup import (
     check_sizes,
@@ -42,8 +42,11 @@ from pynvme_user.numa import Placement, near_cpus
 from pynvme_user.queue import QueuePair
 from pynvme_user.workload import Workload
 
-#: Samples are taken so often; divides the 500 ms that fio averages over.
-SAMPLE_SECONDS = 0.1
+#: So often at least a sample is taken, and the limits are looked at.
+SAMPLE_MS = 100
+SAMPLE_SECONDS = SAMPLE_MS / 1e3
+#: Histograms are cut so often, if no log wants it otherwise.
+_HISTOGRAM_MS = 1000
 _NS = 1_000_000_000
 #: Entries of the log of single I/Os that C fills before Python takes them.
 _RECORDS = 1 << 16
@@ -81,6 +84,7 @@ class Part:
         self.ended = threading.Event()  # its thread has nothing more to do
         self.began = 0.0  # time.monotonic() of the measured part; 0: not yet
         self._finished = 0.0
+        self._next_look = 0.0  # time.monotonic()
         self._signals = signals
         self._flow = flow
         self._histograms = histograms or job.write_hist_log is not None
@@ -188,11 +192,14 @@ class Part:
             verify_fatal=job.verify_fatal and errno.EILSEQ not in (job.ignore_error[2] or ()),
             records=self._records,
         )
-        period = job.log_hist_msec / 1e3 or HISTOGRAM_SECONDS
         if self._plan is not None and self._verification is not None:
             self._plan.verifier = self._verification.verifier
         self._measured = Measured(
-            self._workload, pair, ns.block_size, histograms=self._histograms, period=period
+            self._workload,
+            pair,
+            ns.block_size,
+            periods_ms={SAMPLE_MS, *averaged_ms(job)},
+            histogram_ms=(job.log_hist_msec or _HISTOGRAM_MS) if self._histograms else 0,
         )
 
     # --- phases -------------------------------------------------------------------------------
@@ -200,6 +207,7 @@ class Part:
     def _run(self, pair: QueuePair, buffer: DmaBuffer) -> None:
         job, workload, verification = self.job, self._used_workload, self._verification
         self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
+        self._next_look = time.monotonic() + SAMPLE_SECONDS
         if self._flow is not None:
             self._flow.join(job.number, job.flow, workload.submitted)
         # What is below the write pointers is read once: there is nothing to do before.
@@ -213,6 +221,7 @@ class Part:
         measured = self._used_measured
         measured.begin()
         self.began = measured.began
+        self._next_look = self.began + SAMPLE_SECONDS
         try:
             deadline = job.runtime and self.began + job.runtime
             if verification is not None and job.verify_only and verification.takes_up:
@@ -328,9 +337,9 @@ class Part:
         """
         job, workload, measured = self.job, self._used_workload, self._used_measured
         geometry = self.target.ns.current()
-        next_sample = time.monotonic() + SAMPLE_SECONDS
         while True:
             now = time.monotonic()
+            next_sample = min(measured.due, self._next_look)
             until = next_sample if deadline is None else min(next_sample, deadline)
             if self._flow is not None:
                 until = min(until, now + _FLOW_SLICE)
@@ -338,11 +347,9 @@ class Part:
             ended = pair.advance(workload, slice_ns, geometry=geometry, keep=buffer)
             now = time.monotonic()
             measured.take_records()
-            if now >= next_sample and self.began:
-                measured.sample(now)
+            measured.take_if_due(now)
+            if now >= self._next_look:
                 self._look(now)
-            if now >= next_sample:
-                next_sample += SAMPLE_SECONDS * (1 + (now - next_sample) // SAMPLE_SECONDS)
             if self._asked is not None and self.began:
                 self._answer(self._asked)
             if ended:
@@ -352,7 +359,6 @@ class Part:
             if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
                 self._drain(pair, buffer, geometry)
                 self._wait_for_others(self._flow, deadline)
-                next_sample = time.monotonic()
                 if workload.exhausted:
                     return
             if _is_past(deadline) and self._goes_on and not drain:
@@ -404,7 +410,9 @@ class Part:
     # --- what is seen on the way --------------------------------------------------------------
 
     def _look(self, now: float) -> None:
-        """Let limits act on what the sample says."""
+        """Let limits act on what there is by now."""
+        late = max(0.0, now - self._next_look)
+        self._next_look += SAMPLE_SECONDS * (1 + late // SAMPLE_SECONDS)
         workload = self._used_workload
         elapsed = now - self.began
         if self.phase == "run":
@@ -412,7 +420,6 @@ class Part:
                 self._gives_up = True
             if self.job.latency_target is not None:
                 workload.depth = self._limits.depth
-        self._used_measured.cut_if_due(now)
 
     @property
     def totals(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

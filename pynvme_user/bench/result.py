@@ -186,14 +186,40 @@ class Direction(IntEnum):
     TRIM = 2
 
 
-@dataclass(slots=True, eq=False)
 class IntervalHistogram:
-    """The latencies of the I/Os that completed in one interval, as BUCKETS counts each."""
+    """The latencies of the I/Os that completed in one interval, as BUCKETS counts each.
 
-    start_ns: int
-    end_ns: int
-    clat: Counts
-    lat: Counts
+    Only the buckets that are not empty are kept: a log may have an interval each millisecond.
+    """
+
+    __slots__ = ("_clat", "_lat", "end_ns", "start_ns")
+
+    def __init__(self, start_ns: int, end_ns: int, clat: Counts, lat: Counts) -> None:
+        self.start_ns = start_ns
+        self.end_ns = end_ns
+        self._clat = _filled(clat)
+        self._lat = _filled(lat)
+
+    @property
+    def clat(self) -> Counts:
+        """Completion latencies."""
+        return _all_buckets(*self._clat)
+
+    @property
+    def lat(self) -> Counts:
+        """Total latencies."""
+        return _all_buckets(*self._lat)
+
+
+def _filled(counts: Counts) -> tuple[npt.NDArray[np.uint16], Counts]:
+    buckets = np.flatnonzero(counts)
+    return buckets.astype(np.uint16), counts[buckets]
+
+
+def _all_buckets(buckets: npt.NDArray[np.uint16], filled: Counts) -> Counts:
+    counts = _no_counts()
+    counts[buckets] = filled
+    return counts
 
 
 def _no_samples() -> npt.NDArray[np.void]:

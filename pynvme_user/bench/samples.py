@@ -14,6 +14,53 @@ from pynvme_user.bench.result import SAMPLE
 Floats = npt.NDArray[np.float64]
 NS_PER_MS = 1_000_000
 
+_COLUMNS = ("ios", "bytes", "slat_sum", "clat_sum", "lat_sum")
+_ROOM = 64  # for so many samples at first
+
+
+class Recorder:
+    """Samples as they are taken, one after another, those of all directions at the same times.
+
+    Each takes 8 bytes, and 40 for each direction that has any I/O.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._ends = np.zeros(_ROOM, np.uint64)
+        self._sums: dict[int, npt.NDArray[np.uint64]] = {}
+
+    def add(self, end_ns: int, changes: npt.NDArray[np.uint64], short_ns: int = 0) -> None:
+        """Add what came by ``end_ns``: a row of SAMPLE's columns for each direction.
+
+        If that is no more than ``short_ns`` after the last sample, it becomes a part of that one.
+        """
+        last = self._count - 1
+        joined = last >= 0 and end_ns - int(self._ends[last]) <= short_ns
+        place = last if joined else self._count
+        if place == len(self._ends):
+            self._ends = np.concatenate([self._ends, np.zeros_like(self._ends)])
+            for direction, sums in self._sums.items():
+                self._sums[direction] = np.concatenate([sums, np.zeros_like(sums)])
+        self._ends[place] = end_ns
+        self._count = place + 1
+        for direction, change in enumerate(changes):
+            if direction not in self._sums:
+                if not change[0]:
+                    continue
+                self._sums[direction] = np.zeros((len(self._ends), len(_COLUMNS)), np.uint64)
+            self._sums[direction][place] += change
+
+    def samples(self, direction: int) -> npt.NDArray[np.void]:
+        """Give those of a direction, as SAMPLE; none where it has no I/O."""
+        if direction not in self._sums:
+            return np.zeros(0, SAMPLE)
+        found = np.zeros(self._count, SAMPLE)
+        found["end_ns"] = self._ends[: self._count]
+        for name, column in zip(_COLUMNS, self._sums[direction].T, strict=True):
+            found[name] = column[: self._count]
+        return found
+
+
 #: fio's bwavgtime and iopsavgtime: what bw_min, iops_stddev and the like are taken over.
 AVERAGE_MS = 500
 
@@ -22,7 +69,7 @@ def resample(samples: npt.NDArray[np.void], interval_ms: int) -> npt.NDArray[np.
     """Sum samples (SAMPLE) up to intervals of about this length.
 
     A sample counts where its middle lies, so that one that ends a little late stays with its
-    interval; the engine's own interval should divide the length. The end of each interval is that
+    interval; the engine takes one at each multiple of the length. The end of each interval is that
     of its last sample, and an interval without a sample is not made up.
     """
     return _sum_windows(samples, windows(samples, interval_ms))
@@ -54,7 +101,7 @@ def _sum_windows(
     first = np.flatnonzero(np.concatenate(([True], number[1:] != number[:-1])))
     summed = np.zeros(first.size, dtype=SAMPLE)
     summed["end_ns"] = samples["end_ns"][np.append(first[1:], samples.size) - 1]
-    for name in ("ios", "bytes", "slat_sum", "clat_sum", "lat_sum"):
+    for name in _COLUMNS:
         summed[name] = np.add.reduceat(samples[name], first)
     return summed
 

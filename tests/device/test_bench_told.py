@@ -8,12 +8,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from bench_rig import DELAY, READ, WRITE, job
+from bench_rig import DELAY, READ, WRITE, job, run
+from disturbance import until_right
 from software_controller import renew
 
 from pynvme_user.bench import engine
 from pynvme_user.bench.engine import Progress
+from pynvme_user.bench.fio_json import spreads
 from pynvme_user.bench.result import RunResult
+from pynvme_user.cli.bench_results import write_logs
 from pynvme_user.numa import memory_nodes
 
 # --- what is told ---------------------------------------------------------------------------------
@@ -113,3 +116,55 @@ def test_memory_lies_where_it_was_told(slow: str) -> None:
     assert engine.run([placed], watch=lambda _: seen.update(placements())).ok
     assert f"interleave:{node}" in seen
     assert f"interleave:{node}" not in placements()
+
+
+# --- logs over time -------------------------------------------------------------------------------
+
+
+_LOGS = ("bw", "iops", "slat", "clat", "lat", "clat_hist")
+
+
+@pytest.mark.parametrize("every", [10, 40, 250])
+def test_logs_have_the_intervals_that_were_asked_for(fast: str, tmp_path: Path, every: int) -> None:
+    """Each ends with its mark, or once a busy machine lets the thread run after it."""
+    prefix = str(tmp_path / "log")
+    made = job(
+        fast,
+        rw="randread",
+        bs="4k",
+        runtime=f"{4 * every + every // 2}ms",
+        time_based=True,
+        log_avg_msec=every,
+        log_hist_msec=every,
+        **{f"write_{kind}_log": prefix for kind in ("bw", "iops", "lat", "hist")},
+    )
+
+    in_time = dict.fromkeys(_LOGS, False)
+
+    def attempt() -> str:
+        result = engine.run([made])
+        write_logs(result, [made])
+        for kind in _LOGS:
+            lines = Path(f"{prefix}_{kind}.1.log").read_text().splitlines()
+            ends = [int(line.split(",")[0]) for line in lines]
+            marks = [end // every for end in ends[:-1]]
+            assert marks == sorted(set(marks)), "one for each mark, none before it"
+            in_time[kind] |= any(end % every == 0 and end % 100 for end in ends[:-1])
+        reads = result.jobs[0].directions[READ]
+        assert reads.samples["ios"].sum() == reads.ios
+        assert sum(interval.clat.sum() for interval in reads.intervals) == reads.ios
+        return "" if all(in_time.values()) else f"not once in time: {in_time}"
+
+    until_right(attempt, undisturbed=5)
+
+
+def test_the_intervals_of_spreads_are_those_that_were_asked_for(fast: str) -> None:
+    result = run(
+        fast, rw="randread", bs="4k", runtime="1s", time_based=True, bwavgtime=250, iopsavgtime=150
+    )
+    bw, iops = spreads(result, result.directions[READ])
+    assert bw.samples in (4, 5)
+    assert iops.samples in (6, 7)
+    read = result.directions[READ]
+    assert bw.mean * 1024 == pytest.approx(read.bytes_per_second, rel=0.25)
+    assert iops.mean == pytest.approx(read.iops, rel=0.25)

@@ -1,5 +1,6 @@
 """The data model of the benchmark's results: histograms, samples, combined jobs."""
 
+import tracemalloc
 from dataclasses import fields
 from fractions import Fraction
 from math import ceil
@@ -19,12 +20,13 @@ from pynvme_user.bench.result import (
     Costs,
     Direction,
     Histogram,
+    IntervalHistogram,
     JobResult,
     bucket_bounds,
     bucket_of,
     bucket_values,
 )
-from pynvme_user.bench.samples import Spread, course, mean_error, resample
+from pynvme_user.bench.samples import Recorder, Spread, course, mean_error, resample
 
 
 def fio_bucket(value):
@@ -258,3 +260,59 @@ def test_results_of_their_own_each():
     fresh[0].directions[0].clat.counts[3] = 1
     assert not fresh[1].directions[0].clat.counts.any()
     assert not fresh[0].directions[0].lat.counts.any()
+
+
+# --- samples as they are taken --------------------------------------------------------------------
+
+
+def changes_of(reads=(0, 0, 0, 0, 0)):
+    return np.array([reads, (0,) * 5, (0,) * 5], np.uint64)
+
+
+def test_an_interval_without_an_io_is_no_part_of_the_next():
+    recorder = Recorder()
+    for end_ms in range(100, 2001, 100):
+        busy = end_ms <= 300 or end_ms > 1000
+        recorder.add(end_ms * 10**6, changes_of((50, 50 * 512, 1, 2, 3) if busy else (0,) * 5))
+    reads = recorder.samples(Direction.READ)
+    assert recorder.samples(Direction.WRITE).size == 0
+    summed = resample(reads, 500)
+    assert summed["end_ns"].tolist() == [500_000_000, 10**9, 1_500_000_000, 2 * 10**9]
+    assert summed["ios"].tolist() == [150, 0, 250, 250]
+    assert course(reads, 500).iops.tolist() == [300, 0, 500, 500]
+
+
+def test_a_short_rest_is_a_part_of_the_last_sample():
+    recorder = Recorder()
+    recorder.add(10**8, changes_of((7, 7, 7, 7, 7)))
+    recorder.add(2 * 10**8, changes_of((5, 5, 5, 5, 5)))
+    recorder.add(2 * 10**8 + 400_000, changes_of((1, 1, 1, 1, 1)), short_ns=500_000)
+    assert recorder.samples(Direction.READ)[["end_ns", "ios"]].tolist() == [
+        (10**8, 7),
+        (2 * 10**8 + 400_000, 6),
+    ]
+    recorder.add(2 * 10**8 + 10**6, changes_of((1, 1, 1, 1, 1)), short_ns=500_000)
+    assert recorder.samples(Direction.READ).size == 3
+
+
+def test_a_sample_each_millisecond_for_an_hour_takes_little():
+    recorder, one = Recorder(), changes_of((3, 3 * 4096, 100, 200, 300))
+    tracemalloc.start()
+    for end_ms in range(1, 36_001):  # a hundredth of it
+        recorder.add(end_ms * 10**6, one)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept <= 2 * 36_000 * SAMPLE.itemsize
+    assert recorder.samples(Direction.READ)["ios"].sum() == 3 * 36_000
+
+
+def test_histograms_of_intervals_keep_what_is_filled(rng):
+    lat = Histogram.of(rng.integers(90_000, 110_000, 1000)).counts
+    clat = Histogram.of(rng.integers(80_000, 100_000, 1000)).counts
+    tracemalloc.start()
+    kept = [IntervalHistogram(0, 1, clat, lat) for _ in range(100)]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / len(kept) < BUCKETS * 8 / 4
+    assert (kept[0].lat == lat).all()
+    assert (kept[0].clat == clat).all()
