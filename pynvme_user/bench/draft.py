@@ -29,12 +29,20 @@ class Draft:
     """Options in the order in which they were given; the later of two counts."""
 
     def __init__(self, options: Iterable[tuple[str, str | None]] = ()) -> None:
-        self._options: dict[str, str] = {}  # by key, so that aliases replace each other
+        # By key, so that aliases replace each other.
         self._given: dict[str, tuple[str, str]] = {}
         self._shared: set[str] = set()  # keys
         self._values: dict[str, Any] = {}
         for name, text in options:
             self.set(name, text)
+
+    def copy(self) -> Draft:
+        """Make another one with the same options."""
+        other = Draft()
+        other._given = self._given.copy()
+        other._shared = self._shared.copy()
+        other._values = self._values.copy()
+        return other
 
     def set(self, name: str, text: str | None, *, more: bool = False, shared: bool = False) -> None:
         """Give an option; `text` is None where it stands without a value.

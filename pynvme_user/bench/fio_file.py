@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,7 +112,9 @@ class _Builder:
         self._overridden_wrong = not self._check(overrides)
         self._replaced = {_key(line.name) for line in overrides}
         self._global: list[_Line] = []
+        self._from_global: Draft | None = None  # with all of them; None: to be made
         self._jobs: list[Job] = []
+        self._names: Counter[str] = Counter()
         self._notes: list[str] = []
         self._group = -1
         self._reporting_group = -1
@@ -122,21 +125,29 @@ class _Builder:
         """Let the next job wait for all so far, as at the beginning of a file."""
         self._wall = True
         self._global = []
+        self._from_global = None
         self._readable = True
 
     def add(self, section: _Section) -> None:
         # What the command line replaces need not be right.
         section.lines = [line for line in section.lines if _key(line.name) not in self._replaced]
         if section.name.startswith("global"):
+            # As in fio, sections keep their names.
+            section.lines = [line for line in section.lines if line.name != "name"]
             self._readable = self._check(section.lines) and self._readable
             self._global += section.lines
+            self._from_global = None
             return
-        if not (self._check(section.lines) and self._readable and not self._overridden_wrong):
-            return  # a job without the options that are wrong would only bring wrong problems
-        draft = Draft()
-        own = {id(line) for line in section.lines}
-        for line in (*_units_first([*self._global, *section.lines]), *self._overrides):
-            draft.set(line.name, line.text, more=line.more, shared=id(line) not in own)
+        if not self._readable or self._overridden_wrong:
+            # A job without the options that are wrong would only bring wrong problems.
+            self._check(section.lines)
+            return
+        try:
+            draft = self._draft(section.lines)
+        except JobError as error:
+            if self._check(section.lines):
+                self.problems.append(f"{section.place}: {error}")
+            return
         if self._device is not None:
             self._attempt("", partial(draft.set_default, "filename", self._device))
         if self._wall or draft.begins_group():
@@ -146,14 +157,32 @@ class _Builder:
         self._wall = False
         self._attempt(section.place, partial(self._make, draft, section))
 
+    def _draft(self, lines: list[_Line]) -> Draft:
+        """Bring the options of [global], of a section and of the command line together."""
+        if any(line.name == "kb_base" for line in lines):  # counts for [global], too
+            draft, own = Draft(), {id(line) for line in lines}
+            for line in _units_first([*self._global, *lines]):
+                draft.set(line.name, line.text, more=line.more, shared=id(line) not in own)
+        else:
+            if self._from_global is None:
+                self._from_global = Draft()
+                for line in _units_first(self._global):
+                    self._from_global.set(line.name, line.text, more=line.more, shared=True)
+            draft = self._from_global.copy()
+            for line in lines:
+                draft.set(line.name, line.text, more=line.more)
+        for line in self._overrides:
+            draft.set(line.name, line.text, more=line.more, shared=True)
+        return draft
+
     def _make(self, draft: Draft, section: _Section) -> None:
         job, notes = draft.job(section.name, self._group, self._reporting_group)
-        names = [above.name for above in self._jobs]
-        if job.wait_for is not None and names.count(job.wait_for) != 1:
+        if job.wait_for is not None and self._names[job.wait_for] != 1:
             raise JobError(
                 f"job {job.name!r}: wait_for={job.wait_for} has to name one job above it"
             )
         self._jobs.append(job)
+        self._names[job.name] += 1
         self._notes += [f"job {job.name!r}: {note}" for note in notes]
 
     def _check(self, lines: list[_Line]) -> bool:
@@ -224,7 +253,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the lines with something in them; as in fio, a comment may follow on any line."""
     try:
         with Path(path).open("rb") as file:
-            text = file.read(_MOST_BYTES + 1).decode(errors="surrogateescape")
+            text = file.read(_MOST_BYTES + 1).decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise JobError(f"{path}: {error.strerror}") from None
     if len(text) > _MOST_BYTES:
@@ -277,6 +306,8 @@ def substitute(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
     A variable that is not set is empty. Beside a keyword ``+ - * /`` are computed.
     """
+    if "$" not in text:
+        return text
     text = re.sub(r"\$\{([^}]*)\}", lambda match: environment.get(match[1], ""), text)
     replaced = text
     for keyword, value in _KEYWORDS.items():

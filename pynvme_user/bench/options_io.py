@@ -180,7 +180,10 @@ SECTIONS = (
                 "bsrange", o.ranges, "Multiples of the lower one, at random.", "blocksize_range"
             ),
             option(
-                "bssplit", o.splits, "Sizes with their shares; ones without share the rest evenly."
+                "bssplit",
+                o.splits,
+                "Sizes with their shares; ones without share the rest evenly, and where all have "
+                "one, the largest gets the rest.",
             ),
             option("ba", o.sizes, "Random offsets are multiples of it; no map.", "blockalign"),
         ),

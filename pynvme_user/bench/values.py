@@ -173,7 +173,11 @@ def by_direction(read: Callable[[str, int], T]) -> Callable[[str, int], Triple[T
 def split(
     key: Callable[[str, int], int],
 ) -> Callable[[str, int], tuple[tuple[int, int], ...]]:
-    """Make a reader of ``4k/60:64k/40``; what has no percentage shares the rest evenly."""
+    """Make a reader of ``4k/60:64k/40``; what has no percentage shares the rest evenly.
+
+    Where all have one and it is less than 100, the largest share gets the rest, as in fio: of equal
+    ones the last.
+    """
 
     def read(text: str, kb_base: int = 1024) -> tuple[tuple[int, int], ...]:
         parts = [part.partition("/") for part in text.strip().strip(":").split(":")]
@@ -181,7 +185,11 @@ def split(
             (key(value, kb_base), percent(share) if share.strip() else None)
             for value, _, share in parts
         ]
-        return _filled([(value, share) for value, share in entries], text)
+        filled = _filled([(value, share) for value, share in entries], text)
+        rest = max(0, 100 - sum(share for _, share in filled))
+        most = max(range(len(filled)), key=lambda place: (filled[place][1], place))
+        value, share = filled[most]
+        return (*filled[:most], (value, share + rest), *filled[most + 1 :])
 
     return read
 

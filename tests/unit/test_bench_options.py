@@ -79,7 +79,9 @@ def test_shares_that_are_left_out_are_filled_in() -> None:
     read = values.split(values.natural)
     assert read("4k/50:1k/:32k/", 1024) == ((4096, 50), (1024, 25), (32768, 25))
     assert read("1:2:3", 1024) == ((1, 33), (2, 33), (3, 34))
-    assert "has to add up to 100%" in problem(bssplit="4k/50:8k/40")
+    assert job(bssplit="4k/50:8k/40").block_sizes[0].split == ((4096, 60), (8192, 40))
+    assert job(bssplit="4k/20:8k/10:64k/20").block_sizes[0].split[-1] == (65536, 70)
+    assert "has to add up to 100%" in problem(bssplit="4k/50:8k/60")
     assert "adds up to more than 100%" in problem(bssplit="4k/90:8k/20:1k")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -76,6 +77,33 @@ bs=512
         ("iodepth", "4"),
         ("filename", "qemu:"),
     )
+
+
+def test_sections_keep_their_names_beside_one_in_global(write: Write) -> None:
+    jobs = read(write("[global]\nname=fio-rand-read\n[a]\n[b]\nname=c\nwrite_bw_log\n")).jobs
+    assert [job.name for job in jobs] == ["a", "c"]
+    assert jobs[1].write_bw_log == "c"
+
+
+def test_the_kb_base_of_a_section_counts_for_global_sizes_of_that_section_alone(
+    write: Write,
+) -> None:
+    jobs = read(write("[global]\nbs=4k\n[a]\nkb_base=1000\nsize=1m\n[b]\nsize=1m\n")).jobs
+    assert [job.block_sizes[0].low for job in jobs] == [4000, 4096]
+    assert [job.size for job in jobs] == [Size(bytes=10**6), Size(bytes=1 << 20)]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(write: Write) -> None:
+    jobs = read(write("\ufeff[global]\nbs=8k\n[a]\n")).jobs
+    assert [(job.name, job.block_sizes[0].low) for job in jobs] == [("a", 8192)]
+
+
+def test_the_time_of_many_sections_is_in_proportion_to_their_number(write: Write) -> None:
+    path = write("[global]\nbs=4k\n" + "".join(f"[{n}]\niodepth=4\n" for n in range(20_000)))
+    before = time.process_time()
+    jobs = read(path).jobs
+    assert time.process_time() - before < 3
+    assert [job.name for job in jobs] == [str(n) for n in range(20_000)]
 
 
 def test_groups(write: Write) -> None:
