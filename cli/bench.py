@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,6 +25,7 @@ from pynvme_user.cli.output import JSON, NORMAL, echo_lines
 from pynvme_user.cli.types import U32, Device
 
 if TYPE_CHECKING:
+    from pynvme_user.bench.engine import Progress
     from pynvme_user.bench.fio_file import Jobs
     from pynvme_user.bench.job import Job
     from pynvme_user.bench.result import RunResult
@@ -209,6 +210,26 @@ _file_option = partial(
     default="auto",
     help="Show the progress: on a terminal, else a line now and then; each second; or never.",
 )
+@click.option("--eta-interval", type=_Time(), metavar="TIME", help="Show the progress so often.")
+@click.option(
+    "--eta-newline",
+    type=_Time(),
+    metavar="TIME",
+    help="Show it in lines that stay, so often, also on a terminal.",
+)
+@click.option(
+    "--max-jobs",
+    type=click.IntRange(1),
+    expose_value=False,
+    metavar="NUMBER",
+    help="Accepted: there may be as many jobs as the device has queues.",
+)
+@click.option(
+    "--alloc-size",
+    expose_value=False,
+    metavar="KB",
+    help="Accepted: memory is taken as it is needed.",
+)
 @click.option(
     "--parse-only", is_flag=True, help="Read options and job files, and end without any I/O."
 )
@@ -231,6 +252,8 @@ def bench(
     force: bool,
     readonly: bool,
     eta: str,
+    eta_interval: float | None,
+    eta_newline: float | None,
     parse_only: bool,
     warnings_fatal: bool,
 ) -> None:
@@ -244,6 +267,7 @@ def bench(
     if namespace_id is not None:
         pairs.insert(0, ("nsid", str(namespace_id)))
     jobs = _read(targets, pairs, chosen)
+    _tell_block_size_sweep(pairs)
     if warnings_fatal and jobs.notes:
         _refuse(jobs.notes)
     _check(jobs.jobs, readonly)
@@ -270,7 +294,7 @@ def bench(
 
     run = _run(
         jobs,
-        eta,
+        display(eta, eta_interval, eta_newline),
         histograms=report is not None or hdr_log is not None,
         report=writer.write,
         report_seconds=status_interval,
@@ -328,6 +352,21 @@ def _read(targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str]) 
         _refuse(str(error).splitlines())
 
 
+def _tell_block_size_sweep(pairs: Iterable[Pair]) -> None:
+    """Say what a list of block sizes is here: fio has sizes of reads, writes and trims in it."""
+    from pynvme_user.bench.options import find
+
+    for name, text in pairs:
+        if find(name).name == "bs" and text and "," in text:
+            sizes = text.split(",")
+            click.echo(
+                f"nvme-user: --{name} {text} is a sweep here, {len(sizes)} runs of one size each; "
+                f"for sizes of {', '.join(('reads', 'writes', 'trims')[: len(sizes)])}, as in fio, "
+                "write it in a job file",
+                err=True,
+            )
+
+
 def _is_job_file(target: str) -> bool:
     scheme = target.partition(":")[0]
     return scheme not in _SCHEMES and os.path.isfile(target)
@@ -371,7 +410,7 @@ def _guard(jobs: Iterable[Job]) -> None:
 
 def _run(
     jobs: Jobs,
-    eta: str,
+    shown: AbstractContextManager[Callable[[Progress], None] | None],
     *,
     histograms: bool,
     report: Callable[[RunResult], None],
@@ -381,7 +420,7 @@ def _run(
     from pynvme_user.bench import engine
     from pynvme_user.bench.job import JobError
 
-    with display(eta) as watch:
+    with shown as watch:
         try:
             return engine.run(
                 jobs.jobs,

@@ -20,34 +20,43 @@ _BAR = 30  # columns
 
 
 @contextmanager
-def display(when: str) -> Iterator[Callable[[Progress], None] | None]:
+def display(
+    when: str, interval: float | None = None, newline: float | None = None
+) -> Iterator[Callable[[Progress], None] | None]:
     """Give what is to be called with the progress, or None if nothing is to be shown.
 
     ``when`` is fio's --eta: ``auto`` shows a display on a terminal and else a line every five
-    seconds, ``always`` a line every second, ``never`` nothing.
+    seconds, ``always`` a line every second, ``never`` nothing. ``interval`` are other seconds
+    between two of them; ``newline`` has a line that stays so often, also on a terminal.
     """
     if when == "never":
         yield None
-    elif when == "auto" and sys.stderr.isatty():
+    elif when == "auto" and newline is None and sys.stderr.isatty():
         from rich.console import Console
         from rich.live import Live
 
         with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-            yield lambda progress: live.update(_screen(progress), refresh=True)
+            yield _every(
+                interval or 0.0,
+                lambda progress: live.update(_screen(progress), refresh=True),
+            )
     else:
-        yield _lines(_PAUSE[when])
+        yield _every(
+            newline or interval or _PAUSE[when],
+            lambda progress: print(line(progress), file=sys.stderr, flush=True),
+        )
 
 
-def _lines(pause: float) -> Callable[[Progress], None]:
+def _every(pause: float, show: Callable[[Progress], None]) -> Callable[[Progress], None]:
     last = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def look(progress: Progress) -> None:
         nonlocal last
         if time.monotonic() - last >= pause:
             last = time.monotonic()
-            print(line(progress), file=sys.stderr, flush=True)
+            show(progress)
 
-    return show
+    return look
 
 
 def line(progress: Progress) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Collection, Sequence
 
@@ -62,21 +63,26 @@ def take(
 ) -> tuple[list[Pair], list[str]]:
     """Take fio's options out of a command line; give them in their order, and what is left.
 
-    ``own`` are the command's own options, such as ``--output``. An option that nobody has is left,
-    for click to complain of. Raises UsageError where a value is missing.
+    As in fio, one dash is enough, and so is the beginning of a name that no other has. ``own`` are
+    the command's own options, such as ``--output``, which are left as they are written in full. An
+    option that nobody has is left, for click to complain of. Raises UsageError where a value is
+    missing, or a beginning is that of several.
     """
     pairs: list[Pair] = []
     left: list[str] = []
     rest = deque(words)
+    names = _Names(own)
     while rest:
         word = rest.popleft()
         spelled, equals, text = word.partition("=")
-        name = _NAMES.get(spelled.removeprefix("--").replace("-", "_"))
         if word == "--":
             left += [word, *rest]
             break
-        if not spelled.startswith("--") or spelled in own or name is None:
+        name = names.find(ctx, spelled)
+        if name is None:
             left.append(word)
+        elif name.startswith("--"):
+            left.append(name + equals + text)
         elif equals:
             pairs.append((name, text))
         elif _has_value(ctx, name, spelled, rest):
@@ -86,12 +92,48 @@ def take(
     return pairs, left
 
 
+class _Names:
+    """What may stand after dashes: fio's options by their names, the command's by ``--name``."""
+
+    def __init__(self, own: Collection[str]) -> None:
+        self._own = own
+        self._by_name = _NAMES | {
+            spelled.removeprefix("--").replace("-", "_"): spelled
+            for spelled in own
+            if spelled.startswith("--")
+        }
+
+    def find(self, ctx: click.Context, spelled: str) -> str | None:
+        """Tell which option that is, written in full or not; None: none, or a single letter."""
+        if spelled in self._own or not spelled.startswith("-") or len(spelled) < 3:
+            return spelled if spelled in self._own and spelled.startswith("--") else None
+        word = spelled.lstrip("-").replace("-", "_")
+        if word in self._by_name:
+            return self._by_name[word]
+        found = [name for name in self._by_name if word and name.startswith(word)]
+        meant = {_key(self._by_name[name]) for name in found}
+        if len(meant) > 1 and not ctx.resilient_parsing:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(found))
+            raise click.UsageError(f"{spelled} may be {options}: write more of it", ctx)
+        return self._by_name[found[0]] if len(meant) == 1 else None
+
+
+def _key(name: str) -> str:
+    """Tell what the names of one option have in common."""
+    option = OPTIONS.get(name)
+    return option.name if option is not None else name
+
+
 def _has_value(ctx: click.Context, name: str, spelled: str, rest: Sequence[str]) -> bool:
     """Tell whether the next word is the option's value."""
     option = OPTIONS.get(name)
+    if option is not None and option.bare == "1" and (option.effect or not rest):
+        return bool(rest) and rest[0].isdecimal()  # a flag, whose value may be left out
     if option is None or option.bare == "1":
-        # A flag, whose value may be left out; or not supported, which is said with any value.
-        return bool(rest) and rest[0].isdecimal()
+        # Some of these are flags: what can be neither an option nor a target is a value.
+        return bool(rest) and not (
+            rest[0].startswith("-") or ":" in rest[0] or os.path.exists(rest[0])
+        )
     if not rest and ctx.resilient_parsing:
         return False  # the value is being completed
     if not rest:

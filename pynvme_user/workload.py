@@ -360,6 +360,11 @@ class Workload:
         found = min(self.fault_count, lib.NVME_BENCH_FAULTS)
         return [Fault.from_c(self._faults[index]) for index in range(found)]
 
+    @property
+    def keeps_records(self) -> bool:
+        """Whether there is a log of single I/Os."""
+        return len(self._records) > 0
+
     def take_records(self) -> npt.NDArray[np.void]:
         """Take the log since the last call, as RECORD_DTYPE, oldest first."""
         count = self._bench.record_count

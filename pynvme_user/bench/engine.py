@@ -9,7 +9,7 @@ import sysconfig
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from pynvme_user.bench.result import JobResult, RunResult
 from pynvme_user.bench.signals import Signals
 from pynvme_user.bench.target import Target, Targets
 from pynvme_user.bench.zoned import ZoneMap
+from pynvme_user.controller import Controller
 
 _WATCH_SECONDS = 0.5
 #: Reads of a range that is blank to this share are warned about.
@@ -105,7 +106,12 @@ def run(
                     if not result.jobs:
                         raise error
                     result.failure = _not_run(made[index:], error)
-                if signals.interrupted or result.failure:
+                if signals.ended_by and (left := made[index + 1 :]):
+                    result.warnings.append(
+                        f"job {signals.ended_by!r} ended the run by exitall; "
+                        f"not run: {_names(left)}"
+                    )
+                if signals.interrupted or result.failure or signals.ended_by:
                     break
         result.signal = signals.interrupted
         result.elapsed_ns = int((time.monotonic() - began) * 1e9)
@@ -121,8 +127,13 @@ def _gather(result: RunResult, parts: Sequence[Part], began: float) -> None:
 
 
 def _not_run(groups: Sequence[Sequence[Part]], error: Exception) -> str:
+    return f"{error}; not run: {_names(groups)}"
+
+
+def _names(groups: Sequence[Sequence[Part]]) -> str:
+    """Name the jobs of those that did not begin."""
     names = dict.fromkeys(part.job.name for group in groups for part in group if not part.began)
-    return f"{error}; not run: {', '.join(names)}"
+    return ", ".join(names)
 
 
 def _make(
@@ -149,6 +160,7 @@ def _make(
                 parts.append(
                     Part(alone, target, signals, flow=flow, histograms=histograms, io_log=io_log)
                 )
+        _check_queues(parts)
         _check_overlap(parts)
         _obey_zones(parts, maps)
         made.append(parts)
@@ -168,6 +180,35 @@ def _obey_zones(parts: Sequence[Part], maps: dict[Target, ZoneMap]) -> None:
             maps[target].refresh()
         writers = sum(one.target is target and one.job.destructive for one in zoned)
         part.obey_zones(maps[target], max(1, writers))
+
+
+def _check_queues(parts: Sequence[Part]) -> None:
+    """Refuse more queues at a time than a controller grants."""
+    for wave in _waves(parts):
+        on: defaultdict[Controller, list[Part]] = defaultdict(list)
+        for part in wave:
+            on[part.target.controller].append(part)
+        for controller, sharing in on.items():
+            if len(sharing) > controller.max_queue_pairs:
+                jobs = {part.job.name: part.job.numjobs for part in sharing}
+                named = ", ".join(f"{name!r} numjobs={count}" for name, count in jobs.items())
+                raise JobError(
+                    f"{len(sharing)} queues at a time are more than the "
+                    f"{controller.max_queue_pairs} that {controller.name} grants (of job {named}): "
+                    "give less numjobs, or let jobs wait for others by stonewall"
+                )
+
+
+def _waves(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Give the parts of a group that run at a time: those of jobs that wait for none, and so on."""
+    names = {part.job.name for part in parts}
+    wave = [part for part in parts if part.job.wait_for not in names]
+    waiting = [part for part in parts if part.job.wait_for in names]
+    while wave:
+        yield wave
+        ended = {part.job.name for part in wave}
+        wave = [part for part in waiting if part.job.wait_for in ended]
+        waiting = [part for part in waiting if part not in wave]
 
 
 def _check_overlap(parts: Sequence[Part]) -> None:
@@ -190,22 +231,22 @@ def _run_group(
     reporter: _Reporter,
 ) -> Exception | None:
     """Run the parts of a group; tell why some could not begin, if so."""
-    names = {part.job.name for part in parts}
-    first = [part for part in parts if part.job.wait_for not in names]
-    waiting = [part for part in parts if part.job.wait_for in names]
-    while first:
-        _run_together(first, signals, _Watcher(first, began, watch), reporter)
-        for part in first:
+    for wave in _waves(parts):
+        if signals.interrupted:
+            break
+        _run_together(wave, parts, signals, _Watcher(wave, began, watch), reporter)
+        for part in wave:
             if part.error is not None and not part.began:
                 return part.error
-        ended = {part.job.name for part in first}
-        first = [] if signals.interrupted else [p for p in waiting if p.job.wait_for in ended]
-        waiting = [part for part in waiting if part not in first]
     return None
 
 
 def _run_together(
-    parts: Sequence[Part], signals: Signals, watcher: _Watcher, reporter: _Reporter
+    parts: Sequence[Part],
+    group: Sequence[Part],
+    signals: Signals,
+    watcher: _Watcher,
+    reporter: _Reporter,
 ) -> None:
     ready = threading.Barrier(len(parts))
     threads = [
@@ -216,13 +257,14 @@ def _run_together(
     while alive := [part for part in parts if not part.ended.is_set()]:
         pause = _WATCH_SECONDS if len(alive) == 1 else _WATCH_SECONDS / 5
         alive[0].ended.wait(min(pause, reporter.seconds_left))
-        _pass_ends_on(parts, signals)
+        _pass_ends_on(parts, group, signals)
         watcher.look(alive)
         if reporter.due or signals.report:
             signals.report = False
             reporter.report(parts)
     for thread in threads:
         thread.join()
+    _pass_ends_on(parts, group, signals)
 
 
 class _Reporter:
@@ -264,13 +306,15 @@ class _Reporter:
             self._next += self._seconds
 
 
-def _pass_ends_on(parts: Sequence[Part], signals: Signals) -> None:
-    """Let the end of one job end others: exitall, exitall_on_error."""
+def _pass_ends_on(parts: Sequence[Part], group: Sequence[Part], signals: Signals) -> None:
+    """Let the end of one job end others of its group, or the run: exitall, exitall_on_error."""
     for part in parts:
         job = part.job
         if not part.ended.is_set() or not (job.exitall or (job.exitall_on_error and part.failed)):
             continue
-        for other in parts:
+        if job.exit_what == "all":
+            signals.ended_by = signals.ended_by or job.name
+        for other in group:
             alike = other.job.reporting_group == job.reporting_group
             if job.exit_what != "group" or alike:
                 signals.ended.add(other.job.number)

@@ -98,10 +98,11 @@ class Limits:
         if wanted is None or state is None or elapsed < self._second_end:
             return False
         totals = np.array([moved.sum(), ios.sum(), results["lat"]["sum"][:3].sum(dtype=float)])
-        span = elapsed - self._second_end + 1.0
+        start = self._second_end - 1.0
+        span = elapsed - start
         change = totals - self._second
         self._second, self._second_end = totals, elapsed + 1.0
-        if elapsed <= wanted.ramp:
+        if start < wanted.ramp:
             return False
         mean_latency = change[2] / change[1] if change[1] else 0.0
         self._steady_values.append((change[0] / span, change[1] / span, mean_latency))

@@ -25,7 +25,7 @@ from pynvme_user.clock import tick_rate
 from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.queue import QueuePair
 from pynvme_user.spec.status import Status
-from pynvme_user.workload import FLUSH, Workload
+from pynvme_user.workload import FLUSH, RECORD_DTYPE, Workload
 
 _NS = 1_000_000_000
 
@@ -59,7 +59,8 @@ class Measured:
         self._intervals: tuple[list[IntervalHistogram], ...] = ([], [], [])
         self._cut_at = 0.0
         self._cut: dict[str, npt.NDArray[np.uint64]] | None = None
-        self._log: list[npt.NDArray[np.void]] = []
+        #: Of single I/Os, where they are logged: it may stay empty.
+        self._log = [np.zeros(0, RECORD_DTYPE)] if workload.keeps_records else []
 
     def begin(self) -> None:
         """Count from here on."""

@@ -132,8 +132,8 @@ class Part:
             depth = min(self.job.iodepth, self.target.controller.cap.mqes)
             if depth < self.job.iodepth:
                 self.notes.append(
-                    f"iodepth={self.job.iodepth} is more than {self.target.device.name} has room "
-                    f"for: it ran with {depth}"
+                    f"wants iodepth={self.job.iodepth}, more than {self.target.device.name} has "
+                    f"room for: it ran with {depth}"
                 )
             spin, node = SPIN[self.job.mode], self._placement
             with self.target.controller.queue_pair(depth, spin=spin, node=node) as pair:
@@ -211,12 +211,21 @@ class Part:
         if self._flow is not None:
             self._flow.join(job.number, job.flow, workload.submitted)
         # What is below the write pointers is read once: there is nothing to do before.
-        if job.ramp_time and not (job.verify_only and self._plan is not None):
+        ramps = job.ramp_time and not (job.verify_only and self._plan is not None)
+        if ramps and self._goes_on:
             ramp_end = self._after(job.ramp_time)
             if self._plan is not None:
                 self._run_zoned(pair, buffer, ramp_end, self._plan)
             else:
                 self._advance(pair, buffer, ramp_end, drain=False)
+            if not _is_past(ramp_end):
+                self.notes.append(
+                    f"ended before its ramp_time of {job.ramp_time:g} s was over: nothing was "
+                    "measured"
+                )
+        if not self._goes_on:  # in its ramp, or before its first I/O
+            workload.stop()
+            self._advance(pair, buffer, None)
         self.phase = "run"
         measured = self._used_measured
         measured.begin()
@@ -224,7 +233,9 @@ class Part:
         self._next_look = self.began + SAMPLE_SECONDS
         try:
             deadline = job.runtime and self.began + job.runtime
-            if verification is not None and job.verify_only and verification.takes_up:
+            if not self._goes_on:
+                pass
+            elif verification is not None and job.verify_only and verification.takes_up:
                 self.phase = _VERIFYING
                 most = max(1, self._piece >> self.target.ns.block_shift)
                 zone = self.target.zone_blocks
@@ -493,7 +504,7 @@ class Part:
     @property
     def warnings(self) -> list[str]:
         """What the results have to say besides their figures."""
-        return [f"job {self.job.name!r}: {note}" for note in self.notes]
+        return [f"job {self.job.name!r} {note}" for note in self.notes]
 
 
 def _is_past(deadline: float | None) -> bool:

@@ -75,12 +75,17 @@ def continue_on_error(text: str, kb_base: int = 1024) -> frozenset[str]:
 def ioengine(text: str, kb_base: int = 1024) -> str:
     """Tell whether that engine of fio's keeps a ``queue`` or is ``sync``: one I/O at a time."""
     name = text.strip()
+    unknown = "fio has no such engine"
+    if name.startswith("external:") or "/" in name:
+        # The file's name says what it is: /usr/lib/fio/fio-libaio.so, .../build/fio/spdk_nvme.
+        path = name.removeprefix("external:")
+        name = path.rpartition("/")[2].removesuffix(".so").removeprefix("fio-")
+        name, unknown = "spdk" if "spdk" in path else name, unsupported.ENGINES["external"]
     if name in SYNCHRONOUS:
         return "sync"
-    if name in QUEUED or (name.startswith("external:") and "spdk" in name):
+    if name in QUEUED:
         return "queue"
-    reason = unsupported.ENGINES.get(name.partition(":")[0], "fio has no such engine")
-    raise JobError(f"not supported: {reason}")
+    raise JobError(f"not supported: {unsupported.ENGINES.get(name.partition(':')[0], unknown)}")
 
 
 SYNCHRONOUS = ("sync", "psync", "vsync", "pvsync", "pvsync2", "libzbc")

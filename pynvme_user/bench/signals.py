@@ -24,6 +24,7 @@ class Signals:
     interrupted: int = 0  # the number of the signal that ends the run
     report: bool = False  # the results so far are asked for
     ended: set[int] = field(default_factory=set)  # numbers of parts that are to end
+    ended_by: str = ""  # the job whose end is that of the run: exitall with exit_what=all
     #: Of the parts that run: what is not to be waited for ends with a reset of these.
     controllers: Collection[Controller] = ()
     _reset: threading.Thread | None = None

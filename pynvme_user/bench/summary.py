@@ -108,7 +108,9 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
         if job.directions[direction].ios and job.unified_rw_reporting != "mixed":
             group = group_bandwidth(run.jobs, job.group, direction)
             yield from _direction(job, _NAMES[direction], job.directions[direction], group)
-    if job.unified_rw_reporting != "none":
+    if not any(job.directions[direction].ios for direction in Direction):
+        yield "  no I/O was measured"
+    elif job.unified_rw_reporting != "none":
         group = sum(group_bandwidth(run.jobs, job.group, direction) for direction in Direction)
         yield from _direction(job, "mixed", mixed(job), group)
     nano, micro, milli = latency_classes(job)

@@ -38,6 +38,25 @@ def taken(*words: str) -> tuple[list[tuple[str, str | None]], list[str]]:
     return take(click.Context(bench), words, {"--output", "--help"})
 
 
+def test_a_list_of_block_sizes_says_what_it_is(run: Any) -> None:
+    ended = run("bench", "qemu:", "-rw=randread", "--bs", "4k,64k", "--parse-only", "--max-jobs=9")
+    assert ended.returncode == 0
+    assert ended.stderr.decode() == (
+        "nvme-user: --bs 4k,64k is a sweep here, 2 runs of one size each; for sizes of reads, "
+        "writes, as in fio, write it in a job file\n"
+    )
+    assert not run("bench", "qemu:", "--bs", "4k", "--parse-only").stderr
+
+
+def test_lines_of_progress_come_as_often_as_asked_for(run: Any) -> None:
+    line = r"run 1/1: .* gone"
+    words = ("--runtime=4", "--time_based", "--eta-interval=1")
+    said = run("bench", NULL, "--size=1m", *words).stderr.decode()
+    assert len(re.findall(line, said)) >= 2
+    said = run("bench", NULL, "--size=1m", *words, "--eta=never").stderr.decode()
+    assert not re.findall(line, said)
+
+
 def test_options_are_taken_in_their_order_in_either_spelling() -> None:
     pairs, left = taken(
         *(

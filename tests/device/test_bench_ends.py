@@ -200,3 +200,13 @@ def test_a_node_that_is_not_there(fast: str, options: dict[str, object], problem
     with pytest.raises((JobError, DmaError), match=problem):
         engine.run(made)
     assert read_log(fast).writes == 0
+
+
+def test_more_queues_than_the_controller_grants_are_refused_before_any_io(fast: str) -> None:
+    renew(fast)
+    with nvme.open(fast) as controller:
+        most = controller.max_queue_pairs
+    options = {"rw": "randwrite", "bs": "4k", "number_ios": 1}
+    with pytest.raises(JobError, match=rf"{most + 1} queues .* {most} .*'many' numjobs={most + 1}"):
+        engine.run([job(fast, "first", **options), job(fast, "many", group=1, numjobs=most + 1)])
+    assert read_log(fast).writes == 0

@@ -9,7 +9,7 @@ from disturbance import until_right
 from software_controller import read_log, renew, served
 
 from pynvme_user.bench import engine
-from pynvme_user.bench.job import JobError
+from pynvme_user.bench.job import Job, JobError
 from pynvme_user.bench.merge import whole_jobs
 
 # --- how much -------------------------------------------------------------------------------------
@@ -204,6 +204,39 @@ def test_exitall(slow: str, exitall: bool) -> None:
         return f"the long one made {long.directions[READ].ios} I/Os in {seconds(long):.2f} s"
 
     until_right(attempt)
+
+
+def test_exitall_ends_jobs_of_all_groups_where_exit_what_says_so(slow: str) -> None:
+    short = {"rw": "randread", "bs": "4k", "number_ios": 20, "exitall": 1}
+    other = {"rw": "randread", "bs": "4k", "number_ios": 30}
+
+    def jobs(exit_what: str) -> list[Job]:
+        return [
+            job(slow, "first", **short, exit_what=exit_what),
+            job(slow, "second", **other, wait_for="first"),
+            job(slow, "third", group=1, **other),
+        ]
+
+    result = engine.run(jobs("all"))
+    assert result.ok
+    assert {one.name: one.directions[READ].ios for one in result.jobs} == {"first": 20, "second": 0}
+    assert "job 'first' ended the run by exitall; not run: third" in result.warnings
+    result = engine.run(jobs("stonewall"))
+    assert [one.directions[READ].ios for one in result.jobs] == [20, 0, 30]
+
+
+def test_exitall_ends_a_job_that_has_not_begun(slow: str) -> None:
+    renew(slow)
+    options = {"rw": "randwrite", "bs": "4k"}
+    result = engine.run(
+        [
+            job(slow, "short", **options, number_ios=20, exitall=1),
+            job(slow, "late", **options, size="1m", startdelay=5),
+        ]
+    )
+    assert result.ok
+    assert [one.directions[WRITE].ios for one in result.jobs] == [20, 0]
+    assert read_log(slow).writes == 20
 
 
 # --- jobs that have to do with each other ---------------------------------------------------------

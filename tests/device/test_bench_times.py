@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from disturbance import until_right
 from software_controller import read_log, renew, served
 
 from pynvme_user.bench import engine
+from pynvme_user.bench.summary import summary
+from pynvme_user.cli.bench_results import write_logs
 
 # --- when -----------------------------------------------------------------------------------------
 
@@ -44,6 +47,42 @@ def test_only_the_time_after_the_ramp_counts(slow: str) -> None:
     assert len(one.io_log) == reads.ios
     assert one.io_log["end_ns"].max() <= one.runtime_ns + 50e6
     assert reads.samples["ios"].sum() == reads.ios
+
+
+@pytest.mark.parametrize("rw", ["randread", "randwrite"])
+def test_a_job_that_ends_in_its_ramp_has_measured_nothing(
+    slow: str, tmp_path: Path, rw: str
+) -> None:
+    prefix = str(tmp_path / "log")
+    logs = {f"write_{kind}_log": prefix for kind in ("bw", "iops", "lat", "hist")}
+    made = job(slow, rw=rw, bs="4k", number_ios=20, ramp_time=30, **logs)
+    result = engine.run([made])
+    (one,) = result.jobs
+    assert result.ok
+    assert sum(way.ios for way in one.directions) == 0
+    assert "  no I/O was measured" in list(summary(result))
+    assert (
+        "job 'job' ended before its ramp_time of 30 s was over: nothing was measured"
+        in result.warnings
+    )
+    write_logs(result, [made])
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    kinds = ("bw", "iops", "slat", "clat", "lat", "clat_hist")
+    assert sizes == dict.fromkeys([f"log_{kind}.1.log" for kind in kinds], 0)
+
+
+def test_ctrl_c_in_the_ramp_has_its_result(slow: str, tmp_path: Path) -> None:
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": 9, "ramp_time": 30}
+    made = job(slow, "ramping", **options, write_lat_log=str(tmp_path / "log"))
+    once_runs("ramping", (0.5, lambda: signal.raise_signal(signal.SIGINT)))
+    result = engine.run([made])
+    (one,) = result.jobs
+    assert result.interrupted
+    assert sum(way.ios for way in one.directions) == 0
+    assert seconds(one) < 1
+    assert any("ended before its ramp_time" in warning for warning in result.warnings)
+    write_logs(result, [made])
+    assert (tmp_path / "log_lat.1.log").read_bytes() == b""
 
 
 def test_startdelay(slow: str) -> None:

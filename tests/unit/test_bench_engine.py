@@ -61,6 +61,16 @@ def test_steady_once_all_seconds_of_the_window_are_near_their_mean() -> None:
     assert seconds_until_steady(steady(), [1000, 2000] * 10) == 0
 
 
+def test_a_second_that_began_in_the_ramp_says_nothing_of_steadiness() -> None:
+    """Looks come a little late, so that a second ends after the ramp in which it began."""
+    limits, totals = Limits(steady(ramp=2)), Totals()
+    for tenth in range(100):
+        totals.add(100)
+        if limits.check(elapsed := (tenth + 1.3) / 10, totals.results, BLOCK):
+            break
+    assert 6 <= elapsed < 7
+
+
 def test_steady_by_the_slope() -> None:
     climbing = [1000 + 100 * second for second in range(10)]
     assert seconds_until_steady(steady(slope=True), climbing) == 0
