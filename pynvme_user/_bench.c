@@ -224,10 +224,14 @@ static inline __attribute__((always_inline)) int bench_fill(struct nvme_qpair *q
 /* --- completion -------------------------------------------------------------------------- */
 
 /* Count an I/O that ended with a status other than success. */
-static __attribute__((cold)) void bench_failed(struct nvme_bench *b, uint32_t direction,
+static __attribute__((cold)) void bench_failed(struct nvme_bench *b, uint32_t group,
 					       uint32_t status)
 {
+	const struct nvme_bench_batch *batch = &b->batches[group >> 2];
+	uint32_t direction = group & 3;
+
 	b->results[direction].failed++;
+	histogram_take(&b->results[direction].slat, ticks_age_ns(batch->rung, batch->began), 1);
 	/* The last entry takes what there is no room for. */
 	for (uint32_t i = 0; i < NVME_BENCH_ERRORS; i++) {
 		struct nvme_bench_error *error = &b->errors[i];
@@ -303,7 +307,7 @@ static inline void run_add(struct nvme_bench *b, struct bench_run *run,
 		return;
 	}
 	run->failed++;
-	bench_failed(b, run->group & 3, status);
+	bench_failed(b, run->group, status);
 }
 
 /* Account for a run that ended at `now`. After the last I/O of its batch, that is free. */

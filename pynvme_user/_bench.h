@@ -26,7 +26,7 @@ struct nvme_bench_result {
 	uint64_t ios;
 	uint64_t blocks;
 	uint64_t failed; /* with a status other than success; not in ios, blocks or latencies */
-	struct nvme_histogram slat;
+	struct nvme_histogram slat; /* also of what is outstanding */
 	struct nvme_histogram clat;
 	struct nvme_histogram lat;
 };
@@ -135,6 +135,7 @@ struct nvme_bench {
 	/* facts, since the beginning */
 	uint64_t submitted[4];  /* by direction */
 	uint64_t ended[4];
+	/* since then, or since they were counted anew */
 	uint64_t turns;
 	uint64_t depths[7];     /* I/Os by those outstanding at their doorbell: 1, 2-3 ... 64 and more */
 	uint64_t submits[65];   /* doorbells by their I/Os */
@@ -158,6 +159,19 @@ void nvme_bench_result_clear(struct nvme_bench_result *result);
  * end it: it is counted.
  */
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *bench, uint64_t timeout_ns);
+
+/*
+ * Add the slat of the I/Os that are outstanding to `results` (four, by direction), as after they were
+ * cleared; with `take`, take it from them, so that slat counts the I/Os that clat and lat do.
+ */
+void nvme_bench_count_outstanding(const struct nvme_qpair *qp, const struct nvme_bench *bench,
+				  struct nvme_bench_result *results, int take);
+
+/*
+ * Count what has no outcome as failed, and stop. Only once DMA has stopped. `depth` is that of the
+ * queue pair.
+ */
+void nvme_bench_give_up(struct nvme_bench *bench, uint32_t depth);
 
 /* cdef: end */
 

@@ -59,4 +59,18 @@ static inline void histogram_add(struct nvme_histogram *histogram, uint64_t ns, 
 		histogram->max = ns;
 }
 
+/* Count `n` I/Os of the same latency no more. `min` and `max` stay. */
+static inline void histogram_take(struct nvme_histogram *histogram, uint64_t ns, uint64_t n)
+{
+	unsigned __int128 squares = (unsigned __int128)histogram->squares_high << 64 |
+				    histogram->squares_low;
+
+	squares -= (unsigned __int128)ns * ns * n;
+	histogram->counts[bucket_of(ns)] -= n;
+	histogram->count -= n;
+	histogram->sum -= ns * n;
+	histogram->squares_low = (uint64_t)squares;
+	histogram->squares_high = (uint64_t)(squares >> 64);
+}
+
 #endif

@@ -36,6 +36,7 @@ SOURCES = (
     "_histogram.c",
     "_bench.c",
     "_bench_due.c",
+    "_bench_counts.c",
     "_overhead.c",
     "_qtest.c",
     "_bar.c",

@@ -166,13 +166,14 @@ class Workload:
         #: Its DMA memory.
         self.memory = buffer
         self._record_limit = records
+        self._ring: Ring | None = None  # once it has run
         self._waits: Any = None  # the generator's I/O that a list came before
         self._slots = new_lines("struct nvme_bench_slot", queue_depth)
         piece = buffer.nbytes // queue_depth
         for index, slot in enumerate(self._slots):
             slot.iova = buffer.iova + index * piece
             slot.data = ffi.cast("uint8_t *", address_of(buffer) + index * piece)
-        #: RESULT_DTYPE, by direction; C adds to it while it runs.
+        #: RESULT_DTYPE, by direction; C adds to it while it runs. Of what is outstanding, slat.
         self.results: npt.NDArray[np.void] = np.zeros(4, RESULT_DTYPE)
         self._results = ffi.from_buffer(
             "struct nvme_bench_result[]", self.results, require_writable=True
@@ -346,7 +347,7 @@ class Workload:
 
     @property
     def turns(self) -> int:
-        """How often completions were looked for and, but for time-outs, found."""
+        """How often completions were looked for and, but for time-outs, found; since clear()."""
         return int(self._bench.turns)
 
     @property
@@ -372,10 +373,31 @@ class Workload:
         return self._records[:count].copy()
 
     def clear(self) -> None:
-        """Begin to count anew, and the log's time, as after a ramp time. Errors and faults stay."""
-        self._bench.epoch = lib.nvme_ticks()
+        """Begin to count anew, and the log's time, as after a ramp time. Errors and faults stay.
+
+        What is outstanding counts where it ends: here.
+        """
+        bench = self._bench
+        bench.epoch = lib.nvme_ticks()
         for index in range(len(self.results)):
             lib.nvme_bench_result_clear(ffi.addressof(self._results[index]))
+        bench.turns = bench.submit_ticks = bench.submit_timed = 0
+        bench.reap_ticks = bench.reap_timed = 0
+        for counts in (bench.depths, bench.submits, bench.reaps):
+            ffi.memmove(counts, bytes(ffi.sizeof(counts)), ffi.sizeof(counts))
+        self._count_outstanding(self._results, take=False)
+
+    def _count_outstanding(self, results: Any, *, take: bool) -> None:
+        if self._ring is not None:
+            lib.nvme_bench_count_outstanding(self._ring.pointer, self._bench_pointer, results, take)
+
+    @property
+    def ended(self) -> npt.NDArray[np.void]:
+        """The results of the I/Os that have ended: slat, clat and lat count the same ones."""
+        results = self.results.copy()
+        pointer = ffi.from_buffer("struct nvme_bench_result[]", results, require_writable=True)
+        self._count_outstanding(pointer, take=True)
+        return results
 
     @property
     def completed(self) -> int:
@@ -402,6 +424,7 @@ class Workload:
                 f"the workload was made for a queue depth of {self._queue_depth}, "
                 f"not {ring.depth}: give the queue pair's as queue_depth"
             )
+        self._ring = ring
         return bool(check_result(lib.nvme_bench_run(ring.pointer, self._bench_pointer, timeout_ns)))
 
     def stop(self) -> None:
@@ -416,11 +439,7 @@ class Workload:
 
     def give_up(self, status: int) -> None:
         """Count what has no outcome as failed. Only once DMA has stopped."""
-        bench = self._bench
-        for direction in range(len(self.results)):
-            lost = bench.submitted[direction] - bench.ended[direction]
-            self.results["failed"][direction] += lost
-            bench.ended[direction] += lost
+        lib.nvme_bench_give_up(self._bench_pointer, self._queue_depth)
         self.stop()
 
     @property

@@ -19,6 +19,7 @@ from pynvme_user.bench.result import (
     DirectionResult,
     Histogram,
     IntervalHistogram,
+    bucket_bounds,
 )
 from pynvme_user.bench.samples import NS_PER_MS, Recorder
 from pynvme_user.clock import tick_rate
@@ -116,7 +117,7 @@ class Measured:
 
     def sample(self, now: float, *, last: bool = False) -> None:
         """Add an interval up to now; the last one, if it is short, to the one before it."""
-        results, size = self._workload.results[:3], self._block_size
+        results, size = self._workload.ended[:3], self._block_size
         totals = np.stack(
             [
                 results["ios"],
@@ -151,26 +152,26 @@ class Measured:
     def results(self, runtime: int) -> dict[str, Any]:
         """Tell what it came to in ``runtime`` nanoseconds: fields of JobResult."""
         workload = self._workload
+        ended = workload.ended
         errors = workload.errors
         # Those that a reset ended, or the device's end, have no status of the device's.
-        lost = sum(workload.results["failed"].tolist()) - sum(errors.values())
+        lost = sum(ended["failed"].tolist()) - sum(errors.values())
         if lost > 0:
             errors[int(HOST_ABORTED)] = errors.get(int(HOST_ABORTED), 0) + lost
         depths, submits, reaps = workload.batches
         return {
             "runtime_ns": runtime,
-            "directions": tuple(self._direction(direction, runtime) for direction in Direction),
-            "flush": _histogram(workload.results["lat"][FLUSH]),
+            "directions": tuple(self._direction(way, ended[way], runtime) for way in Direction),
+            "flush": _histogram(ended["lat"][FLUSH]),
             "depths": Depths(level=depths, submit=submits, complete=reaps),
             "cpu": self._cpu,
-            "costs": self._costs(),
+            "costs": self._costs(ended),
             "errors": errors,
             "error_names": {status: Status(status).text for status in errors},
             "io_log": np.concatenate(self._log) if self._log else None,
         }
 
-    def _direction(self, direction: Direction, runtime: int) -> DirectionResult:
-        result = self._workload.results[direction]
+    def _direction(self, direction: Direction, result: np.void, runtime: int) -> DirectionResult:
         ios = int(result["ios"])
         return DirectionResult(
             ios=ios,
@@ -184,26 +185,32 @@ class Measured:
             intervals=self._intervals[direction],
         )
 
-    def _costs(self) -> Costs:
+    def _costs(self, ended: npt.NDArray[np.void]) -> Costs:
         workload = self._workload
         submit, complete = workload.costs
+        commands = sum((ended["ios"] + ended["failed"]).tolist())
         return Costs(
             sq_doorbells=self._doorbells[0] - self._doorbells[1],
             cq_doorbells=self._doorbells[1],
             polls=workload.turns,
             ticks_per_second=float(tick_rate()),
-            submit_ticks=round(submit * workload.submitted),
-            complete_ticks=round(complete * workload.completed),
+            submit_ticks=round(submit * commands),
+            complete_ticks=round(complete * commands),
         )
 
 
 def _histogram(entry: np.void) -> Histogram:
     count = int(entry["count"])
+    filled = np.flatnonzero(entry["counts"])
+    if not count:
+        return Histogram()
+    # Of I/Os that count no more C knows no extremes: here those are within 1/64.
+    (least, _), (_, greatest) = bucket_bounds(filled[0]), bucket_bounds(filled[-1])
     return Histogram(
         counts=entry["counts"].copy(),
         count=count,
-        min=int(entry["min"]) if count else 0,
-        max=int(entry["max"]),
+        min=max(int(entry["min"]), int(least)),
+        max=min(int(entry["max"]), int(greatest)),
         sum=int(entry["sum"]),
         squares=int(entry["squares_high"]) << 64 | int(entry["squares_low"]),
     )

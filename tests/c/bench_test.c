@@ -135,7 +135,7 @@ static void check_counts(const struct nvme_bench *bench, const struct seen *seen
 		CHECK(result->blocks == seen->blocks[direction]);
 		CHECK(result->failed == seen->failed[direction]);
 		CHECK(bench->submitted[direction] == all && bench->ended[direction] == all);
-		check_histogram(&result->slat, all);
+		check_histogram(&result->slat, result->ios);
 		check_histogram(&result->clat, result->ios);
 		check_histogram(&result->lat, result->ios);
 		CHECK(result->lat.sum >= result->clat.sum);

@@ -47,6 +47,10 @@ def test_only_the_time_after_the_ramp_counts(slow: str) -> None:
     assert len(one.io_log) == reads.ios
     assert one.io_log["end_ns"].max() <= one.runtime_ns + 50e6
     assert reads.samples["ios"].sum() == reads.ios
+    assert reads.slat.count == reads.clat.count == reads.lat.count == reads.ios
+    assert reads.samples["slat_sum"].sum() == reads.slat.sum
+    assert one.depths.level.sum() <= reads.ios
+    assert 0 < one.costs.polls <= reads.ios + seconds(one) / 0.001
 
 
 @pytest.mark.parametrize("rw", ["randread", "randwrite"])

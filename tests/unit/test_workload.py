@@ -17,6 +17,7 @@ from ring_rig import DATA_IOVA, PIECE, PostedRig, Rig, data_buffer, joined
 from workload_rig import COMMANDS, NONE_YET, OPCODES, SECOND, SLICE, squares, total, workload
 
 from pynvme_user import ControllerFatalError
+from pynvme_user.completion import HOST_ABORTED
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.workload import FLUSH, IO_DTYPE, Pace, Rate, Workload
 
@@ -66,11 +67,9 @@ class Counted:
         assert work.submitted == work.completed == sum(self.commands)
         for direction in range(4):
             result = work.results[direction]
-            for name in ("clat", "lat"):
+            for name in ("slat", "clat", "lat"):
                 assert result[name]["count"] == self.ios[direction]
                 assert result[name]["counts"].sum() == self.ios[direction]
-            assert result["slat"]["count"] == self.commands[direction]
-            assert result["slat"]["counts"].sum() == self.commands[direction]
 
 
 @given(
@@ -332,14 +331,59 @@ def test_counting_anew() -> None:
     assert total(work, "ios") == 4
     work.clear()
     assert total(work, "ios") == total(work, "blocks") == 0
-    for name in ("slat", "clat", "lat"):
-        assert (work.results[name]["min"] == NONE_YET).all()
-        assert not work.results[name]["counts"].any()
-        assert not work.results[name]["squares_low"].any()
+    assert work.results["slat"]["count"].tolist() == [4, 0, 0, 0], "what is outstanding"
+    for results, names in ((work.results, ("clat", "lat")), (work.ended, ("slat", "clat", "lat"))):
+        for name in names:
+            assert not results[name]["counts"].any()
+            assert not results[name]["sum"].any()
+            assert not results[name]["squares_low"].any()
+    assert (work.results["clat"]["min"] == NONE_YET).all()
+    assert [counts.sum() for counts in work.batches] == [0, 0, 0]
     while not work.run(rig.ring, SLICE):
         rig.complete_all()
     assert total(work, "ios") == 6
     assert work.completed == work.submitted == 10
+
+
+@given(
+    depth=st.integers(1, 12),
+    rw=st.sampled_from(("read", "randrw", "randtrim")),
+    held_back=st.booleans(),
+    seed=st.integers(0, 1 << 32),
+)
+def test_slat_clat_and_lat_count_the_same_ios(
+    depth: int, rw: str, held_back: bool, seed: int
+) -> None:
+    """At any time, after a ramp, and when I/Os fail or are given up: those that ended well since."""
+    chance = random.Random(seed)
+    rig = Rig(depth)
+    seen = Counted(rig, lambda: chance.choice((0, 0, 0x281)))
+    pace = Pace(reap_min=2 if held_back and depth > 1 else 0)
+    gen = generator(rw, Sizes(BLOCK, 8 * BLOCK), size=5000 * BLOCK, seed=seed)
+    work = workload(gen, rig, buffer=seen.buffer, pace=pace)
+    fetched: list[SQE] = []
+
+    def check(rounds: int) -> None:
+        for _ in range(rounds):
+            work.run(rig.ring, SLICE)
+            fetched.extend(rig.take())
+            chance.shuffle(fetched)
+            for _ in range(chance.randint(0, len(fetched))):
+                seen.answer(fetched.pop())
+            for of in work.ended:
+                counts = {int(of[name]["count"]) for name in ("slat", "clat", "lat")}
+                assert counts == {int(of["ios"])}
+                # Each is rounded down to nanoseconds.
+                both = int(of["slat"]["sum"]) + int(of["clat"]["sum"])
+                assert 0 <= int(of["lat"]["sum"]) - both <= int(of["ios"])
+
+    check(5)
+    work.clear()
+    check(5)
+    work.give_up(int(HOST_ABORTED))
+    for of in work.results:
+        assert of["slat"]["count"] == of["slat"]["counts"].sum() == of["clat"]["count"] == of["ios"]
+    rig.ring.abandon(int(HOST_ABORTED))
 
 
 def test_one_doorbell_for_each_turn() -> None:
