@@ -354,7 +354,7 @@ def test_counting_anew() -> None:
 def test_slat_clat_and_lat_count_the_same_ios(
     depth: int, rw: str, held_back: bool, seed: int
 ) -> None:
-    """At any time, after a ramp, and when I/Os fail or are given up: those that ended well since."""
+    """At any time, after a ramp, when I/Os fail or are given up: those that ended well since."""
     chance = random.Random(seed)
     rig = Rig(depth)
     seen = Counted(rig, lambda: chance.choice((0, 0, 0x281)))
