@@ -74,6 +74,7 @@ struct nvme_bench_rate {
 	uint64_t ticks_per_block; /* likewise */
 	uint64_t due;             /* when the next one arrives, in ticks; 0: with the first run */
 	uint64_t fraction;        /* of a tick, below 2^32 */
+	uint64_t random;          /* of its arrivals */
 };
 
 #define NVME_BENCH_ERRORS 16
@@ -118,9 +119,17 @@ struct nvme_bench {
 	uint64_t zone_blocks;   /* writes are Zone Appends to zones of so many blocks */
 	uint32_t zone_trims;    /* trims are Zone Management Sends, each for the zone that begins there */
 	struct nvme_buffers *buffers; /* what each write gets anew; NULL: its buffer is as it is */
-	uint64_t random;        /* of arrivals */
 	const uint32_t *arrivals; /* 4096 quantiles of the time between two, in 1/65536 of the mean */
 	struct nvme_bench_rate rates[3]; /* by direction */
+	uint64_t held_until;    /* what was due before it waited for the loop, not for the device */
+	uint32_t unrated;       /* the list is not held back by rates */
+	/* Of a mix with a rate, reads and writes arrive independently of each other. One of them may
+	 * have no rate: it takes what the other leaves it, and each other I/O at the least. */
+	uint32_t independent;
+	uint32_t passed_over;   /* the last I/O came before one without a rate */
+	uint32_t drawn_count;
+	uint32_t drawn_limit;
+	uint8_t *drawn;         /* the directions in the order in which they came, or NULL */
 	uint64_t wake;          /* while nothing is outstanding: when there is something to do */
 	/* verification, or NULL */
 	struct nvme_verify *verify;

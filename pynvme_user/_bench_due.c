@@ -2,37 +2,25 @@
 #include "_bench.h"
 #include "_ring_inline.h"
 
-/* Random 64-bit words: SplitMix64's steps, as in _generator.h. */
-static inline uint64_t bench_random(struct nvme_bench *b)
+static inline int rate_is_set(const struct nvme_bench_rate *rate)
 {
-	return nvme_random_next(&b->random);
+	return (rate->ticks_per_io | rate->ticks_per_block) != 0;
 }
 
 /* The arrival after one of `blocks` blocks: linear, or as the quantiles spread it. */
 static inline void rate_advance(struct nvme_bench *b, struct nvme_bench_rate *rate, uint32_t blocks)
 {
 	unsigned __int128 step = rate->ticks_per_io;
-	uint64_t per_blocks = rate->ticks_per_block * blocks;
+	unsigned __int128 per_blocks = (unsigned __int128)rate->ticks_per_block * blocks;
 
 	/* Whichever limit is the lower rate. */
 	if (per_blocks > step)
 		step = per_blocks;
 	if (b->arrivals)
-		step = step * b->arrivals[bench_random(b) >> 52] >> 16;
+		step = step * b->arrivals[nvme_random_next(&rate->random) >> 52] >> 16;
 	step += rate->fraction;
 	rate->due += (uint64_t)(step >> 32);
 	rate->fraction = (uint64_t)step & UINT32_MAX;
-}
-
-/* The next I/O of the list or of the generator. Returns 1, or 0 at the end. */
-static inline int bench_next(struct nvme_bench *b, struct nvme_io *io)
-{
-	if (!b->list)
-		return nvme_generator_next(b->generator, io);
-	if (b->list_next == b->list_count)
-		return 0;
-	*io = b->list[b->list_next++];
-	return 1;
 }
 
 /* Say that there is nothing to do before `when`. Returns 0, for nvme_bench_due(). */
@@ -42,11 +30,75 @@ static inline int bench_wait(struct nvme_bench *b, uint64_t when)
 	return 0;
 }
 
+/*
+ * Which of a mix's directions comes next: the one that was due first. One without a rate always
+ * wants to come, after what is due of the other; where it was passed over already, before. Returns
+ * 1, or 0 if neither is due.
+ */
+static int arrival_next(struct nvme_bench *b, uint64_t now, uint32_t *direction)
+{
+	struct nvme_bench_rate *reads = &b->rates[NVME_DIRECTION_READ];
+	struct nvme_bench_rate *writes = &b->rates[NVME_DIRECTION_WRITE];
+	uint32_t first;
+
+	if (!reads->due)
+		reads->due = now;
+	if (!writes->due)
+		writes->due = now;
+	if (rate_is_set(reads) && rate_is_set(writes)) {
+		first = writes->due < reads->due ? NVME_DIRECTION_WRITE : NVME_DIRECTION_READ;
+		if (b->rates[first].due > now)
+			return bench_wait(b, b->rates[first].due);
+	} else {
+		first = rate_is_set(reads) ? NVME_DIRECTION_READ : NVME_DIRECTION_WRITE;
+		b->passed_over = !b->passed_over && b->rates[first].due <= now;
+		if (!b->passed_over)
+			first ^= NVME_DIRECTION_READ ^ NVME_DIRECTION_WRITE;
+	}
+	*direction = first;
+	return 1;
+}
+
+/* The next I/O of a mix whose directions arrive independently. Returns 1, or 0 for none now. */
+static int bench_arrive(struct nvme_bench *b, uint64_t now)
+{
+	uint32_t direction;
+
+	if (b->drawn && b->drawn_count == b->drawn_limit)
+		return bench_wait(b, now + INT64_MAX);
+	if (!arrival_next(b, now, &direction) ||
+	    (direction == NVME_DIRECTION_WRITE && !b->writes_left))
+		return 0;
+	if (!nvme_generator_next_of(b->generator, direction, &b->pending)) {
+		b->exhausted = 1;
+		return 0;
+	}
+	if (b->drawn)
+		b->drawn[b->drawn_count++] = (uint8_t)direction;
+	return 1;
+}
+
+/* The next I/O of the list or of the generator. Returns 1, or 0 for none. */
+static inline int bench_next(struct nvme_bench *b, uint64_t now)
+{
+	if (b->independent && !b->list)
+		return bench_arrive(b, now);
+	if (!b->list) {
+		b->exhausted = !nvme_generator_next(b->generator, &b->pending);
+		return !b->exhausted;
+	}
+	b->exhausted = b->list_next == b->list_count;
+	if (!b->exhausted)
+		b->pending = b->list[b->list_next++];
+	return !b->exhausted;
+}
+
 int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now,
 		   struct nvme_bench_slot *slot)
 {
 	struct nvme_io *io = &slot->io;
 	struct nvme_bench_rate *rate;
+	int is_rated;
 	int err = 0;
 
 	b->wake = now;
@@ -61,7 +113,7 @@ int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t n
 		if (qp->outstanding)
 			return 0;
 		b->think_count = 0;
-		b->think_until = now + b->think_ticks;
+		b->held_until = b->think_until = now + b->think_ticks;
 		return bench_wait(b, b->think_until);
 	}
 	if (b->flush_every && b->writes >= b->flush_every) {
@@ -70,17 +122,16 @@ int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t n
 		return 1;
 	}
 	if (!b->has_pending) {
-		if (!bench_next(b, &b->pending)) {
-			b->exhausted = 1;
+		if (!bench_next(b, now))
 			return 0;
-		}
 		b->has_pending = 1;
 	}
 	if (!b->writes_left && b->pending.direction == NVME_DIRECTION_WRITE)
 		return 0;
 	*io = b->pending;
 	rate = &b->rates[io->direction];
-	if (rate->ticks_per_io | rate->ticks_per_block) {
+	is_rated = rate_is_set(rate) && !b->unrated;
+	if (is_rated) {
 		if (!rate->due)
 			rate->due = now;
 		if (rate->due > now)
@@ -100,8 +151,11 @@ int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t n
 		if (err)
 			return err;
 	}
-	if (rate->ticks_per_io | rate->ticks_per_block) {
-		slot->start = rate->due;
+	if (is_rated) {
+		slot->start = rate->due > b->held_until ? rate->due : b->held_until;
+		/* In a sequence, none arrives before those that come before it. */
+		if (!b->independent)
+			b->held_until = slot->start;
 		rate_advance(b, rate, io->blocks);
 	}
 	b->has_pending = 0;

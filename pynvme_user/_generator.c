@@ -362,10 +362,9 @@ static int random_next(struct nvme_generator *g, const struct nvme_io_sizes *siz
 }
 
 /* Make one I/O of any workload. Returns 1, or 0 when the region is used up for this pass. */
-static int io_make(struct nvme_generator *g, struct nvme_io *io)
+static int io_make(struct nvme_generator *g, uint32_t direction, struct nvme_io *io)
 {
 	const struct nvme_workload *w = &g->workload;
-	uint32_t direction = direction_next(g);
 	const struct nvme_io_sizes *sizes = &w->sizes[direction];
 	uint64_t end = w->region; /* of where it may lie */
 	uint64_t start, blocks;
@@ -432,6 +431,16 @@ static int quick_refill(struct nvme_generator *g)
 	return count != 0;
 }
 
+/* Go on to the next loop or pass, as there is no further I/O in this one. */
+static void loop_end(struct nvme_generator *g)
+{
+	/* As fio: what is left of a loop is dropped where the largest may not fit it. */
+	if (g->loop_left < g->largest)
+		g->loop_left = 0;
+	else
+		pass_begin(g);
+}
+
 struct nvme_io nvme_generator_next_slowly(struct nvme_generator *g)
 {
 	struct nvme_io io = g->pending;
@@ -441,15 +450,22 @@ struct nvme_io nvme_generator_next_slowly(struct nvme_generator *g)
 	if (io.blocks)
 		return io;
 	while (g->ios_left && (g->loop_left || loop_begin(g))) {
-		if (g->is_quick ? quick_refill(g) && nvme_generator_next(g, &io) : io_make(g, &io))
+		if (g->is_quick ? quick_refill(g) && nvme_generator_next(g, &io) :
+				  io_make(g, direction_next(g), &io))
 			return io;
-		/* As fio: what is left of a loop is dropped where the largest may not fit it. */
-		if (g->loop_left < g->largest)
-			g->loop_left = 0;
-		else
-			pass_begin(g);
+		loop_end(g);
 	}
 	return (struct nvme_io){ 0 };
+}
+
+int nvme_generator_next_of(struct nvme_generator *g, uint32_t direction, struct nvme_io *io)
+{
+	while (g->ios_left && (g->loop_left || loop_begin(g))) {
+		if (io_make(g, direction, io))
+			return 1;
+		loop_end(g);
+	}
+	return 0;
 }
 
 size_t nvme_generator_fill(struct nvme_generator *g, struct nvme_io *ios, size_t count)
@@ -457,6 +473,16 @@ size_t nvme_generator_fill(struct nvme_generator *g, struct nvme_io *ios, size_t
 	size_t made = 0;
 
 	while (made < count && nvme_generator_next(g, &ios[made]))
+		made++;
+	return made;
+}
+
+size_t nvme_generator_fill_of(struct nvme_generator *g, const uint8_t *directions,
+			      struct nvme_io *ios, size_t count)
+{
+	size_t made = 0;
+
+	while (made < count && nvme_generator_next_of(g, directions[made], &ios[made]))
 		made++;
 	return made;
 }

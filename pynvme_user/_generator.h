@@ -160,6 +160,16 @@ size_t nvme_generator_fill(struct nvme_generator *g, struct nvme_io *ios, size_t
  */
 struct nvme_io nvme_generator_next_slowly(struct nvme_generator *g);
 
+/*
+ * Make the next I/O of a mixed workload, as nvme_generator_next() does, but of this direction: what
+ * the mix is, is the caller's to say. Returns 1, or 0 when the workload is at its end.
+ */
+int nvme_generator_next_of(struct nvme_generator *g, uint32_t direction, struct nvme_io *io);
+
+/* Make up to `count` I/Os of these directions, one each. Returns as nvme_generator_fill(). */
+size_t nvme_generator_fill_of(struct nvme_generator *g, const uint8_t *directions,
+			      struct nvme_io *ios, size_t count);
+
 /* How many 64-bit words a map of so many granules takes. */
 uint64_t nvme_map_words(uint64_t granules);
 

@@ -486,6 +486,22 @@ class Generator:
         )
         return ios[:made]
 
+    def follow(self, directions: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
+        """Make the next I/Os of a mix as :meth:`take` does, but of these directions."""
+        ios = np.zeros(len(directions), IO_DTYPE)
+        made = lib.nvme_generator_fill_of(
+            self.pointer,
+            ffi.from_buffer("uint8_t[]", np.ascontiguousarray(directions, np.uint8)),
+            ffi.from_buffer("struct nvme_io[]", ios, require_writable=True),
+            len(directions),
+        )
+        return ios[:made]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there are reads and writes, by chance."""
+        return bool(self._workload.mixed) and 0 < self._workload.rwmixread < 100
+
     @property
     def largest(self) -> int:
         """Blocks of the largest I/O that can come."""

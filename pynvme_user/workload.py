@@ -63,6 +63,8 @@ RECORD_DTYPE = np.dtype(
     ]
 )
 _NEVER = (1 << 64) - 1
+#: Directions of a verified mix that C notes before Python takes them: more than a slice's.
+_DRAWN = 1 << 20
 _QUANTILES = 4096
 _BATCH_CLASSES = (0, 1, 5, 9, 17, 33)  # where fio's begin
 _NO_IOS = np.uint64(0)
@@ -74,6 +76,16 @@ class Rate:
 
     ios: float = 0  # per second
     blocks: float = 0  # per second
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it holds anything back."""
+        return bool(self.ios or self.blocks)
+
+
+def _step(ticks: int, rate: float) -> int:
+    """Tell the ticks between two at a rate a second, in 32.32 fixed point; 0 for no rate."""
+    return min(int((ticks << 32) / rate), _NEVER) if rate else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,9 +202,12 @@ class Workload:
             ffi.buffer(ffi.addressof(bench.commands[direction]))[:] = command
         if generator is not None:
             bench.generator = generator.pointer
+        pace = pace or Pace()
+        self._set_pace(pace)
+        self._mix(generator, pace, noted=verifier is not None)
+        self._paused = 0  # ticks since when nothing arrives
         if ios is not None:
             self.go_through(ios)
-        self._set_pace(pace or Pace())
         if contents is not None:
             bench.buffers = contents.buffers(self._alive)
             bench.plain = 1
@@ -223,12 +238,14 @@ class Workload:
         ticks = tick_rate()
         bench.think_ticks = int(pace.think * ticks)
         bench.zone_blocks, bench.zone_trims = pace.zone_blocks, pace.zone_trims
-        bench.random = pace.seed
         bench.plain = 1 if pace.zone_blocks else 2
         bench.writes_left = _NEVER
-        for target, rate in zip(bench.rates, pace.rates, strict=True):
-            target.ticks_per_io = int((ticks << 32) / rate.ios) if rate.ios else 0
-            target.ticks_per_block = int((ticks << 32) / rate.blocks) if rate.blocks else 0
+        for direction, (target, rate) in enumerate(zip(bench.rates, pace.rates, strict=True)):
+            target.ticks_per_io = _step(ticks, rate.ios)
+            target.ticks_per_block = _step(ticks, rate.blocks)
+            # Streams of their own: what arrives of one direction says nothing of another.
+            stream = np.random.SeedSequence((pace.seed % 2**64, direction))
+            target.random = int(stream.generate_state(1, np.uint64)[0])
         if pace.poisson:
             # Of the exponential law, the mean of each of so many equal shares: their mean is 1.
             left = 1 - np.linspace(0, 1, _QUANTILES + 1)
@@ -242,16 +259,43 @@ class Workload:
             pace.reap_min > 1
             or any((pace.submit_max, pace.reap_max))
             or any((pace.depth_low, pace.flush_every, bench.think_ios))
-            or any(rate.ios or rate.blocks for rate in pace.rates)
+            or any(rate.is_set for rate in pace.rates)
         )
 
-    def go_through(self, ios: npt.NDArray[np.void]) -> None:
-        """Go on with these I/Os (IO_DTYPE), in place of what was left."""
+    def _mix(self, generator: Generator | None, pace: Pace, *, noted: bool) -> None:
+        """Let reads and writes arrive independently, where there are both and one has a rate."""
+        bench = self._bench
+        mixed = generator is not None and generator.is_mixed
+        bench.independent = mixed and any(rate.is_set for rate in pace.rates[:2])
+        self._drawn = np.zeros(_DRAWN if bench.independent and noted else 0, np.uint8)
+        if len(self._drawn):
+            bench.drawn = pointer = ffi.from_buffer("uint8_t[]", self._drawn, require_writable=True)
+            bench.drawn_limit = len(self._drawn)
+            self._alive.append(pointer)
+
+    def take_drawn(self) -> npt.NDArray[np.uint8] | None:
+        """Take the directions of the generator's I/Os since the last call, in their order.
+
+        None where the generator alone says them: they are noted in a mix whose directions arrive
+        independently and that is verified.
+        """
+        if not len(self._drawn):
+            return None
+        count = self._bench.drawn_count
+        self._bench.drawn_count = 0
+        return self._drawn[:count].copy()
+
+    def go_through(self, ios: npt.NDArray[np.void], *, rated: bool = True) -> None:
+        """Go on with these I/Os (IO_DTYPE), in place of what was left.
+
+        If they are not ``rated``, nothing holds them back, and nothing else arrives meanwhile.
+        """
         self._list = np.ascontiguousarray(ios, IO_DTYPE)
         self._list_pointer = ffi.from_buffer("struct nvme_io[]", self._list)
         bench = self._bench
         if bench.has_pending and not bench.list:
             self._waits = ffi.new("struct nvme_io *", bench.pending)
+        self._hold_arrivals(not rated)
         bench.list, bench.list_count, bench.list_next = self._list_pointer, len(ios), 0
         bench.exhausted = bench.has_pending = 0
         bench.gated = 1
@@ -265,11 +309,22 @@ class Workload:
     def resume(self) -> None:
         """Go on with the generator after a list, where it was left."""
         bench = self._bench
+        self._hold_arrivals(False)
         bench.list = ffi.NULL
         bench.exhausted = 0
         if self._waits is not None:
             bench.pending, bench.has_pending = self._waits[0], 1
             self._waits = None
+
+    def _hold_arrivals(self, hold: bool) -> None:
+        """Let the time stand still for what arrives at a rate, or go on."""
+        if hold and not self._paused:
+            self._paused = lib.nvme_ticks()
+        elif self._paused and not hold:
+            for rate in self._bench.rates:
+                rate.due += lib.nvme_ticks() - self._paused if rate.due else 0
+            self._paused = 0
+        self._bench.unrated = hold
 
     def pause_after(self, writes: int | None) -> None:
         """End a run once so many more writes were submitted and completed; None: never."""
@@ -435,6 +490,7 @@ class Workload:
     def go_on(self) -> None:
         """Submit again after :meth:`stop`; once that has drained."""
         self._bench.stop = 0
+        self._bench.held_until = lib.nvme_ticks()
         self._bench.record_limit = self._record_limit
 
     def give_up(self, status: int) -> None:

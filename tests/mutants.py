@@ -37,6 +37,7 @@ AT_ONCE = 2
 NEAREST = {
     "_ring": ("test_ring*.py", "test_waiting_transfer.py"),
     "_vector": ("test_ring_vector.py", "test_ring_gather.py"),
+    "_bench_due": ("test_arrivals.py", "test_workload*.py"),
     "_bench": ("test_workload*.py", "test_ring_gather.py"),
     "_histogram": ("test_histogram.py", "test_workload.py"),
     "_buffers": ("test_generator.py", "test_workload.py"),
@@ -56,6 +57,7 @@ UNIT = (
     "test_transfer_*.py",
     "test_histogram.py",
     "test_workload*.py",
+    "test_arrivals.py",
     "test_dma.py",
     "test_controller.py",
     "test_lending.py",

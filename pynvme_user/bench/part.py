@@ -312,7 +312,7 @@ class Part:
         self, pair: QueuePair, buffer: DmaBuffer, pieces: Iterable[npt.NDArray[np.void]]
     ) -> None:
         for ios in pieces:
-            self._used_workload.go_through(ios)
+            self._used_workload.go_through(ios, rated=False)
             self._advance(pair, buffer, None)
             if not self._goes_on:
                 return
@@ -358,6 +358,8 @@ class Part:
             ended = pair.advance(workload, slice_ns, geometry=geometry, keep=buffer)
             now = time.monotonic()
             measured.take_records()
+            if self._verification is not None:
+                self._verification.note(workload.take_drawn())
             measured.take_if_due(now)
             if now >= self._next_look:
                 self._look(now)

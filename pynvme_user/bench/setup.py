@@ -208,6 +208,8 @@ def pace(job: Job, target: Target) -> Pace:
     """Tell what the job does besides keeping its queue full."""
     batch = job.iodepth_batch if "iodepth_batch" in dict(job.given) else 0
     shift = target.ns.block_shift
+    # As in fio, verification alone goes as fast as it can.
+    rates = [(0, 0)] * 3 if job.verify_only else zip(job.rate_iops, job.rate, strict=True)
     return Pace(
         submit_max=batch,
         reap_max=job.iodepth_batch_complete_max,
@@ -219,8 +221,7 @@ def pace(job: Job, target: Target) -> Pace:
         zone_blocks=target.zone_blocks if appends(job) else 0,
         zone_trims=job.zbd,
         rates=tuple(  # type: ignore[arg-type]  # three, as the job's are
-            Rate(ios=ios, blocks=moved / (1 << shift))
-            for ios, moved in zip(job.rate_iops, job.rate, strict=True)
+            Rate(ios=ios, blocks=moved / (1 << shift)) for ios, moved in rates
         ),
         poisson=job.rate_process == "poisson",
         seed=job.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from math import gcd
@@ -44,6 +45,9 @@ class Verification:
         self._job = job
         self._again = again
         self._followed = 0
+        #: The directions of the I/Os that are still to be followed, eight in a byte, and how many;
+        #: none where ``again`` makes them by itself.
+        self._noted: deque[tuple[npt.NDArray[np.uint8], int]] = deque()
         interval = job.verify_interval or self._interval(job)
         if job.zbd:
             interval = gcd(interval, target.zone_blocks << ns.block_shift)
@@ -111,11 +115,25 @@ class Verification:
             lengths += [sizes.high] if sizes.high == sizes.low else []
         return gcd(*lengths)
 
+    def note(self, directions: npt.NDArray[np.uint8] | None) -> None:
+        """Keep the directions of the last I/Os; None where nothing but the sequence says them."""
+        if directions is not None and len(directions):
+            self._noted.append((np.packbits(directions), len(directions)))
+
+    def _follow(self, most: int) -> npt.NDArray[np.void]:
+        if not self._noted:
+            return self._again.take(most)
+        packed, count = self._noted.popleft()
+        directions = np.unpackbits(packed, count=count)
+        if count > most:
+            self._noted.appendleft((np.packbits(directions[most:]), count - most))
+        return self._again.follow(directions[:most])
+
     def written(self, workload: Workload) -> Iterator[npt.NDArray[np.void]]:
         """Yield what was written since the last call, as reads (IO_DTYPE), in pieces."""
         total = sum(workload.submitted_by_direction[:3]) - self._read_back
         while self._followed < total:
-            ios = self._again.take(min(_CHUNK, total - self._followed))
+            ios = self._follow(min(_CHUNK, total - self._followed))
             if not len(ios):
                 return
             self._followed += len(ios)

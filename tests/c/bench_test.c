@@ -162,6 +162,41 @@ static void test_counts(uint32_t depth, uint32_t spare, uint64_t ios)
 }
 
 /*
+ * Reads and writes that arrive independently, at rates or one of them without, above what the
+ * controller does: all are made, and the note of their directions is of what was submitted.
+ */
+static void test_arrivals(uint32_t depth, uint64_t ios)
+{
+	uint8_t *drawn = allocate(64, 1);
+	uint64_t noted[2] = { 0 };
+	struct seen seen = { 0 };
+	struct job job;
+	int done;
+
+	job_init(&job, depth, 0, ios);
+	job.bench->gated = job.bench->independent = 1;
+	job.bench->writes_left = UINT64_MAX;
+	job.bench->drawn = drawn;
+	job.bench->drawn_limit = 64;
+	for (uint32_t direction = random_below(2); direction < 2; direction++)
+		job.bench->rates[direction].ticks_per_io = (UINT64_C(1) << 32) + random_below(1000000);
+	do {
+		done = nvme_bench_run(&job.pair.qp, job.bench, 2000);
+		while (job.bench->drawn_count)
+			noted[drawn[--job.bench->drawn_count]]++;
+		null_controller_fetch(&job.pair.controller);
+		for (uint32_t n = random_below(depth + 1); n && job.pair.controller.count; n--)
+			complete_one(&job, &seen);
+	} while (!done);
+	CHECK(done == 1 && job.bench->exhausted && job.pair.qp.completed == ios);
+	CHECK(noted[0] == job.bench->submitted[0] && noted[1] == job.bench->submitted[1]);
+	CHECK(ios < 100 || (noted[0] && noted[1]));
+	check_counts(job.bench, &seen);
+	job_free(&job);
+	free(drawn);
+}
+
+/*
  * A completion that names nothing that is outstanding and announced: of another queue, of no command's
  * index, twice, of an earlier generation, or of the command that follows, where that is `in_turn`.
  */
@@ -384,6 +419,7 @@ int main(int argc, char **argv)
 			test_counts(depths[i], spares[s], scaled(20000));
 			test_two_threads(depths[i], spares[s], scaled(4000));
 			test_abandoned(depths[i]);
+			test_arrivals(depths[i], scaled(4000));
 		}
 	test_garbage(scaled(2000));
 	/* Not under valgrind, which takes the guarded memory for an error. */

@@ -201,6 +201,19 @@ static void check_io(const struct nvme_workload *w, const struct nvme_io *io)
 		CHECK(io->direction == w->direction);
 }
 
+/* The next I/O; of a mix that is `steered`, in a direction from here. */
+static int next(struct nvme_generator *g, int steered, struct nvme_io *io)
+{
+	uint32_t direction = below(3) ? NVME_DIRECTION_READ : NVME_DIRECTION_WRITE;
+
+	if (!steered)
+		return nvme_generator_next(g, io);
+	if (!nvme_generator_next_of(g, direction, io))
+		return 0;
+	CHECK(io->direction == direction);
+	return 1;
+}
+
 static void test_any_workload(void)
 {
 	struct nvme_generator g;
@@ -208,11 +221,13 @@ static void test_any_workload(void)
 	struct nvme_io io = { 0 }, trim = { 0 };
 	uint64_t moved = 0, ios = 0;
 	const struct nvme_workload *w = &g.workload;
+	int steered;
 
 	memset(&g, 0xa5, sizeof(g)); /* the state is init's, whatever was there */
 	workload_set(&g.workload, &memory);
 	nvme_generator_init(&g);
-	while (nvme_generator_next(&g, &io)) {
+	steered = w->mixed && below(2);
+	while (next(&g, steered, &io)) {
 		check_io(w, &io);
 		if (w->trimwrite && ios % 2) {
 			CHECK(io.direction == NVME_DIRECTION_WRITE);
@@ -229,7 +244,7 @@ static void test_any_workload(void)
 	/* It came to its end for a reason: its number, or no room for the largest in any loop. */
 	CHECK(ios == w->ios * (w->trimwrite ? 2 : 1) ||
 	      moved + w->loops * w->sizes[0].high > w->loops * w->loop_blocks);
-	CHECK(!nvme_generator_next(&g, &io));
+	CHECK(!next(&g, steered, &io));
 	free(memory.map);
 }
 

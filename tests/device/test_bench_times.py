@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_rig import DELAY, READ, US, job, once_runs, run, seconds
+from bench_rig import DELAY, READ, US, WRITE, job, once_runs, run, seconds
 from disturbance import until_right
 from software_controller import read_log, renew, served
 
@@ -119,6 +119,37 @@ def test_a_rate_is_kept(fast: str, options: dict[str, object]) -> None:
         return "" if late <= 0.02 else f"{late:.1%} late"
 
     until_right(attempt, undisturbed=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "reads", "writes"),
+    [
+        ({"rate_iops": "800,100"}, 400, 50),
+        ({"rate": "4m,1m"}, 360, 90),
+        ({"rate_iops": "700,300", "rwmixread": 70}, 315, 135),
+        ({"rate_iops": "2000,0", "rwmixread": 1}, None, None),
+    ],
+    ids=["in I/Os", "in bytes", "as the mix", "one of them"],
+)
+def test_each_direction_of_a_mix_has_its_rate(
+    fast: str, options: dict[str, object], reads: int | None, writes: int | None
+) -> None:
+    result = run(fast, rw="randrw", bs="4k", number_ios=450, iodepth=8, **options)
+    made = [result.directions[direction].ios for direction in (READ, WRITE)]
+    assert sum(made) == 450
+    if reads is not None:
+        assert made == [pytest.approx(reads, abs=1), pytest.approx(writes, abs=1)]
+    else:
+        assert made[WRITE] >= 224  # as fast as it goes
+
+
+def test_reading_back_is_not_held_back_by_a_rate(fast: str) -> None:
+    result = run(
+        fast, rw="write", bs="64k", size="1m", verify="crc32c", rate_iops="1,200", iodepth=4
+    )
+    assert result.ok
+    assert [result.directions[direction].ios for direction in (READ, WRITE)] == [16, 16]
+    assert seconds(result) < 5  # 15 at a rate of 1
 
 
 def test_a_rate_by_chance_is_the_same_on_average(fast: str) -> None:

@@ -56,6 +56,14 @@ def test_each_block_that_was_written_is_read(device: str, rw: str, method: str) 
         "a backlog": {"rw": "randwrite", "verify_backlog": 100, "iodepth": 32},
         "a backlog of one": {"rw": "write", "verify_backlog": 1, "size": "1m"},
         "a backlog, in mixed order": {"rw": "randrw", "verify_backlog": 64, "norandommap": True},
+        "a mix at rates": {"rw": "randrw", "rate_iops": "40000,9000"},
+        "a mix at rates, with a backlog": {
+            "rw": "randrw",
+            "rate_iops": "9000,40000",
+            "verify_backlog": 64,
+            "bsrange": "4k-16k",
+        },
+        "a mix of which one has a rate": {"rw": "rw", "rate_iops": "20000,0", "loops": 3},
         "again and again": {"rw": "randwrite", "size": "1m", "io_size": "32m", "norandommap": 1},
         "a single block": {"rw": "randwrite", "size": "4k", "io_size": "4m", "norandommap": True},
         "flushes and FUA": {"rw": "randwrite", "fsync": 10, "sync": "dsync", "iodepth": 8},
@@ -76,6 +84,19 @@ def test_no_fault_is_found_where_there_is_none(
     assert result.verify.blocks > 0
     if "trim" not in result.rw:
         assert not result.directions[TRIM].ios
+
+
+@pytest.mark.parametrize("backlog", [0, 16])
+@pytest.mark.parametrize("rates", ["40000,9000", "5000,0", "9000,"])
+def test_a_mix_at_rates_reads_back_what_it_wrote(device: str, rates: str, backlog: int) -> None:
+    """Which of its I/Os are writes is a matter of time there, not of its sequence alone."""
+    renew(device)
+    options = {"verify": "crc32c", "rate_iops": rates, "iodepth": 8, "verify_backlog": backlog}
+    result = run(device, rw="randrw", bs="4k", size="4m", **options)
+    assert result.ok
+    # Each block once: those that were read before, and all that were written.
+    assert result.directions[WRITE].ios > 0
+    assert result.directions[READ].ios == 1024
 
 
 def test_jobs_side_by_side_verify_their_own_ranges(device: str) -> None:

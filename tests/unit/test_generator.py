@@ -237,6 +237,24 @@ def test_the_sequence_of_a_seed_is_what_it_was() -> None:
     assert generator(seed=42).take(6)["lba"].tolist() == [981, 60, 284, 796, 365, 690]
 
 
+def test_a_mix_that_follows_its_own_directions_is_the_same() -> None:
+    for options in ({}, {"norandommap": False, "size": 4 << 20, "time_based": False}):
+        ios = mixed(**options)
+        assert len(ios) > 400
+        followed = endless("randrw", MIXED, **{"size": 1 << 30, **options})
+        assert np.array_equal(followed.follow(ios["direction"].astype(np.uint8)), ios)
+
+
+@pytest.mark.parametrize("sizes", [ONE_BLOCK, Sizes(BLOCK, 5 * BLOCK)], ids=["cycle", "map"])
+def test_a_mix_of_any_directions_has_each_block_once(sizes: Sizes) -> None:
+    wanted = np.arange(2000) % 7 == 0
+    ios = generator("randrw", sizes).follow(wanted.astype(np.uint8))
+    assert len(ios) < 2000
+    assert (ios["direction"] == wanted[: len(ios)]).all()
+    covered = [lba + n for lba, blocks, _ in ios.tolist() for n in range(blocks)]
+    assert sorted(covered) == list(range(1000))
+
+
 # --- any parameters -----------------------------------------------------------------------------
 
 blocks = st.integers(1, 40).map(lambda n: n * BLOCK)
