@@ -6,8 +6,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,7 +17,8 @@ from click.shell_completion import CompletionItem
 
 from pynvme_user.cli import signals
 from pynvme_user.cli.bench_display import display
-from pynvme_user.cli.bench_results import BINS, TERSE, Writer, failure, write_logs
+from pynvme_user.cli.bench_files import AGGREGATE_LOGS, Files, check_names
+from pynvme_user.cli.bench_results import BINS, TERSE, Writer, failure
 from pynvme_user.cli.device import VARIABLE, command, opened
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.fio_options import Pair, sections, take
@@ -196,6 +197,11 @@ _file_option = partial(
 )
 @_file_option("--output", help="Write the results to this file instead of stdout.")
 @_file_option("--report", help="Write a page with plots (HTML, self-contained) to this file.")
+@click.option(
+    "--bandwidth-log",
+    is_flag=True,
+    help="Write what all jobs move together to agg-read_bw.log and the like, here.",
+)
 @_file_option("--hdr-log", help="Write latencies to this file, for HdrHistogram's tools.")
 @click.option(
     "--section", "chosen", multiple=True, metavar="NAME", help="Only these of the job files' jobs."
@@ -248,6 +254,7 @@ def bench(
     output: Path | None,
     report: Path | None,
     hdr_log: Path | None,
+    bandwidth_log: bool,
     chosen: tuple[str, ...],
     force: bool,
     readonly: bool,
@@ -271,48 +278,29 @@ def bench(
     if warnings_fatal and jobs.notes:
         _refuse(jobs.notes)
     _check(jobs.jobs, readonly)
+    own = {"--output": output, "--report": report, "--hdr-log": hdr_log}
+    aggregate = [(f"the {name}", name) for name in AGGREGATE_LOGS if bandwidth_log]
+    check_names(jobs.jobs, filter(_is_job_file, targets), [*own.items(), *aggregate])
     if parse_only:
         return
     if not force:
         _guard(jobs.jobs)
     writer = Writer(jobs.jobs, (TERSE,) if minimal else formats, terse_version, output)
-
-    def finish(run: RunResult) -> None:
-        writer.write(run)
-        writer.warn(run)
-        write_logs(run, jobs.jobs)
-        if hdr_log is not None:
-            from pynvme_user.bench.hdr import write_hdr_log
-
-            with _writing(hdr_log):
-                write_hdr_log(run, hdr_log)
-        if report is not None:
-            from pynvme_user.bench.report import write_report
-
-            with _writing(report):
-                write_report(run, report)
-
+    files = Files(writer, jobs.jobs, hdr_log=hdr_log, report=report, bandwidth_log=bandwidth_log)
     run = _run(
         jobs,
         display(eta, eta_interval, eta_newline),
         histograms=report is not None or hdr_log is not None,
         report=writer.write,
         report_seconds=status_interval,
-        finish=finish,
+        finish=files.write,
     )
     if run.interrupted:
+        for problem in files.problems:
+            click.echo(f"nvme-user: {problem}", err=True)
         signals.end(run.signal)
-    if not run.ok:
-        raise Failure(failure(run))
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Name a file in the error that stands in its way."""
-    try:
-        yield
-    except OSError as error:
-        raise Failure(f"{path} is incomplete: {error.strerror}") from None
+    if said := [*([] if run.ok else [failure(run)]), *files.problems]:
+        raise Failure("; ".join(said))
 
 
 # --- what to run --------------------------------------------------------------------------------

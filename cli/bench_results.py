@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.output import JSON, NORMAL
 from pynvme_user.spec.text import printable
 
@@ -33,20 +33,31 @@ class Writer:
         self._terse_version = terse_version
         self._path = path
         self._mode = "w"
+        self._is_broken = False
+        #: Why the file, or stdout in its place, does not have all results.
+        self.problems: list[str] = []
 
     def write(self, run: RunResult) -> None:
         """Write the results; those so far come one after another, as in fio."""
         text = "".join(f"{line}\n" for line in self._lines(_reported(run, self._jobs)))
-        if self._path is None:
+        if self._path is not None and not self._is_broken:
+            try:
+                with self._path.open(self._mode, encoding="utf-8") as file:
+                    file.write(text)
+                self._mode = "a"
+                return
+            except OSError as error:
+                self._is_broken = True
+                self.problems.append(
+                    f"{self._path} is incomplete: {error.strerror}; the results are on stdout"
+                )
+        try:
             click.echo(text, nl=False)
             sys.stdout.flush()
-            return
-        try:
-            with self._path.open(self._mode, encoding="utf-8") as file:
-                file.write(text)
         except OSError as error:
-            raise Failure(f"{self._path} is incomplete: {error.strerror}") from None
-        self._mode = "a"
+            problem = f"stdout is incomplete: {error.strerror}"
+            if problem not in self.problems:
+                self.problems.append(problem)
 
     def warn(self, run: RunResult) -> None:
         """Write the warnings to stderr, where stdout does not have them."""
@@ -93,8 +104,8 @@ def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
     return replace(run, jobs=[combine(same) if same[1:] else same[0] for same in together.values()])
 
 
-def write_logs(run: RunResult, jobs: Sequence[Job]) -> None:
-    """Write fio's logs, of each clone by itself."""
+def log_writers(run: RunResult, jobs: Sequence[Job]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Give what writes each of fio's logs, those of each clone by itself, and how names begin."""
     from pynvme_user.bench import logs
     from pynvme_user.bench.job import clones
 
@@ -115,7 +126,7 @@ def write_logs(run: RunResult, jobs: Sequence[Job]) -> None:
             (part.write_hist_log, logs.write_hist_log),
         ):
             if prefix is not None:
-                write(result, prefix, style)
+                yield f"{prefix}_*", partial(write, result, prefix, style)
 
 
 def failure(run: RunResult) -> str:

@@ -152,6 +152,10 @@ def _intervals(job: JobResult) -> list[tuple[Direction, IntervalHistogram]]:
 def _write(job: JobResult, prefix: str, kind: str, style: LogStyle, lines: Iterable[str]) -> Path:
     number = f".{job.number}" if style.per_job_logs else ""
     path = Path(f"{prefix}_{kind}{number}.log")
-    with path.open("w" if style.per_job_logs else "a", encoding="ascii") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    try:
+        with path.open("w" if style.per_job_logs else "a", encoding="ascii") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     return path

@@ -14,7 +14,7 @@ from software_controller import read_log, renew, served
 
 from pynvme_user.bench import engine
 from pynvme_user.bench.summary import summary
-from pynvme_user.cli.bench_results import write_logs
+from pynvme_user.cli.bench_results import log_writers
 
 # --- when -----------------------------------------------------------------------------------------
 
@@ -69,7 +69,8 @@ def test_a_job_that_ends_in_its_ramp_has_measured_nothing(
         "job 'job' ended before its ramp_time of 30 s was over: nothing was measured"
         in result.warnings
     )
-    write_logs(result, [made])
+    for _, write in log_writers(result, [made]):
+        write()
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     kinds = ("bw", "iops", "slat", "clat", "lat", "clat_hist")
     assert sizes == dict.fromkeys([f"log_{kind}.1.log" for kind in kinds], 0)
@@ -85,7 +86,8 @@ def test_ctrl_c_in_the_ramp_has_its_result(slow: str, tmp_path: Path) -> None:
     assert sum(way.ios for way in one.directions) == 0
     assert seconds(one) < 1
     assert any("ended before its ramp_time" in warning for warning in result.warnings)
-    write_logs(result, [made])
+    for _, write in log_writers(result, [made]):
+        write()
     assert (tmp_path / "log_lat.1.log").read_bytes() == b""
 
 

@@ -16,7 +16,7 @@ from pynvme_user.bench import engine
 from pynvme_user.bench.engine import Progress
 from pynvme_user.bench.fio_json import spreads
 from pynvme_user.bench.result import RunResult
-from pynvme_user.cli.bench_results import write_logs
+from pynvme_user.cli.bench_results import log_writers
 from pynvme_user.numa import memory_nodes
 
 # --- what is told ---------------------------------------------------------------------------------
@@ -143,7 +143,8 @@ def test_logs_have_the_intervals_that_were_asked_for(fast: str, tmp_path: Path, 
 
     def attempt() -> str:
         result = engine.run([made])
-        write_logs(result, [made])
+        for _, write in log_writers(result, [made]):
+            write()
         for kind in _LOGS:
             lines = Path(f"{prefix}_{kind}.1.log").read_text().splitlines()
             ends = [int(line.split(",")[0]) for line in lines]
