@@ -67,7 +67,7 @@ def line(progress: Progress) -> str:
         [
             f"{_jobs(progress)}: {_state(progress)}",
             *(f"{name} {iops}, {bandwidth}" for name, iops, bandwidth in _rates(progress)),
-            *([f"clat {duration(progress.clat_mean)}"] if progress.clat_mean is not None else []),
+            *([f"lat {duration(progress.lat_mean)}"] if progress.lat_mean is not None else []),
         ]
     )
 
@@ -92,8 +92,8 @@ def _screen(progress: Progress) -> RenderableType:
         rates.add_column(justify="right")
     for row in _rates(progress):
         rates.add_row(*row)
-    if progress.clat_mean is not None:
-        rates.add_row("clat", duration(progress.clat_mean))
+    if progress.lat_mean is not None:
+        rates.add_row("lat", duration(progress.lat_mean))
     return Group(head, rates)
 
 

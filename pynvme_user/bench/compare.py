@@ -208,7 +208,7 @@ class _Side:
         if metric == "bw_bytes":
             return mean_error(columns["bytes"] / columns["seconds"])
         mean = mean_error(columns["lat_ns_sum"] / np.maximum(columns["ios"], 1))
-        return mean if metric == "lat_ns_mean" else self._error_of_percentile(metric, mean)
+        return mean if metric.endswith("_mean") else self._error_of_percentile(metric, mean)
 
     def _error_of_fio(self, metric: str) -> float | None:
         # fio keeps no samples, but their spread; that neighbours are alike it does not tell.
@@ -255,8 +255,8 @@ def _rows(key: _Key, direction: str, before: _Side, after: _Side) -> Iterator[Ro
     )  # fmt: skip
     figures = [("iops", before.result["iops"], after.result["iops"])]
     figures.append(("bw_bytes", before.result["bw_bytes"], after.result["bw_bytes"]))
-    means = (before.result["lat_ns"]["mean"], after.result["lat_ns"]["mean"])
-    figures.append(("lat_ns_mean", *means))
+    means = (before.result[kind or "lat_ns"]["mean"], after.result[kind or "lat_ns"]["mean"])
+    figures.append((f"{kind or 'lat_ns'}_mean", *means))
     if kind:
         was, became = before.result[kind]["percentile"], after.result[kind]["percentile"]
         figures += [
@@ -344,11 +344,11 @@ def table(comparison: Comparison) -> Iterator[str]:
 
 def metric_name(metric: str) -> str:
     """Write a metric for people: ``lat p99.9``."""
-    names = {"iops": "IOPS", "bw_bytes": "bandwidth", "lat_ns_mean": "lat mean"}
+    names = {"iops": "IOPS", "bw_bytes": "bandwidth"}
     if metric in names:
         return names[metric]
     kind, share = metric.rsplit("_", 1)
-    return f"{kind.removesuffix('_ns')} p{float(share):g}"
+    return f"{kind.removesuffix('_ns')} {share if share == 'mean' else f'p{float(share):g}'}"
 
 
 def _value(metric: str, value: float) -> str:

@@ -45,7 +45,7 @@ class Progress:
     phase: str  # ramp, run, verify or drain
     iops: tuple[float, float, float]
     bandwidth: tuple[float, float, float]  # bytes per second
-    clat_mean: float | None  # nanoseconds, over the last interval
+    lat_mean: float | None  # nanoseconds, over the last interval
 
 
 Watch = Callable[[Progress], None]
@@ -358,7 +358,7 @@ class _Watcher:
                 phase=alive[0].phase,
                 iops=tuple(rates[0].tolist()),
                 bandwidth=tuple(rates[1].tolist()),
-                clat_mean=change[0] / change[1] if change[1] > 0 else None,
+                lat_mean=change[0] / change[1] if change[1] > 0 else None,
             )
         )
         self._last, self._totals, self._latency = now, totals, latency

@@ -118,7 +118,7 @@ def _job(run: RunResult, job: JobResult, bins: bool) -> Object:
         "iodepth_submit": _shares(_BATCH_KEYS, job.depths.submit, 0.1),
         "iodepth_complete": _shares(_BATCH_KEYS, job.depths.complete, 0.1),
     }
-    nano, micro, milli = latency_classes(job)
+    nano, micro, milli = latency_classes([result.clat for result in job.directions])
     entry["latency_ns"] = nano
     entry["latency_us"] = micro
     entry["latency_ms"] = milli
@@ -179,6 +179,7 @@ def _direction(job: JobResult, result: DirectionResult, group: float, bins: bool
         "drop_ios": result.drops,
         "slat_ns": _latency(result.slat, job.percentile_list, job.slat_percentiles, bins),
         "clat_ns": _latency(result.clat, job.percentile_list, job.clat_percentiles, bins),
+        # What leads everywhere else: as fio has it with lat_percentiles=1.
         "lat_ns": _latency(result.lat, job.percentile_list, job.lat_percentiles, bins),
         "bw_min": int(bw.min),
         "bw_max": int(bw.max),
@@ -259,14 +260,14 @@ _CLASS_OF_BUCKET = np.searchsorted(_CLASS_ENDS, bucket_values(np.arange(BUCKETS)
 
 
 def latency_classes(
-    job: JobResult,
+    histograms: Iterable[Histogram],
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """Sort completion latencies into fio's classes: percent for nano-, micro-, milliseconds.
+    """Sort latencies into fio's classes: percent for nano-, micro-, milliseconds.
 
     The classes are made of the histogram's buckets, which costs nothing per I/O; a latency within
     one bucket (1/64 of its value) of a class's end may be counted on its other side.
     """
-    counts = sum((result.clat.counts for result in job.directions), np.zeros(BUCKETS, np.uint64))
+    counts = sum((one.counts for one in histograms), np.zeros(BUCKETS, np.uint64))
     classes = np.bincount(_CLASS_OF_BUCKET, counts, len(_CLASS_ENDS) + 1).astype(np.uint64)
     keys = (*_LATENCY_KEYS, *_LATENCY_KEYS, *_LATENCY_MS_KEYS)
     shares = [*_shares(tuple(str(i) for i in range(len(keys))), classes, 0.01).values()]
@@ -416,6 +417,8 @@ def _samples(result: DirectionResult) -> dict[str, list[int]]:
 
 #: Keys under jobs[] that fio 3.33 does not write for the same job; ``*`` stands for any one key.
 ADDED: Mapping[str, str] = {
+    "*.lat_ns.percentile*": "fio has them with lat_percentiles=1, which is the default here",
+    "*.lat_ns.bins*": "as the percentiles",
     "*.*.percentile.99.999000": "fio's own list ends at 99.99; fast devices make enough I/Os",
     "*.*.percentile.99.999900": "fio's own list ends at 99.99; fast devices make enough I/Os",
     "total_err": "fio counts errors with continue_on_error only; here they always are",

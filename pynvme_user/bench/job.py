@@ -294,7 +294,7 @@ class Job:
     iopsavgtime: float = 0.5
     percentile_list: tuple[float, ...] = PERCENTILES
     clat_percentiles: bool = True
-    lat_percentiles: bool = False
+    lat_percentiles: bool = True
     slat_percentiles: bool = False
     significant_figures: int = 4
     unit_base: Literal[0, 1, 8] = 0  # 8: bytes, 1: bits, 0: as it fits

@@ -209,7 +209,7 @@ SECTIONS = (
             option("iopsavgtime", o.milliseconds, "Interval of IOPS samples; in ms; default 500."),
             option("percentile_list", v.numbers, "Percentiles to report: 50:99:99.9."),
             option("clat_percentiles", v.boolean, "Percentiles of completion latency; default 1."),
-            option("lat_percentiles", v.boolean, "Percentiles of total latency."),
+            option("lat_percentiles", v.boolean, "Percentiles of total latency; default 1."),
             option("slat_percentiles", v.boolean, "Percentiles of submission latency."),
             option(
                 "unified_rw_reporting",

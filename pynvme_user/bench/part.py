@@ -444,11 +444,11 @@ class Part:
 
     @property
     def latency(self) -> tuple[int, int]:
-        """Sum of completion latencies so far, in nanoseconds, and their number; for a display."""
+        """Sum of total latencies so far, in nanoseconds, and their number; for a display."""
         if self._workload is None:
             return 0, 0
-        clat = self._workload.results["clat"][:3]
-        return int(clat["sum"].sum()), int(clat["count"].sum())
+        lat = self._workload.results["lat"][:3]
+        return int(lat["sum"].sum()), int(lat["count"].sum())
 
     @property
     def share_done(self) -> float | None:

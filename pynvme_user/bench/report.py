@@ -49,9 +49,9 @@ def page(run: RunResult) -> str:
         "<section><h2>Conditions</h2>",
         _conditions(run, jobs),
         "</section>",
-        "<footer><p>Latencies are total (lat): from the start of the submission, or from the "
-        "arrival time where a rate is set, to the completion; percentiles are exact to 1/64. "
-        "Rates are averages over half a second or more. "
+        "<footer><p>Latencies are total latencies (lat), slat and clat together: from the start of "
+        "the submission, or from the arrival time where a rate is set, to the completion; "
+        "percentiles are exact to 1/64. Rates are averages over half a second or more. "
         f"Made by nvme-user {escape(version('pynvme_user'))}.</p></footer>",
     ]
     style = files("pynvme_user.bench").joinpath("report.css").read_text(encoding="utf-8")
@@ -102,8 +102,8 @@ def _table(jobs: Sequence[JobResult]) -> str:
     several = len({job.name for job in jobs}) > 1 or not points
     head = [*(["job"] if several else []), *(AXIS_NAMES.get(name, name) for name in points)]
     words = len(head) + 1
-    head += ["direction", "IOPS", "bandwidth", "mean"]
-    head += [*(f"p{share:g}" for share in _TABLE_PERCENTILES), "max", "failed"]
+    head += ["direction", "IOPS", "bandwidth", "lat mean"]
+    head += [*(f"lat p{share:g}" for share in _TABLE_PERCENTILES), "lat max", "failed"]
     rows = []
     for job in jobs:
         for direction, result in active(job):

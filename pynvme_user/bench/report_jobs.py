@@ -127,7 +127,7 @@ def _latency_over_time(direction: Direction, result: DirectionResult) -> Iterato
     yield chart(
         f"Latency of {name}s over time" + ("" if len(lines) > 1 else ", mean"),
         Axis("time (s)", Linear(0.0, float(lines[0].x[-1]), plain_label)),
-        Axis("latency", log_scale(every, latency_label)),
+        Axis("total latency (lat)", log_scale(every, latency_label)),
         lines,
     )
 
@@ -169,7 +169,7 @@ def percentile_chart(
     return chart(
         title,
         Axis("percentile (%)", Nines(max(histogram.count for _, histogram, _ in histograms))),
-        Axis("latency", log_scale(every, latency_label)),
+        Axis("total latency (lat)", log_scale(every, latency_label)),
         lines,
         note,
         legend,
@@ -194,7 +194,7 @@ def _histogram_chart(histograms: Sequence[tuple[str, Histogram, int]]) -> str:
     every_x = np.concatenate([line.x for line in lines])
     return chart(
         "Latency histogram",
-        Axis("latency", log_scale(every_x, latency_label)),
+        Axis("total latency (lat)", log_scale(every_x, latency_label)),
         Axis("% of I/Os per bin (log)", Log(least, 100.0, plain_label)),
         lines,
     )

@@ -111,7 +111,7 @@ class _Sweep:
     def _latency(self) -> Iterator[str]:
         drawn = {share: self._values(_percentile(share)) for share in (50.0, 99.0, 99.9)}
         every = np.concatenate([values for one in drawn.values() for values in one])
-        y = Axis("latency", log_scale(every, latency_label))
+        y = Axis("total latency (lat)", log_scale(every, latency_label))
         if len(self.groups) == 1:
             (line,) = self._lines(drawn[50.0])
             together = [
@@ -131,7 +131,7 @@ class _Sweep:
         return self._chart(
             f"{self.word} latency, p99, over IOPS reached",
             _rate_axis("IOPS", rates),
-            Axis("latency", log_scale(np.concatenate(latencies), latency_label)),
+            Axis("total latency (lat)", log_scale(np.concatenate(latencies), latency_label)),
             self._lines(latencies, rates),
         )
 

@@ -410,7 +410,7 @@ class JobResult:
     percentile_list: tuple[float, ...] = PERCENTILES
     slat_percentiles: bool = False
     clat_percentiles: bool = True
-    lat_percentiles: bool = False
+    lat_percentiles: bool = True
     io_log: npt.NDArray[np.void] | None = None  # IO_RECORD of each I/O, when a log wants them
     unified_rw_reporting: Literal["none", "mixed", "both"] = "none"
     bwavgtime_ms: int = 500  # the intervals that bw_min, bw_mean and so on are taken over

@@ -113,7 +113,7 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
     elif job.unified_rw_reporting != "none":
         group = sum(group_bandwidth(run.jobs, job.group, direction) for direction in Direction)
         yield from _direction(job, "mixed", mixed(job), group)
-    nano, micro, milli = latency_classes(job)
+    nano, micro, milli = latency_classes([result.lat for result in job.directions])
     for unit, shares in (("nsec", nano), ("usec", micro), ("msec", milli)):
         yield from _latency_classes(unit, shares)
     if job.flush.count:
@@ -158,13 +158,20 @@ def _direction(job: JobResult, name: str, result: DirectionResult, group: float)
     yield (
         f"  {name}: IOPS={iops}, BW={first} ({second})({moved}/{runtime_ms(result.runtime_ns)}msec)"
     )
-    for name, histogram in (("slat", result.slat), ("clat", result.clat), (" lat", result.lat)):
+    # The total latency leads: what one I/O took, whether its doorbell or its completion took it.
+    for name, histogram in ((" lat", result.lat), ("slat", result.slat), ("clat", result.clat)):
         if histogram.count:
             yield _latency(name, histogram)
+    if job.device.emulated and result.slat.mean > result.clat.mean:
+        yield (
+            "    note: this emulated device does most of an I/O while its doorbell is written: "
+            "slat has it, clat"
+        )
+        yield "          hardly any of it; lat, their sum, is the latency"
     for name, histogram, wanted in (
+        ("lat", result.lat, job.lat_percentiles),
         ("slat", result.slat, job.slat_percentiles),
         ("clat", result.clat, job.clat_percentiles),
-        ("lat", result.lat, job.lat_percentiles),
     ):
         if wanted and histogram.count:
             yield from _percentiles(name, histogram, job.percentile_list)
@@ -351,8 +358,8 @@ def sweep_table(jobs: Sequence[JobResult]) -> Iterator[str]:
     """Write the points of a sweep as a table, a row for each direction of each job."""
     names = list(dict.fromkeys(name for job in jobs for name in job.point))
     several = len({job.name for job in jobs}) > 1
-    head = [*(["job"] if several else []), *names, "", "IOPS", "BW", "mean", "p50", "p99"]
-    head += ["p99.9", "max", "failed"]
+    head = [*(["job"] if several else []), *names, "", "IOPS", "BW", "lat mean"]
+    head += ["lat p50", "lat p99", "lat p99.9", "lat max", "failed"]
     rows = [head]
     for job in jobs:
         for direction in Direction:

@@ -59,7 +59,7 @@ def _fields(run: RunResult, job: JobResult, layout: int) -> Iterator[str]:
     total = max(1, int(job.depths.level.sum()))
     for count in job.depths.level.tolist():
         yield f"{max(100 * count / total, 0.1 if count else 0.0):.1f}%"
-    nano, micro, milli = latency_classes(job)
+    nano, micro, milli = latency_classes([result.clat for result in job.directions])
     # Nanoseconds have no classes here: they are among those below two microseconds.
     below, *others = micro.values()
     for share in (below + sum(nano.values()), *others, *milli.values()):

@@ -65,8 +65,8 @@ def test_progress(slow: str) -> None:
     assert 8 <= middle.iops[READ] <= 8.5 / DELAY
     assert middle.iops[WRITE] == 0
     assert middle.bandwidth[READ] == pytest.approx(4096 * middle.iops[READ])
-    assert middle.clat_mean is not None
-    assert middle.clat_mean >= 0.9 * DELAY * 1e9
+    assert middle.lat_mean is not None
+    assert middle.lat_mean >= 0.9 * DELAY * 1e9
 
 
 def test_warnings(fast: str) -> None:

@@ -35,7 +35,7 @@ def test_a_run_beside_itself_has_no_change():
     comparison = compare(one, one)
     # Of the 20,000 I/Os, two are beyond 99.99 %: too few to tell how far that one varies.
     verdicts = {row.metric: row.verdict for row in comparison.rows}
-    assert verdicts.pop("clat_ns_99.990000") == "noise unknown"
+    assert verdicts.pop("lat_ns_99.990000") == "noise unknown"
     assert set(verdicts.values()) == {"within the noise"}
     assert {row.change for row in comparison.rows} == {0.0}
     assert comparison.notes == []
@@ -60,7 +60,7 @@ def test_real_changes_are_seen():
     assert found["iops"].verdict == "better"
     assert found["iops"].change == pytest.approx(20, abs=3)
     assert found["bw_bytes"].verdict == "better"
-    for metric in ("lat_ns_mean", "clat_ns_50.000000", "clat_ns_99.000000"):
+    for metric in ("lat_ns_mean", "lat_ns_50.000000", "lat_ns_99.000000"):
         assert found[metric].verdict == "worse"
         assert found[metric].change > found[metric].noise > 0
     back = by_metric(compare(result(2, iops=2400.0, typical=110_000), result(1)))
@@ -86,14 +86,14 @@ def test_a_device_that_sways_is_not_called_faster():
 
 def test_percentiles_that_too_few_ios_tell():
     found = by_metric(compare(result(1, iops=300.0), result(2, iops=300.0)))
-    assert found["clat_ns_99.990000"].noise is None
-    assert found["clat_ns_99.990000"].verdict == "noise unknown"
-    assert found["clat_ns_50.000000"].noise > 0
+    assert found["lat_ns_99.990000"].noise is None
+    assert found["lat_ns_99.990000"].verdict == "noise unknown"
+    assert found["lat_ns_50.000000"].noise > 0
 
 
 def test_without_bins_or_in_a_short_run_the_noise_is_unknown():
     found = by_metric(compare(result(1, bins=False), result(2, bins=False)))
-    assert found["clat_ns_99.000000"].verdict == "noise unknown"
+    assert found["lat_ns_99.000000"].verdict == "noise unknown"
     assert found["iops"].noise is not None
     short = compare(result(1, seconds=2), result(2, seconds=2))
     assert {row.verdict for row in short.rows} == {"noise unknown"}

@@ -32,6 +32,7 @@ def test_the_summary_has_fios_lines(like_fio):
         r"^  Description  : \[with a text\]$",
         r"^  read: IOPS=40\d\d, BW=15\.\dMiB/s \(16\.\dMB/s\)\(15\.\dMiB/1000msec\)$",
         r"^    clat \(usec\): min=\d+, max=\d+, avg=[ \d.]+, stdev=[ \d.]+$",
+        r"^    lat percentiles \(usec\):$",
         r"^    clat percentiles \(usec\):$",
         r"^     \|    1\.00th=\[ +\d+\],    5\.00th=\[",
         r" 99\.9999th=\[ +\d+\]$",
@@ -91,9 +92,35 @@ def test_a_run_shorter_than_a_millisecond_has_its_rate_everywhere(rng):
     assert "run=1-1msec" in text
 
 
+def test_the_total_latency_leads(rng):
+    """In text, the sweep's table and the comparison; JSON has the percentiles of both."""
+    job = job_of(rng, seconds=1)
+    text = "\n".join(summary(run_of(job)))
+    places = [text.index(f"\n    {name} (") for name in (" lat", "slat", "clat")]
+    places += [text.index(f"\n    {name} percentiles (") for name in ("lat", "clat")]
+    assert places == sorted(places)
+    read = document(run_of(job))["jobs"][0]["read"]
+    lat = job.directions[0].lat
+    assert read["lat_ns"]["percentile"]["99.000000"] == lat.percentile(99)
+    assert read["clat_ns"]["percentile"]["99.000000"] == job.directions[0].clat.percentile(99)
+    assert "note:" not in text
+
+
+def test_a_device_that_completes_in_its_doorbell_is_told_of(rng):
+    job = job_of(rng, seconds=1)
+    read = job.directions[0]
+    job.directions = (replace(read, slat=read.clat, clat=read.slat), *job.directions[1:])
+    assert "note:" not in "\n".join(summary(run_of(job))), "a real device with a slow doorbell"
+    job.device = replace(job.device, emulated=True)
+    text = "\n".join(summary(run_of(job)))
+    assert "while its doorbell is written" in text
+    # Its latencies by class are the total ones, too: none is as short as that clat.
+    assert "  lat (nsec)   :" not in text
+
+
 def test_a_sweep_is_a_table(rng):
     lines = list(summary(sweep_of(rng, iodepths=(1, 2), sizes=(512, 131072), seconds=1.0)))
-    columns = "bs iodepth IOPS BW mean p50 p99 p99.9 max failed"
+    columns = "bs iodepth IOPS BW lat mean lat p50 lat p99 lat p99.9 lat max failed"
     assert lines[0].split() == columns.split()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["512", "1", "read"],

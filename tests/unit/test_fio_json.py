@@ -84,9 +84,9 @@ def test_fio_jsonplus_clat2csv_reads_it(like_fio, tmp_path):
     checked = subprocess.run([*command, "--validate"], check=True, capture_output=True, text=True)
     assert checked.stdout.count("validated") == 2
     rows = [line.split(", ") for line in (tmp_path / "out_job1.csv").read_text().splitlines()[1:]]
-    clat = like_fio.jobs[1].directions[0].clat
+    clat, lat = like_fio.jobs[1].directions[0].clat, like_fio.jobs[1].directions[0].lat
     assert sum(int(row[4]) for row in rows if row[4].strip()) == clat.count
-    assert len(rows) == np.count_nonzero(clat.counts)
+    assert len(rows) == np.count_nonzero(clat.counts | lat.counts)
 
 
 @fio_plot.needed
