@@ -189,12 +189,15 @@ class _Side:
             name: np.asarray(self.samples.get(name, []), dtype=np.float64)
             for name in ("end_ms", "ios", "bytes", "lat_ns_sum")
         }
-        seconds = np.diff(columns["end_ms"], prepend=0.0) / 1000
+        idle = np.asarray(self.samples.get("idle_ms", 0.0), dtype=np.float64)
+        columns["seconds"] = (np.diff(columns["end_ms"], prepend=0.0) - idle) / 1000
+        # Without those that were a phase of other directions.
+        columns = {name: column[columns["seconds"] > 0] for name, column in columns.items()}
         # Before the first I/O and after the last one, the job did something else. The last interval
         # is as long as the run left it, and so stands for no rate.
         busy = np.flatnonzero(columns["ios"])
         active = slice(busy[0], busy[-1]) if busy.size else slice(0)
-        return {name: column[active] for name, column in (columns | {"seconds": seconds}).items()}
+        return {name: column[active] for name, column in columns.items()}
 
     def error(self, metric: str) -> float | None:
         """Tell the standard error of a figure in its own unit, None where nothing tells."""

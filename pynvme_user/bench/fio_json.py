@@ -103,7 +103,7 @@ def _job(run: RunResult, job: JobResult, bins: bool) -> Object:
             "lat_ns": _latency(job.flush, job.percentile_list, flushes, bins),
         }
     if job.unified_rw_reporting != "none":
-        group = sum(group_bandwidth(run.jobs, job.group, direction) for direction in Direction)
+        group = group_bandwidth(run.jobs, job.group, None)
         entry["mixed"] = _direction(job, mixed(job), group, bins)
     # fio's members are tasks of their own, whose CPU times are taken over their summed run times.
     ran = job.runtime_ns * job.queues
@@ -210,9 +210,16 @@ def share_of_group(bw: Spread, group: float) -> float:
     return min(100.0 * bw.mean / (group / 1024), 100.0) if group > 1024 else 100.0
 
 
-def group_bandwidth(jobs: Iterable[JobResult], group: int, direction: Direction) -> float:
-    """Tell the bytes per second of a reporting group: its bytes over its longest run time."""
-    results = [job.directions[direction] for job in jobs if job.group == group]
+def group_bandwidth(jobs: Iterable[JobResult], group: int, direction: Direction | None) -> float:
+    """Tell the bytes per second of a reporting group: its bytes over its longest run time.
+
+    None stands for all directions together.
+    """
+    results = [
+        mixed(job) if direction is None else job.directions[direction]
+        for job in jobs
+        if job.group == group
+    ]
     longest = max((result.runtime_ns for result in results), default=0)
     return 1e9 * sum(result.bytes for result in results) / longest if longest else 0.0
 
@@ -410,6 +417,7 @@ def _samples(result: DirectionResult) -> dict[str, list[int]]:
         "ios": summed["ios"].tolist(),
         "bytes": summed["bytes"].tolist(),
         "lat_ns_sum": summed["lat_sum"].tolist(),
+        "idle_ms": [_ms(int(value)) for value in summed["idle_ns"]],
     }
 
 

@@ -20,8 +20,8 @@ class Limits:
         self._job = job
         #: Why the job failed, once a limit says so.
         self.failure: str | None = None
-        self._cycle_end = job.rate_cycle
-        self._cycle = np.zeros((2, 3))  # ios and bytes when the cycle began
+        self._cycle_start = np.zeros(3)
+        self._cycle = np.zeros((2, 3))  # ios and bytes when the cycle of each direction began
         steady = job.steadystate
         self._steady_values: list[tuple[float, float, float]] = []  # bw, iops, lat of each second
         self._second = np.zeros(3)  # bytes, ios, latency sum when the second began
@@ -45,18 +45,27 @@ class Limits:
         self._window_counts: npt.NDArray[np.uint64] | None = None
         self._searched = False
 
-    def check(self, elapsed: float, results: npt.NDArray[np.void], block_size: int) -> bool:
-        """Look at the running totals (RESULT_DTYPE); whether the job is to end now."""
+    def check(
+        self,
+        elapsed: float,
+        results: npt.NDArray[np.void],
+        block_size: int,
+        active: npt.NDArray[np.float64],
+    ) -> bool:
+        """Look at the running totals (RESULT_DTYPE); whether the job is to end now.
+
+        ``active`` are the seconds that each direction was at work, without phases of others.
+        """
         ios = results["ios"][:3].astype(float)
         moved = results["blocks"][:3].astype(float) * block_size
-        if self._too_slow(elapsed, ios, moved, results):
+        if self._too_slow(active, ios, moved, results):
             return True
         self._search_depth(elapsed, results)
         return self._is_steady(elapsed, ios, moved, results)
 
     def _too_slow(
         self,
-        elapsed: float,
+        active: npt.NDArray[np.float64],
         ios: npt.NDArray[np.float64],
         moved: npt.NDArray[np.float64],
         results: npt.NDArray[np.void],
@@ -69,20 +78,23 @@ class Limits:
                     f"an I/O took {greatest / 1e6:.3f} ms, more than max_latency={limit * 1e3:g} ms"
                 )
                 return True
-        if elapsed < self._cycle_end or not any((*job.rate_min, *job.rate_iops_min)):
+        if not any((*job.rate_min, *job.rate_iops_min)):
             return False
-        span = elapsed - self._cycle_end + job.rate_cycle
-        rates = (np.array([ios, moved]) - self._cycle) / span
+        totals = np.array([ios, moved])
         for direction in job.directions:
+            span = active[direction] - self._cycle_start[direction]
+            if span < job.rate_cycle:
+                continue
+            made, bandwidth = (totals - self._cycle)[:, direction] / span
             for rate, least, what in (
-                (rates[1, direction], job.rate_min[direction], "bytes/s, below rate_min"),
-                (rates[0, direction], job.rate_iops_min[direction], "IOPS, below rate_iops_min"),
+                (bandwidth, job.rate_min[direction], "bytes/s, below rate_min"),
+                (made, job.rate_iops_min[direction], "IOPS, below rate_iops_min"),
             ):
                 if least and rate < least:
                     self.failure = f"it made {rate:.0f} {what}={least}"
                     return True
-        self._cycle = np.array([ios, moved])
-        self._cycle_end = elapsed + job.rate_cycle
+            self._cycle[:, direction] = totals[:, direction]
+            self._cycle_start[direction] = active[direction]
         return False
 
     # --- steady state -------------------------------------------------------------------------

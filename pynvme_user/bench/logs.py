@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.bench.result import BUCKETS, Direction, IntervalHistogram, JobResult
-from pynvme_user.bench.samples import NS_PER_MS, resample
+from pynvme_user.bench.samples import NS_PER_MS, resample, spans
 
 Array = npt.NDArray[Any]
 
@@ -119,8 +119,7 @@ def _rows_of_intervals(
     rows: list[_Row] = []
     for direction in Direction:
         summed = resample(job.directions[direction].samples, style.log_avg_msec)
-        seconds = np.diff(summed["end_ns"].astype(np.float64), prepend=0.0) / 1e9
-        values = np.rint(value(summed, np.maximum(seconds, 1e-9))).astype(np.int64).tolist()
+        values = np.rint(value(summed, np.maximum(spans(summed), 1e-9))).astype(np.int64).tolist()
         # fio has no line for a direction in which nothing completed.
         rows += [
             (int(one["end_ns"]) // NS_PER_MS, known, int(direction), 0, 0)

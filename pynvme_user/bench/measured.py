@@ -57,20 +57,44 @@ class Measured:
         self._next_sample = self._next_cut = inf
         self._course = Recorder()
         self._totals = np.zeros((3, 5), np.uint64)
+        self._active: Collection[Direction] = tuple(Direction)
+        self._settled_ns = 0  # up to here ...
+        self._idle_ns = [0, 0, 0]  # ... each direction was not at work for so long
+        self._sampled_idle = [0, 0, 0]
         self._intervals: tuple[list[IntervalHistogram], ...] = ([], [], [])
         self._cut_at = 0.0
         self._cut: dict[str, npt.NDArray[np.uint64]] | None = None
         #: Of single I/Os, where they are logged: it may stay empty.
         self._log = [np.zeros(0, RECORD_DTYPE)] if workload.keeps_records else []
 
-    def begin(self) -> None:
-        """Count from here on."""
+    def begin(self, directions: Collection[Direction]) -> None:
+        """Count from here on, in a phase that these directions have."""
         self._workload.clear()
         self._usage = resource.getrusage(resource.RUSAGE_THREAD)
         self._bells = self._pair.doorbell_writes, self._pair.cq_doorbell_writes
         self.began = self._cut_at = time.monotonic()
+        self._active = directions
         self._plan(self.began)
         self.count()
+
+    def enter(self, directions: Collection[Direction]) -> None:
+        """Begin a phase that these directions have: for others the time stands still."""
+        self._settle(time.monotonic())
+        self._active = directions
+
+    def _settle(self, now: float) -> None:
+        passed = max(0, self._ns(now) - self._settled_ns)
+        self._settled_ns += passed
+        for direction in set(Direction) - set(self._active):
+            self._idle_ns[direction] += passed
+
+    def _ns(self, now: float) -> int:
+        return int((now - self.began) * _NS)
+
+    def active_seconds(self, now: float) -> npt.NDArray[np.float64]:
+        """Tell how long each direction has been at work by now."""
+        self._settle(now)
+        return np.maximum(0.0, now - self.began - np.array(self._idle_ns) / _NS)
 
     def _plan(self, now: float) -> None:
         """See when the next sample and cut are due."""
@@ -127,8 +151,10 @@ class Measured:
             axis=1,
         )
         short_ns = min(self._periods_ms) * NS_PER_MS // 2 if last else 0
-        self._course.add(int((now - self.began) * _NS), totals - self._totals, short_ns)
-        self._totals = totals
+        self._settle(now)
+        idle = [of - before for of, before in zip(self._idle_ns, self._sampled_idle, strict=True)]
+        self._course.add(self._ns(now), totals - self._totals, short_ns, idle)
+        self._totals, self._sampled_idle = totals, list(self._idle_ns)
 
     def _cut_histograms(self, now: float) -> None:
         if not self._histogram_ms:
@@ -136,7 +162,7 @@ class Measured:
         results = self._workload.results[:3]
         counts = {kind: results[kind]["counts"].copy() for kind in ("clat", "lat")}
         before = self._cut or {kind: np.zeros_like(of) for kind, of in counts.items()}
-        start, end = (int((at - self.began) * _NS) for at in (self._cut_at, now))
+        start, end = self._ns(self._cut_at), self._ns(now)
         for direction in range(3):
             clat, lat = (counts[kind][direction] - before[kind][direction] for kind in counts)
             if clat.any():
@@ -149,9 +175,11 @@ class Measured:
         if len(records) and self.began:
             self._log.append(records)
 
-    def results(self, runtime: int) -> dict[str, Any]:
-        """Tell what it came to in ``runtime`` nanoseconds: fields of JobResult."""
+    def results(self, now: float) -> dict[str, Any]:
+        """Tell what it has come to by now, time.monotonic(): fields of JobResult."""
         workload = self._workload
+        self._settle(now)
+        active = [max(0, self._ns(now) - idle) for idle in self._idle_ns]
         ended = workload.ended
         errors = workload.errors
         # Those that a reset ended, or the device's end, have no status of the device's.
@@ -160,8 +188,8 @@ class Measured:
             errors[int(HOST_ABORTED)] = errors.get(int(HOST_ABORTED), 0) + lost
         depths, submits, reaps = workload.batches
         return {
-            "runtime_ns": runtime,
-            "directions": tuple(self._direction(way, ended[way], runtime) for way in Direction),
+            "runtime_ns": self._ns(now),
+            "directions": tuple(self._direction(way, ended[way], active[way]) for way in Direction),
             "flush": _histogram(ended["lat"][FLUSH]),
             "depths": Depths(level=depths, submit=submits, complete=reaps),
             "cpu": self._cpu,

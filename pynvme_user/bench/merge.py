@@ -88,7 +88,9 @@ def combine_groups(jobs: Iterable[JobResult]) -> list[JobResult]:
 
 def mixed(job: JobResult) -> DirectionResult:
     """Make one result of all directions of a job (unified_rw_reporting)."""
-    return _direction(job.directions)
+    together = _direction(job.directions)
+    # The directions' phases may be one after the other.
+    return replace(together, runtime_ns=job.runtime_ns if together.ios else 0)
 
 
 def _direction(parts: Sequence[DirectionResult]) -> DirectionResult:

@@ -228,7 +228,7 @@ class Part:
             self._advance(pair, buffer, None)
         self.phase = "run"
         measured = self._used_measured
-        measured.begin()
+        measured.begin({Direction.READ} if job.verify_only else job.directions)
         self.began = measured.began
         self._next_look = self.began + SAMPLE_SECONDS
         try:
@@ -311,11 +311,14 @@ class Part:
     def _read_back(
         self, pair: QueuePair, buffer: DmaBuffer, pieces: Iterable[npt.NDArray[np.void]]
     ) -> None:
+        """Read these, in a phase of its own."""
+        self._used_measured.enter({Direction.READ})
         for ios in pieces:
             self._used_workload.go_through(ios, rated=False)
             self._advance(pair, buffer, None)
             if not self._goes_on:
-                return
+                break
+        self._used_measured.enter(self.job.directions)
 
     @property
     def _used_workload(self) -> Workload:
@@ -429,7 +432,9 @@ class Part:
         workload = self._used_workload
         elapsed = now - self.began
         if self.phase == "run":
-            if self._limits.check(elapsed, workload.results, self.target.ns.block_size):
+            active = self._used_measured.active_seconds(now)
+            size = self.target.ns.block_size
+            if self._limits.check(elapsed, workload.results, size, active):
                 self._gives_up = True
             if self.job.latency_target is not None:
                 workload.depth = self._limits.depth
@@ -500,7 +505,7 @@ class Part:
             start_ns=int((self.began - run_began) * _NS),
             error=self.error,
             verify=self._verification.result(workload) if self._verification else None,
-            measured=self._used_measured.results(int((ended - self.began) * _NS)),
+            measured=self._used_measured.results(ended),
         )
 
     @property

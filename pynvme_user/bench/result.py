@@ -39,6 +39,7 @@ SAMPLE = np.dtype(
         ("slat_sum", np.uint64),
         ("clat_sum", np.uint64),
         ("lat_sum", np.uint64),
+        ("idle_ns", np.uint64),  # of the interval: a phase in which nothing of it was to be done
     ]
 )
 
@@ -232,7 +233,7 @@ class DirectionResult:
 
     ios: int = 0
     bytes: int = 0
-    runtime_ns: int = 0
+    runtime_ns: int = 0  # of the phases in which it was at work: writing, or reading back, or both
     failed: int = 0
     short: int = 0  # always 0 in NVMe: a command moves all of its blocks or fails
     drops: int = 0  # arrivals of a fixed rate that were never issued

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -28,19 +28,28 @@ class Recorder:
         self._count = 0
         self._ends = np.zeros(_ROOM, np.uint64)
         self._sums: dict[int, npt.NDArray[np.uint64]] = {}
+        self._idle: dict[int, npt.NDArray[np.uint64]] = {}  # where it is not always 0
 
-    def add(self, end_ns: int, changes: npt.NDArray[np.uint64], short_ns: int = 0) -> None:
+    def add(
+        self,
+        end_ns: int,
+        changes: npt.NDArray[np.uint64],
+        short_ns: int = 0,
+        idle_ns: Sequence[int] = (0, 0, 0),
+    ) -> None:
         """Add what came by ``end_ns``: a row of SAMPLE's columns for each direction.
 
-        If that is no more than ``short_ns`` after the last sample, it becomes a part of that one.
+        ``idle_ns`` of that interval were a phase of other directions, for each. If the interval is
+        no longer than ``short_ns``, it becomes a part of the last one.
         """
         last = self._count - 1
         joined = last >= 0 and end_ns - int(self._ends[last]) <= short_ns
         place = last if joined else self._count
         if place == len(self._ends):
             self._ends = np.concatenate([self._ends, np.zeros_like(self._ends)])
-            for direction, sums in self._sums.items():
-                self._sums[direction] = np.concatenate([sums, np.zeros_like(sums)])
+            for kept in (self._sums, self._idle):
+                for direction, sums in kept.items():
+                    kept[direction] = np.concatenate([sums, np.zeros_like(sums)])
         self._ends[place] = end_ns
         self._count = place + 1
         for direction, change in enumerate(changes):
@@ -49,6 +58,10 @@ class Recorder:
                     continue
                 self._sums[direction] = np.zeros((len(self._ends), len(_COLUMNS)), np.uint64)
             self._sums[direction][place] += change
+        for direction, idle in enumerate(idle_ns):
+            if idle:
+                kept = self._idle.setdefault(direction, np.zeros_like(self._ends))
+                kept[place] += np.uint64(idle)
 
     def samples(self, direction: int) -> npt.NDArray[np.void]:
         """Give those of a direction, as SAMPLE; none where it has no I/O."""
@@ -58,6 +71,8 @@ class Recorder:
         found["end_ns"] = self._ends[: self._count]
         for name, column in zip(_COLUMNS, self._sums[direction].T, strict=True):
             found[name] = column[: self._count]
+        if direction in self._idle:
+            found["idle_ns"] = self._idle[direction][: self._count]
         return found
 
 
@@ -72,7 +87,7 @@ def resample(samples: npt.NDArray[np.void], interval_ms: int) -> npt.NDArray[np.
     interval; the engine takes one at each multiple of the length. The end of each interval is that
     of its last sample, and an interval without a sample is not made up.
     """
-    return _sum_windows(samples, windows(samples, interval_ms))
+    return _sum_windows(samples, windows(samples, interval_ms), np.add)
 
 
 def windows(samples: npt.NDArray[np.void], interval_ms: int) -> npt.NDArray[np.uint64]:
@@ -90,11 +105,12 @@ def add_up(parts: Iterable[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
         [np.zeros(0, dtype=np.uint64), *(windows(part, AVERAGE_MS) for part in summed)]
     )
     order = np.lexsort((together["end_ns"], number))
-    return _sum_windows(together[order], number[order])
+    # None is at work only where none of them is.
+    return _sum_windows(together[order], number[order], np.minimum)
 
 
 def _sum_windows(
-    samples: npt.NDArray[np.void], number: npt.NDArray[np.uint64]
+    samples: npt.NDArray[np.void], number: npt.NDArray[np.uint64], idle: np.ufunc
 ) -> npt.NDArray[np.void]:
     if not samples.size:
         return samples
@@ -103,7 +119,14 @@ def _sum_windows(
     summed["end_ns"] = samples["end_ns"][np.append(first[1:], samples.size) - 1]
     for name in _COLUMNS:
         summed[name] = np.add.reduceat(samples[name], first)
+    summed["idle_ns"] = idle.reduceat(samples["idle_ns"], first)
     return summed
+
+
+def spans(summed: npt.NDArray[np.void]) -> Floats:
+    """Tell how long each interval was, in seconds, without what was another phase; 0: all of it."""
+    length = np.diff(summed["end_ns"].astype(np.float64), prepend=0.0)
+    return np.asarray(np.maximum(length - summed["idle_ns"], 0.0) / 1e9)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,14 +144,18 @@ class Course:
 def course(samples: npt.NDArray[np.void], interval_ms: int = AVERAGE_MS) -> Course:
     """Turn samples into rates over intervals of at least this length.
 
-    A last interval of less than half the length is left out: over so few I/Os its rate tells
-    when the run ended, not how fast it was. A run that has no other keeps it.
+    Those in which nothing of the direction was to be done are left out, and at the end and where
+    such a phase ends one of less than half the length: over so few I/Os its rate tells when the
+    run ended, not how fast it was. A run that has no other keeps it.
     """
     summed = resample(samples, interval_ms)
-    length = np.diff(summed["end_ns"].astype(np.float64), prepend=0.0) / 1e9
-    if summed.size > 1 and length[-1] < interval_ms / 2000:
-        summed, length = summed[:-1], length[:-1]
-    length = np.maximum(length, 1e-9)
+    length = spans(summed)
+    summed, length = summed[length > 0], length[length > 0]
+    short = length < interval_ms / 2000
+    short[1:-1] = False
+    short[:-1] &= summed["idle_ns"][:-1] > 0
+    if not short.all():
+        summed, length = summed[~short], length[~short]
     ios = summed["ios"].astype(np.float64)
     counted = np.where(ios > 0, ios, np.nan)
     return Course(

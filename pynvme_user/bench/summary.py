@@ -111,7 +111,7 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
     if not any(job.directions[direction].ios for direction in Direction):
         yield "  no I/O was measured"
     elif job.unified_rw_reporting != "none":
-        group = sum(group_bandwidth(run.jobs, job.group, direction) for direction in Direction)
+        group = group_bandwidth(run.jobs, job.group, None)
         yield from _direction(job, "mixed", mixed(job), group)
     nano, micro, milli = latency_classes([result.lat for result in job.directions])
     for unit, shares in (("nsec", nano), ("usec", micro), ("msec", milli)):
@@ -336,7 +336,7 @@ def _group(jobs: Sequence[JobResult], group: int) -> Iterator[str]:
         ]
     if unified != "none":
         together = [mixed(job) for job in members]
-        rows.append(("mixed", sum(one.bytes_per_second for one in together), together))
+        rows.append(("mixed", group_bandwidth(jobs, group, None), together))
     for name, total, every in rows:
         results = [result for result in every if result.ios and result.runtime_ns]
         if not results:

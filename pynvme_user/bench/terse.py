@@ -44,14 +44,14 @@ def _fields(run: RunResult, job: JobResult, layout: int) -> Iterator[str]:
     yield from (str(job.group), str(error_number(job)))
     shown = [Direction.READ, Direction.WRITE, Direction.TRIM][: 2 if layout == 3 else 3]
     if job.unified_rw_reporting == "mixed":
-        group = sum(group_bandwidth(run.jobs, job.group, direction) for direction in Direction)
+        group = group_bandwidth(run.jobs, job.group, None)
         yield from _direction(job, mixed(job), group, layout)
     else:
         for direction in shown:
             group = group_bandwidth(run.jobs, job.group, direction)
             yield from _direction(job, job.directions[direction], group, layout)
     if job.unified_rw_reporting == "both":
-        group = sum(group_bandwidth(run.jobs, job.group, direction) for direction in Direction)
+        group = group_bandwidth(run.jobs, job.group, None)
         yield from _direction(job, mixed(job), group, layout)
     ran = max(1, job.runtime_ns * job.queues)
     yield from (f"{100 * job.cpu.user_ns / ran:f}%", f"{100 * job.cpu.system_ns / ran:f}%")

@@ -13,6 +13,8 @@ from disturbance import until_right
 from software_controller import read_log, renew, served
 
 from pynvme_user.bench import engine
+from pynvme_user.bench.merge import mixed
+from pynvme_user.bench.samples import course, spans
 from pynvme_user.bench.summary import summary
 from pynvme_user.cli.bench_results import log_writers
 
@@ -152,6 +154,28 @@ def test_reading_back_is_not_held_back_by_a_rate(fast: str) -> None:
     assert result.ok
     assert [result.directions[direction].ios for direction in (READ, WRITE)] == [16, 16]
     assert seconds(result) < 5  # 15 at a rate of 1
+
+
+@pytest.mark.parametrize("backlog", [0, 16])
+def test_each_direction_has_the_run_time_of_its_own_phases(qemu: None, backlog: int) -> None:
+    """Of 128 writes at 100 a second, and 128 reads of 5 ms, one after another."""
+    options = {"rw": "write", "bs": "4k", "size": "512k", "verify": "crc32c"}
+    with served("delay=5000&in-turn") as (name, _):
+        made = job(name, **options, rate_iops="40,100", verify_backlog=backlog)
+        (result,) = engine.run([made]).jobs
+    reads, writes = (result.directions[direction] for direction in (READ, WRITE))
+    assert (reads.ios, writes.ios) == (128, 128)
+    # 127 times from one arrival to the next, and the device's own time after the last.
+    assert writes.runtime_ns >= 1.27e9
+    assert reads.runtime_ns >= 0.64e9
+    assert reads.runtime_ns + writes.runtime_ns == pytest.approx(result.runtime_ns, rel=0.01)
+    # The course of each is of the same time.
+    for one in (reads, writes):
+        assert spans(one.samples).sum() * 1e9 == pytest.approx(one.runtime_ns, rel=0.001)
+    if not backlog:
+        assert course(reads.samples, 100).end_s.min() > 1.27
+    both = mixed(result)
+    assert (both.ios, both.runtime_ns) == (256, result.runtime_ns)
 
 
 def test_a_rate_by_chance_is_the_same_on_average(fast: str) -> None:

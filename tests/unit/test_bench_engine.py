@@ -34,6 +34,11 @@ class Totals:
             histogram["max"] = max(int(histogram["max"]), latency)
 
 
+def look(limits: Limits, elapsed: float, totals: Totals, active: float | None = None) -> bool:
+    seconds = np.full(3, elapsed if active is None else active)
+    return limits.check(elapsed, totals.results, BLOCK, seconds)
+
+
 def steady(**changes: object) -> Job:
     law = SteadyState(metric="iops", slope=False, limit=5, percent=True, duration=4)
     return Job(steadystate=dataclasses.replace(law, **changes))  # type: ignore[arg-type]
@@ -44,7 +49,7 @@ def seconds_until_steady(job: Job, iops: list[int], latencies: list[int] | None 
     for second, ios in enumerate(iops, 1):
         totals.add(ios, latency=latencies[second - 1] if latencies else 1000)
         for part in (0.0, 0.1):  # looked at more often than once a second
-            if limits.check(second + part, totals.results, BLOCK):
+            if look(limits, second + part, totals):
                 assert limits.steady is not None
                 assert limits.steady.attained
                 return second
@@ -66,7 +71,7 @@ def test_a_second_that_began_in_the_ramp_says_nothing_of_steadiness() -> None:
     limits, totals = Limits(steady(ramp=2)), Totals()
     for tenth in range(100):
         totals.add(100)
-        if limits.check(elapsed := (tenth + 1.3) / 10, totals.results, BLOCK):
+        if look(limits, elapsed := (tenth + 1.3) / 10, totals):
             break
     assert 6 <= elapsed < 7
 
@@ -87,18 +92,29 @@ def test_steady_by_the_latency() -> None:
 def test_a_rate_below_the_least() -> None:
     limits, totals = Limits(Job(rate_iops_min=(500, 0, 0), rate_cycle=1.0)), Totals()
     totals.add(600)
-    assert not limits.check(1.0, totals.results, BLOCK)
+    assert not look(limits, 1.0, totals)
     totals.add(400)
-    assert not limits.check(1.5, totals.results, BLOCK), "the second cycle is not over"
-    assert limits.check(2.0, totals.results, BLOCK)
+    assert not look(limits, 1.5, totals), "the second cycle is not over"
+    assert look(limits, 2.0, totals)
     assert limits.failure == "it made 400 IOPS, below rate_iops_min=500"
+
+
+def test_a_rate_below_the_least_is_one_of_the_time_at_work() -> None:
+    """Not of what was read back in between."""
+    limits, totals = Limits(Job(rate_iops_min=(500, 0, 0), rate_cycle=1.0)), Totals()
+    totals.add(300)
+    assert not look(limits, 5.0, totals, active=0.5)
+    totals.add(300)
+    assert not look(limits, 5.5, totals, active=1.0)
+    totals.add(400)
+    assert look(limits, 9.0, totals, active=2.0)
 
 
 def test_a_bandwidth_below_the_least() -> None:
     job = Job(rw="write", rate_min=(0, 1 << 20, 0), rate_cycle=2.0)
     limits, totals = Limits(job), Totals()
     totals.add(511, direction=WRITE)
-    assert limits.check(2.0, totals.results, BLOCK)
+    assert look(limits, 2.0, totals)
     assert limits.failure is not None
     assert limits.failure.endswith("bytes/s, below rate_min=1048576")
 
@@ -107,9 +123,9 @@ def test_an_io_that_is_too_slow() -> None:
     limits, totals = Limits(Job(max_latency=(0.010, 0, 0))), Totals()
     totals.add(100, latency=9_000_000)
     totals.add(1, latency=50_000_000, direction=WRITE)  # of which nothing was said
-    assert not limits.check(0.1, totals.results, BLOCK)
+    assert not look(limits, 0.1, totals)
     totals.add(1, latency=11_000_000)
-    assert limits.check(0.2, totals.results, BLOCK)
+    assert look(limits, 0.2, totals)
     assert limits.failure == "an I/O took 11.000 ms, more than max_latency=10 ms"
 
 
@@ -122,7 +138,7 @@ def test_the_search_for_a_depth_finds_it(answer: int) -> None:
     limits, totals = Limits(job), Totals()
     for window in range(1, 9):
         totals.add(1000, latency=limits.depth * 1_000_000)
-        assert not limits.check(window * 0.1, totals.results, BLOCK)
+        assert not look(limits, window * 0.1, totals)
     found = limits.latency_target
     assert found is not None
     assert (found.depth, found.met) == (max(1, answer), answer > 0)

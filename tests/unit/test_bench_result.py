@@ -26,7 +26,7 @@ from pynvme_user.bench.result import (
     bucket_of,
     bucket_values,
 )
-from pynvme_user.bench.samples import Recorder, Spread, course, mean_error, resample
+from pynvme_user.bench.samples import Recorder, Spread, add_up, course, mean_error, resample
 
 
 def fio_bucket(value):
@@ -157,7 +157,7 @@ def test_counts_alone_give_the_values_within_a_bucket():
 
 
 def test_layouts_that_c_fills():
-    assert (SAMPLE.itemsize, IO_RECORD.itemsize) == (48, 48)
+    assert (SAMPLE.itemsize, IO_RECORD.itemsize) == (56, 48)
     assert [IO_RECORD.fields[name][1] for name in ("offset", "bytes", "direction")] == [32, 40, 44]
     assert Histogram().counts.dtype == np.uint64
     assert Histogram().counts.flags.c_contiguous
@@ -280,6 +280,27 @@ def test_an_interval_without_an_io_is_no_part_of_the_next():
     assert summed["end_ns"].tolist() == [500_000_000, 10**9, 1_500_000_000, 2 * 10**9]
     assert summed["ios"].tolist() == [150, 0, 250, 250]
     assert course(reads, 500).iops.tolist() == [300, 0, 500, 500]
+
+
+def test_a_phase_of_another_direction_is_no_part_of_a_course():
+    """Writes for 1.2 s, then reads for 0.8 s; and a job beside it that reads and writes."""
+    recorder, beside = Recorder(), Recorder()
+    one, none = (50, 50 * 512, 1, 2, 3), (0,) * 5
+    for end_ms in range(100, 2001, 100):
+        writing = end_ms <= 1200
+        changes = np.array([none, one, none] if writing else [one, none, none], np.uint64)
+        idle = (0 if not writing else 10**8, 0 if writing else 10**8, 10**8)
+        recorder.add(end_ms * 10**6, changes, idle_ns=idle)
+        beside.add(end_ms * 10**6, np.array([one, one, none], np.uint64))
+    reads, writes = recorder.samples(Direction.READ), recorder.samples(Direction.WRITE)
+    assert resample(reads, 500)["idle_ns"].tolist() == [5 * 10**8, 5 * 10**8, 2 * 10**8, 0]
+    # The parts of intervals that a phase's begin and end leave are left out where they are short.
+    assert course(reads, 500).iops.tolist() == [500, 500]
+    assert course(writes, 500).iops.tolist() == [500, 500]
+    assert course(writes, 500).end_s.tolist() == [0.5, 1.0]
+    assert course(reads[:14], 500).iops.tolist() == [500], "no other one"
+    together = add_up([reads, beside.samples(Direction.READ)])
+    assert course(together, 500).iops.tolist() == [500, 500, 800, 1000]
 
 
 def test_a_short_rest_is_a_part_of_the_last_sample():
