@@ -1,8 +1,7 @@
-"""``bench``: fio's workloads and job files on the bare device, and ``bench compare``."""
+"""``bench``: fio's workloads and job files on the bare device."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -16,13 +15,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from pynvme_user.cli import signals
+from pynvme_user.cli.bench_compare import compare, merge
 from pynvme_user.cli.bench_display import display
 from pynvme_user.cli.bench_files import AGGREGATE_LOGS, Files, check_names
 from pynvme_user.cli.bench_results import BINS, TERSE, Writer, failure
-from pynvme_user.cli.device import VARIABLE, command, opened
+from pynvme_user.cli.device import VARIABLE, opened
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.fio_options import Pair, sections, take
-from pynvme_user.cli.output import JSON, NORMAL, echo_lines
+from pynvme_user.cli.output import JSON, NORMAL
 from pynvme_user.cli.types import U32, Device
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pynvme_user.bench.job import Job
     from pynvme_user.bench.result import RunResult
 
-_COMPARE = "compare"
+_OTHERS: dict[str, click.Command] = {"compare": compare, "merge": merge}
+"""What begins with one of these words is that command."""
 _PAIRS = "pynvme_user.fio_options"
 _SCHEMES = ("qemu", "vfio", "uio", "vfio-user")
 
@@ -88,17 +89,17 @@ class _Target(Device):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Offer devices, job files, and the word ``compare``."""
+        """Offer devices, job files, and the other commands' words."""
         from pynvme_user.cli.completion import path_names, words
 
         files = path_names(incomplete, (".fio", ".ini", ".job"))
-        names = [*words([_COMPARE] * (not ctx.params.get("targets")), incomplete), *files]
+        names = [*words([*_OTHERS] * (not ctx.params.get("targets")), incomplete), *files]
         devices = super().shell_complete(ctx, param, incomplete)
         return [*devices, *map(CompletionItem, names)]
 
 
 class _Bench(click.Command):
-    """The command with fio's options, and the one that begins with the word ``compare``."""
+    """The command with fio's options, and those that begin with a word of their own."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -113,10 +114,10 @@ class _Bench(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Parse the arguments, as those of ``bench compare`` where that is what they begin with."""
-        if args and args[0] == _COMPARE:
-            other: click.Command = compare
-            return other.make_context(f"{info_name} {_COMPARE}", args[1:], parent, **extra)
+        """Parse the arguments, as those of ``bench compare`` where they begin so, for example."""
+        if args and args[0] in _OTHERS:
+            other = _OTHERS[args[0]]
+            return other.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -161,7 +162,8 @@ _file_option = partial(
     cls=_Bench,
     epilog="\b\nWith fio's options, `_` may be written for `-`, and --name=VALUE for --name VALUE; "
     "--rw, --bs,\n--numjobs and --iodepth take lists, of which every combination is run.\n"
-    "\b\n`nvme-user bench compare A.json B.json` shows the differences of two results.\n\n"
+    "\b\n`nvme-user bench compare A.json B.json` shows the differences of results,\n"
+    "`nvme-user bench merge A.json B.json` those of several hosts in one table.\n\n"
     "\b\nExample:\n"
     "  nvme-user bench qemu:disk.img --rw randread --bs 4k --iodepth 1,8,32 --runtime 10",
 )
@@ -208,6 +210,13 @@ _file_option = partial(
 )
 @click.option(
     "--force", is_flag=True, help="Write even where there is a partition table or file system."
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="TIMES",
+    help="Run it all so many times; `compare` takes the noise from the repeats.",
 )
 @click.option("--readonly", is_flag=True, help="Refuse jobs that write or trim.")
 @click.option(
@@ -257,6 +266,7 @@ def bench(
     bandwidth_log: bool,
     chosen: tuple[str, ...],
     force: bool,
+    repeat: int,
     readonly: bool,
     eta: str,
     eta_interval: float | None,
@@ -273,7 +283,7 @@ def bench(
     pairs: list[Pair] = ctx.meta[_PAIRS]
     if namespace_id is not None:
         pairs.insert(0, ("nsid", str(namespace_id)))
-    jobs = _read(targets, pairs, chosen)
+    jobs = _read(targets, pairs, chosen, repeat)
     _tell_block_size_sweep(pairs)
     if warnings_fatal and jobs.notes:
         _refuse(jobs.notes)
@@ -306,7 +316,9 @@ def bench(
 # --- what to run --------------------------------------------------------------------------------
 
 
-def _read(targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str]) -> Jobs:
+def _read(
+    targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str], repeats: int
+) -> Jobs:
     """Make the jobs of a command line; whatever is wrong with it is a usage error."""
     from pynvme_user.bench.fio_file import command_line_jobs, read_job_files
     from pynvme_user.bench.job import JobError
@@ -325,6 +337,7 @@ def _read(targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str]) 
             return sweep(
                 options,
                 lambda point: read_job_files(files, point, sections=chosen, device=named),
+                repeats,
             )
         if chosen:
             raise click.UsageError("--section is for a job file, and there is none")
@@ -335,7 +348,7 @@ def _read(targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str]) 
                     f"or set {VARIABLE}"
                 )
             options = (("filename", named), *options)
-        return sweep(options, command_line_jobs)
+        return sweep(options, command_line_jobs, repeats)
     except JobError as error:
         _refuse(str(error).splitlines())
 
@@ -428,41 +441,3 @@ def _run(
 def _logs_each_io(job: Job) -> bool:
     logs = (job.write_bw_log, job.write_lat_log, job.write_iops_log)
     return any(log is not None for log in logs) and not job.log_avg_msec
-
-
-# --- compare ------------------------------------------------------------------------------------
-
-
-@command(_COMPARE, "nvme-user bench compare before.json after.json")
-@click.argument("before", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("after", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--output-format",
-    "-o",
-    type=click.Choice([NORMAL, JSON]),
-    default=NORMAL,
-    help="How to print it.",
-)
-def compare(before: Path, after: Path, output_format: str) -> None:
-    """Show what changed from one result (--output-format json or json+) to another.
-
-    A change within the noise of the two runs is named as such. Results of fio itself will do, too.
-    """
-    from pynvme_user.bench import compare as comparing
-
-    try:
-        first, second = comparing.load(before), comparing.load(after)
-    except ValueError as error:
-        raise click.UsageError(str(error), click.get_current_context()) from None
-    try:
-        found = comparing.compare(first, second)
-    except ValueError as error:
-        raise click.UsageError(
-            f"{before} and {after} cannot be compared, {error}: give outputs of --output-format "
-            "json",
-            click.get_current_context(),
-        ) from None
-    if output_format == JSON:
-        click.echo(json.dumps(comparing.as_json(found), indent=2))
-    else:
-        echo_lines(comparing.table(found))

@@ -394,7 +394,8 @@ def _warnings(groups: Sequence[Sequence[Part]], targets: Targets) -> list[str]:
 
 def _machine() -> dict[str, str]:
     """Tell what the figures were made on."""
-    facts = {"kernel": platform.release(), "python": platform.python_version()}
+    facts = {"host": platform.node(), "kernel": platform.release()}
+    facts["python"] = platform.python_version()
     facts["cpus"] = str(os.cpu_count())
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):

@@ -25,7 +25,7 @@ from pynvme_user.bench.report_jobs import (
     plain_label,
     rate_label,
 )
-from pynvme_user.bench.result import Direction, DirectionResult, JobResult
+from pynvme_user.bench.result import REPEAT, Direction, DirectionResult, JobResult
 from pynvme_user.bench.summary import point_text
 
 AXIS_NAMES = {"iodepth": "queue depth", "bs": "block size", "numjobs": "jobs"}
@@ -54,7 +54,8 @@ class _Sweep:
         names = list(dict.fromkeys(name for job in jobs for name in job.point))
         self.several = len({job.name for job in jobs}) > 1
         self.names = names
-        self.along = max(names, key=lambda name: len({job.point.get(name) for job in jobs}))
+        axes = [name for name in names if name != REPEAT] or names
+        self.along = max(axes, key=lambda name: len({job.point.get(name) for job in jobs}))
         self.others = [name for name in names if name != self.along]
         scale, self.at = _scale(self.along, [job.point.get(self.along, "") for job in jobs])
         self.x = Axis(AXIS_NAMES.get(self.along, self.along), scale)

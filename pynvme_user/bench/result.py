@@ -57,6 +57,10 @@ IO_RECORD = np.dtype(
 )
 
 
+#: In a job's place: which repeat of the run it is of, from 1.
+REPEAT = "repeat"
+
+
 def bucket_of(ns: npt.ArrayLike) -> npt.NDArray[np.intp]:
     """Tell the bucket that each latency (nanoseconds, not negative) is counted in."""
     # The clip keeps the values exact as float64, and all above it fall into the last bucket anyway.

@@ -17,6 +17,7 @@ from pynvme_user.bench.fio_json import (
 )
 from pynvme_user.bench.merge import mixed
 from pynvme_user.bench.result import (
+    REPEAT,
     Depths,
     Direction,
     DirectionResult,
@@ -26,6 +27,7 @@ from pynvme_user.bench.result import (
     RunResult,
     SteadyState,
 )
+from pynvme_user.bench.samples import Spread
 from pynvme_user.spec.text import printable
 
 _NAMES = ("read", "write", "trim")
@@ -46,6 +48,7 @@ def _summary(run: RunResult) -> Iterator[str]:
     ended = time.ctime(run.started + run.elapsed_ns / 1e9)
     if any(job.point for job in run.jobs):
         yield from sweep_table(run.jobs)
+        yield from _repeats(run.jobs)
     else:
         for job in run.jobs:
             yield from _job(run, job, ended)
@@ -384,6 +387,30 @@ def sweep_table(jobs: Sequence[JobResult]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
         yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+
+
+def _repeats(jobs: Sequence[JobResult]) -> Iterator[str]:
+    """Write the mean of what was repeated, and how far the repeats are apart."""
+    same: dict[tuple[str, tuple[tuple[str, int | str], ...]], list[JobResult]] = {}
+    for job in jobs:
+        if REPEAT in job.point:
+            place = {name: value for name, value in job.point.items() if name != REPEAT}
+            same.setdefault((job.name, tuple(place.items())), []).append(job)
+    lines = []
+    for (job_name, at), every in same.items():
+        where = "  ".join([job_name, *(f"{what}={point_text(what, of)}" for what, of in at)])
+        for direction in Direction:
+            results = [job.directions[direction] for job in every]
+            if len(results) < 2 or not all(result.ios for result in results):
+                continue
+            iops = Spread.of([result.iops for result in results])
+            lat = Spread.of([result.lat.mean for result in results])
+            lines.append(
+                f"{where}  {_NAMES[direction]}  {iops.samples} repeats: IOPS={number(iops.mean)} "
+                f"(stdev {100 * iops.stddev / iops.mean:.1f} %), lat mean={duration(lat.mean)} "
+                f"(stdev {100 * lat.stddev / lat.mean:.1f} %)"
+            )
+    yield from ["", *lines] if lines else []
 
 
 def point_text(name: str, value: int | str) -> str:

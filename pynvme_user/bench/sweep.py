@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pynvme_user.bench.fio_file import Jobs, Pairs, substitute
 from pynvme_user.bench.job import Job, JobError
 from pynvme_user.bench.options import find
+from pynvme_user.bench.result import REPEAT
 
 SWEPT = ("rw", "bs", "numjobs", "iodepth")
 """What may have a list. In a job file bs=a,b,c is read,write,trim as fio has it; so it is there."""
@@ -62,8 +63,10 @@ def _size_option(name: str, value: str | None) -> str:
     return name
 
 
-def sweep(options: Pairs, make: Callable[[Pairs], Jobs]) -> Jobs:
+def sweep(options: Pairs, make: Callable[[Pairs], Jobs], repeats: int = 1) -> Jobs:
     """Make the jobs of every combination; those of one wait for those of the one before.
+
+    All that is done ``repeats`` times, where the place of each job says which one it is of.
 
     `make` makes the jobs from options without lists: :func:`command_line_jobs`, or
     :func:`read_job_files` with them as overrides. Each job has its place as `point`. Raises
@@ -72,12 +75,17 @@ def sweep(options: Pairs, make: Callable[[Pairs], Jobs]) -> Jobs:
     jobs: list[Job] = []
     notes: list[str] = []
     group = reporting_group = 0
-    for point, place in points(options):
+    every = itertools.product(range(1, repeats + 1), points(options))
+    for repeat, (point, place) in every:
         made = make(point)
+        which = ((REPEAT, repeat),) if repeats > 1 else ()
         jobs += (
             dataclasses.replace(
                 job,
-                point=tuple((name, _value(name, text, job.kb_base)) for name, text in place),
+                point=(
+                    *((name, _value(name, text, job.kb_base)) for name, text in place),
+                    *which,
+                ),
                 group=job.group + group,
                 reporting_group=job.reporting_group + reporting_group,
             )

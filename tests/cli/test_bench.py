@@ -122,7 +122,7 @@ def test_what_nobody_knows_is_left() -> None:
         (["qemu:", "--offset=2G"], "has no room for a block of 4096 bytes"),
         (["qemu:", "--bs=1000"], "1000 bytes are not whole blocks of 512"),
         (["qemu:", "-n", "7"], "namespace 7 of qemu: is not active"),
-        (["compare", "here.fio"], "Missing argument 'AFTER'"),
+        (["compare", "here.fio"], "Missing argument 'AFTER...'"),
         (["compare", "here.fio", "none.json"], "'none.json' does not exist"),
         (["compare", "here.fio", "here.fio"], "here.fio is not JSON"),
         (["compare", "odd.json", "odd.json"], "odd.json cannot be compared"),
@@ -310,7 +310,7 @@ def test_failed_ios_set_the_exit_code(run: Any) -> None:
 def commands() -> list[str]:
     """The runs that the guide shows."""
     lines = (Path(__file__).parents[2] / "docs" / "bench.md").read_text().splitlines()
-    return [line for line in lines if re.match("nvme-user bench (?!compare)", line)]
+    return [line for line in lines if re.match("nvme-user bench (?!compare|merge)", line)]
 
 
 def test_the_guide_shows_commands() -> None:

@@ -197,6 +197,33 @@ def test_averaged_and_histogram_logs(run: Any, tmp_path: Path) -> None:
     assert 2 <= len((tmp_path / "h_clat_hist.1.log").read_text().splitlines()) <= 3
 
 
+def test_repeats_are_compared_and_merged(run: Any, tmp_path: Path) -> None:
+    given = ("--rw=randread", "--number_ios=300", "--repeat=3", "--iodepth=1,2", "-o", "json+")
+    for name in ("a.json", "b.json"):
+        run("bench", NULL, *given, "--output", name)
+    found = json.loads((tmp_path / "a.json").read_text())
+    places = [job["point"] for job in found["pynvme_user"]["jobs"]]
+    assert places == [{"iodepth": n, "repeat": r} for r in (1, 2, 3) for n in (1, 2)]
+    text = run("bench", "compare", "a.json", "b.json").stdout.decode()
+    assert re.search(r"^bench  iodepth=2  read  IOPS ", text, re.MULTILINE)
+    assert "spread of the repeats" in text
+    assert "noise unknown" not in text
+    # Beside itself nothing is worse; a job that is gone is.
+    run("bench", "compare", "a.json", "a.json", "a.json", "--fail-above", "0%")
+    run("bench", NULL, *given[:-3], "--iodepth=2", "-o", "json+", "--output", "c.json")
+    done = run("bench", "compare", "a.json", "c.json", "--fail-above=1000%", code=1)
+    assert b"not there any more: bench (iodepth=1)" in done.stderr
+    done = run("bench", "compare", "a.json", "b.json", "--fail-above=much", code=2)
+    assert b"is no percentage: write for example 5%" in done.stderr
+    merged = run("bench", "merge", "a.json", "b.json").stdout.decode().splitlines()
+    assert merged[0].split()[:4] == ["job", "host", "IOPS", "BW"]
+    rows = json.loads(run("bench", "merge", "a.json", "b.json", "-o", "json").stdout)["rows"]
+    assert {row["host"] for row in rows} >= {"all"}
+    assert len(rows) == 3 * 2 * 3
+    shown = run("bench", NULL, "--rw=read", "--number_ios=100", "--repeat=2").stdout.decode()
+    assert re.search(r"^bench  read  2 repeats: IOPS=", shown, re.MULTILINE)
+
+
 def test_comparing(run: Any, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         run("bench", NULL, "--iodepth=1,2", "--number_ios=500", "-o", "json+", "--output", name)

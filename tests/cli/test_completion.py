@@ -91,6 +91,7 @@ OFFERED = [
     ("bench --verify_state n", ["notes.txt"], None),
     ("bench jo", ["job.fio"], None),
     ("bench comp", ["compare"], None),
+    ("bench mer", ["merge"], None),
     ("bench compare no", ["notes.txt"], None),
     ("bench compare --output-format=j", ["--output-format=json"], 1),
     ("bind --driver=u", ["--driver=uio_pci_generic"], 1),

@@ -12,7 +12,8 @@ from bench_samples import DEVICE, job_of, run_of, sweep_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pynvme_user.bench.compare import as_json, compare, load, table
+from pynvme_user.bench import hosts
+from pynvme_user.bench.compare import as_json, compare, failures, load, table
 from pynvme_user.bench.fio_json import document
 from pynvme_user.bench.result import Direction
 
@@ -143,7 +144,7 @@ def test_the_table_and_its_json(tmp_path):
     written = json.loads(json.dumps(as_json(comparison), allow_nan=False))
     assert written["format_version"] == 1
     row = written["rows"][0]
-    columns = "job point direction metric before after change noise verdict"
+    columns = "job point direction metric before after change noise verdict result"
     assert list(row) == columns.split()
     assert isinstance(row["before"], float)
 
@@ -172,6 +173,120 @@ def test_with_fios_own_json(tmp_path):
     theirs["jobs"][0]["read"] |= {"iops_samples": 16, "iops_stddev": 40.0}
     found = by_metric(compare(theirs, result(1)))
     assert found["iops"].noise > 0
+
+
+# --- repeats, more than two results, and what CI makes of them ------------------------------------
+
+
+def repeats(seed, *iops):
+    """Make a result of one run for each rate."""
+    jobs = [
+        job_of(
+            np.random.default_rng(seed + n),
+            seconds=5,
+            rates={Direction.READ: rate},
+            point={"repeat": n},
+            number=n,
+        )
+        for n, rate in enumerate(iops, 1)
+    ]
+    return json.loads(json.dumps(document(run_of(*jobs), bins=True)))
+
+
+def test_the_noise_is_that_of_the_repeats():
+    """Runs differ by 10 % from one to the next, of which nothing is seen inside of each."""
+    first = repeats(1, 2000, 2200, 1900, 2100, 1800)
+    second = repeats(11, 2150, 1850, 2250, 2050, 1950)
+    (row,) = (row for row in compare(first, second).rows if row.metric == "iops")
+    a, b = (np.array([job["read"]["iops"] for job in run["jobs"]]) for run in (first, second))
+    assert (row.before, row.after) == (pytest.approx(a.mean()), pytest.approx(b.mean()))
+    # Student's t of eight degrees of freedom, and the two spreads put together.
+    spread = (((a / a.mean()).var(ddof=1) + (b / b.mean()).var(ddof=1)) / 2) ** 0.5
+    assert row.noise == pytest.approx(100 * 2.31 * spread * (2 / 5) ** 0.5, rel=0.01)
+    assert row.verdict == "within the noise"
+    assert "spread of the repeats" in "\n".join(table(compare(first, second)))
+    single = by_metric(compare(repeats(1, 2000), repeats(2, 2200)))["iops"]
+    assert single.verdict == "better", "inside one run there is less noise"
+    # Of one run beside repeats, the repeats say how far it may be off.
+    mixed = by_metric(compare(first, repeats(2, 2200)))["iops"]
+    assert mixed.noise == pytest.approx(
+        100 * 2.78 * (a / a.mean()).std(ddof=1) * (1 + 1 / 5) ** 0.5, rel=0.01
+    )
+    assert mixed.verdict == "within the noise"
+
+
+def test_what_is_worse_than_allowed():
+    slower = compare(result(1), result(2, iops=1800.0, typical=88_000))
+    assert failures(slower, 20) == []
+    said = failures(slower, 5)
+    assert any("randread, read: IOPS is worse by " in text for text in said)
+    assert any("lat mean is worse by" in text for text in said)
+    assert failures(compare(result(2, iops=1800.0, typical=88_000), result(1)), 5) == []
+    # What is within the noise is no failure, however little is allowed.
+    assert failures(compare(result(1), result(2)), 0) == []
+    short = compare(result(1, seconds=2), result(2, iops=1000.0, seconds=2))
+    assert any("noise unknown" in text for text in failures(short, 5))
+    sweeps = [
+        document(sweep_of(np.random.default_rng(4), iodepths=depths, seconds=1.0))
+        for depths in ((1, 2), (2, 4), (8,))
+    ]
+    assert failures(compare(*sweeps[:2]), 50) == [
+        "not there any more: sweep (iodepth=1) (in the second)"
+    ]
+    assert "the results have no job in common" in failures(compare(*sweeps[1:]), 50)
+
+
+def test_several_results_are_compared_with_the_first():
+    results = [result(1), result(2, iops=2400.0), result(3, iops=1600.0)]
+    comparison = compare(*results)
+    rates = [row for row in comparison.rows if row.metric == "iops"]
+    assert [(row.result, row.verdict) for row in rates] == [(2, "better"), (3, "worse")]
+    assert comparison.rows[0].metric == comparison.rows[1].metric == "iops"
+    lines = list(table(comparison))
+    assert lines[1].split()[:4] == ["randread", "read", "IOPS", "second"]
+    assert lines[2].split()[0] == "third"
+    assert all("third" in text for text in failures(comparison, 5))
+
+
+# --- several hosts --------------------------------------------------------------------------------
+
+
+def test_hosts_are_merged_into_one_table(tmp_path):
+    one, two = result(1, iops=2000.0), result(2, iops=3000.0)
+    for run, host in ((one, "alpha"), (two, "beta")):
+        run["pynvme_user"]["machine"]["host"] = host
+    names = hosts.hosts([tmp_path / "a.json", tmp_path / "b.json"], [one, two])
+    rows = hosts.merge(names, [one, two])
+    assert [row.host for row in rows] == ["alpha", "beta", "all"]
+    a, b, both = rows
+    reads = [run["jobs"][0]["read"] for run in (one, two)]
+    assert both.iops == a.iops + b.iops == reads[0]["iops"] + reads[1]["iops"]
+    assert both.ios == reads[0]["total_ios"] + reads[1]["total_ios"]
+    total = sum(read["lat_ns"]["mean"] * read["total_ios"] for read in reads)
+    assert both.mean_ns == pytest.approx(total / both.ios)
+    # The percentiles of all I/Os, and no mean of percentiles.
+    bins = [{int(v): n for v, n in read["lat_ns"]["bins"].items()} for read in reads]
+    every = np.concatenate([np.repeat(list(of), list(of.values())) for of in bins])
+    assert both.percentiles["99"] == pytest.approx(np.quantile(every, 0.99), rel=0.02)
+    lines = list(hosts.table(rows))
+    assert lines[0].split()[:4] == ["job", "host", "IOPS", "BW"]
+    assert lines[3].split()[0] == "all"
+    json.dumps(hosts.as_json(rows), allow_nan=False)
+
+
+def test_hosts_of_one_name_and_results_without_bins(tmp_path):
+    one, two = result(1, bins=False, seconds=1), result(2, bins=False, seconds=1)
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    assert hosts.hosts(paths, [{"jobs": []}, {"jobs": []}]) == ["a", "b"]
+    one["pynvme_user"]["machine"]["host"] = two["pynvme_user"]["machine"]["host"] = "alpha"
+    names = hosts.hosts(paths, [one, two])
+    assert names == [f"alpha ({path})" for path in paths]
+    rows = hosts.merge(names, [one, two])
+    assert set(rows[2].percentiles.values()) == {None}
+    assert "need the latencies' bins" in "\n".join(hosts.table(rows))
+    del two["jobs"][0]["read"]["lat_ns"]
+    with pytest.raises(ValueError, match="a part is missing or odd"):
+        hosts.merge(names, [one, two])
 
 
 # Files that are nothing of the kind
