@@ -57,7 +57,7 @@ class Measured:
         self._next_sample = self._next_cut = inf
         self._course = Recorder()
         self._totals = np.zeros((3, 5), np.uint64)
-        self._active: Collection[Direction] = tuple(Direction)
+        self._active: Collection[int] = tuple(Direction)  # by number
         self._settled_ns = 0  # up to here ...
         self._idle_ns = [0, 0, 0]  # ... each direction was not at work for so long
         self._sampled_idle = [0, 0, 0]
@@ -67,7 +67,7 @@ class Measured:
         #: Of single I/Os, where they are logged: it may stay empty.
         self._log = [np.zeros(0, RECORD_DTYPE)] if workload.keeps_records else []
 
-    def begin(self, directions: Collection[Direction]) -> None:
+    def begin(self, directions: Collection[int]) -> None:
         """Count from here on, in a phase that these directions have."""
         self._workload.clear()
         self._usage = resource.getrusage(resource.RUSAGE_THREAD)
@@ -77,7 +77,7 @@ class Measured:
         self._plan(self.began)
         self.count()
 
-    def enter(self, directions: Collection[Direction]) -> None:
+    def enter(self, directions: Collection[int]) -> None:
         """Begin a phase that these directions have: for others the time stands still."""
         self._settle(time.monotonic())
         self._active = directions

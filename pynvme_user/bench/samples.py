@@ -60,8 +60,8 @@ class Recorder:
             self._sums[direction][place] += change
         for direction, idle in enumerate(idle_ns):
             if idle:
-                kept = self._idle.setdefault(direction, np.zeros_like(self._ends))
-                kept[place] += np.uint64(idle)
+                spent = self._idle.setdefault(direction, np.zeros_like(self._ends))
+                spent[place] += np.uint64(idle)
 
     def samples(self, direction: int) -> npt.NDArray[np.void]:
         """Give those of a direction, as SAMPLE; none where it has no I/O."""
