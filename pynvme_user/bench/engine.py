@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pynvme_user.bench import health
 from pynvme_user.bench.data import shares_contents
 from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError, clones
 from pynvme_user.bench.part import Part
-from pynvme_user.bench.result import JobResult, RunResult
+from pynvme_user.bench.result import Health, JobResult, RunResult
 from pynvme_user.bench.signals import Signals
 from pynvme_user.bench.target import Target, Targets
 from pynvme_user.bench.zoned import ZoneMap
@@ -96,6 +97,7 @@ def run(
         made = _make(groups, targets, signals, histograms=histograms, io_log=io_log)
         result.warnings += _warnings(made, targets)
         result.machine = _machine()
+        result.health = [Health(name, log) for name, log in targets.health().items()]
         reporter = _Reporter(result, began, report, report_seconds)
         with signals.caught():
             for index, group in enumerate(made):
@@ -115,6 +117,9 @@ def run(
                     break
         result.signal = signals.interrupted
         result.elapsed_ns = int((time.monotonic() - began) * 1e9)
+        logs = targets.health()
+        result.health = [replace(one, after=logs[one.device]) for one in result.health]
+        result.warnings += [text for one in result.health for text in health.warnings(one)]
         if finish is not None:
             finish(result)
     return result

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.bench import health
 from pynvme_user.bench.merge import mixed
 from pynvme_user.bench.result import (
     BUCKETS,
@@ -318,6 +319,7 @@ def _ours(run: RunResult) -> Object:
         "failure": run.failure,
         "warnings": list(run.warnings),
         "machine": dict(run.machine),
+        "health": [health.as_json(one) for one in run.health],
         "jobs": [_our_job(job) for job in run.jobs],
     }
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
+from pynvme_user.bench import health
 from pynvme_user.bench.fio_json import per_io
 from pynvme_user.bench.merge import combine_groups
 from pynvme_user.bench.report_jobs import NAMES, active, job_plots
@@ -163,6 +164,10 @@ def _conditions(run: RunResult, jobs: Sequence[JobResult]) -> str:
         facts += [_split(printable(note)) for note in device.notes]
         if device.emulated:
             facts.append(("emulated", "yes: its latencies are those of the emulation"))
+    for one in run.health:
+        if one.before is not None:
+            words = health.changes(one) or ["as before the run"]
+            facts.append(("health", printable(f"{one.device}: {', '.join(words)}")))
     facts += [(name, printable(value)) for name, value in run.machine.items()]
     if run.global_options:
         options = " ".join(f"{name}={value}" for name, value in run.global_options.items())

@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.spec.logs import SmartLog
+
 Counts = npt.NDArray[np.uint64]
 
 # fio's resolution (FIO_IO_U_PLAT_BITS): 64 buckets for each power of two of nanoseconds, so that a
@@ -436,6 +438,15 @@ class JobResult:
         return not (self.errors or self.failed or self.failure or faulty)
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A device's SMART log before and after the run; None: it has none, or was gone."""
+
+    device: str  # its name
+    before: SmartLog | None
+    after: SmartLog | None = None
+
+
 @dataclass(slots=True, eq=False)
 class RunResult:
     """All jobs of one command."""
@@ -446,6 +457,7 @@ class RunResult:
     global_options: Mapping[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     machine: Mapping[str, str] = field(default_factory=dict)  # cpu, kernel, governor: name: value
+    health: list[Health] = field(default_factory=list)  # of each device
     command: str = ""  # as typed
     signal: int = 0  # the number of the one that ended it; the results are those so far
     failure: str = ""  # why some jobs were not run, and which

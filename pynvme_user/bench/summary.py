@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from math import log10
 
+from pynvme_user.bench import health
 from pynvme_user.bench.fio_json import (
     error_number,
     group_bandwidth,
@@ -421,6 +422,10 @@ def point_text(name: str, value: int | str) -> str:
 
 
 def _troubles(run: RunResult) -> Iterator[str]:
+    told = {one.device: said for one in run.health if (said := health.changes(one))}
+    if told:
+        yield ""
+        yield from (f"Health of {name}: {', '.join(said)}" for name, said in told.items())
     if run.interrupted:
         yield ""
         yield "Interrupted: the results are those until then."

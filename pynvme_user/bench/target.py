@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from pynvme_user.bench import health
 from pynvme_user.bench.job import Job, JobError
 from pynvme_user.bench.result import Device
 from pynvme_user.controller import Controller
 from pynvme_user.controller import open as open_controller
 from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.namespace import Namespace
-from pynvme_user.spec.commands import AdminOpcode, Cns
+from pynvme_user.spec.commands import Cns
+from pynvme_user.spec.logs import SmartLog
 from pynvme_user.verify_state import NamespaceIdentity
 
 #: How long a wait spins in each mode before it sleeps for an interrupt, in seconds.
@@ -24,8 +25,6 @@ SPIN = {"polled": math.inf, "hybrid": 50e-6, "interrupt": 0.0}
 _ACCESSES = ("vfio-user", "vfio", "uio", "qemu")
 _ZONED = 2  # command set identifier
 _SAMPLES = 256
-_SMART_LOG = 0x02
-_SMART = struct.Struct("<BH")  # critical warning, composite temperature
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,10 +105,14 @@ class Targets:
                     f"{name} is an emulated device: its figures say more about the emulation than "
                     "about any drive"
                 )
-            hot = _throttles(controller)
-            if hot:
+            log = health.read(controller)
+            if log is not None and (hot := health.throttles(log, controller.identify.wctemp)):
                 found.append(f"{name} {hot}")
         return found
+
+    def health(self) -> dict[str, SmartLog | None]:
+        """Read the SMART log of each device, by its name."""
+        return {name: health.read(controller) for name, controller in self._controllers.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -167,28 +170,6 @@ def _zones(ns: Namespace) -> tuple[int, int]:
             f"{size}, which cannot be: format it, or update the controller's firmware"
         )
     return size, most_open
-
-
-def _throttles(controller: Controller) -> str:
-    """Say what the SMART log (Base 2.0, section 5.16.1.3) has against a measurement."""
-    page = controller.alloc(512)
-    try:
-        controller.admin(
-            AdminOpcode.GET_LOG_PAGE,
-            nsid=0xFFFFFFFF,
-            cdw10=_SMART_LOG | (page.nbytes // 4 - 1) << 16,
-            buffer=page,
-        )
-    except NvmeError:
-        return ""  # the log is not there, which is no trouble
-    critical, kelvin = _SMART.unpack_from(page.tobytes())
-    celsius = kelvin - 273
-    if critical & 2:
-        return f"is outside its temperature limits ({celsius} degrees Celsius) and may throttle"
-    limit = controller.identify.wctemp
-    if limit and kelvin >= limit:
-        return f"is at {celsius} degrees Celsius, where it begins to throttle"
-    return ""
 
 
 def _hexadecimal(value: Any) -> str:

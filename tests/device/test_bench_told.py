@@ -118,6 +118,19 @@ def test_memory_lies_where_it_was_told(slow: str) -> None:
     assert f"interleave:{node}" not in placements()
 
 
+def test_the_devices_health_before_and_after(qemu: None) -> None:
+    name = "qemu:?size=64M&smart_critical_warning=4"
+    result = engine.run([job(name, rw="write", bs="64k", size="32m", iodepth=4)])
+    (health,) = result.health
+    assert health.device == name
+    assert health.before is not None
+    assert health.after is not None
+    assert health.after.hwc - health.before.hwc == 512
+    assert health.after.duw - health.before.duw == pytest.approx(65.5, abs=1)
+    assert health.before.ctemp == health.after.ctemp == 323
+    assert any("reliability is degraded" in text for text in result.warnings)
+
+
 # --- logs over time -------------------------------------------------------------------------------
 
 
