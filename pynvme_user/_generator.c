@@ -240,20 +240,6 @@ static void pass_begin(struct nvme_generator *g)
 	}
 }
 
-/* Returns 1, or 0 where there is no loop left. */
-static int loop_begin(struct nvme_generator *g)
-{
-	if (!g->loops_left)
-		return 0;
-	g->loops_left--;
-	g->loop_left = g->workload.loop_blocks;
-	g->zone = 0;
-	g->zone_left = g->workload.zone_move;
-	memset(g->position, 0, sizeof(g->position));
-	pass_begin(g);
-	return 1;
-}
-
 static uint32_t direction_next(struct nvme_generator *g)
 {
 	const struct nvme_workload *w = &g->workload;
@@ -346,7 +332,7 @@ static int zone_next(struct nvme_generator *g)
 		g->zone = 0;
 	for (uint32_t direction = 0; direction < 3; direction++)
 		g->position[direction] = g->zone;
-	return g->zone || g->loop_left >= g->largest;
+	return g->zone || g->blocks_left >= g->largest;
 }
 
 /* Whether the next start is not the one after the last. */
@@ -366,7 +352,7 @@ static int io_make(struct nvme_generator *g, uint32_t direction, struct nvme_io 
 {
 	const struct nvme_workload *w = &g->workload;
 	const struct nvme_io_sizes *sizes = &w->sizes[direction];
-	uint64_t end = w->region; /* of where it may lie */
+	uint64_t end = w->region + sizes->beyond; /* of where it may lie */
 	uint64_t start, blocks;
 	int is_random;
 
@@ -385,7 +371,7 @@ static int io_make(struct nvme_generator *g, uint32_t direction, struct nvme_io 
 		/* In a random workload there is no end to come to; in a mix each has its own. */
 		if (w->order != NVME_ORDER_SEQUENTIAL)
 			is_random = 1;
-		else if (!w->zone_move && g->loop_left < g->largest)
+		else if (!w->zone_move && g->blocks_left < g->largest)
 			return 0;
 		start = g->zone;
 	}
@@ -401,7 +387,7 @@ static int io_make(struct nvme_generator *g, uint32_t direction, struct nvme_io 
 	g->last[direction] = start;
 	g->zone_left -= smaller(g->zone_left, blocks);
 	g->position[direction] = start + blocks;
-	g->loop_left -= smaller(g->loop_left, blocks);
+	g->blocks_left -= smaller(g->blocks_left, blocks);
 	g->ios_left--;
 	*io = (struct nvme_io){
 		.lba = w->base + start,
@@ -418,25 +404,25 @@ static int io_make(struct nvme_generator *g, uint32_t direction, struct nvme_io 
 /* Let the quick path run up to the next limit. Returns 1, or 0 when the region is used up. */
 static int quick_refill(struct nvme_generator *g)
 {
-	uint64_t count = (g->loop_left - 1) / g->blocks + 1;
+	uint64_t count = (g->blocks_left - 1) / g->blocks + 1;
 
 	count = smaller(count, g->ios_left);
 	if (g->workload.order != NVME_ORDER_UNIFORM) {
 		count = smaller(count, g->pass_left);
 		g->pass_left -= count;
 	}
-	g->loop_left -= smaller(g->loop_left, count * g->blocks);
+	g->blocks_left -= smaller(g->blocks_left, count * g->blocks);
 	g->ios_left -= count;
 	g->quick = (int64_t)count;
 	return count != 0;
 }
 
-/* Go on to the next loop or pass, as there is no further I/O in this one. */
-static void loop_end(struct nvme_generator *g)
+/* Go on to the next pass, as there is no further I/O in this one. */
+static void pass_end(struct nvme_generator *g)
 {
-	/* As fio: what is left of a loop is dropped where the largest may not fit it. */
-	if (g->loop_left < g->largest)
-		g->loop_left = 0;
+	/* As fio: what is left is dropped where the largest I/O may not fit it. */
+	if (g->blocks_left < g->largest)
+		g->blocks_left = 0;
 	else
 		pass_begin(g);
 }
@@ -449,21 +435,21 @@ struct nvme_io nvme_generator_next_slowly(struct nvme_generator *g)
 	g->pending.blocks = 0;
 	if (io.blocks)
 		return io;
-	while (g->ios_left && (g->loop_left || loop_begin(g))) {
+	while (g->ios_left && g->blocks_left) {
 		if (g->is_quick ? quick_refill(g) && nvme_generator_next(g, &io) :
 				  io_make(g, direction_next(g), &io))
 			return io;
-		loop_end(g);
+		pass_end(g);
 	}
 	return (struct nvme_io){ 0 };
 }
 
 int nvme_generator_next_of(struct nvme_generator *g, uint32_t direction, struct nvme_io *io)
 {
-	while (g->ios_left && (g->loop_left || loop_begin(g))) {
+	while (g->ios_left && g->blocks_left) {
 		if (io_make(g, direction, io))
 			return 1;
-		loop_end(g);
+		pass_end(g);
 	}
 	return 0;
 }
@@ -520,8 +506,9 @@ void nvme_generator_init(struct nvme_generator *g)
 	g->directions = stream_seed(w, STREAM_DIRECTIONS);
 	g->randomness = stream_seed(w, STREAM_RANDOMNESS);
 	g->passes = stream_seed(w, STREAM_PASSES);
-	g->loops_left = w->loops;
-	g->ios_left = w->loop_blocks ? w->ios : 0;
+	g->ios_left = w->blocks ? w->ios : 0;
+	g->blocks_left = w->blocks;
+	g->zone_left = w->zone_move;
 	for (uint32_t direction = 0; direction < 3; direction++) {
 		const struct nvme_io_sizes *sizes = &w->sizes[direction];
 
@@ -532,7 +519,7 @@ void nvme_generator_init(struct nvme_generator *g)
 			continue;
 		}
 		g->blocks = sizes->low;
-		g->starts = (w->region - sizes->low) / sizes->align + 1;
+		g->starts = (w->region + sizes->beyond - sizes->low) / sizes->align + 1;
 		g->starts_of[direction] = g->starts;
 		if (sizes->high > g->largest)
 			g->largest = sizes->high;
@@ -545,5 +532,5 @@ void nvme_generator_init(struct nvme_generator *g)
 		factor_set(g, w->factor);
 		center_set(g);
 	}
-	loop_begin(g);
+	pass_begin(g);
 }

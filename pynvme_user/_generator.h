@@ -51,6 +51,7 @@ struct nvme_io_sizes {
 	uint32_t high;                  /* the split's largest */
 	uint32_t align;                 /* random starts are multiples of it in the region */
 	uint32_t percentage_random;     /* the others follow the last I/O of the direction */
+	uint32_t beyond;                /* blocks after the region that a sequential I/O may reach */
 };
 
 /*
@@ -66,8 +67,7 @@ struct nvme_bin {
 struct nvme_workload {
 	uint64_t base;        /* the region's first block */
 	uint64_t region;      /* its blocks; NVME_ORDER_MAP: a multiple of `granule` */
-	uint64_t loop_blocks; /* how much a loop moves: the last I/O may go beyond it. Below 2^63 */
-	uint64_t loops;       /* UINT64_MAX: without end */
+	uint64_t blocks;      /* how much is moved: the last I/O may go beyond it. Below 2^63 */
 	uint64_t ios;         /* at most so many; the pair of a trimwrite counts as one */
 	uint64_t seed;
 	uint64_t clone;       /* which copy of the job: each has a sequence of its own */
@@ -123,8 +123,7 @@ struct nvme_generator {
 	uint64_t quotient; /* factor * 2^64 / prime, which saves the division */
 	uint64_t prime;    /* 0: none */
 	/* The state of all other workloads. */
-	uint64_t loops_left;
-	uint64_t loop_left;   /* blocks */
+	uint64_t blocks_left;
 	uint64_t ios_left;
 	uint64_t pass_left;   /* starts not yet used, of a cycle or a quick sequence */
 	uint64_t sizes;       /* random streams, apart from each other so that one's use does */
@@ -234,7 +233,7 @@ static inline uint64_t nvme_cycle_next(struct nvme_generator *g)
 
 /*
  * Make the next I/O. Returns 1, or 0 when the workload is at its end: its size, its number of I/Os
- * or its map is used up, and its loops too. Quick for one direction, one
+ * or its map is used up. Quick for one direction, one
  * size, and starts that are in sequence, uniform or a cycle.
  */
 static inline int nvme_generator_next(struct nvme_generator *g, struct nvme_io *io)

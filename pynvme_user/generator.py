@@ -273,18 +273,20 @@ class Generator:
 
     ``block_size`` is the namespace's; ``offset`` and ``size`` give the region in bytes, the first a
     multiple of the block size, the second cut to one. ``block_sizes`` are those of reads, writes
-    and trims. Each of ``loops`` ends after ``io_size`` bytes (by default ``size``), the whole after
-    ``number_ios`` I/Os for each loop; with ``time_based`` there are loops without end. A trim and
-    its write count once. A job that comes to the region's end, or has used each block once, begins
-    there anew while its loop has room for an I/O of any of its sizes. As fio, random I/O without
-    ``norandommap`` covers each block once, unless a distribution or an alignment is given; where
-    sizes vary, the last free blocks are taken in smaller pieces. ``percentage_random`` is for all
-    directions, or for each.
+    and trims. It ends after ``loops`` times ``io_size`` bytes (by default ``size``) or
+    ``number_ios`` I/Os, with ``time_based`` never. A trim and its write count once. At the region's
+    end, or when each block was used once, the I/O begins there anew while there is room for one of
+    any of its sizes. As fio, random I/O without ``norandommap`` covers each block once, unless a
+    distribution or an alignment is given; where sizes vary, the last free blocks are taken in
+    smaller pieces.
+    ``percentage_random`` is for all directions, or for each; what is not random uses up no block.
+    Sequential I/O of one size may go beyond the region with its last I/O, up to ``room`` bytes from
+    ``offset`` on, which are those of the region by default.
 
     ``skip`` bytes are left out after each sequential I/O (negative: backwards); without
     ``io_size`` a loop ends where the region does. Random I/O draws an offset for each ``run`` I/Os,
     which follow each other or are ``run_identical``. With ``zones`` the I/O stays in one until its
-    size is moved, and a loop ends with the last. Neither covers each block once.
+    size is moved; after the last one comes the first. Neither covers each block once.
 
     The sequence depends on the arguments alone, ``seed`` and ``clone`` among them; a ``seed`` of
     None is drawn from the system. It is not fio's own sequence for the same seed.
@@ -314,6 +316,7 @@ class Generator:
         run: int = 1,
         run_identical: bool = False,
         zones: Zones | None = None,
+        room: int | None = None,
     ) -> None:
         if rw not in RW:
             raise ValueError(f"there is no rw={rw}: give one of {', '.join(RW)}")
@@ -333,10 +336,9 @@ class Generator:
         self._workload = w = self.pointer.workload
         w.base = self._blocks(offset, "the offset")
         w.region = size // block_size
-        w.loop_blocks = -(-(size if io_size is None else io_size) // block_size)
-        if not 0 < w.region <= MAX_BLOCKS or not 0 < w.loop_blocks <= MAX_BLOCKS:
+        blocks = -(-(size if io_size is None else io_size) // block_size)
+        if not 0 < w.region <= MAX_BLOCKS or not 0 < blocks <= MAX_BLOCKS:
             raise ValueError(f"a region of {size} bytes cannot be used: give 1 block to 2**62")
-        w.loops = WITHOUT_END if time_based else loops
         w.ios = WITHOUT_END if number_ios is None else number_ios * loops
         w.seed = self.seed
         w.clone = clone
@@ -352,7 +354,12 @@ class Generator:
             w.sizes[direction].percentage_random = _percent(percent, "percentage_random")
             self._set_sizes(w.sizes[direction], sizes, is_random)
         used = self._used
-        self._set_steps(is_random, skip, run, run_identical, zones, io_size)
+        if not is_random and zones is None:
+            self._set_beyond((size if room is None else room) // block_size)
+        once = self._set_steps(is_random, skip, run, run_identical, zones)
+        if once and io_size is None:
+            blocks = once
+        w.blocks = MAX_BLOCKS if time_based else min(blocks * loops, MAX_BLOCKS)
         if any(w.region < sizes.low for sizes in used):
             raise ValueError(f"a region of {size} bytes holds no block of bs: give more size")
         if not is_random:
@@ -361,7 +368,11 @@ class Generator:
             self._set_law(distribution)
         elif norandommap or run > 1 or zones or any(sizes.align != sizes.low for sizes in used):
             w.order = lib.NVME_ORDER_UNIFORM
-        elif len({size for sizes in used for size in (sizes.low, sizes.high)}) == 1:
+        elif len({size for sizes in used for size in (sizes.low, sizes.high)}) == 1 and all(
+            # As in fio, what follows the others is not drawn, and its blocks are not used up.
+            sizes.percentage_random == 100
+            for sizes in used
+        ):
             w.order = lib.NVME_ORDER_CYCLE
             w.prime, w.factor = cycle(w.region // used[0].low)
         else:
@@ -404,6 +415,12 @@ class Generator:
         target.low, target.high = low, high
         target.align = (is_random and self._blocks(sizes.align, "blockalign")) or target.low
 
+    def _set_beyond(self, room: int) -> None:
+        """Let the last sequential I/O of one size begin in the region and end beyond it, as fio."""
+        for sizes in self._used:
+            if sizes.low == sizes.high:
+                sizes.beyond = max(0, min(room - self._workload.region, sizes.low - 1))
+
     def _set_steps(
         self,
         is_random: bool,
@@ -411,28 +428,31 @@ class Generator:
         run: int,
         run_identical: bool,
         zones: Zones | None,
-        io_size: int | None,
-    ) -> None:
-        """Set what makes an I/O start elsewhere than after the last, or at random."""
+    ) -> int:
+        """Set what makes an I/O start elsewhere than after the last, or at random.
+
+        Returns the blocks that are moved once the region is passed; 0: as many as it has.
+        """
         w = self._workload
-        low = min(sizes.low for sizes in self._used)
+        once = 0
         if is_random:
             w.run, w.run_identical = run, run_identical
         elif skip:
             blocks = self._blocks(abs(skip), "what rw= leaves out")
             w.skip = blocks if skip > 0 else -blocks
-            if skip > 0 and io_size is None:
-                w.loop_blocks = low * max(1, -(-(w.region - low + 1) // (low + blocks)))
-        if zones is None:
-            return
-        w.zone_move = self._blocks(zones.size, "zonesize")
-        w.zone_range = self._blocks(zones.range, "zonerange")
-        w.zone_stride = w.zone_range + self._blocks(zones.skip, "zoneskip")
-        if not w.zone_move or w.zone_range < self.largest or w.region < self.largest:
-            raise ValueError("a zone is smaller than a block of bs: give more zonesize, zonerange")
-        if io_size is None:
-            count = -(-(w.region - self.largest + 1) // w.zone_stride)
-            w.loop_blocks = count * w.zone_move
+            least = min(self._used, key=lambda sizes: int(sizes.low))
+            if skip > 0:
+                last = w.region + least.beyond - least.low
+                once = least.low * (1 + max(0, last) // (least.low + blocks))
+        if zones is not None:
+            w.zone_move = self._blocks(zones.size, "zonesize")
+            w.zone_range = self._blocks(zones.range, "zonerange")
+            w.zone_stride = w.zone_range + self._blocks(zones.skip, "zoneskip")
+            if not w.zone_move or w.zone_range < self.largest or w.region < self.largest:
+                raise ValueError(
+                    "a zone is smaller than a block of bs: give more zonesize, zonerange"
+                )
+        return once
 
     def _set_map(self) -> None:
         w = self._workload

@@ -176,8 +176,7 @@ static void run_workload(struct rig *rig)
 
 	generator->workload = (struct nvme_workload){
 		.region = BLOCKS,
-		.loop_blocks = BLOCKS,
-		.loops = UINT64_MAX,
+		.blocks = UINT64_MAX >> 2,
 		.ios = rig->ios,
 		.order = NVME_ORDER_UNIFORM,
 		.direction = NVME_DIRECTION_READ,

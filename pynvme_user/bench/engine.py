@@ -221,7 +221,7 @@ def _check_overlap(parts: Sequence[Part]) -> None:
     writers = [part for part in parts if part.job.verify and part.job.destructive]
     writers.sort(key=lambda part: (part.target.device.name, part.target.ns.nsid, part.offset))
     for first, second in pairwise(writers):
-        if first.target is second.target and first.offset + first.length > second.offset:
+        if first.target is second.target and first.offset + first.reach > second.offset:
             raise JobError(
                 f"jobs {first.job.name!r} and {second.job.name!r} would verify the same blocks "
                 "that both write: give each a range of its own by offset_increment and size"

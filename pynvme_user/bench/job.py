@@ -378,6 +378,18 @@ class Job:
             )
         return offset, length
 
+    def reach(self, length: int, room: int) -> int:
+        """Bytes from the range's start on that its I/O may touch, of the `room` that there are.
+
+        As in fio, sequential I/O of one size begins in the range of `length` bytes, and its last
+        one may go beyond.
+        """
+        if self.random or self.zones or self.zbd:
+            return length
+        sizes = [of.low for of in self.sizes_used if of.low == of.high]
+        ends = [length + size - 1 if self.skip else -(-length // size) * size for size in sizes]
+        return max(length, min(room, max(ends, default=length)))
+
     def amount(self, capacity: int, zone_size: int = 0) -> int:
         """Bytes to move in one loop: `io_size`, or else as much as the range has."""
         if self.io_size is not None:

@@ -20,7 +20,7 @@ SECTIONS = (
             option(
                 "numjobs", v.natural, "So many queue pairs, each with its own thread; default 1."
             ),
-            option("loops", v.natural, "Do the job's I/O so many times; default 1."),
+            option("loops", v.natural, "Move so many times size or io_size; default 1."),
             option("stonewall", v.boolean, "Wait for all jobs above.", "wait_for_previous"),
             option("wait_for", o.text, "Wait for the job of that name, which stands above."),
             option("new_group", v.boolean, "Begin a new reporting group."),
@@ -74,7 +74,10 @@ SECTIONS = (
             ),
             option("nsid", v.natural, "Namespace; default the first active one.", "xnvme_dev_nsid"),
             option(
-                "size", v.size, "Length of the range, from offset; default to the namespace's end."
+                "size",
+                v.size,
+                "Length of the range, from offset; default to the namespace's end. Sequential I/O "
+                "of one bs begins in it, and the last one may end beyond it, as in fio.",
             ),
             option(
                 "io_size", v.size, "How much to move; default as much as the range.", "io_limit"
@@ -93,7 +96,8 @@ SECTIONS = (
                 "zonemode",
                 v.choice("none", "strided", "zbd"),
                 "none; strided: stay in a part of the range until zonesize bytes of it are moved, "
-                "then leave zoneskip out; or zbd: write at a zoned namespace's write pointers and "
+                "then leave zoneskip out, and begin anew at the range's end, until size is moved; "
+                "or zbd: write at a zoned namespace's write pointers and "
                 "read below them; default none, with a zonesize strided.",
             ),
             option(

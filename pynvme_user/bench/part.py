@@ -106,6 +106,8 @@ class Part:
             self.length = end - self.offset
             if self.length <= 0:
                 raise JobError(f"job {job.name!r}: its range has no whole zone: give more size")
+        #: What its I/O may touch, from the offset on.
+        self.reach = job.reach(self.length, target.capacity - self.offset)
         self._contents = contents(job, self.length, [job.seed])
         self._plan: ZonedPlan | None = None
         self._amount = self.length  # in one loop
@@ -178,7 +180,7 @@ class Part:
         job, ns = self.job, self.target.ns
         if job.verify is not None:
             again = self._generator()
-            self._verification = Verification(job, self.target, self.offset, self.length, again)
+            self._verification = Verification(job, self.target, self.offset, self.reach, again)
         only_reads_back = job.verify_only
         self._workload = Workload(
             self._generator(reads=only_reads_back),

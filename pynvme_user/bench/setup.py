@@ -201,6 +201,7 @@ def generator(
         run=job.run,
         run_identical=job.rw_sequencer == "identical",
         zones=job.zones,
+        room=None if job.zbd else target.capacity - offset,
     )
 
 

@@ -46,8 +46,7 @@ static void job_init(struct job *job, uint32_t depth, uint32_t spare, uint64_t i
 	workload = &job->generator->workload;
 	*workload = (struct nvme_workload){
 		.region = REGION,
-		.loop_blocks = REGION,
-		.loops = UINT64_MAX,
+		.blocks = UINT64_MAX >> 2,
 		.ios = ios,
 		.seed = ios,
 		.order = NVME_ORDER_UNIFORM,

@@ -58,8 +58,8 @@ static void test_cycles(void)
 	for (uint64_t starts = 1; starts < 400; starts++) {
 		memset(&g, 0, sizeof(g));
 		g.workload = (struct nvme_workload){
-			.base = BASE, .region = starts * 8 + starts % 8, .loops = 1,
-			.loop_blocks = 2 * starts * 8, .ios = UINT64_MAX,
+			.base = BASE, .region = starts * 8 + starts % 8,
+			.blocks = 2 * starts * 8, .ios = UINT64_MAX,
 			.order = NVME_ORDER_CYCLE, .seed = starts,
 			.sizes = { { .low = 8, .high = 8, .align = 8, .percentage_random = 100 } },
 		};
@@ -90,7 +90,7 @@ static void test_large_map(void)
 	uint64_t covered = 0;
 
 	g.workload = (struct nvme_workload){
-		.region = granules * 2, .granule = 2, .loops = 1, .loop_blocks = granules * 2,
+		.region = granules * 2, .granule = 2, .blocks = granules * 2,
 		.ios = UINT64_MAX, .order = NVME_ORDER_MAP,
 		.map = malloc(nvme_map_words(granules) * 8),
 		.sizes = { { .low = 2, .high = 300, .align = 2, .percentage_random = 100 } },
@@ -145,8 +145,7 @@ static void workload_set(struct nvme_workload *w, struct memory *memory)
 	*w = (struct nvme_workload){
 		.base = BASE,
 		.region = 1 + below(MAX_REGION),
-		.loop_blocks = 1 + below(2 * MAX_REGION),
-		.loops = 1 + below(3),
+		.blocks = 1 + below(2 * MAX_REGION),
 		.ios = below(2) ? UINT64_MAX : below(100),
 		.seed = below(UINT64_MAX),
 		.order = (uint32_t)below(5),
@@ -157,6 +156,8 @@ static void workload_set(struct nvme_workload *w, struct memory *memory)
 	};
 	/* One split stands for all, so one set of sizes does too. */
 	sizes_set(&w->sizes[0], memory, granule);
+	if (w->order == NVME_ORDER_SEQUENTIAL && below(2))
+		w->sizes[0].beyond = (uint32_t)below(w->sizes[0].low);
 	w->sizes[1] = w->sizes[2] = w->sizes[0];
 	if (!w->mixed && below(4) == 0) {
 		w->trimwrite = 1;
@@ -194,7 +195,8 @@ static void check_io(const struct nvme_workload *w, const struct nvme_io *io)
 {
 	CHECK(io->lba >= w->base);
 	CHECK(io->blocks > 0 && io->blocks <= w->sizes[0].high);
-	CHECK(io->lba - w->base + io->blocks <= w->region);
+	CHECK(io->lba - w->base < w->region);
+	CHECK(io->lba - w->base + io->blocks <= w->region + w->sizes[0].beyond);
 	if (w->mixed)
 		CHECK(io->direction <= NVME_DIRECTION_WRITE);
 	else if (!w->trimwrite)
@@ -238,12 +240,12 @@ static void test_any_workload(void)
 		}
 		trim = io;
 		ios++;
-		CHECK(moved <= w->loops * (w->loop_blocks + w->sizes[0].high));
+		CHECK(moved <= w->blocks + w->sizes[0].high);
 	}
 	CHECK(ios / (w->trimwrite ? 2 : 1) <= w->ios);
-	/* It came to its end for a reason: its number, or no room for the largest in any loop. */
+	/* It came to its end for a reason: its number, or no room for the largest. */
 	CHECK(ios == w->ios * (w->trimwrite ? 2 : 1) ||
-	      moved + w->loops * w->sizes[0].high > w->loops * w->loop_blocks);
+	      moved + w->sizes[0].high > w->blocks);
 	CHECK(!next(&g, steered, &io));
 	free(memory.map);
 }
@@ -252,7 +254,7 @@ static void test_nothing_fits(void)
 {
 	struct nvme_io io;
 	struct nvme_generator g = { .workload = {
-		.region = 7, .loop_blocks = 100, .loops = UINT64_MAX, .ios = UINT64_MAX,
+		.region = 7, .blocks = 100, .ios = UINT64_MAX,
 		.order = NVME_ORDER_UNIFORM,
 		.sizes = { { .low = 8, .high = 8, .align = 8, .percentage_random = 100 } },
 	} };
@@ -262,7 +264,7 @@ static void test_nothing_fits(void)
 	g.workload.region = 8;
 	nvme_generator_init(&g);
 	CHECK(nvme_generator_next(&g, &io));
-	g.workload.loop_blocks = 0;
+	g.workload.blocks = 0;
 	nvme_generator_init(&g);
 	CHECK(!nvme_generator_next(&g, &io));
 }

@@ -94,7 +94,7 @@ def test_a_queue_deeper_than_the_device_has(qemu: None) -> None:
     with served("null&mqes=31") as (name, _):
         result = engine.run([job(name, rw="randread", bs="4k", number_ios=1000, iodepth=100)])
         assert read_log(name).reads >= 1000
-    assert any("iodepth=100 is more than" in warning for warning in result.warnings)
+    assert any("wants iodepth=100, more than" in warning for warning in result.warnings)
     assert any("it ran with 31" in warning for warning in result.warnings)
 
 

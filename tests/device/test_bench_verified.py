@@ -155,3 +155,15 @@ def test_two_namespaces_of_different_blocks(qemu: None) -> None:
     assert [one.device.block_size for one in result.jobs] == [512, 4096]
     assert [one.device.nsid for one in result.jobs] == [1, 2]
     assert all(one.verify and one.verify.blocks for one in result.jobs)
+
+
+def test_the_last_block_beyond_a_size_of_no_whole_blocks_is_verified(device: str) -> None:
+    renew(device)
+    result = run(device, rw="write", bs="24k", size="100k", verify="crc32c", iodepth=4)
+    assert result.ok
+    assert (result.directions[WRITE].ios, result.directions[READ].ios) == (5, 5)
+    assert result.verify is not None
+    assert result.verify.blocks
+    options = {"rw": "write", "bs": "24k", "size": "100k", "verify": "crc32c"}
+    with pytest.raises(JobError, match="would verify the same blocks"):
+        engine.run([job(device, "a", **options), job(device, "b", offset="100k", **options)])
