@@ -41,12 +41,6 @@ static void batches_init(struct nvme_bench *b, uint32_t depth)
 	b->next_batch = 0;
 }
 
-/* fio's classes of depths: 1, 2-3, 4-7 ... 64 and more. */
-static inline uint32_t depth_class(uint32_t outstanding)
-{
-	return outstanding < 64 ? 31 - (uint32_t)__builtin_clz(outstanding) : 6;
-}
-
 /* --- submission -------------------------------------------------------------------------- */
 
 /* The range of a Dataset Management command, NVM Command Set 1.0, figure 43. */
@@ -56,12 +50,8 @@ struct dsm_range {
 	uint64_t lba;
 };
 
-/*
- * Write the command of an I/O that is not a plain read or write at the tail. Returns 0 or a
- * negative errno.
- */
-static int bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, struct nvme_io io,
-			     const struct nvme_bench_slot *slot, uint16_t cid)
+int nvme_bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, struct nvme_io io,
+			   const struct nvme_bench_slot *slot, uint16_t cid)
 {
 	const struct nvme_sqe *command = &b->commands[io.direction];
 	uint32_t length = io.blocks << b->block_shift;
@@ -104,13 +94,11 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, struc
 		err = sq_write_io(qp, &b->commands[io.direction], cid, io.lba, io.blocks - 1,
 				  slot->iova, io.blocks << b->block_shift);
 	else
-		err = bench_write_other(qp, b, io, slot, cid);
+		err = nvme_bench_write_other(qp, b, io, slot, cid);
 	if (likely(!err))
 		sq_advance(qp);
 	return err;
 }
-
-static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok);
 
 /* What a tracker has as `user`: the I/O's batch, and in the low two bits its direction. */
 static inline uint32_t group_of(const struct nvme_bench *b, struct nvme_io io)
@@ -140,7 +128,7 @@ static inline uint64_t bench_submitted(const struct nvme_qpair *qp, struct nvme_
 	batch->began = now;
 	batch->rung = rung;
 	batch->outstanding = n;
-	b->depths[depth_class(qp->outstanding)] += n;
+	b->depths[nvme_depth_class(qp->outstanding)] += n;
 	b->submits[n]++;
 	return rung;
 }
@@ -167,7 +155,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 
 		if (gated) {
 			slot->start = now;
-			err = nvme_bench_due(qp, b, now, slot);
+			err = nvme_bench_due(qp->outstanding, b, now, slot);
 			if (err <= 0)
 				break;
 			io = slot->io;
@@ -179,7 +167,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		if (unlikely(err)) {
 			/* The table was told of it by nvme_bench_due(). */
 			if (b->verify)
-				bench_verify(b, slot, 0);
+				nvme_bench_verify(b, slot, 0);
 			break;
 		}
 		tracker_take(qp, group_of(b, io), now);
@@ -223,15 +211,10 @@ static inline __attribute__((always_inline)) int bench_fill(struct nvme_qpair *q
 
 /* --- completion -------------------------------------------------------------------------- */
 
-/* Count an I/O that ended with a status other than success. */
-static __attribute__((cold)) void bench_failed(struct nvme_bench *b, uint32_t group,
-					       uint32_t status)
+__attribute__((cold)) void nvme_bench_failed(struct nvme_bench *b, uint32_t direction,
+					     uint32_t status)
 {
-	const struct nvme_bench_batch *batch = &b->batches[group >> 2];
-	uint32_t direction = group & 3;
-
 	b->results[direction].failed++;
-	histogram_take(&b->results[direction].slat, ticks_age_ns(batch->rung, batch->began), 1);
 	/* The last entry takes what there is no room for. */
 	for (uint32_t i = 0; i < NVME_BENCH_ERRORS; i++) {
 		struct nvme_bench_error *error = &b->errors[i];
@@ -246,8 +229,18 @@ static __attribute__((cold)) void bench_failed(struct nvme_bench *b, uint32_t gr
 	}
 }
 
-/* Judge what a read brought, and tell the table how a command ended. */
-static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok)
+/* The same for one whose slat was counted with its doorbell. */
+static __attribute__((cold)) void bench_failed(struct nvme_bench *b, uint32_t group,
+					       uint32_t status)
+{
+	const struct nvme_bench_batch *batch = &b->batches[group >> 2];
+	uint32_t direction = group & 3;
+
+	histogram_take(&b->results[direction].slat, ticks_age_ns(batch->rung, batch->began), 1);
+	nvme_bench_failed(b, direction, status);
+}
+
+void nvme_bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok)
 {
 	const struct nvme_io *io = &slot->io;
 	struct nvme_verify *v = b->verify;
@@ -272,8 +265,8 @@ static void bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slo
 	}
 }
 
-static inline void bench_record(struct nvme_bench *b, const struct nvme_bench_slot *slot,
-				const struct nvme_bench_batch *batch, uint64_t now)
+void nvme_bench_log(struct nvme_bench *b, const struct nvme_bench_slot *slot,
+		    const struct nvme_bench_batch *batch, uint64_t now)
 {
 	b->records[b->record_count++] = (struct nvme_bench_record){
 		.end = ticks_age_ns(now, b->epoch),
@@ -365,9 +358,9 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 		}
 		run_add(b, &run, slot, status);
 		if (gated && b->records && !status)
-			bench_record(b, slot, &b->batches[run.group >> 2], now);
+			nvme_bench_log(b, slot, &b->batches[run.group >> 2], now);
 		if (gated && b->verify)
-			bench_verify(b, slot, !status);
+			nvme_bench_verify(b, slot, !status);
 		tracker_free(qp, tracker, cqe_cid(end));
 		cq_advance(qp);
 		n++;

@@ -185,11 +185,40 @@ void nvme_bench_give_up(struct nvme_bench *bench, uint32_t depth);
 /* cdef: end */
 
 /*
- * The next I/O, where something may hold it back. Returns 1 with the I/O in the slot, and its
- * `start` where that is not the caller's `now`, or 0 if there is none now: it is kept as pending,
- * or the generator is at its end.
+ * The next I/O, where something may hold it back; `outstanding` are those before it. Returns 1 with the
+ * I/O in the slot, and its `start` where that is not the caller's `now`, or 0 if there is none now: it is
+ * kept as pending, or the generator is at its end.
  */
-int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now,
+int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 		   struct nvme_bench_slot *slot);
+
+/* What the loops of _bench.c and _bench_split.c share. */
+
+/* fio's classes of depths: 1, 2-3, 4-7 ... 64 and more. */
+static inline uint32_t nvme_depth_class(uint32_t outstanding)
+{
+	return outstanding < 64 ? 31 - (uint32_t)__builtin_clz(outstanding) : 6;
+}
+
+#pragma GCC visibility push(hidden)
+
+/*
+ * Write the command of an I/O that one carries, of whatever kind, at the tail. Returns 0 or a negative
+ * errno.
+ */
+int nvme_bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, struct nvme_io io,
+			   const struct nvme_bench_slot *slot, uint16_t cid);
+
+/* Count an I/O that ended with a status other than success. */
+void nvme_bench_failed(struct nvme_bench *b, uint32_t direction, uint32_t status);
+
+/* Judge what a read brought, and tell the table how an I/O ended. */
+void nvme_bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot, int ok);
+
+/* Put an I/O that ended at `now` into the log, which has room. */
+void nvme_bench_log(struct nvme_bench *b, const struct nvme_bench_slot *slot,
+		    const struct nvme_bench_batch *batch, uint64_t now);
+
+#pragma GCC visibility pop
 
 #endif

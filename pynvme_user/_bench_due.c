@@ -93,7 +93,7 @@ static inline int bench_next(struct nvme_bench *b, uint64_t now)
 	return !b->exhausted;
 }
 
-int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t now,
+int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 		   struct nvme_bench_slot *slot)
 {
 	struct nvme_io *io = &slot->io;
@@ -103,14 +103,14 @@ int nvme_bench_due(const struct nvme_qpair *qp, struct nvme_bench *b, uint64_t n
 
 	b->wake = now;
 	if (b->depth_low) {
-		b->draining = b->draining && qp->outstanding > b->depth_low;
+		b->draining = b->draining && outstanding > b->depth_low;
 		if (b->draining)
 			return 0;
 	}
 	if (b->think_until > now)
 		return bench_wait(b, b->think_until);
 	if (b->think_ios && b->think_count >= b->think_ios) {
-		if (qp->outstanding)
+		if (outstanding)
 			return 0;
 		b->think_count = 0;
 		b->held_until = b->think_until = now + b->think_ticks;

@@ -167,6 +167,8 @@ class Workload:
         queue_depth: int,
         block_shift: int,
         depth: int | None = None,
+        command_blocks: int = 0,
+        in_order: bool = False,
         ios: npt.NDArray[np.void] | None = None,
         pace: Pace | None = None,
         contents: Contents | None = None,
@@ -180,8 +182,9 @@ class Workload:
         self._record_limit = records
         self._ring: Ring | None = None  # once it has run
         self._waits: Any = None  # the generator's I/O that a list came before
-        self._slots = new_lines("struct nvme_bench_slot", queue_depth)
-        piece = buffer.nbytes // queue_depth
+        count = depth if command_blocks and depth is not None else queue_depth
+        self._slots = new_lines("struct nvme_bench_slot", count)
+        piece = buffer.nbytes // count
         for index, slot in enumerate(self._slots):
             slot.iova = buffer.iova + index * piece
             slot.data = ffi.cast("uint8_t *", address_of(buffer) + index * piece)
@@ -195,8 +198,11 @@ class Workload:
         bench.slots = self._slots
         bench.batches = self._batches = new_lines("struct nvme_bench_batch", queue_depth + 1)
         bench.results = self._results
-        self._queue_depth = queue_depth
-        self.depth = queue_depth if depth is None else depth
+        self._queue_depth, self._most = queue_depth, count
+        self._split: Any = None
+        if command_blocks:
+            self._set_split(command_blocks, in_order)
+        self.depth = count if depth is None else depth
         bench.block_shift = block_shift
         for direction, command in commands.items():
             ffi.buffer(ffi.addressof(bench.commands[direction]))[:] = command
@@ -218,7 +224,7 @@ class Workload:
             bench.verify_fatal = verify_fatal
             bench.gated = 1
         # What is outstanding has room in any case: see stop().
-        self._records = np.zeros(records and records + queue_depth, RECORD_DTYPE)
+        self._records = np.zeros(records and records + count, RECORD_DTYPE)
         if records:
             pointer = ffi.from_buffer(
                 "struct nvme_bench_record[]", self._records, require_writable=True
@@ -228,6 +234,14 @@ class Workload:
             bench.record_limit = records
             bench.gated = 1
         self.clear()
+
+    def _set_split(self, command_blocks: int, in_order: bool) -> None:
+        self._split_memory = new_lines("struct nvme_bench_split")
+        self._split_ios = new_lines("struct nvme_split_io", self._most)
+        self._split = split = ffi.addressof(self._split_memory[0])
+        split.bench, split.ios, split.count = self._bench_pointer, self._split_ios, self._most
+        split.command_blocks, split.in_order = command_blocks, in_order
+        lib.nvme_bench_split_init(split)
 
     def _set_pace(self, pace: Pace) -> None:
         bench = self._bench
@@ -343,9 +357,9 @@ class Workload:
 
     @depth.setter
     def depth(self, depth: int) -> None:
-        if not 1 <= depth <= self._queue_depth:
+        if not 1 <= depth <= self._most:
             raise ValueError(
-                f"a workload made for a queue depth of {self._queue_depth} keeps 1 to as many "
+                f"a workload made for a queue depth of {self._most} keeps 1 to as many "
                 f"I/Os outstanding, not {depth}"
             )
         self._bench.depth = depth
@@ -392,7 +406,7 @@ class Workload:
     def costs(self) -> tuple[float, float]:
         """Time-stamp counts for each submission, and for each completion without the wait for it.
 
-        From one turn in 64.
+        From one turn in 64, or, where I/Os are split, from all.
         """
         bench = self._bench
         return (
@@ -443,7 +457,8 @@ class Workload:
         self._count_outstanding(self._results, take=False)
 
     def _count_outstanding(self, results: Any, *, take: bool) -> None:
-        if self._ring is not None:
+        # What is split has its slat counted at its end.
+        if self._ring is not None and self._split is None:
             lib.nvme_bench_count_outstanding(self._ring.pointer, self._bench_pointer, results, take)
 
     @property
@@ -480,7 +495,11 @@ class Workload:
                 f"not {ring.depth}: give the queue pair's as queue_depth"
             )
         self._ring = ring
-        return bool(check_result(lib.nvme_bench_run(ring.pointer, self._bench_pointer, timeout_ns)))
+        if self._split is not None:
+            done = lib.nvme_bench_split_run(ring.pointer, self._split, timeout_ns)
+        else:
+            done = lib.nvme_bench_run(ring.pointer, self._bench_pointer, timeout_ns)
+        return bool(check_result(done))
 
     def stop(self) -> None:
         """Submit no more: the next :meth:`run` only drains what is outstanding."""
@@ -495,7 +514,10 @@ class Workload:
 
     def give_up(self, status: int) -> None:
         """Count what has no outcome as failed. Only once DMA has stopped."""
-        lib.nvme_bench_give_up(self._bench_pointer, self._queue_depth)
+        if self._split is not None:
+            lib.nvme_bench_split_give_up(self._split)
+        else:
+            lib.nvme_bench_give_up(self._bench_pointer, self._queue_depth)
         self.stop()
 
     @property

@@ -72,6 +72,7 @@ UNIT = (
 PROGRAMS = {
     "ring": ("_ring", "_vector", "_clock"),
     "bench": ("_bench", "_bench_due", "_histogram", "_overhead", "_buffers"),
+    "split": ("_bench_split",),
     "qtest": ("_qtest",),
 }
 #: Longer than any run of tests takes.

@@ -21,9 +21,11 @@ from pynvme_user.bench.measured import Measured
 from pynvme_user.bench.outcome import averaged_ms, job_result
 from pynvme_user.bench.result import JobResult
 from pynvme_user.bench.setup import (
+    Depths,
     check_sizes,
     check_zones,
     commands,
+    depths,
     generator,
     pace,
     pin,
@@ -131,17 +133,13 @@ class Part:
         """Set up, meet the others at the barrier, run to the end. Raises nothing."""
         try:
             pin(self.job)
-            depth = min(self.job.iodepth, self.target.controller.cap.mqes)
-            if depth < self.job.iodepth:
-                self.notes.append(
-                    f"wants iodepth={self.job.iodepth}, more than {self.target.device.name} has "
-                    f"room for: it ran with {depth}"
-                )
+            depth = depths(self.job, self.target)
+            self.notes += depth.notes
             spin, node = SPIN[self.job.mode], self._placement
-            with self.target.controller.queue_pair(depth, spin=spin, node=node) as pair:
-                buffer = self.target.controller.alloc(depth * self._piece, node=node)
+            with self.target.controller.queue_pair(depth.commands, spin=spin, node=node) as pair:
+                buffer = self.target.controller.alloc(depth.ios * self._piece, node=node)
                 fill(buffer, self.job)
-                self._set_up(pair, buffer)
+                self._set_up(pair, buffer, depth)
                 if self._plan is not None:
                     self._plan.begin()
                 ready.wait()
@@ -162,7 +160,7 @@ class Part:
 
     @property
     def _piece(self) -> int:
-        """Bytes of each command's buffer: whole pages, so that no PRP entry is wasted."""
+        """Bytes of each I/O's buffer: whole pages, so that no PRP entry is wasted."""
         # A trim has a list of one range, wherever that is.
         moved = self.job.directions - {Direction.TRIM}
         largest = max((self.job.block_sizes[way].largest for way in moved), default=1)
@@ -176,7 +174,7 @@ class Part:
     def _generator(self, *, reads: bool = False) -> Generator:
         return generator(self.job, self.target, self.offset, self.length, reads=reads)
 
-    def _set_up(self, pair: QueuePair, buffer: DmaBuffer) -> None:
+    def _set_up(self, pair: QueuePair, buffer: DmaBuffer, depth: Depths) -> None:
         job, ns = self.job, self.target.ns
         if job.verify is not None:
             again = self._generator()
@@ -187,6 +185,9 @@ class Part:
             commands=commands(job, ns.nsid),
             buffer=buffer,
             queue_depth=pair.depth,
+            depth=depth.ios,
+            command_blocks=depth.command_blocks,
+            in_order=self.target.zone_blocks > 0,
             block_shift=ns.block_shift,
             pace=pace(job, self.target),
             contents=self._contents,

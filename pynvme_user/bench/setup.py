@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.target import Target
@@ -15,6 +16,49 @@ from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12
 from pynvme_user.spec.zns import ZoneSendAction, ZoneSendCdw13
 from pynvme_user.workload import FLUSH, Pace, Rate
+
+#: C counts the bytes of an I/O in 32 bits.
+_LARGEST_IO = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """What is outstanding at most: I/Os, and their commands on the queue pair."""
+
+    ios: int
+    commands: int  # fewer than the I/Os may take where the controller has no room for them all
+    command_blocks: int  # that a command carries, where an I/O may be more; 0: each I/O is one
+    notes: tuple[str, ...]  # what the results have to say of it
+
+
+def depths(job: Job, target: Target) -> Depths:
+    """Tell how deep the job's queue is."""
+    room = target.controller.cap.mqes
+    ios = min(job.iodepth, room)
+    notes = []
+    if ios < job.iodepth:
+        notes.append(
+            f"wants iodepth={job.iodepth}, more than {target.device.name} has room for: it ran "
+            f"with {ios}"
+        )
+    most = target.controller.max_transfer
+    largest = _largest_moved(job)
+    if largest <= most:
+        return Depths(ios, ios, 0, tuple(notes))
+    blocks = most >> target.ns.block_shift
+    wanted = ios * -(-(largest >> target.ns.block_shift) // blocks)
+    if wanted > room:
+        notes.append(
+            f"has {ios} I/Os of {largest} bytes outstanding, which are {wanted} commands, and a "
+            f"queue of {target.device.name} has room for {room}: the others waited for theirs"
+        )
+    return Depths(ios, min(wanted, room), blocks, tuple(notes))
+
+
+def _largest_moved(job: Job) -> int:
+    """Bytes of the largest read or write."""
+    moved = job.directions - {Direction.TRIM}
+    return max((job.block_sizes[way].largest for way in moved), default=0)
 
 
 def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
@@ -56,14 +100,27 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
                 f"job {job.name!r}: {target.device.name} deallocates up to {most * block_size} "
                 f"bytes in one range, not {trimmed}: use a smaller bs"
             )
-    most = target.controller.max_transfer
-    if job.directions != {Direction.TRIM} and job.largest_block > most:
+    if _largest_moved(job) > _LARGEST_IO:
         raise JobError(
-            f"job {job.name!r}: {target.device.name} takes up to {most} bytes in one command, "
-            f"not {job.largest_block}: use a smaller bs"
+            f"job {job.name!r}: an I/O has less than 4 GiB, not {job.largest_block} bytes: use a "
+            "smaller bs"
+        )
+    if job.directions != {Direction.TRIM} and block_size > target.controller.max_transfer:
+        raise JobError(
+            f"job {job.name!r}: {target.device.name} takes up to {target.controller.max_transfer} "
+            f"bytes in one command, less than one of its blocks of {block_size}: format it with "
+            "smaller ones, or use rw=trim"
         )
     if job.rw == "zone-append" and not target.zone_blocks:
         raise JobError(f"job {job.name!r}: {target.device.name} is not zoned: use rw=write")
+    most = target.largest_append
+    if target.zone_blocks and appends(job) and job.block_sizes[Direction.WRITE].largest > most:
+        other = "" if job.rw == "zone-append" else ", or iodepth=1, which writes without appending"
+        raise JobError(
+            f"job {job.name!r}: {target.device.name} takes up to {most} bytes in one Zone Append, "
+            f"which cannot be split, not {job.block_sizes[Direction.WRITE].largest}: use a smaller "
+            f"bs{other}"
+        )
 
 
 def check_zones(job: Job, target: Target, zone_bytes: int) -> None:

@@ -14,6 +14,7 @@ from pynvme_user.bench.job import Job, JobError
 from pynvme_user.bench.result import Device
 from pynvme_user.controller import Controller
 from pynvme_user.controller import open as open_controller
+from pynvme_user.dma import PAGE
 from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.namespace import Namespace
 from pynvme_user.spec.commands import Cns
@@ -36,6 +37,7 @@ class Target:
     device: Device
     zone_blocks: int  # 0: not zoned
     most_open: int  # zones that may be open at a time; 0: any number
+    largest_append: int  # bytes that a Zone Append carries; 0: not zoned
     deallocated: int  # what deallocated blocks read as: DLFEAT bits 2:0
 
     @property
@@ -145,7 +147,15 @@ def _identify(controller: Controller, nsid: int | None) -> Target:
         firmware=identify.fr.rstrip("\0"),
         emulated=kind in ("qemu", "vfio-user") or "QEMU" in identify.mn,
     )
-    return Target(controller, ns, device, zone_blocks, most_open, int(ns.identify.dlfeat) & 7)
+    return Target(
+        controller,
+        ns,
+        device,
+        zone_blocks,
+        most_open,
+        largest_append=_largest_append(controller) if zone_blocks else 0,
+        deallocated=int(ns.identify.dlfeat) & 7,
+    )
 
 
 def _zones(ns: Namespace) -> tuple[int, int]:
@@ -170,6 +180,13 @@ def _zones(ns: Namespace) -> tuple[int, int]:
             f"{size}, which cannot be: format it, or update the controller's firmware"
         )
     return size, most_open
+
+
+def _largest_append(controller: Controller) -> int:
+    """Bytes that a Zone Append carries: ZASL (ZNS 1.1, figure 51), or as any command."""
+    zasl = controller.identify_page(Cns.CSI_CONTROLLER, csi=_ZONED)[0]
+    most = controller.max_transfer
+    return min(most, PAGE << controller.cap.mpsmin << zasl) if zasl else most
 
 
 def _hexadecimal(value: Any) -> str:

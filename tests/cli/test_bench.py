@@ -266,6 +266,22 @@ def test_writes_over_a_file_system_want_force(results: Any, fail: Any, tmp_path:
     assert image.read_bytes() != content
 
 
+def test_blocks_larger_than_the_largest_transfer(results: Any, run: Any, fail: Any) -> None:
+    device = "qemu:?size=64M&mdts=5"  # 128 KiB
+    options = ("--bs=1m", "--iodepth=4", "--eta=never")
+    found = results(device, *options, "--rw=randwrite", "--size=32m", "--verify=crc32c")
+    (ours,) = found["pynvme_user"]["jobs"]
+    assert (ours["verify"]["blocks"], ours["verify"]["faulty"]) == (65536, 0)
+    (job,) = found["jobs"]
+    for way in ("read", "write"):
+        assert (total(job, way), job[way]["io_bytes"]) == (32, 32 << 20)
+        assert job[way]["lat_ns"]["N"] == 32
+    lat, slat, clat = (job["write"][f"{kind}_ns"]["mean"] for kind in ("lat", "slat", "clat"))
+    assert lat == pytest.approx(slat + clat, abs=2)
+    assert job["iodepth_level"]["4"] > 50
+    assert job["iodepth_level"]["8"] == job["iodepth_level"]["32"] == 0
+
+
 def test_verification(results: Any, run: Any, fail: Any, tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     device = f"qemu:{image}?size=4M"

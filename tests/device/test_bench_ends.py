@@ -162,7 +162,6 @@ def test_jobs_that_do_not_fit_are_refused_before_the_first_runs(fast: str) -> No
     good = job(fast, rw="write", bs="4k", size="1m")
     for options, problem in (
         ({"bs": "1000"}, "not whole blocks of 512"),
-        ({"bs": "1m"}, "takes up to 131072 bytes in one command"),
         ({"offset": "64m"}, "has no room for a block"),
         ({"nsid": 7}, "namespace 7 of .* is not active; active are: 1"),
         ({"rw": "zone-append"}, "is not zoned"),
