@@ -116,7 +116,17 @@ class Draft:
             given=tuple(self._given.values()),
             shared=tuple(pair for key, pair in self._given.items() if key in self._shared),
         )
+        self._check_service()
         return validated(job), list(self._notes())
+
+    def _check_service(self) -> None:
+        """Refuse an order of several devices, of which each goes at its own pace."""
+        how = dict(self._given.values()).get("file_service_type", "roundrobin")
+        if len(self._values.get("filenames", ())) > 1 and how.partition(":")[0] != "roundrobin":
+            raise JobError(
+                f"file_service_type={how} is not supported: each of several devices has a queue "
+                "pair of its own, as if it were roundrobin"
+            )
 
     def _notes(self) -> Iterable[str]:
         given = dict(self._given.values())

@@ -49,6 +49,11 @@ SECTIONS = (
                 metavar="READ,WRITE,VERIFY",
             ),
             nothing("thread", "Jobs are threads here, always.", "threads"),
+            *(
+                nothing(name, "No kernel block layer is there to share the I/O out by cgroups.")
+                for name in ("cgroup", "cgroup_weight", "cgroup_nodelete")
+            ),
+            nothing("flow_watermark", "As in fio, without a meaning any more."),
             nothing("ioscheduler", "No kernel scheduler is in the way."),
             nothing("prio", "No kernel scheduler is in the way."),
             nothing("prioclass", "No kernel scheduler is in the way."),
@@ -118,6 +123,11 @@ SECTIONS = (
             nothing("unique_filename", "The device is named by filename."),
             nothing("nrfiles", "As in fio, filename says how many.", "nr_files"),
             nothing("openfiles", "All devices of a job are open."),
+            nothing(
+                "file_service_type",
+                "Of one device there is nothing to choose; with several, all but roundrobin is "
+                "refused: each has a queue pair of its own.",
+            ),
             nothing("fill_device", "The range ends with the namespace, always.", "fill_fs"),
             nothing("overwrite", "A namespace is always there."),
             nothing("file_append", "As in fio, only for regular files."),
@@ -174,6 +184,17 @@ SECTIONS = (
             nothing("direct", "Always so: there is no page cache. 0 is noted."),
             nothing("buffered", "Never so: there is no page cache. 1 is noted."),
             nothing("invalidate", "There is no page cache."),
+            nothing("pre_read", "There is no page cache to read into."),
+            nothing("sync_file_range", "There is no page cache to write out.", bare=None),
+            nothing("rwmixcycle", "As in fio, without a meaning any more."),
+            *(
+                nothing(
+                    name,
+                    "Of namespaces with metadata, on which reads and writes are refused.",
+                )
+                for name in ("md_per_io_size", "pi_act", "pi_chk", "apptag", "apptag_mask")
+            ),
+            nothing("deac", "Of write zeroes, which write_mode= refuses."),
         ),
     ),
     Section(

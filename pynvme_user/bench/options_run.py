@@ -8,6 +8,18 @@ from pynvme_user.bench import unsupported
 from pynvme_user.bench import values as v
 from pynvme_user.bench.option import Section, nothing, option
 
+#: Options of fio's engines that are not accepted: of no use without them.
+_OF_OTHER_ENGINES = (
+    "donorname inplace stat_type cuda_io gpu_dev_id gpu_dev_ids nfs_url namenode hdfsdirectory "
+    "volume brick pool cont chunk_size object_class svc_client hostname port interface ttl nodelay "
+    "protocol proto listen pingpong window_size mss clustername rbdname clientname conf busy_poll "
+    "touch_objects verb bindname uri http_host http_user http_pass https http_mode http_s3_region "
+    "http_s3_key http_s3_keyid http_s3_sse_customer_key http_s3_sse_customer_algorithm "
+    "http_s3_storage_class http_swift_auth_token http_verbose serverip direct_write_to_pmem "
+    "busy_wait_polling skip_bad cpuload cpuchunks cpumode exit_on_io_done program arguments "
+    "grace_time std_redirect"
+)
+
 SECTIONS = (
     Section(
         "Queue",
@@ -63,6 +75,10 @@ SECTIONS = (
                     *("libblkio_write_zeroes_on_trim", "libblkio_wait_mode"),
                     "libblkio_force_enable_completion_eventfd",
                 )
+            ),
+            *(
+                nothing(name, "Of an engine that is refused by its name; without that of no use.")
+                for name in _OF_OTHER_ENGINES.split()
             ),
         ),
     ),
@@ -232,6 +248,8 @@ SECTIONS = (
                 "8: bytes, 1: bits, 0: as it fits; default 0.",
                 choices=("0", "1", "8"),
             ),
+            nothing("log_compression", "Logs are kept in memory and written as text.", bare=None),
+            nothing("log_compression_cpus", "Logs are kept in memory and written as text."),
             nothing("log_prio", "A log has the priority 0 for all."),
             nothing("log_entries", "Logs grow without a pause.", bare=None),
             nothing("disk_util", "No kernel block layer is there to count."),

@@ -40,15 +40,8 @@ GROUPS = (
     ),
     ("the I/O is not written to a log that could be replayed", "write_iolog"),
     ("a job file starts no programs: start them around the benchmark", "exec_prerun exec_postrun"),
-    ("there are no files, only devices", "opendir lockfile sync_file_range create_only"),
-    ("each of several devices has a queue pair of its own", "file_service_type"),
-    ("nothing is read that is not measured", "pre_read"),
-    (
-        "the whole benchmark runs as one user in one cgroup",
-        "uid gid cgroup cgroup_weight cgroup_nodelete",
-    ),
-    ("memory for DMA is the machine's, not a GPU's", "gpu_dev_id"),
-    ("it has no meaning in fio any more", "rwmixcycle flow_watermark"),
+    ("there are no files, only devices", "opendir lockfile create_only"),
+    ("the whole benchmark runs as one user", "uid gid"),
     (
         "a size is a multiple of bsrange's lower end, the same for sequential and random I/O",
         "bs_unaligned blocksize_unaligned bs_is_seq_rand",
@@ -79,35 +72,15 @@ GROUPS = (
     ),
     (
         "logs are written as text, with times from the job's start or from 1970",
-        "log_compression log_compression_cpus log_store_compressed log_alternate_epoch "
-        "log_alternate_epoch_clock_id log_window_value",
+        "log_store_compressed log_alternate_epoch log_alternate_epoch_clock_id log_window_value",
     ),
     ("write the jobs out", "profile"),
     ("it is percentage_random now", "percentage_sequential"),
     ("reads are sent without Force Unit Access", "readfua"),
     ("use rw=write: other commands are not measured", "write_mode sg_write_mode"),
     (
-        "placement, streams and metadata are not sent",
-        "fdp fdp_pli fdp_pli_select dataplacement plids dp_scheme stream_id md_per_io_size pi_act "
-        "pi_chk apptag apptag_mask deac verify_mode num_range",
-    ),
-    (
-        f"its engine is for {_FILES}",
-        "donorname inplace stat_type cuda_io gpu_dev_ids nfs_url namenode hdfsdirectory volume "
-        "brick pool cont chunk_size object_class svc_client",
-    ),
-    (
-        f"its engine is for {_NETWORK}",
-        "hostname port interface ttl nodelay protocol proto listen pingpong window_size mss "
-        "clustername rbdname clientname conf busy_poll touch_objects verb bindname uri http_host "
-        "http_user http_pass https http_mode http_s3_region http_s3_key http_s3_keyid "
-        "http_s3_sse_customer_key http_s3_sse_customer_algorithm http_s3_storage_class "
-        "http_swift_auth_token http_verbose serverip direct_write_to_pmem busy_wait_polling",
-    ),
-    ("its engine is for MTD flash", "skip_bad"),
-    (
-        "its engine moves no data",
-        "cpuload cpuchunks cpumode exit_on_io_done program arguments grace_time std_redirect",
+        "placement and streams are not sent, and a trim has one range",
+        "fdp fdp_pli fdp_pli_select dataplacement plids dp_scheme stream_id verify_mode num_range",
     ),
 )
 """(reason, names) of the options that are not supported."""
@@ -117,7 +90,6 @@ OPTIONS = {name: reason for reason, names in GROUPS for name in names.split()}
 
 _OFF = {
     **dict.fromkeys(("write_mode", "sg_write_mode"), ("write",)),
-    "file_service_type": ("roundrobin",),
     "thinktime_blocks_type": ("complete",),
     **dict.fromkeys(("uid", "gid"), ()),
 }

@@ -31,6 +31,15 @@ def test_every_option_is_explained_once() -> None:
         assert names_.split()
 
 
+def test_what_changes_io_data_or_figures_is_refused_and_the_rest_is_not() -> None:
+    """Options of engines, caches and fio's own bookkeeping say nothing about the device."""
+    assert len(unsupported.OPTIONS) < 70
+    assert not set(unsupported.OPTIONS) & {"cgroup", "hostname", "pre_read", "pi_chk"}
+    assert {"bs_unaligned", "readfua", "exec_prerun", "num_range", "uid"} <= set(
+        unsupported.OPTIONS
+    )
+
+
 def test_every_field_of_a_job_can_be_reached() -> None:
     fields = {field.name for field in dataclasses.fields(Job)}
     reached = {option.key for option in OPTIONS.values() if option.effect}

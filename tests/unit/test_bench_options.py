@@ -446,3 +446,12 @@ def test_size_is_never_ambiguous() -> None:
 def test_keywords_are_the_machines() -> None:
     made = job(size="$pagesize", iodepth="4*$ncpus")
     assert made.iodepth == 4 * (os.cpu_count() or 1)
+
+
+def test_the_order_of_several_devices_cannot_be_chosen() -> None:
+    assert job(file_service_type="random:8").filenames == ("qemu:",)
+    made = job(filename="qemu:a:qemu:b", file_service_type="roundrobin:4")
+    assert len(made.filenames) == 2
+    assert "each of several devices has a queue pair" in problem(
+        filename="qemu:a:qemu:b", file_service_type="sequential"
+    )
