@@ -320,16 +320,25 @@ def _read(
     targets: Sequence[str], pairs: Iterable[Pair], chosen: Sequence[str], repeats: int
 ) -> Jobs:
     """Make the jobs of a command line; whatever is wrong with it is a usage error."""
+    from pynvme_user.bench import recipes
     from pynvme_user.bench.fio_file import command_line_jobs, read_job_files
     from pynvme_user.bench.job import JobError
     from pynvme_user.bench.sweep import sweep
 
-    files = [target for target in targets if _is_job_file(target)]
-    devices = [target for target in targets if target not in files]
+    known = recipes.names()
+    files = [
+        str(recipes.path(target)) if target in known and not _is_job_file(target) else target
+        for target in targets
+        if _is_job_file(target) or target in known
+    ]
+    devices = [target for target in targets if not _is_job_file(target) and target not in known]
     for target in devices:
         # All device names have a colon; what is wrong with one of the kernel's, open() says.
         if ":" not in target and not target.startswith("/dev/"):
-            raise click.UsageError(f"{target!r} is neither a job file that is there nor a device")
+            raise click.UsageError(
+                f"{target!r} is neither a job file that is there nor a device, nor one that comes "
+                f"with the command: {', '.join(known)}"
+            )
     options = (*(("filename", device) for device in devices), *pairs)
     named = os.environ.get(VARIABLE)
     try:

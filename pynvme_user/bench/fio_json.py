@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -352,6 +352,7 @@ def _our_job(job: JobResult) -> Object:
         "polls": job.costs.polls,
         "empty_polls": job.costs.empty_polls,
         "verify": _verify(job),
+        "rounds": asdict(job.rounds) if job.rounds else None,
         "latency_target_met": job.latency_target.met if job.latency_target else None,
         "samples": {name: _samples(job.directions[d]) for d, name in enumerate(names)},
     }

@@ -267,6 +267,8 @@ class Job:
     latency_window: float = 0.0
     latency_percentile: float = 100.0
     steadystate: SteadyState | None = None
+    steadystate_rounds: int = 0  # end once so many rounds in a row are steady; 0: there are none
+    steadystate_round: float = 60.0  # the length of each, in seconds
 
     # Verification
     verify: VerifyMethod | None = None

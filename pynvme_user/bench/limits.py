@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pynvme_user.bench.errnos import errno_of
 from pynvme_user.bench.job import Direction, Job
 from pynvme_user.bench.result import Histogram, LatencyTarget, SteadyState
+from pynvme_user.bench.rounds import RoundWatch
 from pynvme_user.workload import Workload
 
 _NS = 1_000_000_000
@@ -38,6 +39,7 @@ class Limits:
                 max_deviation=0.0,
                 slope=0.0,
             )
+        self.rounds = RoundWatch(job)
         #: The search for the depth that keeps the latency target.
         self.depth = job.iodepth
         self._good, self._bad = 0, job.iodepth + 1  # greatest that met it, least that did not
@@ -61,6 +63,8 @@ class Limits:
         if self._too_slow(active, ios, moved, results):
             return True
         self._search_depth(elapsed, results)
+        if self.rounds.check(elapsed, int(ios.sum())):
+            return True
         return self._is_steady(elapsed, ios, moved, results)
 
     def _too_slow(

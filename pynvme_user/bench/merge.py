@@ -25,8 +25,8 @@ from pynvme_user.bench.samples import add_up
 def combine(jobs: Sequence[JobResult]) -> JobResult:
     """Make one result of jobs that ran side by side, named and described by the first of them.
 
-    Counts add up and the run time is the longest. The per-I/O logs, a steady state and a latency
-    target stay with the jobs that they belong to: they are not in the result.
+    Counts add up and the run time is the longest. The per-I/O logs, a steady state, rounds and a
+    latency target stay with the jobs that they belong to: they are not in the result.
     """
     first = jobs[0]
     reads, writes, trims = (
@@ -55,6 +55,7 @@ def combine(jobs: Sequence[JobResult]) -> JobResult:
         error_names={status: name for job in jobs for status, name in job.error_names.items()},
         verify=_verify([job.verify for job in jobs if job.verify]),
         steady_state=None,
+        rounds=None,
         latency_target=None,
         io_log=None,
     )

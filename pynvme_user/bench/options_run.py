@@ -161,6 +161,15 @@ SECTIONS = (
                 "How long to wait before the first look.",
                 "ss_ramp",
             ),
+            option(
+                "steadystate_rounds",
+                v.natural,
+                "End once the IOPS of so many rounds in a row are within 20 % of their average and "
+                "their best line changes by at most 10 % of it, as SNIA's PTS has it; default 0.",
+            ),
+            option(
+                "steadystate_round", o.seconds, "Length of each of the rounds; default 60 seconds."
+            ),
         ),
     ),
     Section(

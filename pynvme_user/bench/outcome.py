@@ -50,6 +50,7 @@ def job_result(
         failure=limits.failure or str(error or ""),
         verify=verify,
         steady_state=limits.steady,
+        rounds=limits.rounds.found,
         latency_target=limits.latency_target,
         percentile_list=job.percentile_list,
         slat_percentiles=job.slat_percentiles,

@@ -514,7 +514,13 @@ class Part:
     @property
     def warnings(self) -> list[str]:
         """What the results have to say besides their figures."""
-        return [f"job {self.job.name!r} {note}" for note in self.notes]
+        notes, rounds = [*self.notes], self._limits.rounds.found
+        if rounds is not None and not rounds.attained:
+            notes.append(
+                f"has {len(rounds.iops)} rounds, of which the last {rounds.wanted} are not steady, "
+                "and so what is measured after it is not: give it more runtime"
+            )
+        return [f"job {self.job.name!r} {note}" for note in notes]
 
 
 def _is_past(deadline: float | None) -> bool:

@@ -14,6 +14,7 @@ from pynvme_user.bench.result import (
     DirectionResult,
     Histogram,
     JobResult,
+    Rounds,
     bucket_bounds,
 )
 from pynvme_user.bench.samples import AVERAGE_MS, course
@@ -73,12 +74,34 @@ def job_plots(job: JobResult) -> Iterator[str]:
     yield f"<section><h2>{escape(job.name)}</h2>"
     clones = f", {job.members} jobs together" if job.members > 1 else ""
     yield f'<p class="options"><code>{escape(options)}</code>{clones}</p><div class="plots">'
+    if job.rounds and len(job.rounds.iops) > 1:
+        yield _rounds_chart(job.rounds)
     yield from _rates_over_time(shown)
     for direction, result in shown:
         yield from _latency_over_time(direction, result)
     yield percentile_chart([(NAMES[way], result.lat, way) for way, result in shown])
     yield _histogram_chart([(NAMES[way], result.lat, way) for way, result in shown])
     yield "</div></section>"
+
+
+def _rounds_chart(rounds: Rounds) -> str:
+    """Draw the rounds, the average of the last ones, and how far they may be apart."""
+    values = np.array(rounds.iops)
+    at = np.arange(1, values.size + 1, dtype=np.float64)
+    lines = [Series("rounds", at, values, 0, points=True)]
+    if values.size >= rounds.wanted:
+        mean = float(values[-rounds.wanted :].mean())
+        ends = at[[-rounds.wanted, -1]]
+        for name, share, style in (("average", 1.0, 1), ("+10 %", 1.1, 2), ("-10 %", 0.9, 2)):
+            lines.append(Series(name, ends, np.full(2, share * mean), style))
+    judged = "steady" if rounds.attained else "not steady"
+    highest = max(float(line.y.max()) for line in lines)
+    return chart(
+        f"Rounds of {rounds.seconds:g} s, {judged}",
+        Axis("round", Linear(1.0, float(values.size), plain_label)),
+        Axis("IOPS", Linear.up_to(highest, rate_label)),
+        lines,
+    )
 
 
 def _interval_ms(result: DirectionResult) -> int:

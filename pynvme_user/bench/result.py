@@ -368,6 +368,18 @@ class SteadyState:
 
 
 @dataclass(slots=True)
+class Rounds:
+    """The rounds of a job that ends once they are steady; percent of the last ones' average."""
+
+    seconds: float  # of each
+    wanted: int  # how many in a row have to be steady
+    iops: list[float] = field(default_factory=list)  # of each
+    attained: bool = False
+    range_percent: float | None = None  # how far the last ones are apart; None: too few so far
+    slope_percent: float | None = None  # how much the line that fits them best changes
+
+
+@dataclass(slots=True)
 class LatencyTarget:
     """A search for the greatest depth that keeps a latency."""
 
@@ -413,6 +425,7 @@ class JobResult:
     error_names: dict[int, str] = field(default_factory=dict)  # status: the specification's name
     verify: VerifyResult | None = None
     steady_state: SteadyState | None = None
+    rounds: Rounds | None = None
     latency_target: LatencyTarget | None = None
     percentile_list: tuple[float, ...] = PERCENTILES
     slat_percentiles: bool = False

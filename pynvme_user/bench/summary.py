@@ -25,6 +25,7 @@ from pynvme_user.bench.result import (
     Histogram,
     JobResult,
     LatencyTarget,
+    Rounds,
     RunResult,
     SteadyState,
 )
@@ -144,6 +145,8 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
         yield _latency_target(job.latency_target)
     if job.steady_state:
         yield _steady_state(job, job.steady_state)
+    if job.rounds:
+        yield _rounds(job.rounds)
     if job.verify:
         yield (
             f"  verify       : {job.verify.method}, {job.verify.blocks} blocks checked, "
@@ -307,6 +310,20 @@ def _steady_state(job: JobResult, state: SteadyState) -> str:
         f"({second}), iops={number(sum(state.iops) / count)}, "
         f"{kind} {'slope' if slope else 'mean dev'}={state.criterion:.3f}"
         f"{'%' if state.percent else ''}"
+    )
+
+
+def _rounds(rounds: Rounds) -> str:
+    last = rounds.iops[-rounds.wanted :]
+    judged = ""
+    if rounds.range_percent is not None and rounds.slope_percent is not None:
+        judged = (
+            f", average of the last {len(last)}: {number(sum(last) / len(last))} IOPS, "
+            f"range={rounds.range_percent:.1f}% (20%), slope={rounds.slope_percent:.1f}% (10%)"
+        )
+    return (
+        f"  rounds       : {len(rounds.iops)} of {rounds.seconds:g} s, "
+        f"steady={'yes' if rounds.attained else 'no'}{judged}"
     )
 
 

@@ -84,6 +84,11 @@ def validated(job: Job) -> Job:
         not (any(job.rate) and any(job.rate_iops)),
         "rate and rate_iops are two ways to say the same: give one",
     )
+    need(job.steadystate_rounds != 1, "steadystate_rounds is 2 or more: one is steady by itself")
+    need(
+        not job.steadystate_rounds or job.steadystate_round >= 0.1,
+        "steadystate_round is at least 0.1 seconds",
+    )
     need(
         job.latency_target is None or job.latency_window > 0,
         "latency_target needs a latency_window",

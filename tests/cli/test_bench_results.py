@@ -224,6 +224,26 @@ def test_repeats_are_compared_and_merged(run: Any, tmp_path: Path) -> None:
     assert re.search(r"^bench  read  2 repeats: IOPS=", shown, re.MULTILINE)
 
 
+def test_the_shipped_recipe(run: Any, tmp_path: Path) -> None:
+    """Twice the capacity is written, then rounds, then what is measured; on a small device."""
+    given = ("--steadystate_round=100ms", "--runtime=1500ms")
+    done = run(
+        *("bench", "snia-pts", "qemu:?size=16M", *given, "-o", "json", "--report", "pts.html")
+    )
+    found = json.loads(done.stdout)
+    jobs = {job["jobname"]: job for job in found["jobs"]}
+    assert jobs["purge"]["trim"]["io_bytes"] == 16 << 20
+    assert jobs["fill-twice"]["write"]["io_bytes"] == 32 << 20
+    (rounds,) = (job["rounds"] for job in found["pynvme_user"]["jobs"] if job["rounds"])
+    assert rounds["wanted"] == 5
+    assert rounds["attained"] <= (len(rounds["iops"]) >= 5)
+    assert rounds["attained"] or any("not steady" in t for t in found["pynvme_user"]["warnings"])
+    assert jobs["read-4k"]["read"]["total_ios"] > 0
+    assert "Rounds of 0.1 s" in (tmp_path / "pts.html").read_text()
+    done = run("bench", "no-such-recipe", code=2)
+    assert b"nor one that comes with the command: snia-pts" in done.stderr
+
+
 def test_comparing(run: Any, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         run("bench", NULL, "--iodepth=1,2", "--number_ios=500", "-o", "json+", "--output", name)
