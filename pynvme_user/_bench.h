@@ -121,8 +121,9 @@ struct nvme_bench {
 	struct nvme_buffers *buffers; /* what each write gets anew; NULL: its buffer is as it is */
 	const uint32_t *arrivals; /* 4096 quantiles of the time between two, in 1/65536 of the mean */
 	struct nvme_bench_rate rates[3]; /* by direction */
-	uint64_t held_until;    /* what was due before it waited for the loop, not for the device */
-	uint32_t unrated;       /* the list is not held back by rates */
+	/* The last arrival, or when the loop went on after a pause of its own: what was due before that
+	 * did not wait for the device. */
+	uint64_t held_until;
 	/* Of a mix with a rate, reads and writes arrive independently of each other. One of them may
 	 * have no rate: it takes what the other leaves it, and each other I/O at the least. */
 	uint32_t independent;

@@ -11,11 +11,14 @@ static inline int rate_is_set(const struct nvme_bench_rate *rate)
 static inline void rate_advance(struct nvme_bench *b, struct nvme_bench_rate *rate, uint32_t blocks)
 {
 	unsigned __int128 step = rate->ticks_per_io;
-	unsigned __int128 per_blocks = (unsigned __int128)rate->ticks_per_block * blocks;
 
-	/* Whichever limit is the lower rate. */
-	if (per_blocks > step)
-		step = per_blocks;
+	if (rate->ticks_per_block) {
+		unsigned __int128 per_blocks = (unsigned __int128)rate->ticks_per_block * blocks;
+
+		/* Whichever limit is the lower rate. */
+		if (per_blocks > step)
+			step = per_blocks;
+	}
 	if (b->arrivals)
 		step = step * b->arrivals[nvme_random_next(&rate->random) >> 52] >> 16;
 	step += rate->fraction;
@@ -60,7 +63,8 @@ static int arrival_next(struct nvme_bench *b, uint64_t now, uint32_t *direction)
 }
 
 /* The next I/O of a mix whose directions arrive independently. Returns 1, or 0 for none now. */
-static int bench_arrive(struct nvme_bench *b, uint64_t now)
+static __attribute__((noinline)) int bench_arrive(struct nvme_bench *b, uint64_t now,
+						   struct nvme_io *io)
 {
 	uint32_t direction;
 
@@ -69,7 +73,7 @@ static int bench_arrive(struct nvme_bench *b, uint64_t now)
 	if (!arrival_next(b, now, &direction) ||
 	    (direction == NVME_DIRECTION_WRITE && !b->writes_left))
 		return 0;
-	if (!nvme_generator_next_of(b->generator, direction, &b->pending)) {
+	if (!nvme_generator_next_of(b->generator, direction, io)) {
 		b->exhausted = 1;
 		return 0;
 	}
@@ -78,27 +82,30 @@ static int bench_arrive(struct nvme_bench *b, uint64_t now)
 	return 1;
 }
 
-/* The next I/O of the list or of the generator. Returns 1, or 0 for none. */
-static inline int bench_next(struct nvme_bench *b, uint64_t now)
+/* The next I/O of the list or of the generator. Returns 1, or 0 at the end. */
+static inline int bench_next(struct nvme_bench *b, struct nvme_io *io)
 {
-	if (b->independent && !b->list)
-		return bench_arrive(b, now);
-	if (!b->list) {
-		b->exhausted = !nvme_generator_next(b->generator, &b->pending);
-		return !b->exhausted;
-	}
-	b->exhausted = b->list_next == b->list_count;
-	if (!b->exhausted)
-		b->pending = b->list[b->list_next++];
-	return !b->exhausted;
+	if (!b->list)
+		return nvme_generator_next(b->generator, io);
+	if (b->list_next == b->list_count)
+		return 0;
+	*io = b->list[b->list_next++];
+	return 1;
+}
+
+/* Keep an I/O until it can be submitted. Returns 0, for nvme_bench_due(). */
+static inline int bench_keep(struct nvme_bench *b, struct nvme_io io)
+{
+	b->pending = io;
+	b->has_pending = 1;
+	return 0;
 }
 
 int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 		   struct nvme_bench_slot *slot)
 {
-	struct nvme_io *io = &slot->io;
+	struct nvme_io io;
 	struct nvme_bench_rate *rate;
-	int is_rated;
 	int err = 0;
 
 	b->wake = now;
@@ -118,49 +125,56 @@ int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 	}
 	if (b->flush_every && b->writes >= b->flush_every) {
 		b->writes = 0;
-		*io = (struct nvme_io){ .direction = NVME_BENCH_FLUSH };
+		slot->io = (struct nvme_io){ .direction = NVME_BENCH_FLUSH };
 		return 1;
 	}
-	if (!b->has_pending) {
-		if (!bench_next(b, now))
+	if (b->has_pending) {
+		io = b->pending;
+		b->has_pending = 0;
+	} else if (b->independent && !b->list) {
+		if (!bench_arrive(b, now, &io))
 			return 0;
-		b->has_pending = 1;
-	}
-	if (!b->writes_left && b->pending.direction == NVME_DIRECTION_WRITE)
+	} else if (!bench_next(b, &io)) {
+		b->exhausted = 1;
 		return 0;
-	*io = b->pending;
-	rate = &b->rates[io->direction];
-	is_rated = rate_is_set(rate) && !b->unrated;
-	if (is_rated) {
+	}
+	if (!b->writes_left && io.direction == NVME_DIRECTION_WRITE)
+		return bench_keep(b, io);
+	rate = &b->rates[io.direction];
+	if (rate_is_set(rate)) {
 		if (!rate->due)
 			rate->due = now;
-		if (rate->due > now)
-			return bench_wait(b, rate->due);
+		if (rate->due > now) {
+			b->wake = rate->due;
+			return bench_keep(b, io);
+		}
 	}
 	if (b->verify) {
-		if (io->direction == NVME_DIRECTION_READ)
-			err = nvme_verify_begin_read(b->verify, io->lba, io->blocks);
-		else if (io->direction == NVME_DIRECTION_WRITE)
-			err = nvme_verify_begin_write(b->verify, io->lba, io->blocks,
+		if (io.direction == NVME_DIRECTION_READ)
+			err = nvme_verify_begin_read(b->verify, io.lba, io.blocks);
+		else if (io.direction == NVME_DIRECTION_WRITE)
+			err = nvme_verify_begin_write(b->verify, io.lba, io.blocks,
 						      slot->data);
 		else
-			err = nvme_verify_begin_trim(b->verify, io->lba, io->blocks,
+			err = nvme_verify_begin_trim(b->verify, io.lba, io.blocks,
 						     NVME_VERIFY_DEALLOCATE);
+		if (err)
+			bench_keep(b, io);
 		if (err == -EBUSY)
 			return 0; /* until the I/O of the same blocks has ended */
 		if (err)
 			return err;
 	}
-	if (is_rated) {
-		slot->start = rate->due > b->held_until ? rate->due : b->held_until;
-		/* In a sequence, none arrives before those that come before it. */
-		if (!b->independent)
-			b->held_until = slot->start;
-		rate_advance(b, rate, io->blocks);
+	if (rate_is_set(rate)) {
+		/* None arrives before those that come before it. */
+		if (rate->due > b->held_until)
+			b->held_until = rate->due;
+		slot->start = b->held_until;
+		rate_advance(b, rate, io.blocks);
 	}
-	b->has_pending = 0;
+	slot->io = io;
 	b->think_count++;
-	if (io->direction == NVME_DIRECTION_WRITE) {
+	if (io.direction == NVME_DIRECTION_WRITE) {
 		b->writes++;
 		b->writes_left--;
 	}

@@ -331,14 +331,18 @@ class Workload:
             self._waits = None
 
     def _hold_arrivals(self, hold: bool) -> None:
-        """Let the time stand still for what arrives at a rate, or go on."""
+        """Let nothing arrive at a rate, nor be held back by one; or go on from there."""
+        rates = self._bench.rates
         if hold and not self._paused:
             self._paused = lib.nvme_ticks()
+            self._held = [(rate.ticks_per_io, rate.ticks_per_block) for rate in rates]
+            for rate in rates:
+                rate.ticks_per_io = rate.ticks_per_block = 0
         elif self._paused and not hold:
-            for rate in self._bench.rates:
+            for rate, steps in zip(rates, self._held, strict=True):
+                rate.ticks_per_io, rate.ticks_per_block = steps
                 rate.due += lib.nvme_ticks() - self._paused if rate.due else 0
             self._paused = 0
-        self._bench.unrated = hold
 
     def pause_after(self, writes: int | None) -> None:
         """End a run once so many more writes were submitted and completed; None: never."""
