@@ -84,6 +84,18 @@ def test_memory_of_a_queue_pair(figures: dict[str, Any]) -> None:
     assert memory[32]["prp_lists"] == 32 * 32 * 8
 
 
+def test_rates_of_both_directions(tmp_path: Path) -> None:
+    table = tmp_path / "rates.md"
+    program = [sys.executable, BENCHMARKS / "rates.py", "--seconds", "0.1", "--markdown", table]
+    subprocess.run(program, check=True, timeout=300)
+    rows = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()[2:]]
+    assert [row[1] for row in rows] == ["read", "write"] * 10
+    made = [float(row[3].replace(",", "")) for row in rows]
+    assert all(rate > 0 for rate in made)
+    # The device's own time, however busy the machine.
+    assert all(float(row[5].replace(",", "")) >= 99 for row in rows)
+
+
 def needs_valgrind(figures: dict[str, Any]) -> dict[str, Any]:
     counts = figures["parts"]["instructions"]
     if not shutil.which("valgrind"):
