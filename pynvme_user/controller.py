@@ -106,16 +106,6 @@ class Controller:
                 check_seconds(ready_timeout, "ready_timeout")
             self._lifecycle = Lifecycle(self.registers, self._check_present, ready_timeout)
             self.cap = self._lifecycle.cap
-            if self.cap.mpsmin:
-                raise NvmeError(
-                    f"the controller's smallest memory page is {PAGE << self.cap.mpsmin} bytes; "
-                    "this driver works with pages of 4096 bytes only"
-                )
-            if not self.cap.mqes:
-                raise NvmeError(
-                    "the controller's queues have one entry (CAP.MQES is 0), which holds no "
-                    "command: reset it, or update its firmware"
-                )
             depth = min(ADMIN_DEPTH, self.cap.mqes)
             self._admin = RawQueuePair(self, 0, depth, doorbells_of(self, 0))
             self._commands = AdminCommands(self, self._admin)
@@ -283,14 +273,18 @@ class Controller:
 
     def check_usable(self) -> None:
         """Raise what stands in the way of any command, also of those that are under way."""
-        if self._owner is not None:
-            raise ForkedError(self.name, self._owner)
+        self.check_owner()
         if self._ended:
             raise ClosedError(f"{self.name} is closed: open it again")
         if self.removed:
-            raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
+            raise self._gone()
         if self._failed:
             raise ControllerFatalError(f"{self.name} failed and can only be closed: {self._failed}")
+
+    def check_owner(self) -> None:
+        """Raise ForkedError in a child of the process that opened the device."""
+        if self._owner is not None:
+            raise ForkedError(self.name, self._owner)
 
     def check_alive(self) -> None:
         """Look at the device: DeviceRemovedError if it is gone, ControllerFatalError where it
@@ -312,7 +306,10 @@ class Controller:
 
     def _check_present(self) -> None:
         if not self.access.alive():
-            raise DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
+            raise self._gone()
+
+    def _gone(self) -> DeviceRemovedError:
+        return DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
 
     def mark_removed(self) -> None:
         """Remember that the device is gone: nothing touches its memory any more."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pynvme_user.errors import ControllerFatalError, NvmeTimeoutError
+from pynvme_user.dma import PAGE
+from pynvme_user.errors import ControllerFatalError, NvmeError, NvmeTimeoutError
 from pynvme_user.registers import Registers
 from pynvme_user.spec.registers import (
     ACQ,
@@ -68,7 +69,7 @@ class Lifecycle:
     ``check_present`` raises DeviceRemovedError if it has. ``ready_timeout`` is what a change of
     CSTS.RDY may take, in seconds; None: what :func:`ready_seconds` says. All methods raise
     DeviceRemovedError, NvmeTimeoutError at their deadline, and :meth:`enable` ControllerFatalError
-    for CSTS.CFS.
+    for CSTS.CFS. Making one raises NvmeError for a controller that this driver cannot serve.
     """
 
     def __init__(
@@ -80,6 +81,16 @@ class Lifecycle:
         self._registers = registers
         self._check_present = check_present
         self.cap = registers.read(CAP)
+        if self.cap.mpsmin:
+            raise NvmeError(
+                f"the controller's smallest memory page is {PAGE << self.cap.mpsmin} bytes; "
+                "this driver works with pages of 4096 bytes only"
+            )
+        if not self.cap.mqes:
+            raise NvmeError(
+                "the controller's queues have one entry (CAP.MQES is 0), which holds no "
+                "command: reset it, or update its firmware"
+            )
         if ready_timeout is None:
             crto = registers.read(CRTO) if self.cap.crms else CRTO(0)
             ready_timeout = ready_seconds(self.cap, crto)

@@ -358,11 +358,12 @@ class RawQueuePair:
         """Let the controller act on an error of the device before the caller sees it."""
         try:
             yield
-        except DeviceRemovedError:
-            self.controller.mark_removed()
-            raise
-        except ControllerFatalError as error:
-            self._reset_for(error)
+        except (DeviceRemovedError, ControllerFatalError) as error:
+            self.controller.check_owner()  # in a child that was forked meanwhile all is gone
+            if isinstance(error, DeviceRemovedError):
+                self.controller.mark_removed()
+            else:
+                self._reset_for(error)
             raise
 
     def _reset_for(self, error: ControllerFatalError) -> None:

@@ -141,6 +141,12 @@ class Access(metaclass=ABCMeta):
         """Stop DMA, unmap everything, give the claim back. Safe to call twice."""
 
 
+class Named(Protocol):
+    """What is an access or a region's."""
+
+    name: str
+
+
 class Foreign:
     """What an access or a region is in a child of the process that opened it: all is refused."""
 
@@ -155,14 +161,18 @@ class Foreign:
     doorbells = allocate_dma = release_dma = map_dma = region = _refuse
     arm_interrupts = check_vectors = reset = alive = _refuse
 
+    def __getattr__(self, _: str) -> NoReturn:
+        """Refuse what a call that the fork came across has still to do."""
+        self._refuse()
+
     def close(self) -> None:
         """Do nothing: it is the owner's to close."""
 
 
-def make_foreign(thing: object, owner: int) -> None:
+def make_foreign(thing: Named, owner: int) -> None:
     """Make an access or a region :class:`Foreign`, for all who have it.
 
     Its class has no base from elsewhere, such as ABC or Protocol: Python could not change it.
     """
-    vars(thing)["owner"] = owner
+    vars(thing).update(name=thing.name, owner=owner)
     object.__setattr__(thing, "__class__", Foreign)

@@ -155,9 +155,9 @@ class MappedRegion:
 
     def forked(self, owner: int) -> None:
         """Refuse every access, in a child of process ``owner``, where nothing is mapped."""
-        areas, self._areas = self._areas, []
-        for area in areas:
+        for area in self._areas:
             unguard_bar(area.address)
+        self._areas.clear()  # also for a call that goes through them
         make_foreign(self, owner)
 
     def close(self) -> None:

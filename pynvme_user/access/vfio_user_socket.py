@@ -46,6 +46,7 @@ from pynvme_user.errors import (
     ControllerFatalError,
     DeviceAccessError,
     DeviceRemovedError,
+    ForkedError,
     NvmeError,
     NvmeTimeoutError,
 )
@@ -106,6 +107,7 @@ class Connection:
         self._expected: int | None = None
         self._interrupted: set[int] = set()  # ids whose reply nobody waits for any more
         self._failure: NvmeError | None = None
+        owned.register(self)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -176,7 +178,8 @@ class Connection:
         self, command: Command, payload: bytes, what: str, descriptors: Sequence[int]
     ) -> Message:
         deadline = time.monotonic() + self._timeout
-        if not self._lock.acquire(timeout=self._timeout):
+        lock = self._lock  # this one is given back, whatever forked() makes of it
+        if not lock.acquire(timeout=self._timeout):
             raise self._late(what)
         try:
             self._discard_replies()
@@ -193,7 +196,7 @@ class Connection:
             finally:
                 self._expected = None
         finally:
-            self._lock.release()
+            lock.release()
         try:
             self._check_reply(reply.header, command, what)
         except BaseException:
@@ -249,7 +252,7 @@ class Connection:
         return error
 
     def _gone(self, what: str) -> NvmeError:
-        if isinstance(self._failure, ClosedError):
+        if isinstance(self._failure, ClosedError | ForkedError):
             return self._failure
         return DeviceRemovedError(f"{self._name} is gone, at {what}: {self._failure}")
 
@@ -258,6 +261,12 @@ class Connection:
             self._failure = error
         with contextlib.suppress(OSError):  # the server may have been quicker
             self._socket.shutdown(socket.SHUT_RDWR)
+        self._replies.put(None)
+
+    def forked(self, owner: int) -> None:
+        """Refuse every request, and the one that the fork came across, in a child of ``owner``."""
+        self._lock, self._send_lock = threading.Lock(), threading.Lock()
+        self._failure = ForkedError(self._name, owner)
         self._replies.put(None)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynvme_user.access import regions
 from pynvme_user.access.memory import (
     PAGE_SIZE,
     SharedRam,
@@ -29,7 +31,7 @@ from pynvme_user.access.regions import (
     MappedRegion,
     set_command,
 )
-from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError
+from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError, ForkedError
 
 HUGE = 2 << 20
 
@@ -217,6 +219,30 @@ def test_a_short_or_failed_access_means_that_the_device_is_gone(device):
         region.read(PAGE_SIZE, 4)  # beyond the file's end
     with open("/dev/full", "wb") as full, pytest.raises(DeviceRemovedError):
         FileRegion("device CONFIG", full.fileno(), 0, 64).write(0, 4, 0)
+
+
+@pytest.mark.parametrize("areas", [[], [(0, 4 * PAGE_SIZE)]], ids=["none", "whole"])
+def test_a_fork_in_the_middle_of_an_access(device, areas, monkeypatch):
+    """What is left of it in the child touches neither the mapping nor the descriptor."""
+    region = open_region(device, areas)
+
+    def forked_here(*_):
+        for thing in (region, region.file):
+            thing.forked(7)
+
+    monkeypatch.setattr(regions, "check_access", forked_here)
+    with pytest.raises(ForkedError, match="device BAR0 was opened by process 7"):
+        region.read(0, 4)
+    file = FileRegion("device CONFIG", device, 0, PAGE_SIZE)
+
+    def gone(*_):
+        file.forked(7)
+        raise OSError(errno.EBADF, "")
+
+    monkeypatch.setattr(regions, "check_access", lambda *_: None)
+    monkeypatch.setattr(os, "pread", gone)
+    with pytest.raises(ForkedError, match="device CONFIG was opened by process 7"):
+        file.read(0, 4)
 
 
 def test_only_the_named_bits_of_the_command_register_change(device):

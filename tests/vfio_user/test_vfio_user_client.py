@@ -6,6 +6,7 @@ import ctypes
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -40,6 +41,7 @@ from pynvme_user.errors import (
     DeviceNameError,
     DeviceRemovedError,
     DmaError,
+    ForkedError,
     NvmeTimeoutError,
 )
 
@@ -327,6 +329,32 @@ class Silent(Server):
             self.strike = malicious.stalled
             self.at = self.messages
         return super()._answer(header, payload)
+
+
+def test_a_fork_while_a_request_waits(path: Path) -> None:
+    """In a signal's handler: the child goes on with the request, which ends at once."""
+    parent, children = os.getpid(), []
+
+    def fork(*_: object) -> None:
+        if pid := os.fork():
+            children.append(pid)
+
+    with serving(path, Silent):
+        access = VfioUserAccess(str(path), timeout=2)
+        before = signal.signal(signal.SIGALRM, fork)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        caught: BaseException | None = None
+        try:
+            access.registers.read(0, 8)
+        except BaseException as error:
+            caught = error
+        if os.getpid() != parent:
+            os._exit(0 if isinstance(caught, ForkedError) and caught.owner == parent else 1)
+        signal.signal(signal.SIGALRM, before)
+        assert isinstance(caught, NvmeTimeoutError)
+        access.close()
+    (child,) = children
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_server_that_hangs(path: Path) -> None:
