@@ -25,8 +25,8 @@ def soft() -> SoftController:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for the end of a command that was aborted."""
-    monkeypatch.setattr("pynvme_user.raw_queue.ABORT_SECONDS", 0.1)
-    monkeypatch.setattr("pynvme_user.admin.ABORT_SECONDS", 0.1)
+    monkeypatch.setattr("pynvme_user.raw_queue.ABORT_SECONDS", 0.5)
+    monkeypatch.setattr("pynvme_user.admin.ABORT_SECONDS", 0.5)
 
 
 @pytest.fixture
