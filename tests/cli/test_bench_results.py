@@ -93,28 +93,40 @@ def test_terse(run: Any) -> None:
         assert int(line.split(";")[5]) == 400
 
 
+def document(process: Any) -> Any:
+    """Read one JSON document that the command prints."""
+    text = b""
+    while not text.endswith(b"\n}\n"):
+        line = process.stdout.readline()
+        assert line, (text, process.stderr.read())
+        text += line
+    return json.loads(text)
+
+
 def test_results_so_far(start: Any) -> None:
-    options = ("--runtime=3", "--time_based", "--status-interval=1", "--eta=never")
+    """At intervals, and at SIGUSR1 in between."""
+    options = ("--runtime=100", "--time_based", "--status-interval=4", "--eta=never")
     process = start("bench", NULL, "--rw=randread", *options, "-o", "json")
-    first = b"".join(iter(process.stdout.readline, b"}\n")) + b"}\n"
-    time.sleep(0.5)
+    seen = [document(process)]
     process.send_signal(signal.SIGUSR1)
-    rest, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    out = first + rest
-    documents = [json.loads(text + "}") for text in out.decode().split("\n}\n")[:-1]]
-    counts = [total(one["jobs"][0]) for one in documents]
-    assert 4 <= len(counts) <= 5
+    seen.append(document(process))
+    process.send_signal(signal.SIGINT)
+    seen.append(document(process))
+    assert process.communicate(timeout=120)[0] == b""
+    assert process.returncode == 130
+    jobs = [one["jobs"][0] for one in seen]
+    counts = [total(job) for job in jobs]
     assert counts == sorted(set(counts))
-    assert [one["jobs"][0]["elapsed"] for one in documents[:1]] == [1]
+    assert jobs[0]["elapsed"] >= 4
+    assert jobs[1]["job_runtime"] < jobs[0]["job_runtime"] + 4000
 
 
 def test_results_so_far_in_a_file(run: Any, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("of before")
-    options = ("--runtime=1.5s", "--time_based", "--status-interval=500ms", "--eta=never")
+    options = ("--runtime=1.5s", "--time_based", "--status-interval=300ms", "--eta=never")
     run("bench", NULL, *options, "--minimal", "--output=log")
     lines = (tmp_path / "log").read_text().splitlines()
-    assert 3 <= len(lines) <= 4
+    assert 2 <= len(lines) <= 6  # fewer than five where the machine has other work
     assert {len(line.split(";")) for line in lines} == {121}
 
 
