@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from pynvme_user.cli import signals
+from pynvme_user.cli import bench_help, signals
 from pynvme_user.cli.bench_compare import compare, merge
 from pynvme_user.cli.bench_display import display
 from pynvme_user.cli.bench_files import AGGREGATE_LOGS, Files, check_names
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 _OTHERS: dict[str, click.Command] = {"compare": compare, "merge": merge}
 """What begins with one of these words is that command."""
 _PAIRS = "pynvme_user.fio_options"
+_ALL_HELP = "pynvme_user.all_help"
+_SPELLING = (
+    "Of fio's options `_` may be written for `-`, one dash for two, and as much of a name as no "
+    "other has. --rw, --bs, --numjobs and --iodepth take lists, of which every combination is run."
+)
 _SCHEMES = ("qemu", "vfio", "uio", "vfio-user")
 
 
@@ -121,20 +126,51 @@ class _Bench(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take fio's options out first, whose order counts."""
+        """Take fio's options out first, whose order counts; or help on something is asked for."""
+        asked = bench_help.topic(args, ctx.help_option_names, self._subjects)
+        if asked is not None and not ctx.resilient_parsing:
+            ctx.meta[_ALL_HELP] = asked == bench_help.ALL
+            click.echo(
+                ctx.get_help()
+                if asked == bench_help.ALL
+                else bench_help.explain(asked, self._subjects, ctx)
+            )
+            ctx.exit()
         own = {name for parameter in self._own for name in parameter.opts}
         ctx.meta[_PAIRS], left = take(ctx, args, own | {*ctx.help_option_names})
         return super().parse_args(ctx, left)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command's own options, then fio's by subject."""
+    @property
+    def _subjects(self) -> list[tuple[str, list[click.Option]]]:
+        """The command's own options, then fio's by subject."""
         own = [option for option in self._own if isinstance(option, click.Option)]
-        if (help_option := self.get_help_option(ctx)) is not None:
-            own.append(help_option)
-        for title, options in [("Options", own), *self._sections]:
+        return [("Options", own), *self._sections]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what is asked for most, or all options."""
+        if not ctx.meta.get(_ALL_HELP):
+            bench_help.write_short(formatter)
+            return
+        for title, options in self._subjects:
             records = [record for option in options if (record := option.get_help_record(ctx))]
             with formatter.section(title):
                 formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what stands below; of one screen only the example."""
+        if ctx.meta.get(_ALL_HELP):
+            formatter.write_paragraph()
+            formatter.write_text(_SPELLING)
+        super().format_epilog(ctx, formatter)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the command does; on one screen the first sentence alone."""
+        if ctx.meta.get(_ALL_HELP):
+            super().format_help_text(ctx, formatter)
+            return
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text((self.help or "").partition("\n")[0])
 
 
 def _output_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -160,12 +196,10 @@ _file_option = partial(
 @click.command(
     "bench",
     cls=_Bench,
-    epilog="\b\nWith fio's options, `_` may be written for `-`, and --name=VALUE for --name VALUE; "
-    "--rw, --bs,\n--numjobs and --iodepth take lists, of which every combination is run.\n"
-    "\b\n`nvme-user bench compare A.json B.json` shows the differences of results,\n"
-    "`nvme-user bench merge A.json B.json` those of several hosts in one table.\n\n"
+    epilog="\b\n`bench compare A.json B.json` shows differences of results,\n"
+    "`bench merge A.json B.json` has those of several hosts in one table.\n\n"
     "\b\nExample:\n"
-    "  nvme-user bench qemu:disk.img --rw randread --bs 4k --iodepth 1,8,32 --runtime 10",
+    "  nvme-user bench qemu:disk.img --rw randread --iodepth 1,8,32 --runtime 10",
 )
 @click.argument("targets", nargs=-1, type=_Target(), metavar="[DEVICE... | JOBFILE...]")
 @click.option(

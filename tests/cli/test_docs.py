@@ -26,13 +26,48 @@ def test_help_lists_the_commands(run: Any) -> None:
 @pytest.mark.parametrize("name", cli.commands)
 def test_help_of_a_command(run: Any, name: str) -> None:
     command = cli.commands[name]
-    shown = run(name, "--help").stdout.decode()
+    every = ("--help", "all") if name == "bench" else ("--help",)
+    shown = run(name, *every).stdout.decode()
     assert "Example:" in shown
     assert example(command).split()[:2] == ["nvme-user", name] or "sudo nvme-user" in shown
     for parameter in command.params:
         if parameter.param_type_name == "option":
             assert parameter.help, f"{name} {parameter.name} has no help"
             assert parameter.opts[0] in shown
+
+
+def test_help_of_bench_is_one_screen(run: Any, environment: dict[str, str]) -> None:
+    environment["COLUMNS"] = "80"
+    lines = run("bench", "--help").stdout.decode().splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    every = run("bench", "--help=all").stdout.decode()
+    named = {
+        word.strip(",")
+        for line in lines
+        for word in line.split()
+        if word.startswith("--") and word[2:]
+    }
+    assert len(named) > 12
+    for option in named - {"--help"}:
+        assert option.replace("_", "-") in every, option
+
+
+def test_help_of_one_option_or_subject(run: Any) -> None:
+    shown = run("bench", "--help", "bs").stdout.decode()
+    assert shown.split() == [
+        *("--bs,", "--blocksize", "SIZE[,WRITE][,TRIM]", "Bytes", "per", "I/O:", "read,", "write,"),
+        *("trim;", "default", "4k."),
+    ]
+    assert "-o, --output-format" in run("bench", "-h", "--output_format").stdout.decode()
+    subject = run("bench", "--help=time-and-rate").stdout.decode()
+    assert "--rate-process" in subject
+    assert "--iodepth" not in subject
+    assert run("bench", "--help", "cgroup").stdout.startswith(b"cgroup: accepted without effect: ")
+    assert run("bench", "--help=exec_prerun").stdout.startswith(b"exec_prerun: refused: a job file")
+    # What is no option may be a device.
+    assert run("bench", "--help", "qemu:").stdout == run("bench", "--help").stdout
+    assert b"no such option or subject" in run("bench", "--help=zzz", code=2).stderr
 
 
 @pytest.mark.parametrize("name", cli.commands)
