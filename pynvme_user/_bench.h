@@ -108,9 +108,12 @@ struct nvme_bench {
 	uint32_t writes;        /* since the last one */
 	uint32_t think_ios;     /* after so many I/Os, wait for their end and then `think_ticks` */
 	uint32_t think_count;
+	uint32_t rates_pause;   /* nothing arrives during a pause */
 	uint32_t has_pending;   /* an I/O that was generated and waits */
 	struct nvme_io pending;
 	uint64_t think_ticks;
+	uint64_t think_every;   /* or after so many ticks of I/O; 0: only after I/Os */
+	uint64_t think_due;     /* when that is; 0: with the first run */
 	uint64_t think_until;
 	const struct nvme_io *list; /* these I/Os, instead of the generator's */
 	uint64_t list_count;

@@ -101,6 +101,28 @@ static inline int bench_keep(struct nvme_bench *b, struct nvme_io io)
 	return 0;
 }
 
+/* Whether a pause is to begin once nothing is outstanding. */
+static int think_is_due(struct nvme_bench *b, uint64_t now)
+{
+	if (b->think_ios && b->think_count >= b->think_ios)
+		return 1;
+	if (!b->think_every)
+		return 0;
+	if (!b->think_due)
+		b->think_due = now + b->think_every;
+	return now >= b->think_due;
+}
+
+static void think_begin(struct nvme_bench *b, uint64_t now)
+{
+	b->think_count = 0;
+	b->held_until = b->think_until = now + b->think_ticks;
+	b->think_due = b->think_until + b->think_every;
+	for (uint32_t direction = 0; b->rates_pause && direction < 3; direction++)
+		if (b->rates[direction].due)
+			b->rates[direction].due += b->think_ticks;
+}
+
 int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 		   struct nvme_bench_slot *slot)
 {
@@ -116,11 +138,10 @@ int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 	}
 	if (b->think_until > now)
 		return bench_wait(b, b->think_until);
-	if (b->think_ios && b->think_count >= b->think_ios) {
+	if (b->think_ticks && think_is_due(b, now)) {
 		if (outstanding)
 			return 0;
-		b->think_count = 0;
-		b->held_until = b->think_until = now + b->think_ticks;
+		think_begin(b, now);
 		return bench_wait(b, b->think_until);
 	}
 	if (b->flush_every && b->writes >= b->flush_every) {

@@ -98,7 +98,9 @@ class Pace:
     depth_low: int = 0  # once full, drain to this before submitting more
     flush_every: int = 0  # a Flush after so many writes
     think_ios: int = 0  # after so many I/Os ...
+    think_every: float = 0.0  # or after so many seconds of I/O; 0: only after I/Os ...
     think: float = 0.0  # ... pause for so many seconds
+    rates_pause: bool = False  # nothing arrives meanwhile
     zone_blocks: int = 0  # writes are Zone Appends to zones of so many blocks
     zone_trims: bool = False  # trims are Zone Management Sends
     rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())  # by direction
@@ -251,6 +253,8 @@ class Workload:
         bench.think_ios = pace.think_ios if pace.think else 0
         ticks = tick_rate()
         bench.think_ticks = int(pace.think * ticks)
+        bench.think_every = int(pace.think_every * ticks)
+        bench.rates_pause = pace.rates_pause
         bench.zone_blocks, bench.zone_trims = pace.zone_blocks, pace.zone_trims
         bench.plain = 1 if pace.zone_blocks else 2
         bench.writes_left = _NEVER
@@ -272,7 +276,7 @@ class Workload:
         bench.gated = (
             pace.reap_min > 1
             or any((pace.submit_max, pace.reap_max))
-            or any((pace.depth_low, pace.flush_every, bench.think_ios))
+            or any((pace.depth_low, pace.flush_every, bench.think_ticks))
             or any(rate.is_set for rate in pace.rates)
         )
 

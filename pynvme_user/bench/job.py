@@ -247,6 +247,8 @@ class Job:
     flow_sleep: float = 0.0  # seconds between two looks at the others
     thinktime: float = 0.0
     thinktime_blocks: int = 1
+    thinktime_iotime: float = 0.0  # seconds of I/O between two pauses; 0: as many as the I/Os take
+    rate_ignore_thinktime: bool = False  # nothing arrives during a pause
     rate: tuple[int, int, int] = (0, 0, 0)  # bytes per second; 0: as fast as it goes
     rate_iops: tuple[int, int, int] = (0, 0, 0)
     rate_min: tuple[int, int, int] = (0, 0, 0)  # bytes per second; below it the job fails
@@ -279,6 +281,7 @@ class Job:
     verify_interval: int = 0  # bytes; 0: the block
     verify_fatal: bool = False
     verify_backlog: int = 0  # verify after so many writes; 0: at the end
+    verify_backlog_batch: int = 0  # so many of them, the others later; 0: all
     verify_state: str | None = None  # the write journal's path
 
     # Results

@@ -128,6 +128,17 @@ SECTIONS = (
             ),
             option("thinktime", o.microseconds, "Pause after I/O; in us."),
             option("thinktime_blocks", v.natural, "I/Os between two pauses; default 1."),
+            option(
+                "thinktime_iotime",
+                o.seconds,
+                "Time of I/O between two pauses, instead of thinktime_blocks; with it, whichever "
+                "comes first.",
+            ),
+            option(
+                "rate_ignore_thinktime",
+                v.boolean,
+                "Nothing arrives during a pause; default 0: what arrives then is due after it.",
+            ),
             nothing("thinktime_spin", "A pause always spins.", bare=None),
             option("rate", o.sizes, "Bytes per second: read, write, trim."),
             option("rate_iops", o.sizes, "I/Os per second: read, write, trim."),
@@ -199,6 +210,11 @@ SECTIONS = (
             option("verify_fatal", v.boolean, "End at the first fault."),
             option(
                 "verify_backlog", v.natural, "Verify after so many writes; default 0: at the end."
+            ),
+            option(
+                "verify_backlog_batch",
+                v.natural,
+                "Then verify so many writes, and what is left at the end; default 0: all of them.",
             ),
             option("verify_state", o.text, "File of the write journal, which survives a crash."),
             nothing("verify_async", "The job's own thread verifies."),

@@ -299,7 +299,7 @@ class Part:
         deadline: float | None,
         verification: Verification,
     ) -> None:
-        """Read back after each ``verify_backlog`` writes, in between."""
+        """Read back after each ``verify_backlog`` writes: all, or ``verify_backlog_batch``."""
         workload = self._used_workload
         at_end = False
         while not at_end and self._goes_on and not _is_past(deadline):
@@ -308,7 +308,8 @@ class Part:
             at_end = workload.exhausted
             if self._goes_on:
                 workload.pause_after(None)
-                self._read_back(pair, buffer, verification.written(workload))
+                batch = self.job.verify_backlog_batch
+                self._read_back(pair, buffer, verification.written(workload, batch))
                 workload.resume()
 
     def _read_back(

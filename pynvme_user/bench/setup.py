@@ -266,6 +266,8 @@ def pace(job: Job, target: Target) -> Pace:
     """Tell what the job does besides keeping its queue full."""
     batch = job.iodepth_batch if "iodepth_batch" in dict(job.given) else 0
     shift = target.ns.block_shift
+    # As in fio, the time alone counts where the number is not given.
+    by_time = bool(job.thinktime_iotime) and "thinktime_blocks" not in dict(job.given)
     # As in fio, verification alone goes as fast as it can.
     rates = [(0, 0)] * 3 if job.verify_only else zip(job.rate_iops, job.rate, strict=True)
     return Pace(
@@ -274,7 +276,9 @@ def pace(job: Job, target: Target) -> Pace:
         reap_min=job.iodepth_batch_complete_min,
         depth_low=job.iodepth_low,
         flush_every=job.fsync,
-        think_ios=job.thinktime_blocks,
+        think_ios=0 if by_time else job.thinktime_blocks,
+        think_every=job.thinktime_iotime,
+        rates_pause=job.rate_ignore_thinktime,
         think=job.thinktime,
         zone_blocks=target.zone_blocks if appends(job) else 0,
         zone_trims=job.zbd,

@@ -47,14 +47,13 @@ GROUPS = (
         "bs_unaligned blocksize_unaligned bs_is_seq_rand",
     ),
     (
-        "a pause comes after so many completed I/Os, thinktime_blocks, and with a rate the I/Os "
-        "that arrived meanwhile are due after it",
-        "thinktime_blocks_type thinktime_iotime rate_ignore_thinktime",
+        "a pause comes after so many completed I/Os, thinktime_blocks",
+        "thinktime_blocks_type",
     ),
     ("once the depth for latency_target is found, it stays", "latency_run"),
     (
-        "the header stands at the interval's start, and all of a backlog is verified",
-        "verify_offset verify_backlog_batch",
+        "the header stands at the interval's start",
+        "verify_offset",
     ),
     ("a log has averages: log_avg_msec=0 writes each I/O", "log_max_value"),
     ("a write has no life-time hint", "write_hint"),

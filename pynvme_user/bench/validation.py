@@ -114,6 +114,10 @@ def validated(job: Job) -> Job:
     )
     need(1 <= job.significant_figures <= 10, "significant_figures is 1 to 10")
     _validate_verify(job, need)
+    need(
+        not (job.zbd and job.verify_backlog_batch),
+        "zonemode=zbd verifies all of a backlog: leave verify_backlog_batch out",
+    )
     if job.rw == "zone-append":
         need(job.verify is None, "zone-append cannot be verified")
     return job

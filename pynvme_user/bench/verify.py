@@ -129,17 +129,22 @@ class Verification:
             self._noted.appendleft((np.packbits(directions[most:]), count - most))
         return self._again.follow(directions[:most])
 
-    def written(self, workload: Workload) -> Iterator[npt.NDArray[np.void]]:
-        """Yield what was written since the last call, as reads (IO_DTYPE), in pieces."""
+    def written(self, workload: Workload, most: int = 0) -> Iterator[npt.NDArray[np.void]]:
+        """Yield what was written and not yielded yet, as reads (IO_DTYPE), in pieces.
+
+        No more than ``most`` of them, the oldest; 0: all.
+        """
+        left = most or _CHUNK << 32  # more than there are
         total = sum(workload.submitted_by_direction[:3]) - self._read_back
-        while self._followed < total:
-            ios = self._follow(min(_CHUNK, total - self._followed))
+        while self._followed < total and left:
+            ios = self._follow(min(_CHUNK, total - self._followed, left))
             if not len(ios):
                 return
             self._followed += len(ios)
             reads = ios[ios["direction"] == Direction.WRITE]
             reads["direction"] = Direction.READ
             self._read_back += len(reads)
+            left -= len(reads)
             if len(reads):
                 yield reads
 

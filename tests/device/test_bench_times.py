@@ -108,6 +108,39 @@ def test_thinktime(fast: str) -> None:
     assert result.directions[READ].lat.percentile(50) < 20_000 * US
 
 
+@pytest.mark.parametrize(("blocks", "pauses"), [({}, 4), ({"thinktime_blocks": 1 << 30}, 4)])
+def test_thinktime_by_time(fast: str, blocks: dict[str, object], pauses: int) -> None:
+    """As in fio: without a thinktime_blocks of its own, the time alone counts."""
+    options = {"rw": "randread", "bs": "4k", "time_based": True, "runtime": 1.3, "iodepth": 4}
+    made = job(fast, **options, thinktime="100ms", thinktime_iotime="200ms", **blocks)
+
+    def attempt() -> str:
+        (result,) = engine.run([made], io_log=True).jobs
+        assert result.io_log is not None
+        ends = np.sort(result.io_log["end_ns"].astype(float))
+        long = np.flatnonzero(np.diff(ends) >= 95e6)
+        work = np.diff(ends[long], prepend=0) - np.append([0], [100e6] * (len(long) - 1))
+        right = len(long) == pauses and (abs(work - 200e6) < 30e6).all()
+        return "" if right else f"pauses after {ends[long] / 1e6} ms"
+
+    until_right(attempt, undisturbed=5)
+
+
+def test_what_arrives_in_a_pause(fast: str) -> None:
+    """It is due at the pause's end, or with rate_ignore_thinktime nothing arrives then."""
+    options = {"rw": "read", "bs": "4k", "number_ios": 500, "rate_iops": 1000, "iodepth": 4}
+    pauses = {"thinktime": "100ms", "thinktime_blocks": 100}
+    ignoring = run(fast, **options, **pauses, rate_ignore_thinktime=1)
+    # 500 ms of arrivals, and four pauses.
+    assert seconds(ignoring) >= 0.89
+
+    def attempt() -> str:
+        caught_up = seconds(run(fast, **options, **pauses))
+        return "" if 0.49 <= caught_up <= 0.75 else f"{caught_up:.2f} s"
+
+    until_right(attempt, undisturbed=5)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"rate_iops": 2000}, {"rate": "8000k"}, {"rate_iops": "2000,", "rwmixread": 100}],

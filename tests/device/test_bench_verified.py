@@ -86,6 +86,21 @@ def test_no_fault_is_found_where_there_is_none(
         assert not result.directions[TRIM].ios
 
 
+def test_a_batch_of_a_backlog(device: str) -> None:
+    """As in fio: so many after each backlog, the oldest first, and what is left at the end."""
+    renew(device)
+    options = {"rw": "randwrite", "bs": "4k", "size": "256k", "verify": "crc32c"}
+    made = job(device, **options, verify_backlog=16, verify_backlog_batch=5)
+    (result,) = engine.run([made], io_log=True).jobs
+    assert result.ok
+    assert result.io_log is not None
+    log = result.io_log
+    order = "".join("rwt"[way] for way in log["direction"])
+    assert order == 4 * ("w" * 16 + "r" * 5) + "r" * 44
+    written, read = (log["offset"][log["direction"] == way].tolist() for way in (WRITE, READ))
+    assert read == written
+
+
 @pytest.mark.parametrize("backlog", [0, 16])
 @pytest.mark.parametrize("rates", ["40000,9000", "5000,0", "9000,"])
 def test_a_mix_at_rates_reads_back_what_it_wrote(device: str, rates: str, backlog: int) -> None:

@@ -423,7 +423,7 @@ def test_unknown_and_unsupported_options() -> None:
     for name, value in (
         *(("thinktime_blocks_type", "issue"), ("verify_offset", "8"), ("trim_backlog", "2")),
         *(("log_max_value", "1"), ("latency_run", "1")),
-        *(("bs_unaligned", None), ("bs_is_seq_rand", "1"), ("thinktime_iotime", "1s")),
+        *(("bs_unaligned", None), ("bs_is_seq_rand", "1")),
     ):
         assert "not supported: " in problem(**{name: value})
     assert "'uid' is not supported" in problem(uid="0")  # 0 is a user
