@@ -1,7 +1,8 @@
 """Line charts as SVG text, drawn to be read on a screen, on paper and without seeing colours.
 
-Colours are CSS classes (``c0`` to ``c5``), which the page defines for light and dark; each series
-has a dash pattern of its own besides, so that they stay apart in black and white.
+Colours are CSS classes (``c0`` to ``c5``), which the page defines for light and dark; each of six
+series has a dash pattern of its own besides, so that they stay apart in black and white. More than
+six have the colours again, each time with other patterns.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Tick = tuple[float, str]  # value, label
 
-#: As many series as can be told apart.
-STYLES = 6
+#: Colours, as many as can be told apart, and dash patterns.
+COLOURS = 6
 _DASHES = ("", "6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2")
+#: As many series as have a colour and pattern of their own.
+STYLES = COLOURS * len(_DASHES)
 
 # Units of the drawing; the page scales it to its column.
 _WIDTH, _HEIGHT = 440, 244
@@ -202,6 +205,12 @@ def chart(
     return "\n".join(part for part in parts if part)
 
 
+def _look(style: int) -> tuple[str, str]:
+    """Tell a style's class and dash pattern."""
+    colour, again = style % COLOURS, style // COLOURS
+    return f"c{colour}", _DASHES[(colour + again) % len(_DASHES)]
+
+
 def _thin(scale: Scale, length: float, room: Callable[[str], float]) -> list[Tick]:
     """Keep the ticks that have room, in the order in which they matter."""
     kept: list[tuple[float, float, Tick]] = []
@@ -217,9 +226,10 @@ def _thin(scale: Scale, length: float, room: Callable[[str], float]) -> list[Tic
 
 def _legend(series: Iterable[Series], title: str) -> str:
     entries = (
-        f'<span><svg class="key" viewBox="0 0 26 8"><path class="line c{one.style}" '
-        f'stroke-dasharray="{_DASHES[one.style]}" d="M0 4H26"/></svg>{escape(one.name)}</span>'
+        f'<span><svg class="key" viewBox="0 0 26 8"><path class="line {colour}" '
+        f'stroke-dasharray="{dashes}" d="M0 4H26"/></svg>{escape(one.name)}</span>'
         for one in series
+        for colour, dashes in [_look(one.style)]
     )
     head = f"<span>{escape(title)}:</span>" if title else ""
     return f'<p class="legend">{head}{"".join(entries)}</p>'
@@ -271,17 +281,16 @@ class _Frame:
             steps.append(f"{pen}{at_x:.1f} {at_y:.1f}")
             pen = "L"
         path = "".join(steps)
-        drawn = (
-            f'<path class="line c{series.style}" '
-            f'stroke-dasharray="{_DASHES[series.style]}" d="{path}"/>'
-        )
+        colour, dashes = _look(series.style)
+        drawn = f'<path class="line {colour}" stroke-dasharray="{dashes}" d="{path}"/>'
         if not (series.filled and steps):
             return drawn
         first, last = float(xs[0]), float(xs[-1])
         area = f"{path}L{last:.1f} {self.bottom}L{first:.1f} {self.bottom}Z"
-        return f'<path class="area c{series.style}" d="{area}"/>{drawn}'
+        return f'<path class="area {colour}" d="{area}"/>{drawn}'
 
     def marks(self, series: Series, x: Axis, y: Axis) -> Iterable[str]:
+        colour, _ = _look(series.style)
         for value_x, value_y in zip(series.x.tolist(), series.y.tolist(), strict=True):
             at_x = float(self._x(np.array([value_x]))[0])
             at_y = float(self._y(np.array([value_y]))[0])
@@ -290,6 +299,6 @@ class _Frame:
                     f"{series.name}, {x.title} {x.scale.label(value_x)}: {y.scale.label(value_y)}"
                 )
                 yield (
-                    f'<circle class="mark c{series.style}" cx="{at_x:.1f}" cy="{at_y:.1f}" '
+                    f'<circle class="mark {colour}" cx="{at_x:.1f}" cy="{at_y:.1f}" '
                     f'r="3"><title>{escape(said)}</title></circle>'
                 )

@@ -19,6 +19,8 @@ from pynvme_user.bench.result import JobResult, RunResult
 from pynvme_user.bench.summary import duration, number, point_text
 from pynvme_user.spec.text import printable
 
+#: The table of a sweep over more is made narrower.
+_FEW_AXES = 2
 _TABLE_PERCENTILES = (50.0, 99.0, 99.9, 99.99)
 
 
@@ -123,7 +125,24 @@ def _table(jobs: Sequence[JobResult]) -> str:
                     str(result.failed),
                 ]
             )
+    if len(points) > _FEW_AXES:
+        head, rows, words = _narrowed(head, rows, words)
     return _html_table(head, rows, words)
+
+
+def _narrowed(
+    head: list[str], rows: list[list[str]], words: int
+) -> tuple[list[str], list[list[str]], int]:
+    """Leave out of a table what goes without saying, so that it is no wider than the page."""
+    # Behind "lat mean" it is seen of what p50 and the others are.
+    head = [text if text == "lat mean" else text.removeprefix("lat ") for text in head]
+    if all(row[-1] == "0" for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    way = words - 1
+    if len({row[way] for row in rows}) == 1:
+        head = [*head[:way], f"{rows[0][way]} {head[words]}", *head[words + 1 :]]
+        rows, words = [[*row[:way], *row[words:]] for row in rows], way
+    return head, rows, words
 
 
 def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from pynvme_user.bench.plot import (
+    COLOURS,
     STYLES,
     Axis,
     Floats,
@@ -30,6 +31,8 @@ from pynvme_user.bench.summary import point_text
 
 AXIS_NAMES = {"iodepth": "queue depth", "bs": "block size", "numjobs": "jobs"}
 
+#: A line has at least so many points.
+_FEW = 3
 #: Rates that differ by more than this factor are drawn on a logarithmic axis.
 _WIDE = 20
 
@@ -139,7 +142,7 @@ class _Sweep:
     def _percentiles(self) -> str:
         # The first, the last and some between them.
         chosen = [
-            self.jobs[n] for n in np.unique(np.linspace(0, len(self.jobs) - 1, STYLES).astype(int))
+            self.jobs[n] for n in np.unique(np.linspace(0, len(self.jobs) - 1, COLOURS).astype(int))
         ]
         return percentile_chart(
             [
@@ -155,6 +158,13 @@ class _Sweep:
 
     def _chart(self, title: str, x: Axis, y: Axis, lines: Sequence[Series]) -> str:
         return chart(title, x, y, lines, self.note, self._legend(self.others))
+
+
+def _along(counts: Mapping[str, int]) -> str:
+    """Choose the plots' axis: the depth, unless it has few values; else that with the most."""
+    if counts.get("iodepth", 0) >= _FEW:
+        return "iodepth"
+    return max(counts, key=lambda name: counts[name])
 
 
 def _percentile(share: float) -> Callable[[DirectionResult], float]:

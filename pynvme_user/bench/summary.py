@@ -402,9 +402,35 @@ def sweep_table(jobs: Sequence[JobResult]) -> Iterator[str]:
                     str(result.failed),
                 ]
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    for row in rows:
-        yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+    yield from _fitted(rows)
+
+
+def _fitted(rows: list[list[str]]) -> Iterator[str]:
+    """Write a sweep's table in 80 columns, if leaving out what goes without saying is enough."""
+    lines = _aligned(rows)
+    if len(lines[0]) > _LINE:
+        # Behind "lat mean" it is seen of what p50 and the others are.
+        rows[0] = [text if text == "lat mean" else text.removeprefix("lat ") for text in rows[0]]
+        lines = _aligned(rows)
+    if len(lines[0]) > _LINE and all(row[-1] == "0" for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+        lines = _aligned(rows)
+    way = rows[0].index("")
+    if len(lines[0]) > _LINE and len({row[way] for row in rows[1:]}) == 1:
+        # The one direction goes into the head of the next column.
+        rows[0][way + 1] = f"{rows[1][way]} {rows[0][way + 1]}"
+        rows = [[*row[:way], *row[way + 1 :]] for row in rows]
+        lines = _aligned(rows)
+    if len(lines[0]) > _LINE:
+        lines = _aligned(rows, " ")
+    yield from lines
+
+
+def _aligned(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        gap.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    ]
 
 
 def _repeats(jobs: Sequence[JobResult]) -> Iterator[str]:

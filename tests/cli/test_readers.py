@@ -156,7 +156,11 @@ def test_head(environment: dict[str, str], tmp_path: Path, command: str, runs: i
 
 @pytest.mark.parametrize(
     "arguments",
-    [("id-ctrl", "qemu:", "-H"), ("bench", "--help"), ("admin-passthru", "qemu:", *IDENTIFY)],
+    [
+        ("id-ctrl", "qemu:", "-H"),
+        ("bench", "--help", "all"),
+        ("admin-passthru", "qemu:", *IDENTIFY),
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_output_is_one_write(run: Any, arguments: tuple[object, ...]) -> None:

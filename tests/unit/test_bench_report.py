@@ -141,6 +141,30 @@ def test_clones_are_drawn_together():
     assert text.count("<figcaption>IOPS over time</figcaption>") == 1
 
 
+def test_all_lines_of_a_large_sweep_are_drawn_over_the_depth():
+    rng, jobs = np.random.default_rng(4), []
+    for numjobs in (1, 2, 4):
+        part = sweep_of(rng, iodepths=(1, 4, 16, 64), sizes=(512, 4096, 65536), seconds=1.0)
+        for job in part.jobs:
+            job.point = {"bs": job.point["bs"], "numjobs": numjobs, **job.point}
+            jobs.append(job)
+    text = page(run_of(*jobs))
+    figure = text[text.index("Read IOPS over queue depth") :].partition("</figure>")[0]
+    looks = re.findall(r'<path class="line (c\d)" stroke-dasharray="([^"]*)" d="M0 4H26"/>', figure)
+    assert len(looks) == len(set(looks)) == 9, "each has a look of its own in the legend"
+    drawn = re.findall(r'<path class="line (c\d)" stroke-dasharray="([^"]*)" d="M\d+\.', figure)
+    assert drawn == looks
+    assert len(re.findall("<circle", figure)) == 36
+    assert "The first" not in figure
+    # The table is narrower, and has them all.
+    head = re.search(r"<thead>(.*?)</thead>", text).group(1)
+    assert re.findall(r"<th[^>]*>([^<]*)</th>", head) == [
+        *("block size", "jobs", "queue depth", "read IOPS", "bandwidth", "lat mean"),
+        *("p50", "p99", "p99.9", "p99.99", "max"),
+    ]
+    assert text.partition("</table>")[0].count("<tr>") == 37
+
+
 def test_a_sweep_over_what_has_no_measure():
     sweep = sweep_of(np.random.default_rng(6), iodepths=(1, 2), seconds=1.0)
     for job, mode in zip(sweep.jobs, ("polled", "interrupt"), strict=True):

@@ -120,15 +120,43 @@ def test_a_device_that_completes_in_its_doorbell_is_told_of(rng):
 
 def test_a_sweep_is_a_table(rng):
     lines = list(summary(sweep_of(rng, iodepths=(1, 2), sizes=(512, 131072), seconds=1.0)))
-    columns = "bs iodepth IOPS BW lat mean lat p50 lat p99 lat p99.9 lat max failed"
+    columns = "bs iodepth read IOPS BW lat mean p50 p99 p99.9 max"
     assert lines[0].split() == columns.split()
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["512", "1", "read"],
-        ["512", "2", "read"],
-        ["128k", "1", "read"],
-        ["128k", "2", "read"],
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["512", "1"],
+        ["512", "2"],
+        ["128k", "1"],
+        ["128k", "2"],
     ]
     assert len({len(line) for line in lines}) == 1
+
+
+def many_points(rng, **more):
+    """36 points over three axes, as many as there are values for, and ``more`` of one value."""
+    jobs = []
+    for numjobs in (1, 2, 4):
+        part = sweep_of(rng, iodepths=(1, 4, 16, 64), sizes=(512, 4096, 65536), seconds=1.0)
+        for job in part.jobs:
+            job.point = {**more, "bs": job.point["bs"], "numjobs": numjobs, **job.point}
+            jobs.append(job)
+    return run_of(*jobs)
+
+
+def test_the_table_of_a_large_sweep_fits(rng):
+    lines = list(summary(many_points(rng)))[:37]
+    assert max(map(len, lines)) <= 80
+    columns = "bs numjobs iodepth read IOPS BW lat mean p50 p99 p99.9 max"
+    assert lines[0].split() == columns.split()
+    assert len({len(line) for line in lines}) == 1
+    assert max(map(len, list(summary(many_points(rng, rw="randread")))[:37])) <= 100
+
+
+def test_failures_stay_in_a_table_that_is_made_narrower(rng):
+    run = many_points(rng)
+    run.jobs[7].directions[0].failed = 3
+    lines = list(summary(run))[:37]
+    assert lines[0].split()[-1] == "failed"
+    assert [line.split()[-1] for line in lines[8:10]] == ["3", "0"]
 
 
 def test_clones_together_in_the_summary(rng):
