@@ -81,6 +81,13 @@ class BlockSizes:
         """The smallest I/O, in bytes."""
         return min((size for size, _ in self.split), default=self.low)
 
+    @property
+    def mean(self) -> float:
+        """The mean of many I/Os, in bytes."""
+        if self.split:
+            return sum(size * percent for size, percent in self.split) / 100
+        return (self.low + self.high) / 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:

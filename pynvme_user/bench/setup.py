@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.target import Target
-from pynvme_user.bench.zoned import ZonedPlan, ZoneMap
+from pynvme_user.bench.zoned import Arrivals, ZonedPlan, ZoneMap
 from pynvme_user.generator import Generator
 from pynvme_user.namespace import MAX_RANGE_BLOCKS
 from pynvme_user.numa import cpus_of, format_list
@@ -180,7 +180,17 @@ def zoned_plan(
         fresh=job.verify is not None and job.destructive,
         most_writes=job.verify_backlog,
         most_trims=job.iodepth,
+        arrivals=_arrivals(job) if made.is_mixed else None,
     )
+
+
+def _arrivals(job: Job) -> Arrivals | None:
+    """Tell how reads and writes follow each other, where both have a rate."""
+    rates = []
+    for direction in (Direction.READ, Direction.WRITE):
+        in_bytes = job.rate[direction] / job.block_sizes[direction].mean
+        rates.append(min(filter(None, (job.rate_iops[direction], in_bytes)), default=0))
+    return Arrivals(*rates) if all(rates) else None
 
 
 def pin(job: Job) -> None:

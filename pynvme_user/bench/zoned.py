@@ -158,13 +158,34 @@ class ZoneMap:
         )
 
 
+class Arrivals:
+    """The order in which reads and writes arrive, each at a steady rate: any unit, above 0."""
+
+    def __init__(self, reads: float, writes: float) -> None:
+        self._rates = reads, writes
+        self._taken = [0, 0]
+
+    def take(self, count: int) -> npt.NDArray[np.uint8]:
+        """Tell the directions of the next ``count``."""
+        numbers = np.arange(count)
+        due = [
+            (taken + numbers) / rate for taken, rate in zip(self._taken, self._rates, strict=True)
+        ]
+        order = np.argsort(np.concatenate(due), kind="stable")[:count]
+        directions = (order >= count).astype(np.uint8)
+        writes = int(directions.sum())
+        self._taken = [self._taken[0] + count - writes, self._taken[1] + writes]
+        return directions
+
+
 class ZonedPlan:
     """What one part does with the zones of its range, which begins and ends with a zone.
 
     ``most_open`` is how many zones it may have begun and not filled. With ``beyond`` reads go where
     they are drawn, written or not. ``fresh`` begins with all zones empty, as fio does before it
     verifies. A trim resets a zone. A piece has no more than ``most_writes`` writes, 0 for any
-    number, and ``most_trims`` trims, whose zones are its own meanwhile.
+    number, and ``most_trims`` trims, whose zones are its own meanwhile. Reads and writes of a mix
+    come in the order of ``arrivals``, if there are some.
     """
 
     def __init__(
@@ -181,8 +202,10 @@ class ZonedPlan:
         fresh: bool = False,
         most_writes: int = 0,
         most_trims: int = 1,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._map = zones
+        self._arrivals = arrivals
         self._generator = generator
         self._number = number
         self._first = first_lba // zones.blocks
@@ -227,7 +250,11 @@ class ZonedPlan:
                     self._map.reset(zone)
         while True:
             if not len(self._rest):
-                self._rest = self._generator.take(_CHUNK)
+                self._rest = (
+                    self._generator.follow(self._arrivals.take(_CHUNK))
+                    if self._arrivals
+                    else self._generator.take(_CHUNK)
+                )
             if not len(self._rest):
                 if not self._found:
                     raise JobError(_NOTHING_TO_READ)

@@ -73,6 +73,21 @@ def test_reads_stay_below_the_write_pointer(qemu: None) -> None:
     assert beyond.directions[READ].ios == 1024
 
 
+@pytest.mark.parametrize(
+    ("rates", "reads"),
+    [({"rate_iops": "800,100"}, 400), ({"rate": "4m,12m", "bs": "16k,64k"}, 257)],
+    ids=["in I/Os", "in bytes"],
+)
+def test_each_direction_of_a_mix_has_its_rate(
+    qemu: None, rates: dict[str, object], reads: int
+) -> None:
+    options = {"rw": "randrw", "bs": "16k", "iodepth": 4, "number_ios": 450, **rates}
+    _, result = run_in_turn({"rw": "write", "io_size": "16m"}, options)
+    assert result.ok
+    assert result.directions[READ].ios == pytest.approx(reads, abs=1)
+    assert result.directions[WRITE].ios == 450 - result.directions[READ].ios
+
+
 @pytest.mark.parametrize("rw", ["write", "randwrite", "randrw", "rw"])
 def test_verification(qemu: None, rw: str) -> None:
     """Once more over what an earlier job has written: it begins with empty zones."""
