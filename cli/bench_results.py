@@ -114,6 +114,7 @@ def log_writers(run: RunResult, jobs: Sequence[Job]) -> Iterator[tuple[str, Call
         part = parts[result.number]
         style = logs.LogStyle(
             log_avg_msec=part.log_avg_msec,
+            log_max_value=part.log_max_value,
             log_offset=part.log_offset,
             per_job_logs=part.per_job_logs,
             epoch_ms=int(run.started * 1000 + result.start_ns / 1e6) if part.log_unix_epoch else 0,

@@ -62,6 +62,7 @@ RECORD_DTYPE = np.dtype(
         ("direction", "<u4"),
     ]
 )
+_LATENCIES = ("slat", "clat", "lat")
 _NEVER = (1 << 64) - 1
 #: Directions of a verified mix that C notes before Python takes them: more than a slice's.
 _DRAWN = 1 << 20
@@ -182,6 +183,8 @@ class Workload:
         #: Its DMA memory.
         self.memory = buffer
         self._record_limit = records
+        #: The greatest slat, clat and lat by direction that :meth:`take_peaks` has told.
+        self._peaks: U64Array = np.zeros((4, 3), np.uint64)
         self._ring: Ring | None = None  # once it has run
         self._waits: Any = None  # the generator's I/O that a list came before
         count = depth if command_blocks and depth is not None else queue_depth
@@ -456,6 +459,7 @@ class Workload:
         """
         bench = self._bench
         bench.epoch = lib.nvme_ticks()
+        self._peaks[:] = 0
         for index in range(len(self.results)):
             lib.nvme_bench_result_clear(ffi.addressof(self._results[index]))
         bench.turns = bench.submit_ticks = bench.submit_timed = 0
@@ -469,10 +473,21 @@ class Workload:
         if self._ring is not None and self._split is None:
             lib.nvme_bench_count_outstanding(self._ring.pointer, self._bench_pointer, results, take)
 
+    def take_peaks(self) -> U64Array:
+        """Take the greatest slat, clat and lat by direction since the last call, in nanoseconds."""
+        latencies = [self.results[kind]["max"] for kind in _LATENCIES]
+        peaks = np.stack(latencies, axis=1)
+        for latency in latencies:
+            latency[:] = 0
+        self._peaks = np.maximum(self._peaks, peaks)
+        return peaks
+
     @property
     def ended(self) -> npt.NDArray[np.void]:
         """The results of the I/Os that have ended: slat, clat and lat count the same ones."""
         results = self.results.copy()
+        for column, kind in enumerate(_LATENCIES):
+            results[kind]["max"] = np.maximum(results[kind]["max"], self._peaks[:, column])
         pointer = ffi.from_buffer("struct nvme_bench_result[]", results, require_writable=True)
         self._count_outstanding(pointer, take=True)
         return results

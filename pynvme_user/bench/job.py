@@ -298,6 +298,7 @@ class Job:
     write_hist_log: str | None = None
     per_job_logs: bool = True
     log_avg_msec: int = 0  # 0: each I/O
+    log_max_value: bool = False  # of an interval the greatest value, not the average
     log_hist_msec: int = 0
     log_hist_coarseness: int = 0
     log_offset: bool = False

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.bench.result import BUCKETS, Direction, IntervalHistogram, JobResult
-from pynvme_user.bench.samples import NS_PER_MS, resample, spans
+from pynvme_user.bench.samples import NS_PER_MS, resample, spans, windows
 
 Array = npt.NDArray[Any]
 
@@ -26,6 +26,7 @@ class LogStyle:
     """How the logs of a job are written; the names are those of fio's options."""
 
     log_avg_msec: int = 0  # 0: a line for each I/O, of the job's io_log
+    log_max_value: bool = False  # of an interval the greatest value, not the average
     log_offset: bool = False
     per_job_logs: bool = True  # False: all jobs add to one file without a number
     epoch_ms: int = 0  # added to the times: when the job began, for log_unix_epoch
@@ -52,6 +53,7 @@ def write_bw_log(job: JobResult, prefix: str, style: LogStyle = PLAIN) -> list[P
                 style,
                 lambda summed, seconds: summed["bytes"] / 1024 / seconds,
                 lambda io: io["bytes"] * 1e9 / 1024 / np.maximum(io["lat"], 1),
+                job.bwavgtime_ms,
             ),
         )
     ]
@@ -60,7 +62,11 @@ def write_bw_log(job: JobResult, prefix: str, style: LogStyle = PLAIN) -> list[P
 def write_iops_log(job: JobResult, prefix: str, style: LogStyle = PLAIN) -> list[Path]:
     """Write ``PREFIX_iops.N.log`` and return its path; the value of a single I/O is 1."""
     lines = _lines(
-        job, style, lambda summed, seconds: summed["ios"] / seconds, lambda io: np.ones(io.size)
+        job,
+        style,
+        lambda summed, seconds: summed["ios"] / seconds,
+        lambda io: np.ones(io.size),
+        job.iopsavgtime_ms,
     )
     return [_write(job, prefix, "iops", style, lines)]
 
@@ -68,15 +74,21 @@ def write_iops_log(job: JobResult, prefix: str, style: LogStyle = PLAIN) -> list
 def write_lat_log(job: JobResult, prefix: str, style: LogStyle = PLAIN) -> list[Path]:
     """Write ``PREFIX_slat``, ``_clat`` and ``_lat.N.log``, values in nanoseconds; return the paths.
 
-    The value of an interval is the mean of the I/Os that completed in it.
+    The value of an interval is the mean of the I/Os that completed in it, or the greatest.
     """
+    most = style.log_max_value
 
     def lines(kind: str) -> Iterable[str]:
         return _lines(
             job,
             style,
-            lambda summed, _: summed[f"{kind}_sum"] / np.maximum(summed["ios"], 1),
+            lambda summed, _: (
+                summed[f"{kind}_max"]
+                if most
+                else summed[f"{kind}_sum"] / np.maximum(summed["ios"], 1)
+            ),
             lambda io: io[kind],
+            style.log_avg_msec,
         )
 
     return [_write(job, prefix, kind, style, lines(kind)) for kind in ("slat", "clat", "lat")]
@@ -100,8 +112,9 @@ def _lines(
     style: LogStyle,
     of_interval: Callable[[Array, Array], Array],
     of_one: Callable[[Array], Array],
+    sampled_ms: int,
 ) -> Iterable[str]:
-    rows = _rows_of_intervals(job, style, of_interval) if style.log_avg_msec else None
+    rows = _rows_of_intervals(job, style, of_interval, sampled_ms) if style.log_avg_msec else None
     tail = ", {4}, 0" if style.log_offset else ", 0"
     return (
         f"{row[0] + style.epoch_ms}, {row[1]}, {row[2]}, {row[3]}" + tail.format(*row)
@@ -114,12 +127,20 @@ _Row = tuple[int, int, int, int, int]
 
 
 def _rows_of_intervals(
-    job: JobResult, style: LogStyle, value: Callable[[Array, Array], Array]
+    job: JobResult, style: LogStyle, value: Callable[[Array, Array], Array], sampled_ms: int
 ) -> list[_Row]:
+    """Make a row of each interval; the greatest value is that of its samples of ``sampled_ms``."""
     rows: list[_Row] = []
     for direction in Direction:
-        summed = resample(job.directions[direction].samples, style.log_avg_msec)
-        values = np.rint(value(summed, np.maximum(spans(summed), 1e-9))).astype(np.int64).tolist()
+        samples = job.directions[direction].samples
+        summed = resample(samples, style.log_avg_msec)
+        found = value(summed, np.maximum(spans(summed), 1e-9))
+        if style.log_max_value and sampled_ms < style.log_avg_msec and samples.size:
+            parts = resample(samples, sampled_ms)
+            number = windows(parts, style.log_avg_msec)
+            first = np.flatnonzero(np.diff(number, prepend=np.uint64(1) + number[0]))
+            found = np.maximum.reduceat(value(parts, np.maximum(spans(parts), 1e-9)), first)
+        values = np.rint(found).astype(np.int64).tolist()
         # fio has no line for a direction in which nothing completed.
         rows += [
             (int(one["end_ns"]) // NS_PER_MS, known, int(direction), 0, 0)

@@ -35,7 +35,7 @@ class Measured:
     """From :meth:`begin` on, in the part's own thread. ``block_size`` is in bytes.
 
     A sample is taken at each multiple of each of the periods. ``histogram_ms`` keeps the histograms
-    of intervals of that length; 0: none.
+    of intervals of that length; 0: none; ``peaks`` their greatest latencies.
     """
 
     def __init__(
@@ -46,12 +46,14 @@ class Measured:
         *,
         periods_ms: Collection[int],
         histogram_ms: int,
+        peaks: bool = False,
     ) -> None:
         self._workload = workload
         self._pair = pair
         self._block_size = block_size
         self._periods_ms = periods_ms
         self._histogram_ms = histogram_ms
+        self._peaks = peaks
         self.began = 0.0  # time.monotonic(); 0: not yet
         #: time.monotonic() of the next sample and the next cut of the histograms.
         self._next_sample = self._next_cut = inf
@@ -153,7 +155,8 @@ class Measured:
         short_ns = min(self._periods_ms) * NS_PER_MS // 2 if last else 0
         self._settle(now)
         idle = [of - before for of, before in zip(self._idle_ns, self._sampled_idle, strict=True)]
-        self._course.add(self._ns(now), totals - self._totals, short_ns, idle)
+        peaks = self._workload.take_peaks()[:3] if self._peaks else None
+        self._course.add(self._ns(now), totals - self._totals, short_ns, idle, peaks)
         self._totals, self._sampled_idle = totals, list(self._idle_ns)
 
     def _cut_histograms(self, now: float) -> None:

@@ -240,6 +240,7 @@ SECTIONS = (
             option("write_hist_log", o.text, "Prefix of the histogram log.", bare=""),
             option("per_job_logs", v.boolean, "A log file for each queue; default 1."),
             option("log_avg_msec", v.natural, "Log averages over so many ms; default 0: each I/O."),
+            option("log_max_value", v.boolean, "Of those log the greatest value, not the average."),
             option("log_hist_msec", v.natural, "Log a histogram every so many ms."),
             option("log_hist_coarseness", v.natural, "0 to 6; each halves the buckets; default 0."),
             option("log_offset", v.boolean, "Log the offset of each I/O, too."),

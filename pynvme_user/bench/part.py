@@ -202,6 +202,7 @@ class Part:
             pair,
             ns.block_size,
             periods_ms={SAMPLE_MS, *averaged_ms(job)},
+            peaks=job.log_max_value,
             histogram_ms=(job.log_hist_msec or _HISTOGRAM_MS) if self._histograms else 0,
         )
 
@@ -438,7 +439,8 @@ class Part:
         if self.phase == "run":
             active = self._used_measured.active_seconds(now)
             size = self.target.ns.block_size
-            if self._limits.check(elapsed, workload.results, size, active):
+            results = workload.ended if self.job.log_max_value else workload.results
+            if self._limits.check(elapsed, results, size, active):
                 self._gives_up = True
             if self.job.latency_target is not None:
                 workload.depth = self._limits.depth

@@ -42,6 +42,9 @@ SAMPLE = np.dtype(
         ("clat_sum", np.uint64),
         ("lat_sum", np.uint64),
         ("idle_ns", np.uint64),  # of the interval: a phase in which nothing of it was to be done
+        ("slat_max", np.uint64),  # of the interval; 0: not kept
+        ("clat_max", np.uint64),
+        ("lat_max", np.uint64),
     ]
 )
 

@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 NS_PER_MS = 1_000_000
 
 _COLUMNS = ("ios", "bytes", "slat_sum", "clat_sum", "lat_sum")
+_PEAKS = ("slat_max", "clat_max", "lat_max")
 _ROOM = 64  # for so many samples at first
 
 
@@ -29,6 +30,7 @@ class Recorder:
         self._ends = np.zeros(_ROOM, np.uint64)
         self._sums: dict[int, npt.NDArray[np.uint64]] = {}
         self._idle: dict[int, npt.NDArray[np.uint64]] = {}  # where it is not always 0
+        self._peaks: dict[int, npt.NDArray[np.uint64]] = {}  # where they are kept
 
     def add(
         self,
@@ -36,10 +38,12 @@ class Recorder:
         changes: npt.NDArray[np.uint64],
         short_ns: int = 0,
         idle_ns: Sequence[int] = (0, 0, 0),
+        peaks: npt.NDArray[np.uint64] | None = None,
     ) -> None:
         """Add what came by ``end_ns``: a row of SAMPLE's columns for each direction.
 
-        ``idle_ns`` of that interval were a phase of other directions, for each. If the interval is
+        ``idle_ns`` of that interval were a phase of other directions, for each; ``peaks`` are the
+        greatest slat, clat and lat of each. If the interval is
         no longer than ``short_ns``, it becomes a part of the last one.
         """
         last = self._count - 1
@@ -47,7 +51,7 @@ class Recorder:
         place = last if joined else self._count
         if place == len(self._ends):
             self._ends = np.concatenate([self._ends, np.zeros_like(self._ends)])
-            for kept in (self._sums, self._idle):
+            for kept in (self._sums, self._idle, self._peaks):
                 for direction, sums in kept.items():
                     kept[direction] = np.concatenate([sums, np.zeros_like(sums)])
         self._ends[place] = end_ns
@@ -58,6 +62,10 @@ class Recorder:
                     continue
                 self._sums[direction] = np.zeros((len(self._ends), len(_COLUMNS)), np.uint64)
             self._sums[direction][place] += change
+        for direction, greatest in enumerate([] if peaks is None else peaks):
+            room = (len(self._ends), len(_PEAKS))
+            of = self._peaks.setdefault(direction, np.zeros(room, np.uint64))
+            of[place] = np.maximum(of[place], greatest)
         for direction, idle in enumerate(idle_ns):
             if idle:
                 spent = self._idle.setdefault(direction, np.zeros_like(self._ends))
@@ -71,6 +79,9 @@ class Recorder:
         found["end_ns"] = self._ends[: self._count]
         for name, column in zip(_COLUMNS, self._sums[direction].T, strict=True):
             found[name] = column[: self._count]
+        if direction in self._peaks:
+            for name, column in zip(_PEAKS, self._peaks[direction].T, strict=True):
+                found[name] = column[: self._count]
         if direction in self._idle:
             found["idle_ns"] = self._idle[direction][: self._count]
         return found
@@ -119,6 +130,8 @@ def _sum_windows(
     summed["end_ns"] = samples["end_ns"][np.append(first[1:], samples.size) - 1]
     for name in _COLUMNS:
         summed[name] = np.add.reduceat(samples[name], first)
+    for name in _PEAKS:
+        summed[name] = np.maximum.reduceat(samples[name], first)
     summed["idle_ns"] = idle.reduceat(samples["idle_ns"], first)
     return summed
 

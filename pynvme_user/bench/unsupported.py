@@ -55,7 +55,6 @@ GROUPS = (
         "the header stands at the interval's start",
         "verify_offset",
     ),
-    ("a log has averages: log_avg_msec=0 writes each I/O", "log_max_value"),
     ("a write has no life-time hint", "write_hint"),
     ("there are no barriers in NVMe: use fsync or fua", "write_barrier"),
     ("atomic writes are not asked for: NVMe makes small ones atomic by itself", "atomic"),

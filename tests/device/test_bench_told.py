@@ -7,6 +7,7 @@ import signal
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bench_rig import DELAY, READ, WRITE, job, run
 from disturbance import until_right
@@ -170,6 +171,45 @@ def test_logs_have_the_intervals_that_were_asked_for(fast: str, tmp_path: Path, 
         return "" if all(in_time.values()) else f"not once in time: {in_time}"
 
     until_right(attempt, undisturbed=5)
+
+
+def test_logs_of_the_greatest_value(fast: str, tmp_path: Path) -> None:
+    prefix = str(tmp_path / "log")
+    made = job(
+        fast,
+        rw="randrw",
+        bs="4k",
+        norandommap=True,
+        runtime="1s",
+        time_based=True,
+        log_avg_msec=100,
+        log_max_value=1,
+        bwavgtime=20,
+        write_lat_log=prefix,
+        write_bw_log=prefix,
+        write_iops_log=prefix,
+    )
+    result = engine.run([made], io_log=True)
+    for _, write in log_writers(result, [made]):
+        write()
+    (one,) = result.jobs
+    assert one.io_log is not None
+    for way in (READ, WRITE):
+        ios = one.io_log[one.io_log["direction"] == way]
+        of = one.directions[way]
+        for kind, histogram in (("slat", of.slat), ("clat", of.clat), ("lat", of.lat)):
+            rows = np.loadtxt(f"{prefix}_{kind}.1.log", delimiter=",", dtype=np.int64)
+            greatest = rows[rows[:, 2] == way, 1]
+            assert len(greatest) > 3
+            # Those of the I/Os themselves, and in all the greatest of the results.
+            assert greatest.max() == histogram.max
+            assert abs(int(ios[kind].max()) - histogram.max) <= 1
+            assert len(np.unique(greatest)) > 1
+        means = of.samples["lat_sum"] / np.maximum(of.samples["ios"], 1)
+        assert (of.samples["lat_max"][of.samples["ios"] > 0] >= means[of.samples["ios"] > 0]).all()
+    bw = np.loadtxt(f"{prefix}_bw.1.log", delimiter=",", dtype=np.int64)
+    # The greatest of five samples each is more than their average.
+    assert bw[bw[:, 2] == READ, 1].mean() * 1024 > one.directions[READ].bytes_per_second
 
 
 def test_the_intervals_of_spreads_are_those_that_were_asked_for(fast: str) -> None:
