@@ -83,7 +83,8 @@ def test_a_flag_takes_a_number_and_no_device() -> None:
     assert taken("--time_based", "qemu:") == ([("time_based", None)], ["qemu:"])
     assert taken("--time-based", "0", "a.fio") == ([("time_based", "0")], ["a.fio"])
     assert taken("--thread", "--do_verify=0") == ([("thread", None), ("do_verify", "0")], [])
-    assert taken("--atomic", "x") == ([("atomic", None)], ["x"])
+    assert taken("--atomic", "qemu:x") == ([("atomic", None)], ["qemu:x"])
+    assert taken("--atomic", "1", "qemu:x") == ([("atomic", "1")], ["qemu:x"])
 
 
 def test_what_nobody_knows_is_left() -> None:
