@@ -72,8 +72,7 @@ static void job_init(struct job *job, struct shape shape, uint64_t ios)
 	workload = &job->generator->workload;
 	*workload = (struct nvme_workload){
 		.region = REGION,
-		.loop_blocks = REGION,
-		.loops = UINT64_MAX,
+		.blocks = UINT64_MAX >> 2,
 		.ios = ios,
 		.seed = ios,
 		.order = NVME_ORDER_UNIFORM,
