@@ -96,6 +96,23 @@ def test_rates_of_both_directions(tmp_path: Path) -> None:
     assert all(float(row[5].replace(",", "")) >= 99 for row in rows)
 
 
+def test_beside_fio() -> None:
+    """Jobs whose I/Os no machine's speed changes: fio's number of them is ours."""
+    if not shutil.which("fio"):
+        pytest.skip("fio is not installed: ./bootstrap bench")
+    names = ("four I/Os", "global", "100 KiB", "half", "strided", "bs=1m")
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "versus_fio.py", *names],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "differ" not in done.stdout
+    assert done.stdout.count("│ read ") + done.stdout.count("│ write ") == 10
+
+
 def needs_valgrind(figures: dict[str, Any]) -> dict[str, Any]:
     counts = figures["parts"]["instructions"]
     if not shutil.which("valgrind"):
