@@ -67,6 +67,11 @@ class Extension(Core):
         self._compile(self._changed, self.that_include(path), write_c=path.name in HEADERS)
         self._link()
 
+    def mend(self) -> None:
+        """Build it without the last change."""
+        shutil.rmtree(self._changed, ignore_errors=True)
+        self._link()
+
     def _compile(self, to: Path, sources: Iterator[Path] | list[Path], *, write_c: bool) -> None:
         sources = list(sources)
         if write_c:

@@ -165,6 +165,8 @@ class Tree:
             return next(filter(None, (stage() for stage in self.stages(mutant.path))), "")
         finally:
             path.write_text(whole, encoding="utf-8")
+            if mutant.compiled:
+                self._extension.mend()  # the next one may be in Python
 
     def stages(self, path: str = "") -> list[Callable[[], str]]:
         """The tests in the order in which they run after a change in a file, or of nothing.
