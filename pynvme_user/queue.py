@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pynvme_user.completion import HOST_ABORTED, VectorResult
 from pynvme_user.errors import ClosedError, ControllerFatalError, NamespaceChangedError
 from pynvme_user.geometry import Geometry
 from pynvme_user.raw_queue import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
-from pynvme_user.ring import Loop, U64Array, Vector, fail
+from pynvme_user.ring import Loop, LoopGroup, U64Array, Vector, fail
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import (
     DatasetManagementCdw10,
@@ -208,6 +208,23 @@ class QueuePair(RawQueuePair):
         NamespaceChangedError, with nothing outstanding, once the geometry is not current any more;
         and as :meth:`poll`.
         """
+        self._begin_loop(loop, keep)
+        with self._device_errors(), self._turn():
+            ended = self._is_given_up(loop, geometry)
+            if not ended:
+                self._inside = True
+                try:
+                    ended = loop.run(self._ring, timeout_ns)
+                finally:
+                    self._inside = False
+            if ended:
+                self._end_loop()
+        if not ended:
+            self._check_health(waited=timeout_ns >= SLICE_NS)
+        return ended
+
+    def _begin_loop(self, loop: Loop, keep: npt.NDArray[Any]) -> None:
+        """Let the queue pair be the loop's alone, if it is not."""
         if self._loop is not loop:
             self._check_open()
             for memory in (keep, loop.memory):
@@ -218,34 +235,30 @@ class QueuePair(RawQueuePair):
                 fail(-errno.EBUSY)
             self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
             self.loop_timed_out = False
-        with self._device_errors(), self._turn():
-            self._check_not_ended()
-            if self._closing:
-                loop.stop()
-            if self.controller.resets != self._loop_resets:
-                self.hand_over()
-                loop.give_up(int(HOST_ABORTED))
-                ended = True
-            elif not geometry.current:
-                self._loop = self._loop_keep = None
-                raise NamespaceChangedError(
-                    f"namespace {geometry.nsid} may have changed while I/O ran on it, by a command "
-                    "such as Format NVM or by a reset: what was left was not submitted; begin anew"
-                )
-            else:
-                self._inside = True
-                try:
-                    ended = loop.run(self._ring, timeout_ns)
-                finally:
-                    self._inside = False
-            if ended:
-                self._loop = self._loop_keep = None
-                self._aborting = (-1, 0.0)  # C reaped what it was about
-                if self._closing:
-                    raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}")
-        if not ended:
-            self._check_health(waited=timeout_ns >= SLICE_NS)
-        return ended
+
+    def _is_given_up(self, loop: Loop, geometry: Geometry) -> bool:
+        """Whether a reset has ended the loop. Raises what stands in the way of its next turn."""
+        self._check_not_ended()
+        if self._closing:
+            loop.stop()
+        if self.controller.resets != self._loop_resets:
+            self.hand_over()
+            loop.give_up(int(HOST_ABORTED))
+            return True
+        if not geometry.current:
+            self._loop = self._loop_keep = None
+            raise NamespaceChangedError(
+                f"namespace {geometry.nsid} may have changed while I/O ran on it, by a command "
+                "such as Format NVM or by a reset: what was left was not submitted; begin anew"
+            )
+        return False
+
+    def _end_loop(self) -> None:
+        """Let the queue pair be free again after the loop's end."""
+        self._loop = self._loop_keep = None
+        self._aborting = (-1, 0.0)  # C reaped what it was about
+        if self._closing:
+            raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}")
 
     def _drain_loop(self, loop: Loop, geometry: Geometry, keep: npt.NDArray[Any]) -> None:
         """Drain a loop that is not to go on, so that its memory can be let go."""
@@ -392,3 +405,66 @@ class QueuePair(RawQueuePair):
             failures=vector.failed,
             timed_out=self.loop_timed_out,
         )
+
+
+class QueuePairGroup:
+    """Several queue pairs of one controller that one thread drives, for workloads that do so.
+
+    They are given in the order in which they were made.
+    """
+
+    def __init__(self, pairs: Sequence[QueuePair]) -> None:
+        self._pairs = list(pairs)
+        self._next_looked_at = 0
+        self.depth = self._pairs[0].depth
+
+    @property
+    def doorbell_writes(self) -> int:
+        """Doorbell registers written so far, of all."""
+        return sum(pair.doorbell_writes for pair in self._pairs)
+
+    @property
+    def cq_doorbell_writes(self) -> int:
+        """Those of them that reported completions."""
+        return sum(pair.cq_doorbell_writes for pair in self._pairs)
+
+    def advance(
+        self, loop: LoopGroup, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
+    ) -> bool:
+        """Let all members of a group go on; as :meth:`QueuePair.advance` does one."""
+        going = [(pair, one) for pair, one in zip(self._pairs, loop.members, strict=True)]
+        going = [(pair, one) for pair, one in going if not loop.is_done(one)]
+        for pair, one in going:
+            pair._begin_loop(one, keep)
+        # In the order of their making, as a reset stops them: neither waits for the other then.
+        with self._pairs[0]._device_errors(), ExitStack() as turns:
+            for pair, _ in going:
+                turns.enter_context(pair._turn())
+            for pair, one in going:
+                if pair._is_given_up(one, geometry):
+                    loop.set_done(one)
+                    pair._end_loop()
+            going = [(pair, one) for pair, one in going if not loop.is_done(one)]
+            for pair, _ in going:
+                pair._inside = True
+            try:
+                loop.run_members([pair._ring for pair in self._pairs], timeout_ns)
+            finally:
+                for pair, _ in going:
+                    pair._inside = False
+            for pair, one in going:
+                if loop.is_done(one):
+                    pair._end_loop()
+        left = [pair for pair, one in going if not loop.is_done(one)]
+        for pair in self._some(left):
+            pair._check_health(waited=False)
+        if not left:
+            loop.rearm()
+        return not left
+
+    def _some(self, pairs: list[QueuePair]) -> list[QueuePair]:
+        """Choose a tenth of them, the next ones each time: a look at a device reads a register."""
+        count = -(-len(pairs) // 10)
+        first = self._next_looked_at % max(1, len(pairs))
+        self._next_looked_at = first + count
+        return (pairs + pairs)[first : first + count]

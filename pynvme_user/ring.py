@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -434,6 +434,26 @@ class Loop(Protocol):
 
     def give_up(self, status: int) -> None:
         """Give what has no outcome this status: DMA has stopped. It is at its end then."""
+
+
+class LoopGroup(Protocol):
+    """Loops that C runs together, each on a ring of its own."""
+
+    @property
+    def members(self) -> Sequence[Loop]:
+        """All of them, also those that are done."""
+
+    def is_done(self, member: Loop) -> bool:
+        """Whether it is at its end."""
+
+    def set_done(self, member: Loop) -> None:
+        """Let it have no further turn."""
+
+    def rearm(self) -> None:
+        """All are done: the next run begins with all of them."""
+
+    def run_members(self, rings: Sequence[Ring], timeout_ns: int) -> None:
+        """Let those that are not done go on, each on its ring, until one is or the time is over."""
 
 
 class Vector:

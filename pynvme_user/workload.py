@@ -1,6 +1,7 @@
 """The benchmark's loop in C, seen from Python: one queue pair kept busy with generated I/Os.
 
-With ring.py, clock.py, generator.py and verification.py, one of those that import the extension.
+With ring.py, clock.py, generator.py, verification.py and workload_group.py, one of those that
+import the extension.
 """
 
 from __future__ import annotations
@@ -466,12 +467,14 @@ class Workload:
         bench.reap_ticks = bench.reap_timed = 0
         for counts in (bench.depths, bench.submits, bench.reaps):
             ffi.memmove(counts, bytes(ffi.sizeof(counts)), ffi.sizeof(counts))
-        self._count_outstanding(self._results, take=False)
+        self.count_outstanding(self.results, take=False)
 
-    def _count_outstanding(self, results: Any, *, take: bool) -> None:
+    def count_outstanding(self, results: npt.NDArray[np.void], *, take: bool) -> None:
+        """Add the slat of what is outstanding to results, or take it from them."""
         # What is split has its slat counted at its end.
         if self._ring is not None and self._split is None:
-            lib.nvme_bench_count_outstanding(self._ring.pointer, self._bench_pointer, results, take)
+            pointer = ffi.from_buffer("struct nvme_bench_result[]", results, require_writable=True)
+            lib.nvme_bench_count_outstanding(self._ring.pointer, self._bench_pointer, pointer, take)
 
     def take_peaks(self) -> U64Array:
         """Take the greatest slat, clat and lat by direction since the last call, in nanoseconds."""
@@ -488,8 +491,7 @@ class Workload:
         results = self.results.copy()
         for column, kind in enumerate(_LATENCIES):
             results[kind]["max"] = np.maximum(results[kind]["max"], self._peaks[:, column])
-        pointer = ffi.from_buffer("struct nvme_bench_result[]", results, require_writable=True)
-        self._count_outstanding(pointer, take=True)
+        self.count_outstanding(results, take=True)
         return results
 
     @property
@@ -546,6 +548,16 @@ class Workload:
     @property
     def _bench_pointer(self) -> object:
         return ffi.addressof(self._bench)
+
+    def share_results(self, first: Workload) -> None:
+        """Count into another's results, together with it; for one thread alone."""
+        self.results, self._results = first.results, first._results
+        self._bench.results = self._results
+
+    def member(self, ring: Ring) -> tuple[Any, Any]:
+        """Be run on a ring by others; return struct nvme_bench and nvme_bench_split, or NULL."""
+        self._ring = ring
+        return self._bench_pointer, self._split or ffi.NULL
 
     def overhead(self, ring: Ring, ios: int, timeout_ns: int) -> npt.NDArray[np.void]:
         """Run I/Os one at a time and time each submission and completion by itself.

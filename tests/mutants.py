@@ -73,6 +73,7 @@ PROGRAMS = {
     "ring": ("_ring", "_vector", "_clock"),
     "bench": ("_bench", "_bench_due", "_histogram", "_overhead", "_buffers"),
     "split": ("_bench_split",),
+    "many": ("_bench_many",),
     "qtest": ("_qtest",),
 }
 #: Longer than any run of tests takes.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pynvme_user.bench.job import Job, JobError
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.workload import Contents
+
+#: Between the seeds of a job's queues; odd, and far from those of jobs.
+_SEED_STEP = 0xD1342543DE82EF95
 
 
 def fill(buffer: DmaBuffer, job: Job) -> None:
@@ -40,6 +44,13 @@ def contents(job: Job, length: int, sharing: Sequence[int]) -> Contents | None:
         pool=pool,
         pool_each=max(1, working_set // len(pool)),
     )
+
+
+def contents_of(made: Contents | None, queue: int) -> Contents | None:
+    """Tell what each write of one of the job's queues gets: none has another's."""
+    if made is None or not queue:
+        return made
+    return replace(made, seed=(made.seed + queue * _SEED_STEP) % 2**64)
 
 
 def shares_contents(job: Job) -> bool:

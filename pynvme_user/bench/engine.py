@@ -194,11 +194,16 @@ def _check_queues(parts: Sequence[Part]) -> None:
         for part in wave:
             on[part.target.controller].append(part)
         for controller, sharing in on.items():
-            if len(sharing) > controller.max_queue_pairs:
-                jobs = {part.job.name: part.job.numjobs for part in sharing}
-                named = ", ".join(f"{name!r} numjobs={count}" for name, count in jobs.items())
+            wanted = sum(part.job.queues for part in sharing)
+            if wanted > controller.max_queue_pairs:
+                jobs = {part.job.name: part.job for part in sharing}
+                named = ", ".join(
+                    f"{name!r} numjobs={one.numjobs}"
+                    + (f" queues={one.queues}" if one.queues > 1 else "")
+                    for name, one in jobs.items()
+                )
                 raise JobError(
-                    f"{len(sharing)} queues at a time are more than the "
+                    f"{wanted} queues at a time are more than the "
                     f"{controller.max_queue_pairs} that {controller.name} grants (of job {named}): "
                     "give less numjobs, or let jobs wait for others by stonewall"
                 )

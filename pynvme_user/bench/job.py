@@ -232,6 +232,7 @@ class Job:
     iodepth_batch_complete_max: int = 0  # reap at most so many at once; 0: as many as there are
     iodepth_low: int = 0  # let the queue drain to this before it is filled again; 0: keep it full
     numjobs: int = 1
+    queues: int = 1  # that the one thread of each has
     clone: int = 0  # which of the numjobs this is, from 0; see clones()
     shares: int = 1  # on so many devices, of which each has its part of the clone's I/O
     share: int = 0  # which of them this is

@@ -10,6 +10,7 @@ from pynvme_user.bench.job import Direction, Job
 from pynvme_user.bench.result import Histogram, LatencyTarget, SteadyState
 from pynvme_user.bench.rounds import RoundWatch
 from pynvme_user.workload import Workload
+from pynvme_user.workload_group import WorkloadGroup
 
 _NS = 1_000_000_000
 
@@ -175,7 +176,7 @@ class Limits:
         )
 
 
-def fails(job: Job, workload: Workload) -> bool:
+def fails(job: Job, workload: Workload | WorkloadGroup) -> bool:
     """Tell whether I/Os failed in a way that the job does not go on from."""
     failed = workload.results["failed"].tolist()
     if not any(failed):

@@ -24,9 +24,10 @@ from pynvme_user.bench.result import (
 from pynvme_user.bench.samples import NS_PER_MS, Recorder
 from pynvme_user.clock import tick_rate
 from pynvme_user.completion import HOST_ABORTED
-from pynvme_user.queue import QueuePair
+from pynvme_user.queue import QueuePair, QueuePairGroup
 from pynvme_user.spec.status import Status
 from pynvme_user.workload import FLUSH, RECORD_DTYPE, Workload
+from pynvme_user.workload_group import WorkloadGroup
 
 _NS = 1_000_000_000
 
@@ -40,8 +41,8 @@ class Measured:
 
     def __init__(
         self,
-        workload: Workload,
-        pair: QueuePair,
+        workload: Workload | WorkloadGroup,
+        pair: QueuePair | QueuePairGroup,
         block_size: int,
         *,
         periods_ms: Collection[int],

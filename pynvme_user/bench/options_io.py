@@ -20,6 +20,12 @@ SECTIONS = (
             option(
                 "numjobs", v.natural, "So many queue pairs, each with its own thread; default 1."
             ),
+            option(
+                "queues",
+                v.natural,
+                "Not fio's: so many queue pairs in the one thread, each of iodepth; rates and I/Os "
+                "are the job's; default 1.",
+            ),
             option("loops", v.natural, "Move so many times size or io_size; default 1."),
             option("stonewall", v.boolean, "Wait for all jobs above.", "wait_for_previous"),
             option("wait_for", o.text, "Wait for the job of that name, which stands above."),

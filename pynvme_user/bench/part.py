@@ -7,13 +7,14 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.data import contents, fill
+from pynvme_user.bench.data import contents, contents_of, fill
 from pynvme_user.bench.flow import Flow
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.limits import Limits, fails
@@ -41,8 +42,9 @@ from pynvme_user.errors import NvmeError
 from pynvme_user.generator import Generator
 from pynvme_user.geometry import Geometry
 from pynvme_user.numa import Placement, near_cpus
-from pynvme_user.queue import QueuePair
+from pynvme_user.queue import QueuePair, QueuePairGroup
 from pynvme_user.workload import Workload
+from pynvme_user.workload_group import WorkloadGroup
 
 #: So often at least a sample is taken, and the limits are looked at.
 SAMPLE_MS = 100
@@ -95,7 +97,8 @@ class Part:
         self._limits = Limits(job)
         self._measured: Measured | None = None
         self._verification: Verification | None = None
-        self._workload: Workload | None = None
+        self._workload: Workload | WorkloadGroup | None = None
+        self._go_on: Callable[..., bool]  # QueuePair.advance(), of its queue pairs
         #: What is asked for while it runs: when the run began, and the answer.
         self._asked: float | None = None
         self._answers: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
@@ -136,9 +139,15 @@ class Part:
             depth = depths(self.job, self.target)
             self.notes += depth.notes
             spin, node = SPIN[self.job.mode], self._placement
-            with self.target.controller.queue_pair(depth.commands, spin=spin, node=node) as pair:
-                buffer = self.target.controller.alloc(depth.ios * self._piece, node=node)
+            controller, queues = self.target.controller, self.job.queues
+            with ExitStack() as made:
+                pairs = [
+                    made.enter_context(controller.queue_pair(depth.commands, spin=spin, node=node))
+                    for _ in range(queues)
+                ]
+                buffer = controller.alloc(queues * depth.ios * self._piece, node=node)
                 fill(buffer, self.job)
+                pair = pairs[0] if queues == 1 else QueuePairGroup(pairs)
                 self._set_up(pair, buffer, depth)
                 if self._plan is not None:
                     self._plan.begin()
@@ -174,27 +183,41 @@ class Part:
     def _generator(self, *, reads: bool = False) -> Generator:
         return generator(self.job, self.target, self.offset, self.length, reads=reads)
 
-    def _set_up(self, pair: QueuePair, buffer: DmaBuffer, depth: Depths) -> None:
+    def _set_up(self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer, depth: Depths) -> None:
         job, ns = self.job, self.target.ns
         if job.verify is not None:
             again = self._generator()
             self._verification = Verification(job, self.target, self.offset, self.reach, again)
-        only_reads_back = job.verify_only
-        self._workload = Workload(
-            self._generator(reads=only_reads_back),
-            commands=commands(job, ns.nsid),
-            buffer=buffer,
-            queue_depth=pair.depth,
-            depth=depth.ios,
-            command_blocks=depth.command_blocks,
-            in_order=self.target.zone_blocks > 0,
-            block_shift=ns.block_shift,
-            pace=pace(job, self.target),
-            contents=self._contents,
-            verifier=self._verification.verifier if self._verification else None,
-            verify_fatal=job.verify_fatal and errno.EILSEQ not in (job.ignore_error[2] or ()),
-            records=self._records,
-        )
+        made = self._generator(reads=job.verify_only)
+        length = buffer.nbytes // job.queues
+        pieces = [
+            buffer[queue * length : (queue + 1) * length].view(DmaBuffer)
+            for queue in range(job.queues)
+        ]
+        workloads = [
+            Workload(
+                made,
+                commands=commands(job, ns.nsid),
+                buffer=piece,
+                queue_depth=pair.depth,
+                depth=depth.ios,
+                command_blocks=depth.command_blocks,
+                in_order=self.target.zone_blocks > 0,
+                block_shift=ns.block_shift,
+                pace=pace(job, self.target, queue),
+                contents=contents_of(self._contents, queue),
+                verifier=self._verification.verifier if self._verification else None,
+                verify_fatal=job.verify_fatal and errno.EILSEQ not in (job.ignore_error[2] or ()),
+                records=self._records,
+            )
+            for queue, piece in enumerate(pieces)
+        ]
+        if isinstance(pair, QueuePairGroup):
+            group = WorkloadGroup(workloads, blocks=job.smallest_block >> ns.block_shift)
+            self._workload, self._go_on = group, partial(pair.advance, group, keep=buffer)
+        else:
+            self._workload = workloads[0]
+            self._go_on = partial(pair.advance, self._workload, keep=buffer)
         if self._plan is not None and self._verification is not None:
             self._plan.verifier = self._verification.verifier
         self._measured = Measured(
@@ -208,7 +231,7 @@ class Part:
 
     # --- phases -------------------------------------------------------------------------------
 
-    def _run(self, pair: QueuePair, buffer: DmaBuffer) -> None:
+    def _run(self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer) -> None:
         job, workload, verification = self.job, self._used_workload, self._verification
         self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
         self._next_look = time.monotonic() + SAMPLE_SECONDS
@@ -259,7 +282,7 @@ class Part:
             if verification is not None and wrote and job.do_verify and self._goes_on:
                 self.phase = _VERIFYING
                 plan = self._plan
-                written = plan.written_ios() if plan else verification.written(workload)
+                written = plan.written_ios() if plan else verification.written(self._only_workload)
                 self._read_back(pair, buffer, written)
             if job.end_fsync and self._goes_on:
                 self.target.ns.flush()
@@ -272,10 +295,14 @@ class Part:
             measured.end(self._finished)
 
     def _run_zoned(
-        self, pair: QueuePair, buffer: DmaBuffer, deadline: float | None, plan: ZonedPlan
+        self,
+        pair: QueuePair | QueuePairGroup,
+        buffer: DmaBuffer,
+        deadline: float | None,
+        plan: ZonedPlan,
     ) -> None:
         """Do what is planned for the zones, piece by piece."""
-        workload, depth = self._used_workload, self._used_workload.depth
+        workload, depth = self._only_workload, self._only_workload.depth
         if self.job.verify is not None:
             workload.depth = 1  # one after another, each at the write pointer
         for ios in plan.pieces():
@@ -295,13 +322,13 @@ class Part:
 
     def _run_with_backlog(
         self,
-        pair: QueuePair,
+        pair: QueuePair | QueuePairGroup,
         buffer: DmaBuffer,
         deadline: float | None,
         verification: Verification,
     ) -> None:
         """Read back after each ``verify_backlog`` writes: all, or ``verify_backlog_batch``."""
-        workload = self._used_workload
+        workload = self._only_workload
         at_end = False
         while not at_end and self._goes_on and not _is_past(deadline):
             workload.pause_after(self.job.verify_backlog)
@@ -314,20 +341,28 @@ class Part:
                 workload.resume()
 
     def _read_back(
-        self, pair: QueuePair, buffer: DmaBuffer, pieces: Iterable[npt.NDArray[np.void]]
+        self,
+        pair: QueuePair | QueuePairGroup,
+        buffer: DmaBuffer,
+        pieces: Iterable[npt.NDArray[np.void]],
     ) -> None:
         """Read these, in a phase of its own."""
         self._used_measured.enter({Direction.READ})
         for ios in pieces:
-            self._used_workload.go_through(ios, rated=False)
+            self._only_workload.go_through(ios, rated=False)
             self._advance(pair, buffer, None)
             if not self._goes_on:
                 break
         self._used_measured.enter(self.job.directions)
 
     @property
-    def _used_workload(self) -> Workload:
+    def _used_workload(self) -> Workload | WorkloadGroup:
         assert self._workload is not None, "set up before it is run"
+        return self._workload
+
+    @property
+    def _only_workload(self) -> Workload:
+        assert isinstance(self._workload, Workload), "several queues have no lists: see validation"
         return self._workload
 
     @property
@@ -348,7 +383,12 @@ class Part:
     _gives_up = False
 
     def _advance(
-        self, pair: QueuePair, buffer: DmaBuffer, deadline: float | None, *, drain: bool = True
+        self,
+        pair: QueuePair | QueuePairGroup,
+        buffer: DmaBuffer,
+        deadline: float | None,
+        *,
+        drain: bool = True,
     ) -> None:
         """Run the workload to its end, the deadline or a reason to stop, and drain it.
 
@@ -363,11 +403,11 @@ class Part:
             if self._flow is not None:
                 until = min(until, now + _FLOW_SLICE)
             slice_ns = max(0, int((until - now) * _NS))
-            ended = pair.advance(workload, slice_ns, geometry=geometry, keep=buffer)
+            ended = self._go_on(slice_ns, geometry=geometry)
             now = time.monotonic()
             measured.take_records()
             if self._verification is not None:
-                self._verification.note(workload.take_drawn())
+                self._verification.note(self._only_workload.take_drawn())
             measured.take_if_due(now)
             if now >= self._next_look:
                 self._look(now)
@@ -392,12 +432,14 @@ class Part:
             else:
                 self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)
 
-    def _drain(self, pair: QueuePair, buffer: DmaBuffer, geometry: Geometry) -> None:
+    def _drain(
+        self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer, geometry: Geometry
+    ) -> None:
         """Let what is outstanding end, so that no pause counts as its latency."""
         workload = self._used_workload
         workload.stop()
         slice_ns = int(SAMPLE_SECONDS * _NS)
-        while not pair.advance(workload, slice_ns, geometry=geometry, keep=buffer):
+        while not self._go_on(slice_ns, geometry=geometry):
             self._used_measured.take_records()
         workload.go_on()
 
@@ -503,14 +545,14 @@ class Part:
 
     def result(self, run_began: float) -> JobResult:
         """Tell what it came to; once its thread has ended, or in it."""
-        workload, ended = self._used_workload, self._finished or time.monotonic()
+        ended = self._finished or time.monotonic()
         return job_result(
             self.job,
             self.target.device,
             self._limits,
             start_ns=int((self.began - run_began) * _NS),
             error=self.error,
-            verify=self._verification.result(workload) if self._verification else None,
+            verify=self._verification.result(self._only_workload) if self._verification else None,
             measured=self._used_measured.results(ended),
         )
 

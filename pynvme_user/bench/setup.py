@@ -272,8 +272,8 @@ def generator(
     )
 
 
-def pace(job: Job, target: Target) -> Pace:
-    """Tell what the job does besides keeping its queue full."""
+def pace(job: Job, target: Target, queue: int = 0) -> Pace:
+    """Tell what the job does besides keeping its queue full, of several the one of this number."""
     batch = job.iodepth_batch if "iodepth_batch" in dict(job.given) else 0
     shift = target.ns.block_shift
     # As in fio, the time alone counts where the number is not given.
@@ -293,10 +293,11 @@ def pace(job: Job, target: Target) -> Pace:
         zone_blocks=target.zone_blocks if appends(job) else 0,
         zone_trims=job.zbd,
         rates=tuple(  # type: ignore[arg-type]  # three, as the job's are
-            Rate(ios=ios, blocks=moved / (1 << shift)) for ios, moved in rates
+            Rate(ios=ios / job.queues, blocks=moved / (1 << shift) / job.queues)
+            for ios, moved in rates
         ),
         poisson=job.rate_process == "poisson",
-        seed=job.seed,
+        seed=job.seed + queue,
     )
 
 

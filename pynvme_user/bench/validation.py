@@ -31,7 +31,7 @@ def validated(job: Job) -> Job:
     need(job.rw in get_args(Workload), f"rw={job.rw} is none of {', '.join(get_args(Workload))}")
     need(bool(job.filenames), "it has no device: give filename= or --filename")
     need(job.nsid is None or 0 < job.nsid < 0xFFFFFFFF, "nsid is from 1 to 4294967294")
-    for option in ("iodepth", "numjobs", "loops", "thinktime_blocks"):
+    for option in ("iodepth", "numjobs", "queues", "loops", "thinktime_blocks"):
         need(getattr(job, option) >= 1, f"{option} is at least 1")
     need(job.iodepth <= 65535, "iodepth is at most 65535")
     need(job.numjobs <= 65535, "numjobs is at most 65535, the queues that a controller can have")
@@ -59,6 +59,17 @@ def validated(job: Job) -> Job:
             "zonemode=zbd appends by itself where iodepth is more than 1: use rw=write",
         )
         need(not job.skip, "zonemode=zbd writes without gaps: give rw= without a number")
+    if job.queues > 1:
+        need(
+            job.verify is None,
+            "queues hand out I/Os in no fixed order, and verify reads back in that of the writes: "
+            "use numjobs instead of queues",
+        )
+        need(not job.zbd, "zonemode=zbd writes one after another: use numjobs instead of queues")
+        need(
+            job.mode == "polled",
+            f"mode={job.mode} sleeps for one queue, and each of queues has its turn: leave it out",
+        )
     if job.zones is not None:
         need(
             job.random_distribution.kind == "random",
