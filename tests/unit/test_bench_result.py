@@ -157,7 +157,7 @@ def test_counts_alone_give_the_values_within_a_bucket():
 
 
 def test_layouts_that_c_fills():
-    assert (SAMPLE.itemsize, IO_RECORD.itemsize) == (56, 48)
+    assert (SAMPLE.itemsize, IO_RECORD.itemsize) == (80, 48)
     assert [IO_RECORD.fields[name][1] for name in ("offset", "bytes", "direction")] == [32, 40, 44]
     assert Histogram().counts.dtype == np.uint64
     assert Histogram().counts.flags.c_contiguous
