@@ -20,6 +20,8 @@ NOT_HERE = {
     "make bench": "takes minutes; tests/unit/test_benchmarks.py runs its parts",
     "python benchmarks/versus_spdk.py": "needs a build of SPDK",
     "python benchmarks/waiting.py": "needs a controller of which no other program knows",
+    "python benchmarks/rates.py": "takes a minute; tests/unit/test_benchmarks.py runs it",
+    "python benchmarks/versus_fio.py": "needs fio, and takes minutes",
     "python benchmarks/controller/serve.py": "serves until it is ended; tests/vfio_user starts it",
 }
 
