@@ -120,7 +120,7 @@ def test_zones_and_what_is_left_out(fast: str) -> None:
     for options, lbas in (
         ({"rw": "write:4k", "size": "20k"}, [0, 16, 32]),
         ({"rw": "read:-8k", "size": "16k"}, [0, 16, 8, 0]),
-        ({"rw": "write", "size": "64k", "zonesize": "8k", "zoneskip": "24k"}, [0, 8, 64, 72]),
+        ({"rw": "write", "size": "64k", "zonesize": "8k", "zoneskip": "24k"}, [0, 8, 64, 72] * 4),
     ):
         (result,) = engine.run([job(fast, bs="4k", **options)], io_log=True).jobs
         assert result.io_log is not None
