@@ -86,7 +86,16 @@ def test_memory_of_a_queue_pair(figures: dict[str, Any]) -> None:
 
 def test_rates_of_both_directions(tmp_path: Path) -> None:
     table = tmp_path / "rates.md"
-    program = [sys.executable, BENCHMARKS / "rates.py", "--seconds", "0.1", "--markdown", table]
+    program = [
+        sys.executable,
+        BENCHMARKS / "rates.py",
+        "--seconds",
+        "0.1",
+        "--turns",
+        "1",
+        "--markdown",
+        table,
+    ]
     subprocess.run(program, check=True, timeout=300)
     rows = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()[2:]]
     assert [row[1] for row in rows] == ["read", "write"] * 10
