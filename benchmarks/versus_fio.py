@@ -68,6 +68,8 @@ CASES = (
     ),
     Case("100 KiB of 1 MiB", "--rw=write --bs=100k --size=1M"),
     Case("100 KiB of 1 MiB, random", "--rw=randwrite --bs=100k --size=1M"),
+    Case("shares of the device", "--rw=read --bs=100k --size=10% --offset=1M"),
+    Case("a share of the range", "--rw=randread --bs=4k --size=4M --io_size=33%"),
     Case("half at random", "--rw=randread --bs=4k --size=16M --percentage_random=50 --randseed=1"),
     Case(
         "strided zones",

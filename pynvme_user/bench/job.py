@@ -91,14 +91,14 @@ class BlockSizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """A length or an offset: bytes, percent of the namespace, or zones. One of them is given."""
+    """A length or an offset: bytes, percent, or zones. One of them is given."""
 
     bytes: int | None = None
     percent: int | None = None
     zones: int | None = None
 
     def of(self, capacity: int, zone_size: int = 0) -> int:
-        """Tell its bytes in a namespace of `capacity` bytes and zones of `zone_size` bytes.
+        """Tell its bytes where there are `capacity` bytes, in zones of `zone_size` bytes.
 
         A percentage is rounded down. Raises JobError for zones where there are none.
         """
@@ -373,8 +373,9 @@ class Job:
     def region(self, capacity: int, zone_size: int = 0) -> tuple[int, int]:
         """(offset, length) in bytes of the range in a namespace of `capacity` bytes.
 
-        As fio has it: `size` counts from the offset, a percentage is of the whole namespace, and
-        the range ends where the namespace does. Raises JobError if nothing is left of it.
+        As fio has it: `size` counts from the offset, a percentage is of the whole namespace, cut to
+        the smallest block, and the range ends where the namespace does. Raises JobError if nothing
+        is left of it.
         """
         offset = self.offset.of(capacity, zone_size)
         offset += self.offset_increment.of(capacity, zone_size) * self.clone
@@ -383,7 +384,10 @@ class Job:
             offset = -(-offset // align) * align
         length = capacity - offset
         if self.size is not None:
-            length = min(length, self.size.of(capacity, zone_size))
+            size = self.size.of(capacity, zone_size)
+            if self.size.percent not in (None, 100):
+                size -= size % self.smallest_block
+            length = min(length, size)
         if length < self.smallest_block:
             raise JobError(
                 f"job {self.name!r} has no room for a block of {self.smallest_block} bytes: its "
@@ -405,10 +409,11 @@ class Job:
         return max(length, min(room, max(ends, default=length)))
 
     def amount(self, capacity: int, zone_size: int = 0) -> int:
-        """Bytes to move in one loop: `io_size`, or else as much as the range has."""
-        if self.io_size is not None:
-            return self.io_size.of(capacity, zone_size)
-        return self.region(capacity, zone_size)[1]
+        """Bytes to move in one loop: `io_size`, a percentage being of the range, or all of that."""
+        length = self.region(capacity, zone_size)[1]
+        if self.io_size is None:
+            return length
+        return self.io_size.of(length if self.io_size.percent is not None else capacity, zone_size)
 
 
 def clones(jobs: Iterable[Job]) -> list[Job]:

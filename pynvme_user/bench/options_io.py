@@ -91,7 +91,10 @@ SECTIONS = (
                 "of one bs begins in it, and the last one may end beyond it, as in fio.",
             ),
             option(
-                "io_size", v.size, "How much to move; default as much as the range.", "io_limit"
+                "io_size",
+                v.size,
+                "How much to move, a percentage being of the range; default as much as it has.",
+                "io_limit",
             ),
             option(
                 "filesize",

@@ -326,7 +326,13 @@ def test_the_range() -> None:
     assert second.region(16 << 20) == (3 << 20, 1 << 20)
     assert job(size="32m").region(16 << 20) == (0, 16 << 20)  # ends with the namespace
     assert job(size="8m").amount(16 << 20) == 8 << 20
-    assert job(io_size="50%", size="1m").amount(16 << 20) == 8 << 20
+    # As fio 3.33: a percentage of io_size is of the range, one of size has whole blocks.
+    assert job(io_size="50%", size="1m").amount(16 << 20) == 1 << 19
+    assert job(io_size="50%", offset="4m").amount(16 << 20) == 6 << 20
+    assert job(io_size="50%", filesize="1m").amount(16 << 20) == 1 << 19
+    assert job(size="10%", bs="100k").region(32 << 20) == (0, 32 * 100 << 10)
+    assert job(size="10%", bs="4k").region(32 << 20) == (0, 819 * 4096)
+    assert job(size="100%", bs="100k").region(32 << 20) == (0, 32 << 20)
     assert job(io_size="5g", size="1m").amount(16 << 20) == 5 << 30
     made = job(filesize="4m", size="9m")
     assert (made.size, made.io_size) == (Size(bytes=4 << 20), Size(bytes=9 << 20))
