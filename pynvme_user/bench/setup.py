@@ -114,11 +114,12 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
     if job.rw == "zone-append" and not target.zone_blocks:
         raise JobError(f"job {job.name!r}: {target.device.name} is not zoned: use rw=write")
     most = target.largest_append
-    if target.zone_blocks and appends(job) and job.block_sizes[Direction.WRITE].largest > most:
+    written = job.block_sizes[Direction.WRITE].largest if Direction.WRITE in job.directions else 0
+    if target.zone_blocks and appends(job) and written > most:
         other = "" if job.rw == "zone-append" else ", or iodepth=1, which writes without appending"
         raise JobError(
             f"job {job.name!r}: {target.device.name} takes up to {most} bytes in one Zone Append, "
-            f"which cannot be split, not {job.block_sizes[Direction.WRITE].largest}: use a smaller "
+            f"which cannot be split, not {written}: use a smaller "
             f"bs{other}"
         )
 

@@ -9,7 +9,7 @@ from bench_rig import READ, WRITE, run
 from software_controller import renew, served
 
 WRITE_FAULT = 0x280  # ENODATA
-JOB = {"rw": "rw", "bs": "4k", "rate_iops": 400, "number_ios": 200, "iodepth": 4}
+JOB = {"rw": "rw", "bs": "4k", "rate_iops": "500,300", "number_ios": 200, "iodepth": 4}
 
 
 @pytest.fixture(scope="module")
