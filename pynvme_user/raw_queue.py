@@ -383,6 +383,8 @@ class RawQueuePair:
             return
         self._health_due = now + 0.1
         with self._device_errors(), self._lock:
+            if self._closed and self._aborted:
+                return  # close() found what is waited for: it is there to be taken
             self._check_not_ended()
             self.controller.check_alive()
             # Should the device and its shadow doorbell have missed each other, this mends it.

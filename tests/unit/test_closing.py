@@ -28,6 +28,7 @@ from pynvme_user import (
 )
 from pynvme_user.completion import Completion
 from pynvme_user.queue import QueuePair
+from pynvme_user.raw_queue import RawQueuePair
 from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
 from pynvme_user.spec.status import Status
 
@@ -225,6 +226,35 @@ def test_a_call_under_way_ends_with_its_status(
     assert seen == [0x281]
     assert pairs[0].outstanding == 0
     pairs[0]._ring.check()
+
+
+@pytest.mark.parametrize("how", ["transfer", "io", "wait", "drain"])
+def test_closed_between_two_looks_of_a_call(
+    soft: SoftController, ctrl: Controller, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome that close() found is the call's all the same."""
+    soft.io = keep_reads
+    call = blocked(ctrl)[how]
+    check_health = RawQueuePair._check_health
+    looks: list[RawQueuePair] = []
+
+    def late(pair: RawQueuePair, *, waited: bool) -> None:
+        if pair.qid and pair.outstanding and not looks:
+            looks.append(pair)
+            closing = threading.Thread(target=pair.close)
+            closing.start()
+            until(lambda: pair.closed)
+            answer_kept(soft, Status(0x281))
+            closing.join()
+        check_health(pair, waited=waited)
+
+    monkeypatch.setattr(RawQueuePair, "_check_health", late)
+    try:
+        outcome = call()
+    except NvmeStatusError as error:
+        outcome = int(error.status)
+    assert outcome == 0x281
+    assert looks
 
 
 def test_a_vector_is_cut_short(soft: SoftController, ctrl: Controller) -> None:
