@@ -84,6 +84,13 @@ def merge(results: Sequence[Path], output_format: str) -> None:
     """
     from pynvme_user.bench import hosts
 
+    found = [path.resolve() for path in results]
+    for path, where in zip(results, found, strict=True):
+        if found.count(where) > 1:
+            raise click.UsageError(
+                f"{path} is given more than once: its I/Os would be counted as often",
+                click.get_current_context(),
+            )
     loaded = _load(results)
     try:
         rows = hosts.merge(hosts.hosts(results, loaded), loaded)

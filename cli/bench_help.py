@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -39,7 +40,7 @@ def write_short(formatter: click.HelpFormatter) -> None:
 def topic(words: Sequence[str], helps: Sequence[str], subjects: Subjects) -> str | None:
     """Tell what help is asked for by ``--help NAME`` or ``--help=NAME``; None: by neither.
 
-    A word after ``--help`` that names nothing stands for itself: it may be a device.
+    A word after ``--help`` that is a target stands for itself; with any other, explain() says so.
     """
     for place, word in enumerate(words):
         if word == "--":
@@ -50,7 +51,7 @@ def topic(words: Sequence[str], helps: Sequence[str], subjects: Subjects) -> str
         if not equals:
             name = words[place + 1] if place + 1 < len(words) else ""
         known = name == ALL or any(_found(name, subjects)) or _without_effect(name)
-        return name if name and (equals or known) else None
+        return name if name and (equals or known or not _is_target(name)) else None
     return None
 
 
@@ -82,6 +83,13 @@ def _found(name: str, subjects: Subjects) -> Iterator[click.Option]:
     yield from named or (
         option for title, options in subjects if _plain(title) == word for option in options
     )
+
+
+def _is_target(word: str) -> bool:
+    """Tell whether a word may be a device, a job file or a recipe, or is an option."""
+    from pynvme_user.bench import recipes
+
+    return not _plain(word).isidentifier() or word in recipes.names() or Path(word).exists()
 
 
 def _without_effect(name: str) -> str:

@@ -202,10 +202,14 @@ def _check_queues(parts: Sequence[Part]) -> None:
                     + (f" queues={one.queues}" if one.queues > 1 else "")
                     for name, one in jobs.items()
                 )
+                remedies = [
+                    *(["less numjobs"] if any(one.numjobs > 1 for one in jobs.values()) else []),
+                    *(["less queues"] if any(one.queues > 1 for one in jobs.values()) else []),
+                ] or ["fewer jobs"]
                 raise JobError(
                     f"{wanted} queues at a time are more than the "
                     f"{controller.max_queue_pairs} that {controller.name} grants (of job {named}): "
-                    "give less numjobs, or let jobs wait for others by stonewall"
+                    f"give {' or '.join(remedies)}, or let jobs wait for others by stonewall"
                 )
 
 

@@ -231,6 +231,8 @@ def test_repeats_are_compared_and_merged(run: Any, tmp_path: Path) -> None:
     rows = json.loads(run("bench", "merge", "a.json", "b.json", "-o", "json").stdout)["rows"]
     assert {row["host"] for row in rows} >= {"all"}
     assert len(rows) == 3 * 2 * 3
+    done = run("bench", "merge", "a.json", "b.json", "./a.json", code=2)
+    assert b"a.json is given more than once" in done.stderr
     shown = run("bench", NULL, "--rw=read", "--number_ios=100", "--repeat=2").stdout.decode()
     assert re.search(r"^bench  read  2 repeats: IOPS=", shown, re.MULTILINE)
 

@@ -67,7 +67,9 @@ def test_help_of_one_option_or_subject(run: Any) -> None:
     assert run("bench", "--help=exec_prerun").stdout.startswith(b"exec_prerun: refused: a job file")
     # What is no option may be a device.
     assert run("bench", "--help", "qemu:").stdout == run("bench", "--help").stdout
-    assert b"no such option or subject" in run("bench", "--help=zzz", code=2).stderr
+    assert run("bench", "--help", "snia-pts").stdout == run("bench", "--help").stdout
+    for words in (("--help=zzz",), ("--help", "iodeph"), ("-h", "--iodeph")):
+        assert b"no such option or subject" in run("bench", *words, code=2).stderr
 
 
 @pytest.mark.parametrize("name", cli.commands)

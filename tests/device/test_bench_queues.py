@@ -113,7 +113,12 @@ def test_errors_and_ctrl_c(fast: str, slow: str) -> None:
         ({"queues": 2, "verify": "crc32c"}, "use numjobs instead of queues"),
         ({"queues": 2, "mode": "hybrid"}, "mode=hybrid sleeps for one queue"),
         ({"queues": 2, "zonemode": "zbd"}, "use numjobs instead of queues"),
-        ({"queues": 65, "numjobs": 2}, "130 queues at a time are more than the 128"),
+        ({"queues": 65, "numjobs": 2}, "than the 128 .*: give less numjobs or less queues, or let"),
+        (
+            {"queues": 129},
+            "129 queues at a time are more than the 128 .*: give less queues, or let",
+        ),
+        ({"numjobs": 129}, "129 queues at a time are more than the 128 .*: give less numjobs, or"),
     ],
     ids=str,
 )
