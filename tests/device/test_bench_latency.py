@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench_rig import READ, WRITE, job, run
+from disturbance import until_right
 from software_controller import served
 
 from pynvme_user.bench import engine
@@ -125,18 +126,18 @@ def test_qemus_delay(qemu: None) -> None:
 def test_under_a_rate_the_wait_in_the_queue_counts(qemu: None) -> None:
     """Arrivals each 500 us at a device that takes 1 ms: the last of 400 waits for 200 ms."""
     with served("null&delay=1000&in-turn") as (name, _):
-        for _ in range(5):
+
+        def attempt() -> str:
             result = run(name, rw="randread", bs="4k", rate_iops=2000, number_ios=400, iodepth=4)
             reads = result.directions[READ]
             assert reads.ios == 400
-            # Four at a time take 4 ms each: longer, and the machine let the controller wait.
-            if reads.clat.max < 20_000 * US:
-                break
-        assert reads.clat.percentile(50) < 100_000 * US  # as four at a time have it
-        assert reads.lat.max >= 200_000 * US
-        # Arrivals are evenly spread, and so is what they wait for.
-        median, most = reads.lat.percentile(50), reads.lat.max
-        assert 0.4 * most < median < 0.6 * most
+            assert reads.lat.max >= 200_000 * US
+            # Four at a time take 4 ms each; arrivals are evenly spread, and so are the waits.
+            clat, median = reads.clat.percentile(50), reads.lat.percentile(50)
+            even = 0.4 * reads.lat.max < median < 0.6 * reads.lat.max
+            return "" if clat < 20_000 * US and even else f"{clat} ns, {reads.lat}"
+
+        until_right(attempt)
 
 
 # --- the histogram --------------------------------------------------------------------------------
