@@ -230,6 +230,10 @@ static void pass_begin(struct nvme_generator *g)
 	case NVME_ORDER_SEQUENTIAL:
 		g->walk = 0;
 		g->pass_left = g->starts;
+		if (w->loops) {
+			memset(g->position, 0, sizeof(g->position));
+			g->zone_left = w->region;
+		}
 		break;
 	case NVME_ORDER_CYCLE:
 		cycle_begin(g);
@@ -365,13 +369,17 @@ static int io_make(struct nvme_generator *g, uint32_t direction, struct nvme_io 
 	start = g->position[direction];
 	if (w->run_identical && !is_random && w->order != NVME_ORDER_SEQUENTIAL)
 		start = g->last[direction];
-	if (w->skip && start)
-		start = skip_next(w, start);
+	if (w->skip) {
+		if (w->loops && !g->zone_left)
+			return 0;
+		if (start)
+			start = skip_next(w, start);
+	}
 	if (!is_random && end - start < sizes->low) {
 		/* In a random workload there is no end to come to; in a mix each has its own. */
 		if (w->order != NVME_ORDER_SEQUENTIAL)
 			is_random = 1;
-		else if (!w->zone_move && g->blocks_left < g->largest)
+		else if (w->loops || (!w->zone_move && g->blocks_left < g->largest))
 			return 0;
 		start = g->zone;
 	}
@@ -421,7 +429,7 @@ static int quick_refill(struct nvme_generator *g)
 static void pass_end(struct nvme_generator *g)
 {
 	/* As fio: what is left is dropped where the largest I/O may not fit it. */
-	if (g->blocks_left < g->largest)
+	if (g->workload.loops ? !--g->loops_left : g->blocks_left < g->largest)
 		g->blocks_left = 0;
 	else
 		pass_begin(g);
@@ -509,6 +517,7 @@ void nvme_generator_init(struct nvme_generator *g)
 	g->ios_left = w->blocks ? w->ios : 0;
 	g->blocks_left = w->blocks;
 	g->zone_left = w->zone_move;
+	g->loops_left = w->loops;
 	for (uint32_t direction = 0; direction < 3; direction++) {
 		const struct nvme_io_sizes *sizes = &w->sizes[direction];
 

@@ -284,9 +284,10 @@ class Generator:
     ``offset`` on, which are those of the region by default.
 
     ``skip`` bytes are left out after each sequential I/O (negative: backwards); without
-    ``io_size`` a loop ends where the region does. Random I/O draws an offset for each ``run`` I/Os,
-    which follow each other or are ``run_identical``. With ``zones`` the I/O stays in one until its
-    size is moved; after the last one comes the first. Neither covers each block once.
+    ``io_size`` a loop ends where the region does for one of its directions. Random I/O draws an
+    offset for each ``run`` I/Os, which follow each other or are ``run_identical``. With ``zones``
+    the I/O stays in one until its size is moved; after the last one comes the first. Neither covers
+    each block once.
 
     The sequence depends on the arguments alone, ``seed`` and ``clone`` among them; a ``seed`` of
     None is drawn from the system. It is not fio's own sequence for the same seed.
@@ -356,10 +357,11 @@ class Generator:
         used = self._used
         if not is_random and zones is None:
             self._set_beyond((size if room is None else room) // block_size)
-        once = self._set_steps(is_random, skip, run, run_identical, zones)
-        if once and io_size is None:
-            blocks = once
+        self._set_steps(is_random, skip, run, run_identical, zones)
         w.blocks = MAX_BLOCKS if time_based else min(blocks * loops, MAX_BLOCKS)
+        if w.skip > 0 and io_size is None and zones is None:
+            w.blocks = MAX_BLOCKS
+            w.loops = WITHOUT_END if time_based else loops
         if any(w.region < sizes.low for sizes in used):
             raise ValueError(f"a region of {size} bytes holds no block of bs: give more size")
         if not is_random:
@@ -428,22 +430,14 @@ class Generator:
         run: int,
         run_identical: bool,
         zones: Zones | None,
-    ) -> int:
-        """Set what makes an I/O start elsewhere than after the last, or at random.
-
-        Returns the blocks that are moved once the region is passed; 0: as many as it has.
-        """
+    ) -> None:
+        """Set what makes an I/O start elsewhere than after the last, or at random."""
         w = self._workload
-        once = 0
         if is_random:
             w.run, w.run_identical = run, run_identical
         elif skip:
             blocks = self._blocks(abs(skip), "what rw= leaves out")
             w.skip = blocks if skip > 0 else -blocks
-            least = min(self._used, key=lambda sizes: int(sizes.low))
-            if skip > 0:
-                last = w.region + least.beyond - least.low
-                once = least.low * (1 + max(0, last) // (least.low + blocks))
         if zones is not None:
             w.zone_move = self._blocks(zones.size, "zonesize")
             w.zone_range = self._blocks(zones.range, "zonerange")
@@ -452,7 +446,6 @@ class Generator:
                 raise ValueError(
                     "a zone is smaller than a block of bs: give more zonesize, zonerange"
                 )
-        return once
 
     def _set_map(self) -> None:
         w = self._workload

@@ -390,8 +390,38 @@ def test_what_is_left_out_at_the_end() -> None:
     assert starts("read", 10, skip=2 * BLOCK, loops=2) == [0, 3, 6, 9] * 2
     assert starts("read", 10, skip=2 * BLOCK, io_size=6 * BLOCK) == [0, 3, 6, 9, 0, 3]
     assert starts("read", 10, skip=20 * BLOCK) == [0]
+    assert starts("read", 3, skip=2 * BLOCK, loops=3) == [0] * 3
+    assert len(starts("read", 10, skip=2 * BLOCK, loops=2, number_ios=3)) == 6
     assert starts("read", 3, skip=-9 * BLOCK, count=5) == [0, 0, 0]
     assert starts("read", 10, skip=2 * BLOCK, time_based=True, count=9) == [0, 3, 6, 9] * 2 + [0]
+
+
+@pytest.mark.parametrize(("skip", "rwmixread"), [(8, 50), (8, 10), (1, 50), (1, 90)])
+def test_each_direction_of_a_mix_comes_to_the_end_itself(skip: int, rwmixread: int) -> None:
+    """As in fio 3.33, the first that does ends the loop, or what the region has is moved."""
+    ios = generator(
+        "rw", ONE_BLOCK, size=1000 * BLOCK, skip=skip * BLOCK, rwmixread=rwmixread, loops=3
+    ).take(10000)
+    most = -(-1000 // (1 + skip))  # of one direction
+    loops: list[list[tuple[int, int]]] = []
+    for lba, direction in zip(ios["lba"].tolist(), ios["direction"].tolist(), strict=True):
+        if not lba and (not loops or (0, direction) in loops[-1]):
+            loops.append([])
+        loops[-1].append((lba, direction))
+    assert len(loops) == 3
+    for loop in loops:
+        counts = [sum(of == direction for _, of in loop) for direction in (0, 1)]
+        assert max(counts) == most or sum(counts) == 1000
+        assert set(loop) == {
+            (place * (1 + skip), of) for of in (0, 1) for place in range(counts[of])
+        }
+
+
+def test_sizes_that_vary_are_skipped_between_to_the_end() -> None:
+    ios = generator("read", Sizes(BLOCK, 9 * BLOCK), size=1000 * BLOCK, skip=5 * BLOCK).take(1000)
+    ends = ios["lba"] + ios["blocks"]
+    assert ios["lba"][1:].tolist() == (ends[:-1] + 5).tolist()
+    assert 1000 - 5 <= ends[-1] <= 1000
 
 
 M = K * K
