@@ -99,29 +99,30 @@ def run(
         result.machine = _machine()
         result.health = [Health(name, log) for name, log in targets.health().items()]
         reporter = _Reporter(result, began, report, report_seconds)
-        with signals.caught():
-            for index, group in enumerate(made):
-                signals.controllers = list({part.target.controller for part in group})
-                error = _run_group(group, signals, began, watch, reporter)
-                _gather(result, group, began)
-                if error is not None:
-                    if not result.jobs:
-                        raise error
-                    result.failure = _not_run(made[index:], error)
-                if signals.ended_by and (left := made[index + 1 :]):
-                    result.warnings.append(
-                        f"job {signals.ended_by!r} ended the run by exitall; "
-                        f"not run: {_names(left)}"
-                    )
-                if signals.interrupted or result.failure or signals.ended_by:
-                    break
-        result.signal = signals.interrupted
-        result.elapsed_ns = int((time.monotonic() - began) * 1e9)
-        logs = targets.health()
-        result.health = [replace(one, after=logs[one.device]) for one in result.health]
-        result.warnings += [text for one in result.health for text in health.warnings(one)]
-        if finish is not None:
-            finish(result)
+        with signals.spared():
+            with signals.caught():
+                for index, group in enumerate(made):
+                    signals.controllers = list({part.target.controller for part in group})
+                    error = _run_group(group, signals, began, watch, reporter)
+                    _gather(result, group, began)
+                    if error is not None:
+                        if not result.jobs:
+                            raise error
+                        result.failure = _not_run(made[index:], error)
+                    if signals.ended_by and (left := made[index + 1 :]):
+                        result.warnings.append(
+                            f"job {signals.ended_by!r} ended the run by exitall; "
+                            f"not run: {_names(left)}"
+                        )
+                    if signals.interrupted or result.failure or signals.ended_by:
+                        break
+            result.signal = signals.interrupted
+            result.elapsed_ns = int((time.monotonic() - began) * 1e9)
+            logs = targets.health()
+            result.health = [replace(one, after=logs[one.device]) for one in result.health]
+            result.warnings += [text for one in result.health for text in health.warnings(one)]
+            if finish is not None:
+                finish(result)
     return result
 
 

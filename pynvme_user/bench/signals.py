@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 
 from pynvme_user.controller import Controller
 from pynvme_user.errors import NvmeError
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds for which signals after one that the run took are meant for the run, too.
+_MEANT = 1.0
 
 
 @dataclass(slots=True)
@@ -28,6 +32,40 @@ class Signals:
     #: Of the parts that run: what is not to be waited for ends with a reset of these.
     controllers: Collection[Controller] = ()
     _reset: threading.Thread | None = None
+    _taken: float = float("-inf")  # when the run took the last one
+
+    @contextmanager
+    def spared(self) -> Iterator[None]:
+        """Let no second ctrl-C, right after one that ended the run, end its results; main thread.
+
+        Around caught(). What comes later does what it did before: results may be stuck in a pipe.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def meet(number: int, frame: FrameType | None) -> None:
+            if time.monotonic() - self._taken < _MEANT:
+                return
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+            else:
+                signal.signal(number, handler)
+                signal.raise_signal(number)
+
+        before = {
+            number: handler
+            for number in _ENDING
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+        }
+        for number in before:
+            signal.signal(number, meet)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -56,6 +94,7 @@ class Signals:
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Let the parts drain their queues and end; the second time, without waiting for those."""
+        self._taken = time.monotonic()
         if not self.interrupted:
             self.interrupted = number
         elif self._reset is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from software_controller import read_log, renew, served
 
 from pynvme_user.bench import engine
 from pynvme_user.bench.merge import mixed
+from pynvme_user.bench.result import RunResult
 from pynvme_user.bench.samples import course, spans
 from pynvme_user.bench.summary import summary
 from pynvme_user.cli.bench_results import log_writers
@@ -307,3 +309,30 @@ def test_the_depth_that_keeps_a_latency(qemu: None) -> None:
             return "" if found.met and 5 <= found.depth <= 8 else f"depth {found.depth}"
 
         until_right(attempt)
+
+
+def test_another_signal_at_once_does_not_end_the_results(fast: str) -> None:
+    """While they are written; one that comes later does, and handlers are as they were."""
+    before = signal.getsignal(signal.SIGINT)
+    once_runs("hasty", (0.3, lambda: signal.raise_signal(signal.SIGINT)))
+    written: list[int] = []
+
+    def finish(result: RunResult) -> None:
+        signal.raise_signal(signal.SIGINT)
+        written.append(result.signal)
+        time.sleep(1.1)
+        signal.raise_signal(signal.SIGINT)
+
+    hasty = job(fast, "hasty", rw="randread", time_based=True, runtime=60)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run([hasty], finish=finish)
+    assert written == [signal.SIGINT]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_to_a_run_that_was_not_ended_ends_its_results(fast: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(
+            [job(fast, rw="read", number_ios=9)],
+            finish=lambda _: signal.raise_signal(signal.SIGINT),
+        )
