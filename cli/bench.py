@@ -430,6 +430,8 @@ def _check(jobs: Iterable[Job], readonly: bool) -> None:
         for prefix in (job.write_bw_log, job.write_lat_log, job.write_iops_log, job.write_hist_log):
             if prefix is not None:
                 _check_folder(Path(f"{prefix}_"), f"the logs {prefix}_*.log")
+        if job.write_iolog is not None:
+            _check_folder(Path(job.write_iolog), f"write_iolog={job.write_iolog}")
         if job.verify_state is not None:
             _check_folder(Path(job.verify_state), f"verify_state={job.verify_state}")
 

@@ -117,6 +117,10 @@ def _files(
     for part in clones(jobs):
         if part.verify_state is not None:
             yield "verify_state", part.verify_state
+        if part.read_iolog is not None:
+            yield "read_iolog", part.read_iolog
+        if part.write_iolog is not None:
+            yield f"write_iolog of queue {part.number}", part.write_iolog
         number = f".{part.number}" if part.per_job_logs else ""
         for option, kinds in _LOGS.items():
             prefix = getattr(part, option)

@@ -128,6 +128,8 @@ def log_writers(run: RunResult, jobs: Sequence[Job]) -> Iterator[tuple[str, Call
         ):
             if prefix is not None:
                 yield f"{prefix}_*", partial(write, result, prefix, style)
+        if result.issued is not None:
+            yield result.issued.path, result.issued.write
 
 
 def failure(run: RunResult) -> str:

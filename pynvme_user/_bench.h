@@ -61,6 +61,12 @@ struct nvme_bench_record {
 	uint32_t direction;
 };
 
+/* An I/O in the order of submission. */
+struct nvme_bench_issued {
+	uint64_t at; /* ticks */
+	struct nvme_io io;
+};
+
 /* How many I/Os ended with a status other than success. */
 struct nvme_bench_error {
 	uint64_t ios;
@@ -118,12 +124,14 @@ struct nvme_bench {
 	const struct nvme_io *list; /* these I/Os, instead of the generator's */
 	uint64_t list_count;
 	uint64_t list_next;
+	const uint64_t *list_due; /* when each is due, in ticks after `list_start`, or NULL: as it goes */
+	uint64_t list_start;    /* 0: with the first run */
 	uint64_t writes_left;   /* pause once so many writes are submitted; UINT64_MAX: never */
 	uint64_t zone_blocks;   /* writes are Zone Appends to zones of so many blocks */
 	uint32_t zone_trims;    /* trims are Zone Management Sends, each for the zone that begins there */
 	struct nvme_buffers *buffers; /* what each write gets anew; NULL: its buffer is as it is */
 	const uint32_t *arrivals; /* 4096 quantiles of the time between two, in 1/65536 of the mean */
-	struct nvme_bench_rate rates[3]; /* by direction */
+	struct nvme_bench_rate rates[4]; /* by direction; a Flush has none */
 	/* The last arrival, or when the loop went on after a pause of its own: what was due before that
 	 * did not wait for the device. */
 	uint64_t held_until;
@@ -145,6 +153,10 @@ struct nvme_bench {
 	uint32_t record_limit;
 	struct nvme_bench_record *records;
 	uint64_t epoch;         /* ticks that records count from */
+	/* what was issued, or NULL; once it is full nothing more is submitted */
+	struct nvme_bench_issued *issued;
+	uint32_t issued_count;
+	uint32_t issued_limit;
 	/* facts, since the beginning */
 	uint64_t submitted[4];  /* by direction */
 	uint64_t ended[4];

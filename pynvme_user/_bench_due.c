@@ -82,13 +82,25 @@ static __attribute__((noinline)) int bench_arrive(struct nvme_bench *b, uint64_t
 	return 1;
 }
 
-/* The next I/O of the list or of the generator. Returns 1, or 0 at the end. */
-static inline int bench_next(struct nvme_bench *b, struct nvme_io *io)
+/* The next I/O of the list. Returns 1, or 0 at the end or before it is due. */
+static int list_next(struct nvme_bench *b, uint64_t now, struct nvme_bench_slot *slot,
+		     struct nvme_io *io)
 {
-	if (!b->list)
-		return nvme_generator_next(b->generator, io);
-	if (b->list_next == b->list_count)
+	uint64_t due;
+
+	if (b->list_next == b->list_count) {
+		b->exhausted = 1;
 		return 0;
+	}
+	if (b->list_due) {
+		if (!b->list_start)
+			b->list_start = now;
+		due = b->list_start + b->list_due[b->list_next];
+		if (due > now)
+			return bench_wait(b, due);
+		slot->start = due > b->held_until ? due : b->held_until;
+		b->held_until = slot->start;
+	}
 	*io = b->list[b->list_next++];
 	return 1;
 }
@@ -123,8 +135,8 @@ static void think_begin(struct nvme_bench *b, uint64_t now)
 			b->rates[direction].due += b->think_ticks;
 }
 
-int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
-		   struct nvme_bench_slot *slot)
+static inline __attribute__((always_inline)) int
+bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now, struct nvme_bench_slot *slot)
 {
 	struct nvme_io io;
 	struct nvme_bench_rate *rate;
@@ -136,13 +148,15 @@ int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 		if (b->draining)
 			return 0;
 	}
-	if (b->think_until > now)
-		return bench_wait(b, b->think_until);
-	if (b->think_ticks && think_is_due(b, now)) {
-		if (outstanding)
-			return 0;
-		think_begin(b, now);
-		return bench_wait(b, b->think_until);
+	if (b->think_ticks) {
+		if (b->think_until > now)
+			return bench_wait(b, b->think_until);
+		if (think_is_due(b, now)) {
+			if (outstanding)
+				return 0;
+			think_begin(b, now);
+			return bench_wait(b, b->think_until);
+		}
 	}
 	if (b->flush_every && b->writes >= b->flush_every) {
 		b->writes = 0;
@@ -155,7 +169,10 @@ int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 	} else if (b->independent && !b->list) {
 		if (!bench_arrive(b, now, &io))
 			return 0;
-	} else if (!bench_next(b, &io)) {
+	} else if (b->list) {
+		if (!list_next(b, now, slot, &io))
+			return 0;
+	} else if (!nvme_generator_next(b->generator, &io)) {
 		b->exhausted = 1;
 		return 0;
 	}
@@ -200,4 +217,27 @@ int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
 		b->writes_left--;
 	}
 	return 1;
+}
+
+/* The same for a workload whose I/Os are noted. */
+static __attribute__((noinline)) int due_noted(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
+					       struct nvme_bench_slot *slot)
+{
+	int found;
+
+	if (b->issued_count == b->issued_limit)
+		return bench_wait(b, now + INT64_MAX);
+	found = bench_due(outstanding, b, now, slot);
+	if (found > 0)
+		b->issued[b->issued_count++] =
+			(struct nvme_bench_issued){ .at = now, .io = slot->io };
+	return found;
+}
+
+int nvme_bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now,
+		   struct nvme_bench_slot *slot)
+{
+	if (unlikely(b->issued != NULL))
+		return due_noted(outstanding, b, now, slot);
+	return bench_due(outstanding, b, now, slot);
 }

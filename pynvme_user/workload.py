@@ -63,6 +63,8 @@ RECORD_DTYPE = np.dtype(
         ("direction", "<u4"),
     ]
 )
+#: struct nvme_bench_issued: an I/O in the order of submission; ``at`` in ticks.
+ISSUED_DTYPE = np.dtype([("at", "<u8"), ("lba", "<u8"), ("blocks", "<u4"), ("direction", "<u4")])
 _LATENCIES = ("slat", "clat", "lat")
 _NEVER = (1 << 64) - 1
 #: Directions of a verified mix that C notes before Python takes them: more than a slice's.
@@ -179,6 +181,7 @@ class Workload:
         verifier: Verifier | None = None,
         verify_fatal: bool = False,
         records: int = 0,
+        issued: int = 0,
     ) -> None:
         self._alive: list[object] = [generator, verifier]
         #: Its DMA memory.
@@ -239,6 +242,13 @@ class Workload:
             bench.records = pointer
             bench.record_limit = records
             bench.gated = 1
+        self._issued = np.zeros(issued, ISSUED_DTYPE)
+        if issued:
+            noted = ffi.from_buffer(
+                "struct nvme_bench_issued[]", self._issued, require_writable=True
+            )
+            self._alive.append(noted)
+            bench.issued, bench.issued_limit, bench.gated = noted, issued, 1
         self.clear()
 
     def _set_split(self, command_blocks: int, in_order: bool) -> None:
@@ -262,7 +272,7 @@ class Workload:
         bench.zone_blocks, bench.zone_trims = pace.zone_blocks, pace.zone_trims
         bench.plain = 1 if pace.zone_blocks else 2
         bench.writes_left = _NEVER
-        for direction, (target, rate) in enumerate(zip(bench.rates, pace.rates, strict=True)):
+        for direction, (target, rate) in enumerate(zip(bench.rates, pace.rates, strict=False)):
             target.ticks_per_io = _step(ticks, rate.ios)
             target.ticks_per_block = _step(ticks, rate.blocks)
             # Streams of their own: what arrives of one direction says nothing of another.
@@ -307,10 +317,13 @@ class Workload:
         self._bench.drawn_count = 0
         return self._drawn[:count].copy()
 
-    def go_through(self, ios: npt.NDArray[np.void], *, rated: bool = True) -> None:
+    def go_through(
+        self, ios: npt.NDArray[np.void], *, rated: bool = True, due: U64Array | None = None
+    ) -> None:
         """Go on with these I/Os (IO_DTYPE), in place of what was left.
 
         If they are not ``rated``, nothing holds them back, and nothing else arrives meanwhile.
+        ``due`` says when each arrives, in ticks after the next run begins.
         """
         self._list = np.ascontiguousarray(ios, IO_DTYPE)
         self._list_pointer = ffi.from_buffer("struct nvme_io[]", self._list)
@@ -319,6 +332,8 @@ class Workload:
             self._waits = ffi.new("struct nvme_io *", bench.pending)
         self._hold_arrivals(not rated)
         bench.list, bench.list_count, bench.list_next = self._list_pointer, len(ios), 0
+        self._due = None if due is None else ffi.from_buffer("uint64_t[]", due)
+        bench.list_due, bench.list_start = self._due or ffi.NULL, 0
         bench.exhausted = bench.has_pending = 0
         bench.gated = 1
         self.go_on()
@@ -452,6 +467,11 @@ class Workload:
         count = self._bench.record_count
         self._bench.record_count = 0
         return self._records[:count].copy()
+
+    def take_issued(self) -> npt.NDArray[np.void]:
+        """Take the I/Os that were submitted since the last call, as ISSUED_DTYPE, in order."""
+        count, self._bench.issued_count = self._bench.issued_count, 0
+        return self._issued[:count].copy()
 
     def clear(self) -> None:
         """Begin to count anew, and the log's time, as after a ramp time. Errors and faults stay.

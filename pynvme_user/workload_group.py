@@ -188,6 +188,11 @@ class WorkloadGroup:
         """Whether there is a log of single I/Os."""
         return self._first.keeps_records
 
+    def take_issued(self) -> npt.NDArray[np.void]:
+        """Take the I/Os that were submitted since the last call, as ISSUED_DTYPE, in order."""
+        issued = np.concatenate([workload.take_issued() for workload in self._workloads])
+        return issued[np.argsort(issued["at"], kind="stable")]
+
     def take_records(self) -> npt.NDArray[np.void]:
         """Take the log since the last call, as RECORD_DTYPE, oldest first."""
         records = np.concatenate([workload.take_records() for workload in self._workloads])

@@ -15,6 +15,7 @@ from pynvme_user.bench.job import (
     JobError,
     Size,
     SteadyState,
+    Workload,
     Zones,
 )
 from pynvme_user.bench.options import find
@@ -22,6 +23,7 @@ from pynvme_user.bench.validation import validated
 
 _LONGEST = 4096  # characters of a value, as in fio
 _CONTENTS = ("zero_buffers", "buffer_pattern", "buffer_compress_percentage", "scramble_buffers")
+_GENERATED = ("rw", "rwmixread", "rwmixwrite", "bs", "bsrange", "bssplit", "ba")
 _FIELDS = {field.name for field in dataclasses.fields(Job)}
 
 
@@ -104,6 +106,7 @@ class Draft:
             *_queue(self._values).items(),
             *_times(self._values).items(),
             *_data(self._values).items(),
+            *_replay(self._values).items(),
         ):
             values[key] = made
         for log in ("write_bw_log", "write_lat_log", "write_iops_log", "write_hist_log"):
@@ -153,6 +156,10 @@ class Draft:
         devices = len(self._values.get("filenames", ()))
         if depth < devices:
             yield f"iodepth={depth} is less than its {devices} devices: each has one I/O in flight"
+        if self._values.get("read_iolog"):
+            unused = [name for name in _GENERATED if name in self._values]
+            if unused:
+                yield f"read_iolog= says what to do: {', '.join(unused)} without effect"
         if given.get("io_submit_mode") == "offload":
             yield ("the job's thread submits itself; with a rate, latency counts from the arrival")
 
@@ -218,6 +225,49 @@ def _range(given: dict[str, Any]) -> dict[str, Any]:
         if given.get(key) in (0, Size(bytes=0)):
             made[key] = None
     return made
+
+
+def _replay(given: dict[str, Any]) -> dict[str, Any]:
+    """Read what a trace comes to, and which device it is replayed on."""
+    made: dict[str, Any] = {}
+    if redirect := given.get("replay_redirect"):
+        if given.get("filenames", redirect) != redirect:
+            raise JobError(
+                "replay_redirect= and filename= both name the device that a trace is replayed on, "
+                "whatever device it names: leave one out"
+            )
+        made["filenames"] = redirect
+    if path := given.get("read_iolog"):
+        from pynvme_user.bench import iolog
+
+        try:
+            made["replay_skip"] = iolog.skipped(given.get("replay_skip", ()))
+        except JobError as error:
+            raise JobError(f"replay_skip={','.join(given['replay_skip'])}: {error}") from None
+        trace = iolog.trace(path, made["replay_skip"])
+        made["trace"] = trace
+        made |= {"rw": _workload_of(trace.directions), "run": 1, "skip": 0}
+        made["block_sizes"] = tuple(
+            BlockSizes(low=least, high=most) if most else BlockSizes()
+            for least, most in trace.sizes
+        )
+    else:
+        made["read_iolog"], made["replay_skip"] = None, frozenset()
+    return made
+
+
+def _workload_of(directions: frozenset[Direction]) -> Workload:
+    """Name what has I/O of these directions, or the nearest to it."""
+    match sorted(directions):
+        case [Direction.READ]:
+            return "read"
+        case [Direction.WRITE]:
+            return "write"
+        case [Direction.TRIM]:
+            return "trim"
+        case [Direction.WRITE, Direction.TRIM]:
+            return "trimwrite"
+    return "rw"
 
 
 def _flushes(given: dict[str, Any]) -> dict[str, Any]:

@@ -156,6 +156,23 @@ class SteadyState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What a trace of I/O comes to, without what replay_skip leaves out."""
+
+    ios: int
+    bytes: int
+    sizes: tuple[tuple[int, int], ...]  # bytes of the least and the largest, by direction; 0: none
+    first_ns: int  # the time of the first
+    action: int  # of blkparse: the letter of its events
+
+    @property
+    def directions(self) -> frozenset[Direction]:
+        """The directions that it has; one that only flushes counts as a read."""
+        found = frozenset(way for way in Direction if self.sizes[way][1])
+        return found or frozenset({Direction.READ})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job. Bytes, seconds, percent; three-tuples are by :class:`Direction`.
 
@@ -212,6 +229,16 @@ class Job:
     fsync: int = 0  # a Flush after every so many writes; 0: none
     end_fsync: bool = False  # a Flush after the last write
     fua: bool = False  # Force Unit Access in every write
+
+    # Instead of all that, what a trace has
+    read_iolog: str | None = None
+    trace: Trace | None = None  # what is in it
+    replay_no_stall: bool = False  # as fast as it goes, not in its time
+    replay_time_scale: int = 100  # percent of its speed
+    replay_scale: int = 1  # offsets are divided by it ...
+    replay_align: int = 0  # ... and rounded down to multiples of this power of 2
+    replay_skip: frozenset[int] = frozenset()  # directions that are left out
+    write_iolog: str | None = None  # where what is issued is written
 
     # Data that is written
     zero_buffers: bool = False
@@ -317,6 +344,8 @@ class Job:
     @property
     def directions(self) -> frozenset[Direction]:
         """The directions that its I/O can have."""
+        if self.trace is not None:
+            return self.trace.directions
         found = set()
         if self.rw in ("read", "randread", "rw", "randrw"):
             found.add(Direction.READ)
@@ -439,6 +468,7 @@ def clones(jobs: Iterable[Job]) -> list[Job]:
                     number=number,
                     seed=_seed(job, number),
                     cpus_allowed=_cpus(job, number),
+                    write_iolog=_issued(job, number),
                     **(_shared_out(job, share) if shares > 1 else {}),
                 )
             )
@@ -492,6 +522,12 @@ def _seed(job: Job, number: int) -> int:
         return secrets.randbits(64)
     # An odd factor: no two queues of a run have the same seed.
     return (base + number * 0x9E3779B97F4A7C15) & ((1 << 64) - 1)
+
+
+def _issued(job: Job, number: int) -> str | None:
+    """Name the log of what a part issues: each has its own."""
+    alone = job.numjobs * len(job.filenames) == 1
+    return job.write_iolog if alone or not job.write_iolog else f"{job.write_iolog}.{number}"
 
 
 def _cpus(job: Job, number: int) -> frozenset[int]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.bench.issued import IssuedLog
 from pynvme_user.bench.result import (
     Costs,
     CpuUsage,
@@ -48,6 +49,7 @@ class Measured:
         periods_ms: Collection[int],
         histogram_ms: int,
         peaks: bool = False,
+        issued: IssuedLog | None = None,
     ) -> None:
         self._workload = workload
         self._pair = pair
@@ -55,6 +57,7 @@ class Measured:
         self._periods_ms = periods_ms
         self._histogram_ms = histogram_ms
         self._peaks = peaks
+        self._issued = issued
         self.began = 0.0  # time.monotonic(); 0: not yet
         #: time.monotonic() of the next sample and the next cut of the histograms.
         self._next_sample = self._next_cut = inf
@@ -174,7 +177,12 @@ class Measured:
         self._cut, self._cut_at = counts, now
 
     def take_records(self) -> None:
-        """Keep the log of single I/Os, where there is one; what a ramp had is dropped."""
+        """Keep the log of single I/Os, where there is one; what a ramp had is dropped.
+
+        And what was issued, in a ramp, too.
+        """
+        if self._issued is not None:
+            self._issued.add(self._workload.take_issued())
         records = self._workload.take_records()
         if len(records) and self.began:
             self._log.append(records)
@@ -200,6 +208,7 @@ class Measured:
             "costs": self._costs(ended),
             "errors": errors,
             "error_names": {status: Status(status).text for status in errors},
+            "issued": self._issued,
             "io_log": np.concatenate(self._log) if self._log else None,
         }
 

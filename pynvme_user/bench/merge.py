@@ -25,7 +25,7 @@ from pynvme_user.bench.samples import add_up
 def combine(jobs: Sequence[JobResult]) -> JobResult:
     """Make one result of jobs that ran side by side, named and described by the first of them.
 
-    Counts add up and the run time is the longest. The per-I/O logs, a steady state, rounds and a
+    Counts add up and the run time is the longest. Logs of single I/Os, a steady state, rounds and a
     latency target stay with the jobs that they belong to: they are not in the result.
     """
     first = jobs[0]
@@ -58,6 +58,7 @@ def combine(jobs: Sequence[JobResult]) -> JobResult:
         rounds=None,
         latency_target=None,
         io_log=None,
+        issued=None,
     )
 
 

@@ -207,6 +207,42 @@ SECTIONS = (
         ),
     ),
     Section(
+        "Traces",
+        (
+            option(
+                "read_iolog",
+                o.text,
+                "Do the I/O of this trace, instead of what rw= and the like say: fio's log of "
+                "version 2 or 3, or what blkparse prints. Offsets count from offset=, and begin "
+                "anew at the end of size=.",
+                metavar="FILE",
+            ),
+            option("replay_no_stall", v.boolean, "As fast as it goes, not at the trace's times."),
+            option("replay_time_scale", v.natural, "Percent of the trace's speed; default 100."),
+            option("replay_scale", v.natural, "Divide the trace's offsets by it; default 1."),
+            option("replay_align", v.natural, "Round its offsets down to multiples; a power of 2."),
+            option(
+                "replay_skip",
+                r.words,
+                "Leave out read, write, trim or sync; of fio's logs, too.",
+                metavar="KIND[,KIND...]",
+            ),
+            option(
+                "replay_redirect",
+                r.filenames,
+                "The device, as filename: a trace is replayed on that, whatever it names.",
+            ),
+            nothing("read_iolog_chunked", "A trace is read in pieces, always."),
+            option(
+                "write_iolog",
+                o.text,
+                "Write what is issued to this file, as fio's log of version 3; of several queues "
+                "each to FILE.N, by its number in the run.",
+                metavar="FILE",
+            ),
+        ),
+    ),
+    Section(
         "Block sizes",
         (
             option("bs", o.sizes, "Bytes per I/O: read, write, trim; default 4k.", "blocksize"),

@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from pynvme_user.bench.data import contents, contents_of, fill
 from pynvme_user.bench.flow import Flow
+from pynvme_user.bench.issued import issued_log
 from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.limits import Limits, fails
 from pynvme_user.bench.measured import Measured
 from pynvme_user.bench.outcome import averaged_ms, job_result
+from pynvme_user.bench.replay import replay
 from pynvme_user.bench.result import JobResult
 from pynvme_user.bench.setup import (
     Depths,
@@ -118,6 +120,10 @@ class Part:
         self._amount = self.length  # in one loop
         if job.io_size is not None:
             self._amount = job.amount(target.capacity, zone_size=zone_bytes)
+        self._replay = replay(job, target, self.offset, self.length)
+        if self._replay is not None:
+            self._amount = self._replay.bytes
+            self.notes += self._replay.notes
         check_sizes(job, target, self.offset, self.length)
 
     def obey_zones(self, zones: ZoneMap, writers: int) -> None:
@@ -188,7 +194,7 @@ class Part:
         if job.verify is not None:
             again = self._generator()
             self._verification = Verification(job, self.target, self.offset, self.reach, again)
-        made = self._generator(reads=job.verify_only)
+        made = None if self._replay else self._generator(reads=job.verify_only)
         length = buffer.nbytes // job.queues
         pieces = [
             buffer[queue * length : (queue + 1) * length].view(DmaBuffer)
@@ -209,6 +215,7 @@ class Part:
                 verifier=self._verification.verifier if self._verification else None,
                 verify_fatal=job.verify_fatal and errno.EILSEQ not in (job.ignore_error[2] or ()),
                 records=self._records,
+                issued=_RECORDS if job.write_iolog else 0,
             )
             for queue, piece in enumerate(pieces)
         ]
@@ -226,6 +233,7 @@ class Part:
             ns.block_size,
             periods_ms={SAMPLE_MS, *averaged_ms(job)},
             peaks=job.log_max_value,
+            issued=issued_log(job, self.target),
             histogram_ms=(job.log_hist_msec or _HISTOGRAM_MS) if self._histograms else 0,
         )
 
@@ -237,6 +245,8 @@ class Part:
         self._next_look = time.monotonic() + SAMPLE_SECONDS
         if self._flow is not None:
             self._flow.join(job.number, job.flow, workload.submitted)
+        if self._replay is not None:
+            self._replay.begin(self._only_workload)
         # What is below the write pointers is read once: there is nothing to do before.
         ramps = job.ramp_time and not (job.verify_only and self._plan is not None)
         if ramps and self._goes_on:
@@ -396,6 +406,7 @@ class Part:
         """
         job, workload, measured = self.job, self._used_workload, self._used_measured
         geometry = self.target.ns.current()
+        stopped = False
         while True:
             now = time.monotonic()
             next_sample = min(measured.due, self._next_look)
@@ -414,7 +425,10 @@ class Part:
             if self._asked is not None and self.began:
                 self._answer(self._asked)
             if ended:
-                return
+                if self._replay is None or stopped or not self._goes_on:
+                    return
+                if not self._replay.begins_again(self._only_workload):
+                    return
             if fails(job, workload):
                 self._gives_up = True
             if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
@@ -428,6 +442,7 @@ class Part:
                 if self._signals.interrupted:
                     self.phase = _DRAINING
                 workload.stop()
+                stopped = True
                 deadline = None  # what is outstanding takes the time that it takes
             else:
                 self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)

@@ -226,3 +226,8 @@ def memory_policy(text: str, kb_base: int = 1024) -> Placement | None:
         return Placement(mode, nodes(rest, kb_base))  # type: ignore[arg-type]  # it looks
     except ValueError as error:
         raise JobError(str(error)) from None
+
+
+def words(text: str, kb_base: int = 1024) -> tuple[str, ...]:
+    """Read words between commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())

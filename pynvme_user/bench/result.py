@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from math import sqrt
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.spec.logs import SmartLog
+
+if TYPE_CHECKING:
+    from pynvme_user.bench.issued import IssuedLog
 
 Counts = npt.NDArray[np.uint64]
 
@@ -435,6 +438,7 @@ class JobResult:
     clat_percentiles: bool = True
     lat_percentiles: bool = True
     io_log: npt.NDArray[np.void] | None = None  # IO_RECORD of each I/O, when a log wants them
+    issued: IssuedLog | None = None  # with write_iolog
     unified_rw_reporting: Literal["none", "mixed", "both"] = "none"
     bwavgtime_ms: int = 500  # the intervals that bw_min, bw_mean and so on are taken over
     iopsavgtime_ms: int = 500

@@ -33,12 +33,9 @@ ENGINES["external"] = "of external engines only SPDK's do what the driver does"
 
 GROUPS = (
     (
-        "the I/O to do is made by the job's options, not read from a log",
-        "read_iolog read_iolog_chunked replay_no_stall replay_redirect replay_scale replay_align "
-        "replay_time_scale replay_skip merge_blktrace_file merge_blktrace_scalars "
-        "merge_blktrace_iters",
+        "traces are not merged: give each a job of its own",
+        "merge_blktrace_file merge_blktrace_scalars merge_blktrace_iters",
     ),
-    ("the I/O is not written to a log that could be replayed", "write_iolog"),
     ("a job file starts no programs: start them around the benchmark", "exec_prerun exec_postrun"),
     ("there are no files, only devices", "opendir lockfile create_only"),
     ("the whole benchmark runs as one user", "uid gid"),

@@ -45,6 +45,7 @@ def validated(job: Job) -> Job:
         f"iodepth={job.iodepth}",
     )
     need(job.iodepth_low <= job.iodepth, "iodepth_low is at most iodepth")
+    _validate_replay(job, need)
     for direction in job.directions:
         _validate_direction(job, direction, need)
     _validate_distribution(job.random_distribution, need)
@@ -132,6 +133,27 @@ def validated(job: Job) -> Job:
     if job.rw == "zone-append":
         need(job.verify is None, "zone-append cannot be verified")
     return job
+
+
+def _validate_replay(job: Job, need: _Need) -> None:
+    need(job.replay_time_scale >= 1, "replay_time_scale is at least 1 percent")
+    need(job.replay_scale >= 1, "replay_scale is at least 1")
+    align = job.replay_align
+    need(align & (align - 1) == 0, f"replay_align={align} is no power of 2")
+    if job.trace is None:
+        return
+    for option, wrong in (
+        ("more than one device", len(job.filenames) > 1),
+        ("queues", job.queues > 1),
+        ("verify", job.verify is not None),
+        ("zonemode", job.zbd or job.zones is not None),
+        ("io_size", job.io_size is not None),
+    ):
+        need(not wrong, f"read_iolog does not go together with {option}: leave one of them out")
+    need(
+        job.replay_no_stall or not (any(job.rate) or any(job.rate_iops)),
+        "a trace has its own times: leave rate out, or give replay_no_stall",
+    )
 
 
 def _validate_direction(job: Job, direction: Direction, need: _Need) -> None:

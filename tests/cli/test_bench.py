@@ -99,7 +99,9 @@ def test_what_nobody_knows_is_left() -> None:
     [
         ([], "no device: name one"),
         (["none.fio"], "'none.fio' is neither a job file that is there nor a device"),
-        (["here.fio"], "here.fio line 2: 'read_iolog' is not supported: the I/O to do is"),
+        (["qemu:", "--read-iolog=bad.log"], "bad.log, line 2: '0 f reed 0 8' is not 'TIME FILE"),
+        (["qemu:", "--read-iolog=none.log"], "none.log: No such file or directory"),
+        (["here.fio"], "here.fio line 2: 'exec_prerun' is not supported: a job file"),
         (["qemu:", "--iodpeth", "4"], "No such option '--iodpeth'"),
         (["qemu:", "--iodepth"], "--iodepth needs a value: write --iodepth NUMBER"),
         (["qemu:", "--bs", "4x"], "bs=4x: '4x' is not a number"),
@@ -130,7 +132,8 @@ def test_what_nobody_knows_is_left() -> None:
     ],
 )
 def test_usage_errors(fail: Any, tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    (tmp_path / "here.fio").write_text("[global]\nread_iolog=x\n[a]\nbs=4k\n")
+    (tmp_path / "bad.log").write_text("fio version 3 iolog\n0 f reed 0 8\n")
+    (tmp_path / "here.fio").write_text("[global]\nexec_prerun=x\n[a]\nbs=4k\n")
     (tmp_path / "odd.json").write_text('{"jobs": [{"jobname": "a"}]}')
     assert sentence in fail("bench", *arguments, code=2)
 

@@ -46,7 +46,7 @@ def test_every_field_of_a_job_can_be_reached() -> None:
     made_elsewhere = {
         *("given", "group", "reporting_group", "clone", "number", "seed", "share", "shares"),
         *("skip", "run", "zones", "zbd", "zone_bytes"),
-        *("block_sizes", "cpus_split", "verify_pattern_offsets", "point", "shared"),
+        *("block_sizes", "trace", "cpus_split", "verify_pattern_offsets", "point", "shared"),
     }
     assert fields - reached == made_elsewhere
 

@@ -420,7 +420,7 @@ def test_each_device_of_each_clone_has_a_part() -> None:
 
 def test_unknown_and_unsupported_options() -> None:
     assert problem(ioedpth="4") == "'ioedpth' is no option: did you mean iodepth or iodepth_low?"
-    assert problem(read_iolog="x").startswith("'read_iolog' is not supported: the I/O to do")
+    assert problem(exec_prerun="x").startswith("'exec_prerun' is not supported: a job file")
     assert problem(zzz="1") == "'zzz' is no option"
     assert problem(iodepth=None) == "iodepth needs a value: write iodepth=NUMBER"
     assert problem(direct="yes", time_based="2").startswith("time_based=2: '2' is neither 1 nor 0")

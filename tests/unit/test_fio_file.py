@@ -198,13 +198,13 @@ def test_include_goes_wrong(write: Write) -> None:
 
 def test_problems_name_file_and_line(write: Write) -> None:
     path = write(
-        "[global]\nread_iolog=x\n[a]\n\nbs=4x\niodept=1\nioengine=null\ntime_based=maybe\n[b]\nbs=\n"
+        "[global]\nexec_prerun=x\n[a]\n\nbs=4x\niodept=1\nioengine=null\ntime_based=maybe\n[b]\nbs=\n"
     )
     with pytest.raises(JobError) as caught:
         read(path)
     assert [line.removeprefix(str(path)) for line in str(caught.value).splitlines()] == [
-        " line 2: 'read_iolog' is not supported: the I/O to do is made by the job's options, "
-        "not read from a log",
+        " line 2: 'exec_prerun' is not supported: a job file starts no programs: start them "
+        "around the benchmark",
         " line 5: bs=4x: '4x' is not a number: write for example 4096, 4k, 256m or 1g",
         " line 6: 'iodept' is no option: did you mean iodepth or iodepth_low?",
         " line 7: ioengine=null: not supported: it moves no data (for a device that does nothing, "
