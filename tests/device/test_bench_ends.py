@@ -143,7 +143,7 @@ def test_ctrl_c_gives_the_results_so_far(slow: str) -> None:
     result = engine.run(
         [job(slow, "one", **options), job(slow, "two", **options), job(slow, "never", group=1)]
     )
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert result.interrupted
     assert [one.name for one in result.jobs] == ["one", "two"]
     assert result.ok
