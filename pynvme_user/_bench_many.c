@@ -21,7 +21,7 @@ int nvme_bench_run_many(struct nvme_bench_member *members, uint32_t count, uint6
 	struct deadline deadline = { ticks_now(), ns_to_ticks(timeout_ns) };
 	int stops = 0;
 
-	/* To gather completions is to wait for them. */
+	/* A poll that coalesces completions waits for them: the other queue pairs would wait, too. */
 	for (uint32_t i = 0; i < count; i++)
 		members[i].qp->gather = members[i].qp->gather_max = 1;
 	do

@@ -17,6 +17,7 @@ from pynvme_user._ring_cffi import ffi, lib
 from pynvme_user.clock import tick_rate
 from pynvme_user.dma import DmaBuffer, address_of
 from pynvme_user.generator import Generator
+from pynvme_user.pace import Pace
 from pynvme_user.ring import Ring, U64Array, check_result, new_lines
 from pynvme_user.verification import Fault, Verifier
 
@@ -75,44 +76,6 @@ _NO_IOS = np.uint64(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """How often the I/Os of one direction arrive; 0 for as often as it goes."""
-
-    ios: float = 0  # per second
-    blocks: float = 0  # per second
-
-    @property
-    def is_set(self) -> bool:
-        """Whether it holds anything back."""
-        return bool(self.ios or self.blocks)
-
-
-def _step(ticks: int, rate: float) -> int:
-    """Tell the ticks between two at a rate a second, in 32.32 fixed point; 0 for no rate."""
-    return min(int((ticks << 32) / rate), _NEVER) if rate else 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """What a workload does besides keeping its queue full; see struct nvme_bench."""
-
-    submit_max: int = 0  # commands per doorbell; 0: as many as there are
-    reap_max: int = 0  # completions between two submissions at most; 0: as many as there are
-    reap_min: int = 0  # completions to wait for before more is submitted
-    depth_low: int = 0  # once full, drain to this before submitting more
-    flush_every: int = 0  # a Flush after so many writes
-    think_ios: int = 0  # after so many I/Os ...
-    think_every: float = 0.0  # or after so many seconds of I/O; 0: only after I/Os ...
-    think: float = 0.0  # ... pause for so many seconds
-    rates_pause: bool = False  # nothing arrives meanwhile
-    zone_blocks: int = 0  # writes are Zone Appends to zones of so many blocks
-    zone_trims: bool = False  # trims are Zone Management Sends
-    rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())  # by direction
-    poisson: bool = False  # arrivals by chance, instead of evenly
-    seed: int = 0  # of arrivals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What writes carry; see struct nvme_buffers. Sizes in bytes."""
 
@@ -152,6 +115,19 @@ class Contents:
         step = (1 << 30) // self.unit * self.unit or self.unit
         for start in range(0, memory.nbytes, step):
             lib.nvme_buffers_fill(buffers, data + start, min(step, memory.nbytes - start))
+
+
+def _step(ticks: int, rate: float) -> int:
+    """Tell the ticks between two at a rate a second, in 32.32 fixed point; 0 for no rate."""
+    return min(int((ticks << 32) / rate), _NEVER) if rate else 0
+
+
+def by_status(errors: Mapping[tuple[int, int], int]) -> dict[int, int]:
+    """Add up the I/Os of all directions, from those by direction and status."""
+    found: dict[int, int] = {}
+    for (_, status), ios in errors.items():
+        found[status] = found.get(status, 0) + ios
+    return found
 
 
 class Workload:
@@ -401,10 +377,7 @@ class Workload:
     @property
     def errors(self) -> dict[int, int]:
         """I/Os by their status (SCT and SC) other than success, since the beginning."""
-        found: dict[int, int] = {}
-        for (_, status), ios in self.errors_by_direction.items():
-            found[status] = found.get(status, 0) + ios
-        return found
+        return by_status(self.errors_by_direction)
 
     @property
     def errors_by_direction(self) -> dict[tuple[int, int], int]:

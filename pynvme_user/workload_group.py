@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pynvme_user._ring_cffi import lib
 from pynvme_user.ring import Loop, Ring, U64Array, check_result, new_lines
-from pynvme_user.workload import Workload
+from pynvme_user.workload import Workload, by_status
 
 
 class WorkloadGroup:
@@ -158,10 +158,7 @@ class WorkloadGroup:
     @property
     def errors(self) -> dict[int, int]:
         """The same by status."""
-        found: dict[int, int] = {}
-        for (_, status), ios in self.errors_by_direction.items():
-            found[status] = found.get(status, 0) + ios
-        return found
+        return by_status(self.errors_by_direction)
 
     @property
     def batches(self) -> tuple[U64Array, U64Array, U64Array]:

@@ -135,7 +135,11 @@ def refusing_odd_results() -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:
-        raise ValueError(f"a part is missing or odd ({type(error).__name__}: {error})") from None
+        detail = f" ({error})" if isinstance(error, ValueError) else ""
+        raise ValueError(
+            f"a part is missing or odd{detail}: make it again by `nvme-user bench "
+            "--output-format json`"
+        ) from None
 
 
 def _check(row: Row) -> None:

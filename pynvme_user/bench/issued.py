@@ -13,7 +13,7 @@ from pynvme_user.bench.target import Target
 from pynvme_user.clock import tick_rate
 from pynvme_user.workload import FLUSH, ISSUED_DTYPE
 
-#: Bytes of it that are kept in memory; what is more goes into an unnamed file beside the log.
+#: Bytes that stay in memory; above that, an unnamed file beside the log takes them.
 _IN_MEMORY = 64 << 20
 #: I/Os that are written as text at once.
 _PIECE = 1 << 16
@@ -22,7 +22,7 @@ _US = 1_000_000
 
 
 class IssuedLog:
-    """The I/Os of a job in the order of submission: kept while it runs, written once it has."""
+    """The I/Os of a job in the order of submission: collected while it runs, then written."""
 
     def __init__(self, path: str, device: str, *, block_shift: int) -> None:
         self.path = path
@@ -31,17 +31,17 @@ class IssuedLog:
         self._shift, self._rate = block_shift, tick_rate()
         self._began: int | None = None
         folder = Path(path).parent
-        self._kept = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder))  # noqa: SIM115
+        self._spool = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder))  # noqa: SIM115
         self._error: OSError | None = None
 
     def add(self, issued: npt.NDArray[np.void]) -> None:
-        """Keep these (ISSUED_DTYPE). What is in the way of that is told by :meth:`write`."""
+        """Append I/Os (ISSUED_DTYPE). :meth:`write` raises the OSError of an append that failed."""
         if not len(issued) or self._error is not None:
             return
         if self._began is None:
             self._began = int(issued["at"][0])
         try:
-            self._kept.write(issued.tobytes())
+            self._spool.write(issued.tobytes())
         except OSError as error:
             self._error = error
 
@@ -51,8 +51,8 @@ class IssuedLog:
             with open(self.path, "w", encoding="utf-8") as file:
                 file.write(f"fio version 3 iolog\n0 {self._name} add\n0 {self._name} open\n")
                 last = 0
-                self._kept.seek(0)
-                while piece := self._kept.read(_PIECE * ISSUED_DTYPE.itemsize):
+                self._spool.seek(0)
+                while piece := self._spool.read(_PIECE * ISSUED_DTYPE.itemsize):
                     part = np.frombuffer(piece, ISSUED_DTYPE, len(piece) // ISSUED_DTYPE.itemsize)
                     times = (part["at"] - np.uint64(self._began or 0)) * (_US / self._rate)
                     last = int(times[-1])
@@ -64,7 +64,7 @@ class IssuedLog:
             error.filename = self.path
             raise
         finally:
-            self._kept.close()
+            self._spool.close()
 
     def _lines(self, part: npt.NDArray[np.void], times: npt.NDArray[np.uint64]) -> list[str]:
         shift = np.uint64(self._shift)

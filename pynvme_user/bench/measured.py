@@ -64,7 +64,7 @@ class Measured:
         self._course = Recorder()
         self._totals = np.zeros((3, 5), np.uint64)
         self._active: Collection[int] = tuple(Direction)  # by number
-        self._settled_ns = 0  # up to here ...
+        self._idle_until_ns = 0  # up to here ...
         self._idle_ns = [0, 0, 0]  # ... each direction was not at work for so long
         self._sampled_idle = [0, 0, 0]
         self._intervals: tuple[list[IntervalHistogram], ...] = ([], [], [])
@@ -85,12 +85,13 @@ class Measured:
 
     def enter(self, directions: Collection[int]) -> None:
         """Begin a phase that these directions have: for others the time stands still."""
-        self._settle(time.monotonic())
+        self._add_idle(time.monotonic())
         self._active = directions
 
-    def _settle(self, now: float) -> None:
-        passed = max(0, self._ns(now) - self._settled_ns)
-        self._settled_ns += passed
+    def _add_idle(self, now: float) -> None:
+        """Add the time since the last call to the directions that this phase does not have."""
+        passed = max(0, self._ns(now) - self._idle_until_ns)
+        self._idle_until_ns += passed
         for direction in set(Direction) - set(self._active):
             self._idle_ns[direction] += passed
 
@@ -99,7 +100,7 @@ class Measured:
 
     def active_seconds(self, now: float) -> npt.NDArray[np.float64]:
         """Tell how long each direction has been at work by now."""
-        self._settle(now)
+        self._add_idle(now)
         return np.maximum(0.0, now - self.began - np.array(self._idle_ns) / _NS)
 
     def _plan(self, now: float) -> None:
@@ -157,7 +158,7 @@ class Measured:
             axis=1,
         )
         short_ns = min(self._periods_ms) * NS_PER_MS // 2 if last else 0
-        self._settle(now)
+        self._add_idle(now)
         idle = [of - before for of, before in zip(self._idle_ns, self._sampled_idle, strict=True)]
         peaks = self._workload.take_peaks()[:3] if self._peaks else None
         self._course.add(self._ns(now), totals - self._totals, short_ns, idle, peaks)
@@ -190,7 +191,7 @@ class Measured:
     def results(self, now: float) -> dict[str, Any]:
         """Tell what it has come to by now, time.monotonic(): fields of JobResult."""
         workload = self._workload
-        self._settle(now)
+        self._add_idle(now)
         active = [max(0, self._ns(now) - idle) for idle in self._idle_ns]
         ended = workload.ended
         errors = workload.errors

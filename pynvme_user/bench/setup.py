@@ -12,10 +12,11 @@ from pynvme_user.bench.zoned import Arrivals, ZonedPlan, ZoneMap
 from pynvme_user.generator import Generator
 from pynvme_user.namespace import MAX_RANGE_BLOCKS
 from pynvme_user.numa import cpus_of, format_list
+from pynvme_user.pace import Pace, Rate
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12
 from pynvme_user.spec.zns import ZoneSendAction, ZoneSendCdw13
-from pynvme_user.workload import FLUSH, Pace, Rate
+from pynvme_user.workload import FLUSH
 
 #: C counts the bytes of an I/O in 32 bits.
 _LARGEST_IO = (1 << 32) - 1

@@ -15,7 +15,8 @@ from workload_rig import workload
 
 from pynvme_user._ring_cffi import ffi, lib
 from pynvme_user.generator import Generator
-from pynvme_user.workload import RECORD_DTYPE, Pace
+from pynvme_user.pace import Pace
+from pynvme_user.workload import RECORD_DTYPE
 
 NS = 1_000_000_000
 #: Entries of the log of single I/Os, taken after each round.

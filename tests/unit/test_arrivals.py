@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from model_time import NS, Model, Played, play
 
-from pynvme_user.workload import IO_DTYPE, Pace, Rate
+from pynvme_user.pace import Pace, Rate
+from pynvme_user.workload import IO_DTYPE
 
 READ, WRITE, TRIM = 0, 1, 2
 WITHIN = 0.02

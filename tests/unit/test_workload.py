@@ -18,8 +18,9 @@ from workload_rig import COMMANDS, NONE_YET, OPCODES, SECOND, SLICE, squares, to
 
 from pynvme_user import ControllerFatalError
 from pynvme_user.completion import HOST_ABORTED
+from pynvme_user.pace import Pace, Rate
 from pynvme_user.spec.commands import SQE, NvmOpcode
-from pynvme_user.workload import FLUSH, IO_DTYPE, Pace, Rate, Workload
+from pynvme_user.workload import FLUSH, IO_DTYPE, Workload
 
 # --- what is counted ------------------------------------------------------------------------------
 

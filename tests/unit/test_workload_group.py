@@ -14,9 +14,10 @@ from workload_rig import COMMANDS, SECOND, SLICE, workload
 
 from pynvme_user import Controller, ControllerFatalError
 from pynvme_user.generator import Generator
+from pynvme_user.pace import Pace, Rate
 from pynvme_user.queue import QueuePairGroup
 from pynvme_user.spec.commands import SQE
-from pynvme_user.workload import Pace, Rate, Workload
+from pynvme_user.workload import Workload
 from pynvme_user.workload_group import WorkloadGroup
 
 

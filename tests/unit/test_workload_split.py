@@ -15,11 +15,12 @@ from workload_rig import COMMANDS, SECOND, SLICE, total, workload
 from pynvme_user import Controller
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.generator import Generator
+from pynvme_user.pace import Pace, Rate
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import GenericStatus, Status
 from pynvme_user.verification import Method, Verifier, VerifyTable
 from pynvme_user.verify_state import Region
-from pynvme_user.workload import FLUSH, IO_DTYPE, Contents, Pace, Rate, Workload
+from pynvme_user.workload import FLUSH, IO_DTYPE, Contents, Workload
 
 #: I/Os of 20 blocks, where a command carries eight: three commands.
 WHOLE, PART, COMMANDS_EACH = 20, 8, 3
