@@ -90,14 +90,14 @@ class IommuDma:
     def close(self) -> None:
         """Unmap everything. Raises DmaError for the first that fails, once all were tried."""
         self._closed = True
-        failure: DmaError | None = None
+        failures = []
         for region in list(self._mapped.values()):
             try:
                 self.release(region)
             except DmaError as error:
-                failure = failure or error
-        if failure:
-            raise failure
+                failures.append(str(error))
+        if failures:
+            raise DmaError(failures[0])
 
 
 def map_error(name: str, error: OSError, length: int, iova: int) -> DmaError:

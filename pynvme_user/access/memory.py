@@ -227,12 +227,11 @@ def allocate_file(length: int, placement: Placement | None = None) -> tuple[Memo
         try:
             return _allocate_pages((length + page_size - 1) & -page_size, page_size, placement)
         except OSError as error:
-            failure = error
+            why = error.strerror  # not the error: its traceback would keep what was mapped
     where = f" placed by {placement}" if placement else ""
     raise DmaError(
-        f"no memory for a DMA buffer of {length} bytes{where} ({failure.strerror}): release "
-        "buffers first"
-    ) from failure
+        f"no memory for a DMA buffer of {length} bytes{where} ({why}): release buffers first"
+    )
 
 
 def _allocate_pages(length: int, page_size: int, placement: Placement | None) -> tuple[Memory, int]:

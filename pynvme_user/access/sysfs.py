@@ -158,7 +158,7 @@ def call_with_deadline(function: Callable[[], object], seconds: float, what: str
             "so power-cycle it if `dmesg` shows no progress"
         )
     if failures:
-        raise failures[0]
+        raise failures.pop()  # which would keep this frame, and it the error
 
 
 def _link(path: Path) -> str | None:

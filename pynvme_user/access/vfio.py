@@ -290,15 +290,15 @@ class VfioAccess(Access):
                 fcntl.ioctl(self._device, ioctl.VFIO_DEVICE_RESET)
                 return
             except OSError as error:
-                failure = error
-            if failure.errno != errno.EAGAIN:
-                raise DeviceAccessError(
-                    f"{self.name} cannot be reset ({failure.strerror}): close it and open it again"
-                ) from failure
-            if time.monotonic() > deadline:
-                raise DeviceAccessError(
-                    f"{self.name} cannot be reset while it is being removed: close it"
-                ) from failure
+                if error.errno != errno.EAGAIN:
+                    raise DeviceAccessError(
+                        f"{self.name} cannot be reset ({error.strerror}): close it and open it "
+                        "again"
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise DeviceAccessError(
+                        f"{self.name} cannot be reset while it is being removed: close it"
+                    ) from error
             time.sleep(0.05)
 
     def alive(self) -> bool:

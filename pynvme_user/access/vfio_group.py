@@ -15,7 +15,7 @@ from pathlib import Path
 from pynvme_user import owned
 from pynvme_user.access import ioctl
 from pynvme_user.access.sysfs import PciFunction, busy
-from pynvme_user.errors import DeviceAccessError
+from pynvme_user.errors import DeviceAccessError, NvmeError
 
 _CONTAINER = Path("/dev/vfio/vfio")
 #: Before Linux 5.4 no ranges were reported. What any IOMMU with 39-bit addresses can do.
@@ -100,28 +100,30 @@ def open_node(name: str, node: Path, rival: Path | None = None) -> int:
     try:
         return owned.descriptor(os.open, node, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        failure = error
-    match failure.errno:
+        raise _refusal(name, node, rival, error) from error
+
+
+def _refusal(name: str, node: Path, rival: Path | None, error: OSError) -> NvmeError:
+    """Tell why a node cannot be opened, and the remedy."""
+    match error.errno:
         case errno.EBUSY:
-            raise busy(name, node, *([rival] if rival else [])) from failure
+            return busy(name, node, *([rival] if rival else []))
         case errno.EACCES:
-            raise DeviceAccessError(
+            return DeviceAccessError(
                 f"{name}: this user may not open {node}: run `sudo chown $USER {node}` (for good, "
                 f'a udev rule: SUBSYSTEM=="vfio", OWNER="{os.environ.get("USER", "NAME")}")'
-            ) from failure
+            )
         case errno.EPERM:
-            raise DeviceAccessError(
+            return DeviceAccessError(
                 f"{name}: {node} may be opened only with CAP_SYS_RAWIO, since no IOMMU protects "
                 "this machine from the device: run as root"
-            ) from failure
+            )
         case errno.ENOENT | errno.ENODEV:
-            raise DeviceAccessError(
+            return DeviceAccessError(
                 f"{name}: {node} is not there: run `sudo modprobe vfio-pci`, and where this is a "
                 "container, give it the device node"
-            ) from failure
-    raise DeviceAccessError(
-        f"{name}: {node} cannot be opened ({failure.strerror}): see `dmesg`"
-    ) from failure
+            )
+    return DeviceAccessError(f"{name}: {node} cannot be opened ({error.strerror}): see `dmesg`")
 
 
 def _check_viable(function: PciFunction, group: int) -> None:

@@ -23,6 +23,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 from pynvme_user import owned
@@ -211,7 +212,7 @@ class Connection:
             raise self._late(what) from None
         if reply is None:
             failure = self._failure
-            raise failure if isinstance(failure, ControllerFatalError) else self._gone(what)
+            raise copy(failure) if isinstance(failure, ControllerFatalError) else self._gone(what)
         return reply
 
     def _check_reply(self, header: Header, command: Command, what: str) -> None:
@@ -253,12 +254,13 @@ class Connection:
 
     def _gone(self, what: str) -> NvmeError:
         if isinstance(self._failure, ClosedError | ForkedError):
-            return self._failure
+            return copy(self._failure)
         return DeviceRemovedError(f"{self._name} is gone, at {what}: {self._failure}")
 
     def _end(self, error: NvmeError) -> None:
         if self._failure is None:
-            self._failure = error
+            # Not the one that is raised: its traceback keeps the frames that it went through.
+            self._failure = copy(error)
         with contextlib.suppress(OSError):  # the server may have been quicker
             self._socket.shutdown(socket.SHUT_RDWR)
         self._replies.put(None)

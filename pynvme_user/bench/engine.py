@@ -107,7 +107,10 @@ def run(
                     _gather(result, group, began)
                     if error is not None:
                         if not result.jobs:
-                            raise error
+                            try:
+                                raise error
+                            finally:
+                                del error  # which would keep this frame, and it the error
                         result.failure = _not_run(made[index:], error)
                     if signals.ended_by and (left := made[index + 1 :]):
                         result.warnings.append(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -84,6 +85,7 @@ class Part:
         self.job = job
         self.target = target
         self.phase = "ramp" if job.ramp_time else "run"
+        #: Without its traceback, whose frames would keep DMA memory.
         self.error: Exception | None = None
         #: Why it failed, if it did by something else than an error of the device.
         self.notes: list[str] = []
@@ -162,7 +164,8 @@ class Part:
         except threading.BrokenBarrierError:
             pass  # another part could not be set up, and says why
         except Exception as error:
-            self.error = error
+            expected = isinstance(error, NvmeError | JobError)
+            self.error = copy(error) if expected else error
             ready.abort()
         finally:
             self._finished = self._finished or time.monotonic()
@@ -299,7 +302,7 @@ class Part:
         except NvmeError as error:
             # What was outstanding has its end: the results so far count, and this with them.
             workload.give_up(int(HOST_ABORTED))
-            self.error = error
+            self.error = copy(error)
         finally:
             self._finished = time.monotonic()
             measured.end(self._finished)

@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench_rig import job, once_runs, run
+from software_controller import served
 
 import pynvme_user as nvme
+from pynvme_user.bench import engine
+from pynvme_user.bench.job import JobError
 
 MIB = 1 << 20
 
@@ -67,6 +71,33 @@ def test_all_goes_back(name: str) -> None:
     assert mapped() > before[0]
     assert descriptors() > before[1]
     ctrl.close()
+    assert (mapped(), descriptors()) == before
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_all_of_a_benchmark_goes_back(name: str) -> None:
+    before = mapped(), descriptors()
+    assert run(name, rw="randread", bs="4k", number_ios=100).ok
+    assert (mapped(), descriptors()) == before
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_all_of_a_benchmark_that_fails_goes_back(name: str) -> None:
+    before = mapped(), descriptors()
+    with pytest.raises(JobError, match="cannot run on cpus_allowed"):
+        run(name, rw="randread", bs="4k", cpus_allowed=1023)
+    assert (mapped(), descriptors()) == before
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_all_of_a_benchmark_goes_back_whose_device_goes_away(qemu: None) -> None:
+    before = mapped(), descriptors()
+    with served("null&delay=1000") as (name, server):
+        once_runs("cut", (0.2, server.kill))
+        result = engine.run(
+            [job(name, "cut", rw="randread", bs="4k", iodepth=16, time_based=True, runtime=20)]
+        )
+    assert "is gone" in result.jobs[0].failure
     assert (mapped(), descriptors()) == before
 
 

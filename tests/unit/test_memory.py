@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import mmap
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynvme_user.access import regions
+from pynvme_user.access import memory, regions
 from pynvme_user.access.memory import (
     PAGE_SIZE,
     SharedRam,
@@ -31,7 +32,13 @@ from pynvme_user.access.regions import (
     MappedRegion,
     set_command,
 )
-from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError, ForkedError
+from pynvme_user.errors import (
+    ClosedError,
+    DeviceAccessError,
+    DeviceRemovedError,
+    DmaError,
+    ForkedError,
+)
 
 HUGE = 2 << 20
 
@@ -43,16 +50,36 @@ def mappings() -> list[str]:
 @pytest.mark.parametrize("length", [1, PAGE_SIZE, PAGE_SIZE + 1, 3 * HUGE - 1])
 def test_memory_is_zeroed_shared_and_returned(length):
     before, descriptors = mappings(), os.listdir("/proc/self/fd")
-    memory = allocate(length)
-    assert memory.length >= length
-    assert memory.length % memory.page_size == memory.address % memory.page_size == 0
-    assert ctypes.string_at(memory.address, memory.length) == bytes(memory.length)
-    ctypes.memset(memory.address, 0x5A, memory.length)
+    made = allocate(length)
+    assert made.length >= length
+    assert made.length % made.page_size == made.address % made.page_size == 0
+    assert ctypes.string_at(made.address, made.length) == bytes(made.length)
+    ctypes.memset(made.address, 0x5A, made.length)
     (line,) = set(mappings()) - set(before)
     assert " rw-s " in line  # shared: a fork must not turn it into copy-on-write pages
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
-    del memory
+    del made
     assert mappings() == before
+
+
+def test_what_failed_goes_back_at_once(monkeypatch):
+    """Not when the garbage collector comes: no traceback that stays keeps the mapping."""
+    before, descriptors = mappings(), os.listdir("/proc/self/fd")
+
+    def refuse(address, length):
+        assert mappings() != before
+        raise OSError(errno.EFAULT, "refused")
+
+    monkeypatch.setattr(memory, "populate", refuse)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(DmaError, match=r"no memory for a DMA buffer .*\(refused\)"):
+            allocate(HUGE)
+        assert mappings() == before
+    finally:
+        gc.enable()
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
 
 
 def test_windows_of_shared_ram_outlive_it():

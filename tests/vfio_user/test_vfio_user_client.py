@@ -10,8 +10,9 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ from pynvme_user.errors import (
     DeviceRemovedError,
     DmaError,
     ForkedError,
+    NvmeError,
     NvmeTimeoutError,
 )
 
@@ -410,6 +412,40 @@ def test_closed(path: Path) -> None:
         with pytest.raises(ClosedError, match="is closed: open it again"):
             access.allocate_dma(1)
         assert not access.alive()
+
+
+def violate(access: VfioUserAccess) -> None:
+    access._connection.violation("for the test")
+
+
+def hang_up(access: VfioUserAccess) -> None:
+    access._connection._socket.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("end", [VfioUserAccess.close, violate, hang_up])
+def test_an_error_keeps_nothing_of_who_met_it(
+    path: Path, end: Callable[[VfioUserAccess], object]
+) -> None:
+    """The connection's reason is not the exception that is raised: it would keep every frame."""
+
+    class Kept:
+        pass
+
+    def meet(kept: Kept) -> None:
+        access.allocate_dma(1)
+
+    with serving(path):
+        access = VfioUserAccess(str(path))
+        end(access)
+        kept = Kept()
+        gone = weakref.ref(kept)
+        for _ in range(3):
+            with pytest.raises(NvmeError) as caught:
+                meet(kept)
+        assert len(caught.traceback) < 10
+        del kept, caught
+        assert gone() is None
+        access.close()
 
 
 # The server's requests
