@@ -260,7 +260,7 @@ void nvme_bench_verify(struct nvme_bench *b, const struct nvme_bench_slot *slot,
 		nvme_verify_end_write(v, io->lba, io->blocks, ok);
 		break;
 	case NVME_DIRECTION_TRIM:
-		nvme_verify_end_trim(v, io->lba, io->blocks, NVME_VERIFY_DEALLOCATE, ok);
+		nvme_verify_end_trim(v, io->lba, io->blocks, (int)v->trim_kind, ok);
 		break;
 	}
 }

@@ -195,7 +195,7 @@ bench_due(uint32_t outstanding, struct nvme_bench *b, uint64_t now, struct nvme_
 						      slot->data);
 		else
 			err = nvme_verify_begin_trim(b->verify, io.lba, io.blocks,
-						     NVME_VERIFY_DEALLOCATE);
+						     (int)b->verify->trim_kind);
 		if (err)
 			bench_keep(b, io);
 		if (err == -EBUSY)

@@ -200,18 +200,18 @@ static void center_set(struct nvme_generator *g)
 }
 
 /* Draw a position, in units, as the table has it. */
-static uint64_t law_next(struct nvme_generator *g)
+static uint64_t law_next(struct nvme_generator *g, uint32_t direction)
 {
-	const struct nvme_workload *w = &g->workload;
-	unsigned __int128 draw = (unsigned __int128)nvme_random_next(&g->walk) * w->bin_count;
+	const struct nvme_law *law = &g->workload.laws[direction];
+	unsigned __int128 draw = (unsigned __int128)nvme_random_next(&g->walk) * law->count;
 	uint64_t bin = (uint64_t)(draw >> 64);
 	uint64_t rank, width;
 
 	/* What is left of the draw below the column is as random as the column. */
-	if ((uint32_t)(draw >> 32) >= w->bins[bin].threshold)
-		bin = w->bins[bin].alias;
-	rank = w->bin_starts[bin];
-	width = w->bin_starts[bin + 1] - rank;
+	if ((uint32_t)(draw >> 32) >= law->bins[bin].threshold)
+		bin = law->bins[bin].alias;
+	rank = law->starts[bin];
+	width = law->starts[bin + 1] - rank;
 	if (width > 1)
 		rank += nvme_random_below(nvme_random_next(&g->walk), width);
 	return g->prime ? rank_add(g, rank_scramble(g, rank), g->shift) : rank;
@@ -301,7 +301,7 @@ static int start_next(struct nvme_generator *g, uint32_t direction, uint64_t *st
 		*start = granule * w->granule;
 		return granule != UINT64_MAX;
 	case NVME_ORDER_LAW:
-		*start = law_next(g) * w->unit / sizes->align;
+		*start = law_next(g, direction) * w->unit / sizes->align;
 		*start = smaller(*start, starts - 1) * sizes->align;
 		return 1;
 	default:

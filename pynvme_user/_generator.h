@@ -63,6 +63,13 @@ struct nvme_bin {
 	uint32_t alias;
 };
 
+/* How often each rank is drawn. */
+struct nvme_law {
+	const struct nvme_bin *bins;
+	const uint64_t *starts; /* the first rank of each bin, and one more for the end */
+	uint64_t count;         /* of the bins */
+};
+
 /* What is to be generated. All pointers are to the caller's memory, kept as long as it is used. */
 struct nvme_workload {
 	uint64_t base;        /* the region's first block */
@@ -86,11 +93,9 @@ struct nvme_workload {
 	uint64_t prime;       /* 0: ranks are not scrambled, rank r is position r */
 	uint64_t factor;
 	/* NVME_ORDER_LAW */
-	const struct nvme_bin *bins;
-	const uint64_t *bin_starts; /* the first rank of each bin, and one more for the end */
+	struct nvme_law laws[3];    /* of each direction */
 	uint64_t ranks;             /* the region in units */
 	uint64_t center;            /* position of rank 0; UINT64_MAX: chosen by the seed */
-	uint32_t bin_count;
 	uint32_t unit;              /* blocks of a position */
 	/* NVME_ORDER_SEQUENTIAL: left out after each I/O, in blocks; backwards if negative. */
 	int64_t skip;

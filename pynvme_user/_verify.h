@@ -128,6 +128,7 @@ struct nvme_verify {
 	uint32_t unknown_rule;    /* enum nvme_verify_unknown */
 	uint32_t deallocated;     /* enum nvme_verify_deallocated */
 	uint32_t job;             /* number of the job, at most 65535 */
+	uint32_t trim_kind;       /* enum nvme_verify_trim: what the trims of nvme_bench are */
 	/* facts */
 	uint64_t checked;         /* intervals that held what they must */
 	uint64_t unknown;         /* intervals that were read and not judged */

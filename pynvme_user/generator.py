@@ -104,8 +104,11 @@ class Distribution(Protocol):
         """Where the hottest block lies, from 0 to 1 of the region; None: fio's default."""
 
     @property
-    def zones(self) -> tuple[tuple[int, int], ...]:
-        """(per cent of accesses, size in per cent or, for ``zoned_abs``, bytes) of each zone."""
+    def zones(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """(per cent of accesses, size in per cent or, for ``zoned_abs``, bytes) of each zone.
+
+        Of reads, writes and trims; nothing for the other kinds.
+        """
 
 
 # --- primes -------------------------------------------------------------------------------------
@@ -470,18 +473,13 @@ class Generator:
         w.order = lib.NVME_ORDER_LAW
         w.unit = min(sizes.align for sizes in self._used)
         w.ranks = max(1, w.region // w.unit)
-        edges, bins, _ = law(
-            kind,
-            distribution.theta,
-            center,
-            distribution.zones,
-            w.ranks,
-            w.unit * self._block_size,
-        )
-        w.bin_count = len(bins)
-        w.bins = ffi.from_buffer("struct nvme_bin[]", bins)
-        w.bin_starts = ffi.from_buffer("uint64_t[]", edges)
-        self._alive += [bins, edges]
+        for direction, zones in enumerate(distribution.zones or ((),) * 3):
+            unit_bytes = w.unit * self._block_size
+            edges, bins, _ = law(kind, distribution.theta, center, zones, w.ranks, unit_bytes)
+            w.laws[direction].count = len(bins)
+            w.laws[direction].bins = ffi.from_buffer("struct nvme_bin[]", bins)
+            w.laws[direction].starts = ffi.from_buffer("uint64_t[]", edges)
+            self._alive += [bins, edges]
         # The hot blocks of these are spread over the region; the others' law is one of place.
         if kind in ("zipf", "pareto"):
             w.prime, w.factor = cycle(w.ranks)

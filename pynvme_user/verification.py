@@ -426,6 +426,7 @@ class Verifier:
         offsets: tuple[int, ...] = (),
         unknown: Unknown = Unknown.SKIP,
         deallocated: Deallocated = Deallocated.ANY,
+        trim_kind: Trim = Trim.DEALLOCATE,
     ) -> None:
         """See struct nvme_verify; ``offsets`` are the places of ``%o`` in the pattern."""
         region = table.region
@@ -452,6 +453,7 @@ class Verifier:
                 "unknown_rule": unknown,
                 "deallocated": deallocated,
                 "job": job,
+                "trim_kind": trim_kind,
             },
         )
         if lib.nvme_verify_init(self.struct):

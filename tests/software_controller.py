@@ -15,7 +15,9 @@ import pynvme_user as nvme
 _LOG = struct.Struct("<7Q64Q")  # struct controller_log
 _LOG_ID = 0xC0
 _RENEW = 0xC0
-FAULTS = ("none", "read-flip", "write-flip", "torn", "lost", "misdirected", "stale", "status")
+FAULTS = (
+    *("none", "read-flip", "write-flip", "torn", "lost", "misdirected", "stale", "status", "kept"),
+)
 
 
 @dataclass(frozen=True)

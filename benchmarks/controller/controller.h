@@ -33,6 +33,7 @@ enum controller_fault {
 	FAULT_MISDIRECTED,  /* stored so many blocks away */
 	FAULT_STALE_READ,   /* data from before the last write, where the new data was read before */
 	FAULT_STATUS,       /* a read or write fails with that status, SCT in 10:8 and SC in 7:0 */
+	FAULT_KEPT,         /* what is deallocated stays, as the specification allows */
 	FAULTS
 };
 

@@ -59,6 +59,7 @@ FAULTS = (
     "misdirected",
     "stale",
     "status",
+    "kept",
 )
 
 

@@ -189,7 +189,8 @@ static uint16_t deallocate(struct controller *c, const struct nvme_sqe *sqe)
 		    ranges[i].blocks > c->config.blocks - ranges[i].lba)
 			return LBA_OUT_OF_RANGE;
 	for (uint32_t i = 0; i < count && sqe->cdw11 & 4; i++)
-		controller_zero_blocks(c, ranges[i].lba, ranges[i].blocks);
+		if (!controller_plants(c, FAULT_KEPT, ranges[i].lba))
+			controller_zero_blocks(c, ranges[i].lba, ranges[i].blocks);
 	return SUCCESS;
 }
 

@@ -122,13 +122,13 @@ class Distribution:
     """How often each part of the range is chosen by random I/O.
 
     `zones` are (percent of the accesses, percent of the range) for zoned, or (percent of the
-    accesses, bytes) for zoned_abs; the access percents sum to 100.
+    accesses, bytes) for zoned_abs, of each direction; the access percents sum to 100.
     """
 
     kind: DistributionKind = "random"
     theta: float = 0.0  # zipf's theta, pareto's power, normal's deviation in percent
     center: float | None = None  # 0 to 1: where the most probable is; None: fio's default
-    zones: tuple[tuple[int, int], ...] = ()
+    zones: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
 UNIFORM = Distribution()
@@ -317,6 +317,10 @@ class Job:
     verify_fatal: bool = False
     verify_backlog: int = 0  # verify after so many writes; 0: at the end
     verify_backlog_batch: int = 0  # so many of them, the others later; 0: all
+    trim_percentage: int = 0  # of the verified writes
+    trim_backlog: int = 0  # trim after so many writes
+    trim_backlog_batch: int = 0  # so many; 0: trim_backlog
+    trim_verify_zero: bool = False
     verify_state: str | None = None  # the write journal's path
 
     # Results

@@ -266,7 +266,8 @@ SECTIONS = (
                 "random_distribution",
                 r.distribution,
                 "random, zipf:THETA, pareto:POWER, normal:DEVIATION%, each with :CENTER; "
-                "zoned:ACCESS%/RANGE%:..., zoned_abs:ACCESS%/SIZE:...; default random.",
+                "zoned:ACCESS%/RANGE%:..., zoned_abs:ACCESS%/SIZE:..., both also by "
+                "direction with commas; default random.",
                 choices=("random", "zipf:", "pareto:", "normal:", "zoned:", "zoned_abs:"),
             ),
             option(

@@ -216,6 +216,22 @@ SECTIONS = (
                 v.natural,
                 "Then verify so many writes, and what is left at the end; default 0: all of them.",
             ),
+            option(
+                "trim_percentage",
+                v.percent,
+                "Of the verified writes, how many are trimmed after trim_backlog.",
+            ),
+            option("trim_backlog", v.natural, "Trim after so many writes."),
+            option(
+                "trim_backlog_batch",
+                v.natural,
+                "Then trim at most so many of those chosen; default trim_backlog.",
+            ),
+            option(
+                "trim_verify_zero",
+                v.boolean,
+                "What was trimmed has to read as zeroes, also where the device does not say so.",
+            ),
             option("verify_state", o.text, "File of the write journal, which survives a crash."),
             nothing("verify_async", "The job's own thread verifies."),
             nothing("verify_async_cpus", "The job's own thread verifies."),

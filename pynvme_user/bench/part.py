@@ -196,7 +196,10 @@ class Part:
         job, ns = self.job, self.target.ns
         if job.verify is not None:
             again = self._generator()
-            self._verification = Verification(job, self.target, self.offset, self.reach, again)
+            trims = self._generator() if job.trim_percentage else None
+            self._verification = Verification(
+                job, self.target, self.offset, self.reach, again, trims
+            )
         made = None if self._replay else self._generator(reads=job.verify_only)
         length = buffer.nbytes // job.queues
         pieces = [
@@ -279,14 +282,14 @@ class Part:
                 self.phase = _VERIFYING
                 most = max(1, self._piece >> self.target.ns.block_shift)
                 zone = self.target.zone_blocks
-                self._read_back(pair, buffer, verification.promised(most, zone))
+                self._go_through(pair, buffer, verification.promised(most, zone))
             elif self._plan is not None and job.verify_only:
                 self.phase = _VERIFYING
                 blocks = job.block_sizes[Direction.WRITE].largest >> self.target.ns.block_shift
-                self._read_back(pair, buffer, self._plan.all_written(blocks))
+                self._go_through(pair, buffer, self._plan.all_written(blocks))
             elif self._plan is not None:
                 self._run_zoned(pair, buffer, deadline, self._plan)
-            elif verification is not None and job.verify_backlog:
+            elif verification is not None and verification.has_backlog:
                 self._run_with_backlog(pair, buffer, deadline, verification)
             else:
                 self._advance(pair, buffer, deadline)
@@ -296,7 +299,7 @@ class Part:
                 self.phase = _VERIFYING
                 plan = self._plan
                 written = plan.written_ios() if plan else verification.written(self._only_workload)
-                self._read_back(pair, buffer, written)
+                self._go_through(pair, buffer, written)
             if job.end_fsync and self._goes_on:
                 self.target.ns.flush()
         except NvmeError as error:
@@ -326,7 +329,7 @@ class Part:
                 break
             if self.job.verify_backlog:
                 workload.depth = depth
-                self._read_back(pair, buffer, plan.written_ios())
+                self._go_through(pair, buffer, plan.written_ios())
                 plan.written.clear()
                 if not self._goes_on:
                     break
@@ -340,28 +343,27 @@ class Part:
         deadline: float | None,
         verification: Verification,
     ) -> None:
-        """Read back after each ``verify_backlog`` writes: all, or ``verify_backlog_batch``."""
+        """Trim and read back, each after so many writes."""
         workload = self._only_workload
         at_end = False
         while not at_end and self._goes_on and not _is_past(deadline):
-            workload.pause_after(self.job.verify_backlog)
+            workload.pause_after(verification.writes_left(workload))
             self._advance(pair, buffer, deadline)
             at_end = workload.exhausted
             if self._goes_on:
                 workload.pause_after(None)
-                batch = self.job.verify_backlog_batch
-                self._read_back(pair, buffer, verification.written(workload, batch))
+                self._go_through(pair, buffer, verification.backlog(workload))
                 workload.resume()
 
-    def _read_back(
+    def _go_through(
         self,
         pair: QueuePair | QueuePairGroup,
         buffer: DmaBuffer,
         pieces: Iterable[npt.NDArray[np.void]],
     ) -> None:
-        """Read these, in a phase of its own."""
-        self._used_measured.enter({Direction.READ})
+        """Do these, each piece of one direction, in a phase of its own."""
         for ios in pieces:
+            self._used_measured.enter({Direction(int(ios["direction"][0]))})
             self._only_workload.go_through(ios, rated=False)
             self._advance(pair, buffer, None)
             if not self._goes_on:

@@ -44,10 +44,10 @@ def distribution(text: str, kb_base: int = 1024) -> Distribution:
     if kind in ("zoned", "zoned_abs"):
         extent = v.percent if kind == "zoned" else v.natural
         text = re.sub(rf",\s*{kind}[:=]", ",", rest)
-        zones, *others = v.by_direction(v.zones(extent))(text, kb_base)
-        if zones is None or any(other != zones for other in others):
-            raise JobError("not supported: reads, writes and trims have one distribution: give one")
-        return Distribution(kind=kind, zones=zones)
+        zones = v.by_direction(v.zones(extent))(text, kb_base)
+        if any(of is None for of in zones):
+            raise JobError(f"{text!r} leaves a direction out: give its zones, or no comma")
+        return Distribution(kind=kind, zones=tuple(of for of in zones if of is not None))
     numbers = v.numbers(rest)
     if not numbers and kind in _THETAS:
         numbers = (_THETAS[kind],)

@@ -93,9 +93,10 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
             "each block, which reads and writes do not carry here: format it without, or use "
             "rw=trim"
         )
-    if Direction.TRIM in job.directions and not job.zbd:
+    if (Direction.TRIM in job.directions or job.trim_percentage) and not job.zbd:
         most = min(ns.limits.dmrsl or MAX_RANGE_BLOCKS, ns.limits.dmsl or MAX_RANGE_BLOCKS)
-        trimmed = job.block_sizes[Direction.TRIM].largest
+        of = Direction.WRITE if job.trim_percentage else Direction.TRIM
+        trimmed = job.block_sizes[of].largest
         if trimmed // block_size > most:
             raise JobError(
                 f"job {job.name!r}: {target.device.name} deallocates up to {most * block_size} "

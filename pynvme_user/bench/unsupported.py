@@ -55,10 +55,6 @@ GROUPS = (
     ("a write has no life-time hint", "write_hint"),
     ("there are no barriers in NVMe: use fsync or fua", "write_barrier"),
     ("atomic writes are not asked for: NVMe makes small ones atomic by itself", "atomic"),
-    (
-        "verification does not trim",
-        "trim_percentage trim_verify_zero trim_backlog trim_backlog_batch",
-    ),
     ("the write journal has its own option: use verify_state", "verify_state_load"),
     ("errors are counted by their NVMe status", "block_error_percentiles"),
     (

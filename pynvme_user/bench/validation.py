@@ -180,13 +180,16 @@ def _validate_distribution(distribution: Distribution, need: _Need) -> None:
             need(0 < distribution.theta < 100, "normal's deviation is more than 0%, less than 100%")
         case "zoned" | "zoned_abs":
             need(
-                sum(access for access, _ in zones) == 100,
+                all(sum(access for access, _ in of) == 100 for of in zones),
                 f"the accesses of {distribution.kind} have to add up to 100%",
             )
         case "random":
             pass
     if distribution.kind == "zoned":
-        need(sum(size for _, size in zones) == 100, "the sizes of zoned have to add up to 100%")
+        need(
+            all(sum(size for _, size in of) == 100 for of in zones),
+            "the sizes of zoned have to add up to 100%",
+        )
     need(
         distribution.center is None or 0 <= distribution.center <= 1,
         "the center of a distribution is from 0 to 1",
@@ -194,6 +197,22 @@ def _validate_distribution(distribution: Distribution, need: _Need) -> None:
 
 
 def _validate_verify(job: Job, need: _Need) -> None:
+    trims = bool(job.trim_percentage)
+    for option in ("trim_backlog", "trim_backlog_batch", "trim_verify_zero"):
+        need(
+            trims or not getattr(job, option),
+            f"{option} is about what trim_percentage chooses: give that, too",
+        )
+    if trims:
+        need(job.trim_backlog > 0, "trim_percentage needs trim_backlog: trim after so many writes")
+        need(
+            job.verify is not None and not job.verify_only and Direction.WRITE in job.directions,
+            "trim_percentage trims some of what is written to be verified: give verify= and writes",
+        )
+        need(
+            not job.zbd,
+            "zonemode=zbd resets zones, which trim_percentage does not: leave one out",
+        )
     if job.verify is None:
         need(not job.verify_only, "verify_only needs verify=")
         need(job.verify_state is None, "verify_state needs verify=")

@@ -16,7 +16,7 @@ from pynvme_user.bench.job import Direction, Job, JobError
 from pynvme_user.bench.result import VerifyFault, VerifyResult
 from pynvme_user.bench.target import Target
 from pynvme_user.generator import Generator
-from pynvme_user.verification import Deallocated, Method, Unknown, Verifier, VerifyTable
+from pynvme_user.verification import Deallocated, Method, Trim, Unknown, Verifier, VerifyTable
 from pynvme_user.verify_state import Region, StateFileError
 from pynvme_user.workload import IO_DTYPE, Workload
 
@@ -31,23 +31,64 @@ _METHODS = {
 }
 
 
-class Verification:
-    """The table, the verifier and the order in which a part's writes are read back.
+class _Follower:
+    """The I/Os that were submitted, made again."""
 
-    ``again`` makes the job's I/Os a second time, with the same seed: what was written is read in
-    the ranges and the order in which it was written.
-    """
-
-    def __init__(
-        self, job: Job, target: Target, offset: int, length: int, again: Generator
-    ) -> None:
-        ns = target.ns
-        self._job = job
+    def __init__(self, again: Generator) -> None:
         self._again = again
         self._followed = 0
         #: The directions of the I/Os that are still to be followed, eight in a byte, and how many;
         #: none where ``again`` makes them by itself.
         self._noted: deque[tuple[npt.NDArray[np.uint8], int]] = deque()
+
+    def note(self, directions: npt.NDArray[np.uint8]) -> None:
+        """Keep the directions of the last I/Os."""
+        self._noted.append((np.packbits(directions), len(directions)))
+
+    def take(self, total: int, most: int = _CHUNK) -> npt.NDArray[np.void]:
+        """Give the next, of the first ``total``; none where all of those were given."""
+        most = min(_CHUNK, most, total - self._followed)
+        ios = self._next(most) if most > 0 else np.zeros(0, IO_DTYPE)
+        self._followed += len(ios)
+        return ios
+
+    def _next(self, most: int) -> npt.NDArray[np.void]:
+        if not self._noted:
+            return self._again.take(most)
+        packed, count = self._noted.popleft()
+        directions = np.unpackbits(packed, count=count)
+        if count > most:
+            self._noted.appendleft((np.packbits(directions[most:]), count - most))
+        return self._again.follow(directions[:most])
+
+
+class Verification:
+    """The table, the verifier and the order in which a part's writes are read back.
+
+    ``again`` makes the job's I/Os a second time, with the same seed: what was written is read in
+    the ranges and the order in which it was written. So does ``trims``, for what is trimmed.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        target: Target,
+        offset: int,
+        length: int,
+        again: Generator,
+        trims: Generator | None = None,
+    ) -> None:
+        ns = target.ns
+        self._job = job
+        self._written = _Follower(again)
+        #: The same a second time, where some of it is trimmed, and those that are chosen.
+        self._trims = _Follower(trims) if trims is not None else None
+        self._to_trim = np.zeros(0, IO_DTYPE)
+        self._choice = np.random.default_rng(job.seed)
+        #: I/Os that are not the sequence's: what was read back, and what was trimmed.
+        self._aside = 0
+        #: The numbers of writes at which something is to do next.
+        self._verify_at, self._trim_at = job.verify_backlog, job.trim_backlog
         interval = job.verify_interval or self._interval(job)
         if job.zbd:
             interval = gcd(interval, target.zone_blocks << ns.block_shift)
@@ -77,6 +118,7 @@ class Verification:
             deallocated=(Deallocated.ANY, Deallocated.ZEROES, Deallocated.ONES)[
                 target.deallocated if target.deallocated < 3 else 0
             ],
+            trim_kind=Trim.WRITE_ZEROES if job.trim_verify_zero else Trim.DEALLOCATE,
         )
 
     def _check_state(self, target: Target) -> None:
@@ -118,16 +160,8 @@ class Verification:
     def note(self, directions: npt.NDArray[np.uint8] | None) -> None:
         """Keep the directions of the last I/Os; None where nothing but the sequence says them."""
         if directions is not None and len(directions):
-            self._noted.append((np.packbits(directions), len(directions)))
-
-    def _follow(self, most: int) -> npt.NDArray[np.void]:
-        if not self._noted:
-            return self._again.take(most)
-        packed, count = self._noted.popleft()
-        directions = np.unpackbits(packed, count=count)
-        if count > most:
-            self._noted.appendleft((np.packbits(directions[most:]), count - most))
-        return self._again.follow(directions[:most])
+            for follower in (self._written, *([self._trims] if self._trims else [])):
+                follower.note(directions)
 
     def written(self, workload: Workload, most: int = 0) -> Iterator[npt.NDArray[np.void]]:
         """Yield what was written and not yielded yet, as reads (IO_DTYPE), in pieces.
@@ -135,20 +169,60 @@ class Verification:
         No more than ``most`` of them, the oldest; 0: all.
         """
         left = most or _CHUNK << 32  # more than there are
-        total = sum(workload.submitted_by_direction[:3]) - self._read_back
-        while self._followed < total and left:
-            ios = self._follow(min(_CHUNK, total - self._followed, left))
+        total = self._submitted(workload)
+        while left:
+            ios = self._written.take(total, left)
             if not len(ios):
                 return
-            self._followed += len(ios)
             reads = ios[ios["direction"] == Direction.WRITE]
             reads["direction"] = Direction.READ
-            self._read_back += len(reads)
+            self._aside += len(reads)
             left -= len(reads)
             if len(reads):
                 yield reads
 
-    _read_back = 0
+    def _submitted(self, workload: Workload) -> int:
+        """Tell how many I/Os of the sequence there were."""
+        return sum(workload.submitted_by_direction[:3]) - self._aside
+
+    # --- while it is written -------------------------------------------------------------------
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether the writes pause for what is read back or trimmed."""
+        return bool(self._verify_at or self._trim_at)
+
+    def writes_left(self, workload: Workload) -> int:
+        """Tell how many more writes there are until then."""
+        done = workload.submitted_by_direction[Direction.WRITE]
+        return min(at for at in (self._verify_at, self._trim_at) if at) - done
+
+    def backlog(self, workload: Workload) -> Iterator[npt.NDArray[np.void]]:
+        """Yield what is to do now: trims, then reads, in pieces of one direction."""
+        job, done = self._job, workload.submitted_by_direction[Direction.WRITE]
+        if self._trim_at and done >= self._trim_at:
+            self._trim_at = done + job.trim_backlog
+            yield from self._trimmed(workload)
+        if self._verify_at and done >= self._verify_at:
+            self._verify_at = done + job.verify_backlog
+            yield from self.written(workload, job.verify_backlog_batch)
+
+    def _trimmed(self, workload: Workload) -> Iterator[npt.NDArray[np.void]]:
+        """Yield trims of what was chosen, the oldest first."""
+        total = self._submitted(workload)
+        assert self._trims is not None, "there is a backlog of trims"
+        while len(ios := self._trims.take(total)):
+            writes = ios[ios["direction"] == Direction.WRITE]
+            chosen = self._choice.integers(0, 100, len(writes)) < self._job.trim_percentage
+            self._to_trim = np.concatenate([self._to_trim, writes[chosen]])
+        most = self._job.trim_backlog_batch or self._job.trim_backlog
+        now, self._to_trim = self._to_trim[:most], self._to_trim[most:]
+        if len(now):
+            now["direction"] = Direction.TRIM
+            self._aside += len(now)
+            yield now
+
+    # --- afterwards ----------------------------------------------------------------------------
 
     def promised(self, max_blocks: int, zone_blocks: int) -> Iterator[npt.NDArray[np.void]]:
         """Yield what a state file knows of, as reads (IO_DTYPE), in pieces.

@@ -177,9 +177,10 @@ static void workload_set(struct nvme_workload *w, struct memory *memory)
 	} else if (w->order == NVME_ORDER_LAW) {
 		w->unit = granule;
 		w->ranks = w->region / granule;
-		w->bin_count = 2;
-		w->bins = memory->bins;
-		w->bin_starts = memory->bin_starts;
+		for (int direction = 0; direction < 3; direction++)
+			w->laws[direction] = (struct nvme_law){
+				.bins = memory->bins, .starts = memory->bin_starts, .count = 2
+			};
 		w->center = below(2) ? UINT64_MAX : below(w->ranks);
 		memory->bins[0] = (struct nvme_bin){ .threshold = 1u << 31, .alias = 1 };
 		memory->bins[1] = (struct nvme_bin){ .threshold = UINT32_MAX, .alias = 1 };

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from bench_rig import READ, TRIM, WRITE, job, run
-from software_controller import renew, served
+from software_controller import read_log, renew, served
 
 from pynvme_user.bench import engine
 from pynvme_user.bench.job import JobError
+from pynvme_user.bench.result import JobResult
 
 METHODS = {
     "crc32c": {"verify": "crc32c"},
@@ -99,6 +101,79 @@ def test_a_batch_of_a_backlog(device: str) -> None:
     assert order == 4 * ("w" * 16 + "r" * 5) + "r" * 44
     written, read = (log["offset"][log["direction"] == way].tolist() for way in (WRITE, READ))
     assert read == written
+
+
+TRIMMED = {"rw": "randwrite", "bs": "4k", "size": "4m", "iodepth": 8, "verify": "crc32c"}
+
+
+def trimmed(device: str, *, zero: bool, **options: object) -> tuple[JobResult, str]:
+    """Run a job that trims half of what it writes; its result, and its I/Os' directions."""
+    percent = {"trim_percentage": 50, "trim_backlog": 64, "trim_verify_zero": int(zero)}
+    made = job(device, **{**TRIMMED, **percent, **options})
+    (result,) = engine.run([made], io_log=True).jobs
+    assert result.io_log is not None
+    return result, "".join("rwt"[way] for way in result.io_log["direction"])
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_some_of_what_was_written_is_trimmed(device: str, zero: bool) -> None:
+    """And read back with the rest: it reads as zeroes."""
+    renew(device)
+    result, order = trimmed(device, zero=zero)
+    assert result.ok, result.verify
+    assert re.fullmatch("(w{64}t+){16}r{1024}", order)
+    trims = result.directions[TRIM].ios
+    assert read_log(device).trims == trims
+    assert trims == pytest.approx(512, abs=100)
+    log = result.io_log
+    places = [set(log["offset"][log["direction"] == way].tolist()) for way in (WRITE, READ, TRIM)]
+    assert places[0] == places[1] > places[2]
+    assert len(places[2]) == trims
+    assert trimmed(device, zero=zero)[1] == order  # of one seed
+
+
+def test_trims_of_a_batch_and_a_backlog_read_back(device: str) -> None:
+    renew(device)
+    options = {"trim_percentage": 100, "trim_backlog_batch": 5, "verify_backlog": 32}
+    result, order = trimmed(device, zero=True, size="1m", **options)
+    assert result.ok, result.verify
+    assert order == 4 * ("w" * 32 + "r" * 32 + "w" * 32 + "t" * 5 + "r" * 32)
+
+
+def test_trims_that_take_nothing_away(device: str) -> None:
+    """Advice may be ignored: a fault only for who asks for zeroes."""
+    renew(device, "kept")
+    assert trimmed(device, zero=False)[0].ok
+    renew(device, "kept")
+    result, order = trimmed(device, zero=True)
+    assert result.verify is not None
+    assert result.verify.faulty == order.count("t") > 0
+    assert "lost write" in str(result.verify.faults[0])
+
+
+def test_trims_in_a_ranged_mix(device: str) -> None:
+    renew(device)
+    options = {"rw": "randrw", "bsrange": "4k-16k", "norandommap": True, "rwmixread": 30}
+    result, order = trimmed(device, zero=True, **options, verify_backlog=48)
+    assert result.ok, result.verify
+    assert order.count("t") > 50
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"trim_backlog": 0}, "trim_percentage needs trim_backlog"),
+        ({"verify": None}, "give verify= and writes"),
+        ({"rw": "randread"}, "give verify= and writes"),
+        ({"trim_percentage": 0}, "give that, too"),
+        ({"trim_percentage": 101}, "is not a percentage"),
+        ({"zonemode": "zbd"}, "leave one out"),
+    ],
+)
+def test_trims_that_cannot_be(options: dict[str, object], what: str) -> None:
+    given = {**TRIMMED, "trim_percentage": 50, "trim_backlog": 64, **options}
+    with pytest.raises(JobError, match=what):
+        job("qemu:none.img", **{key: value for key, value in given.items() if value is not None})
 
 
 @pytest.mark.parametrize("backlog", [0, 16])

@@ -29,7 +29,7 @@ class Law:
     kind: str
     theta: float = 0.0
     center: float | None = None
-    zones: tuple[tuple[int, int], ...] = ()
+    zones: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
 ONE_BLOCK = Sizes(BLOCK, BLOCK)

@@ -91,13 +91,17 @@ def test_distributions() -> None:
     )
     assert job(random_distribution="zipf").random_distribution.theta == 1.1
     made = job(random_distribution="zoned:60/10:30/20:8/30:2/")
-    assert made.random_distribution.zones == ((60, 10), (30, 20), (8, 30), (2, 40))
-    made = job(random_distribution="zoned:50/20:50/,zoned:50/20:50/")
-    assert made.random_distribution.zones == ((50, 20), (50, 80))
+    assert made.random_distribution.zones == (((60, 10), (30, 20), (8, 30), (2, 40)),) * 3
     made = job(random_distribution="zoned_abs=60/20G:40/100G")
-    assert made.random_distribution.zones == ((60, 20 << 30), (40, 100 << 30))
-    for several in ("zoned:60/10:40/,zoned:50/50:50/50", "zoned:60/10:40/,"):
-        assert "have one distribution" in problem(random_distribution=several)
+    assert made.random_distribution.zones == (((60, 20 << 30), (40, 100 << 30)),) * 3
+    for several in ("zoned:50/20:50/,90/10:10/90", "zoned:50/20:50/,zoned:90/10:10/90"):
+        made = job(random_distribution=several)
+        reads, writes = ((50, 20), (50, 80)), ((90, 10), (10, 90))
+        assert made.random_distribution.zones == (reads, writes, writes)
+    made = job(random_distribution="zoned:50/50:50/50,40/50:60/50,30/50:70/50")
+    assert [of[0][0] for of in made.random_distribution.zones] == [50, 40, 30]
+    assert "leaves a direction out" in problem(random_distribution="zoned:60/10:40/,")
+    assert "have to add up" in problem(random_distribution="zoned:60/10:40/,60/10:30/90")
     for wrong in ("zipf:1", "zipf:0", "pareto:1", "normal", "normal:200", "uniform", "zipf:2:3"):
         assert problem(random_distribution=wrong)
     assert "have to add up to 100%" in problem(random_distribution="zoned:50/50:40/50")
@@ -427,7 +431,7 @@ def test_unknown_and_unsupported_options() -> None:
     assert job(trim_percentage="0", write_mode="write")
     assert job(thinktime_blocks_type="complete")
     for name, value in (
-        *(("thinktime_blocks_type", "issue"), ("verify_offset", "8"), ("trim_backlog", "2")),
+        *(("thinktime_blocks_type", "issue"), ("verify_offset", "8"), ("write_hint", "short")),
         *(("latency_run", "1"),),
         *(("bs_unaligned", None), ("bs_is_seq_rand", "1")),
     ):

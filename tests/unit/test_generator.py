@@ -351,10 +351,22 @@ def with_sizes(sizes: Sizes) -> dict[str, Sequence[Sizes]]:
         ({"distribution": Law("normal", 100)}, "0 to below 100"),
         ({"distribution": Law("zipf", 1.2, 1.5)}, "from 0 to 1"),
         ({"distribution": Law("exponential", 1)}, "no random distribution 'exponential'"),
-        ({"distribution": Law("zoned", zones=((60, 50), (30, 50)))}, "do not add up to 100 %"),
-        ({"distribution": Law("zoned", zones=((60, 50), (40, 60)))}, "larger than the region"),
-        ({"distribution": Law("zoned_abs", zones=((60, 512), (40, 511)))}, "smaller than one"),
-        ({"distribution": Law("zoned_abs", zones=((100, 1001 * 512),))}, "larger than the region"),
+        (
+            {"distribution": Law("zoned", zones=(((60, 50), (30, 50)),) * 3)},
+            "do not add up to 100 %",
+        ),
+        (
+            {"distribution": Law("zoned", zones=(((60, 50), (40, 60)),) * 3)},
+            "larger than the region",
+        ),
+        (
+            {"distribution": Law("zoned_abs", zones=(((60, 512), (40, 511)),) * 3)},
+            "smaller than one",
+        ),
+        (
+            {"distribution": Law("zoned_abs", zones=(((100, 1001 * 512),),) * 3)},
+            "larger than the region",
+        ),
     ],
     ids=str,
 )

@@ -118,11 +118,23 @@ def test_zones(kind: str) -> None:
     zones = shares
     if kind == "zoned_abs":
         zones = tuple((access, size * count // 100 * BLOCK) for access, size in shares)
-    ios = endless(size=count * BLOCK, distribution=Law(kind, zones=zones), seed=2).take(DRAWS)
+    ios = endless(size=count * BLOCK, distribution=Law(kind, zones=(zones,) * 3), seed=2).take(
+        DRAWS
+    )
     expected = np.concatenate([np.full(size * 20, access / size) for access, size in shares])
     counts = positions(ios, count)
     assert follows(counts[: len(expected)], expected)
     assert not counts[len(expected) :].any()
+
+
+def test_zones_of_each_direction() -> None:
+    count = 1000
+    shares = [((90, 10), (10, 90)), ((20, 50), (80, 50))]
+    law_of_each = Law("zoned", zones=(*shares, shares[0]))
+    ios = endless("randrw", size=count * BLOCK, distribution=law_of_each, seed=3).take(DRAWS)
+    for direction, zones in zip((READ, WRITE), shares, strict=True):
+        expected = np.concatenate([np.full(size * 10, access / size) for access, size in zones])
+        assert follows(positions(ios[ios["direction"] == direction], count), expected)
 
 
 @pytest.mark.parametrize("ranks", [1, 1023, 1024, 1025, 3_000_017])
