@@ -95,8 +95,8 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
         )
     if (Direction.TRIM in job.directions or job.trim_percentage) and not job.zbd:
         most = min(ns.limits.dmrsl or MAX_RANGE_BLOCKS, ns.limits.dmsl or MAX_RANGE_BLOCKS)
-        of = Direction.WRITE if job.trim_percentage else Direction.TRIM
-        trimmed = job.block_sizes[of].largest
+        kind = Direction.WRITE if job.trim_percentage else Direction.TRIM
+        trimmed = job.block_sizes[kind].largest
         if trimmed // block_size > most:
             raise JobError(
                 f"job {job.name!r}: {target.device.name} deallocates up to {most * block_size} "
