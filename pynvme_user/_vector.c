@@ -44,19 +44,18 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 }
 
 /*
- * Whether vector_glide() is of use: an I/O of full size lies in one page where its address is a
- * multiple of its size, and a turn has more than one.
+ * Whether vector_glide() is of use: a page holds an I/O of full size, and a turn has more than one.
  */
 static int vector_is_plain(const struct nvme_qpair *qp, const struct nvme_vector *v)
 {
 	uint64_t size = (uint64_t)v->blocks << v->block_shift;
 
-	return qp->turn > 1 && size <= qp->page_size && !(size & (size - 1));
+	return qp->turn > 1 && size <= qp->page_size;
 }
 
 /*
- * Find out where the data of I/O `n`, under a CID of that index, are. Returns whether that is a
- * multiple of their size.
+ * Find out where the data of I/O `n`, under a CID of that index, are. Returns whether they lie in
+ * one page for sure: an address without the bits of `size` - 1 has `size` bytes to the page's end.
  */
 static inline int vector_next_place(const uint64_t *iovas, uint32_t slots, uint64_t index,
 				    uint64_t n, uint64_t size, uint64_t *iova)

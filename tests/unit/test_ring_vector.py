@@ -72,6 +72,22 @@ def test_command_dwords_are_kept() -> None:
     )
 
 
+@pytest.mark.parametrize("blocks", range(1, 10))
+def test_ios_that_may_cross_a_page(blocks: int) -> None:
+    """Of any size, at any offset in a page."""
+    rig = Rig(depth=15)
+    places = 0x100000 + np.arange(64, dtype=np.uint64) * np.uint64(0x4000 + 0x40)
+    places = np.concatenate([places, 0x10000000 + np.arange(64, dtype=np.uint64) * np.uint64(512)])
+    seen = []
+
+    def look(commands: list[SQE]) -> list[SQE]:
+        seen.extend(joined(rig.data(sqe, blocks << 9)) for sqe in commands)
+        return commands
+
+    run(rig, vector(128, iovas=places, blocks=blocks, last_blocks=blocks), order=look)
+    assert seen == [(at, blocks << 9) for at in places.tolist()]
+
+
 @pytest.mark.parametrize("sgl", [False, True])
 def test_large_ios_are_described_whole(sgl: bool) -> None:
     rig = Rig(depth=3, use_sgl=sgl)
