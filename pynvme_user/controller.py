@@ -465,8 +465,6 @@ class Controller:
         if self._owner is not None:
             return
         with self._end_lock, ExitStack() as last:
-            if self._ended:
-                return
             self._closed = True
             self.usable = False
             last.callback(self._finish)
