@@ -47,7 +47,7 @@ NEAREST = {
     "dma": ("test_dma.py", "test_transfer_of_buffers.py"),
     "workload": ("test_workload*.py",),
     "geometry": ("test_odd_geometry.py", "test_changed_namespaces.py"),
-    "namespace": ("test_changed_namespaces.py", "test_transfer_*.py"),
+    "namespace": ("test_namespaces.py", "test_changed_namespaces.py", "test_transfer_*.py"),
     "queue": ("test_changed_namespaces.py", "test_two_controllers.py", "test_transfer_*.py"),
     "": ("test_controller.py", "test_transfer_*.py"),
 }
@@ -62,6 +62,7 @@ UNIT = (
     "test_controller.py",
     "test_lending.py",
     "test_changed_namespaces.py",
+    "test_namespaces.py",
     "test_two_controllers.py",
     "test_odd_geometry.py",
     "test_command_ends.py",
