@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -146,15 +147,22 @@ class Tree:
         self._run(sys.executable, "-m", "compileall", "-q", "--invalidation-mode=checked-hash", ".")
 
     def _run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=self.root,
             env=self._environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=SECONDS,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # and what it started
+            process.communicate()
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def what_kills(self, mutant: Mutant) -> str:
         """Try a mutant out; return what noticed it, or nothing."""
