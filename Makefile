@@ -6,7 +6,7 @@ PYTHON ?= python3
 # The parts of the package lie in three folders; the checkers want to see one tree.
 TREE := $(VENV)/tree
 BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py \
-	$(filter-out %_cffi.c,$(wildcard pynvme_user/_*.[ch]))
+	$(filter-out %_cffi.c,$(wildcard $(addsuffix /_*.[ch],pynvme_user pynvme_user/access pynvme_user/workload)))
 
 .PHONY: demo test test-unit test-guest guest-shell test-c lint format bench mutants clean
 

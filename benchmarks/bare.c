@@ -2,9 +2,9 @@
  * Loops on a queue pair with no clock, no histogram and no limits, which nvme_bench_run() is held
  * against; see bare.py.
  */
-#include "_generator.h"
 #include "_ring.h"
 #include "_ring_inline.h"
+#include "workload/_generator.h"
 
 struct bare_loop {
 	struct nvme_sqe command; /* opcode and nsid */

@@ -26,7 +26,9 @@ from pynvme_user.spec.commands import SQE
 
 HERE = Path(__file__).resolve().parent
 CORE = Path(nvme.__file__).parent
-SOURCES = (HERE / "bare.c", CORE / "_ring.c", CORE / "_clock.c", CORE / "_generator.c")
+SOURCES = (
+    *(HERE / "bare.c", CORE / "_ring.c", CORE / "_clock.c", CORE / "workload" / "_generator.c"),
+)
 _TIMEOUT_NS = 5_000_000_000
 _PIECE = 100_000
 

@@ -24,10 +24,10 @@ from gate import Gate, children
 from load import IO_SIZE, Spread, Turn, ratios, take_turns
 
 import pynvme_user as nvme
-from pynvme_user.bench.job import BlockSizes
-from pynvme_user.generator import Generator
+from pynvme_user.bench.jobs.job import BlockSizes
 from pynvme_user.spec.commands import SQE, NvmOpcode
-from pynvme_user.workload import Workload
+from pynvme_user.workload.generator import Generator
+from pynvme_user.workload.loop import Workload
 
 _SLICE_NS = 100_000_000
 

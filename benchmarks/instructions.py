@@ -119,7 +119,7 @@ class Instrument:
         compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
         flags = shlex.split(sysconfig.get_config_var("CFLAGS") or "")
         flags += shlex.split(sysconfig.get_config_var("CCSHARED") or "-fPIC")
-        sources = [str(CORE / Path(name).name) for name in SOURCES]
+        sources = [str(CORE / name) for name in SOURCES]
         flags += [*FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
         include = ["-g", "-std=c11", "-I", str(CORE)]
         link = ["-L", str(folder), "-lcore", f"-Wl,-rpath,{folder}"]

@@ -15,10 +15,10 @@ from itertools import cycle
 import numpy as np
 
 import pynvme_user as nvme
-from pynvme_user.bench.job import BlockSizes
-from pynvme_user.generator import Generator
+from pynvme_user.bench.jobs.job import BlockSizes
 from pynvme_user.spec.commands import SQE, NvmOpcode
-from pynvme_user.workload import Workload
+from pynvme_user.workload.generator import Generator
+from pynvme_user.workload.loop import Workload
 
 IO_SIZE = 4096
 _SLICE_NS = 100_000_000

@@ -31,9 +31,9 @@ from rich.table import Table
 from svg import write_svg
 
 import pynvme_user as nvme
-from pynvme_user.bench.plot import STYLES, Axis, Log, Series, chart
+from pynvme_user.bench.report.plot import STYLES, Axis, Log, Series, chart
 from pynvme_user.dma import PAGE
-from pynvme_user.numa import Placement, near_cpus
+from pynvme_user.host.numa import Placement, near_cpus
 from pynvme_user.ring import COMPLETION_DTYPE, CQE_SIZE, SQE_SIZE
 from pynvme_user.units import format_size
 

@@ -4,9 +4,10 @@
 
 Mixed jobs with a rate, on the real clock. Without a device, which a run overwrites, on the
 repository's controller with a set time for each command: 100 us, any number at a time; or one at a
-time, so that it does 10,000 a second, for jobs above that. `tests/unit/test_arrivals.py` has the
-same on a model's clock, to the nanosecond. The last column is the CPU time that the loop, which
-polls, had of its run time: with much less than 100 % the machine was busy: it says nothing then.
+time, so that it does 10,000 a second, for jobs above that.
+`tests/unit/workload/test_arrivals.py` has the same on a model's clock, to the nanosecond. The last
+column is the CPU time that the loop, which polls, had of its run time: with much less than 100 %
+the machine was busy: it says nothing then.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from device import cpus
 from page import console, markdown_table
 from rich.table import Table
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.draft import Draft
-from pynvme_user.bench.result import Direction, JobResult
+from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.results.result import JobResult
+from pynvme_user.bench.run import engine
+from pynvme_user.workload.direction import Direction
 
 _DELAY_US = 100
 #: What all jobs have.

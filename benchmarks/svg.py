@@ -28,7 +28,7 @@ _DRAWN = re.compile(
 
 
 def write_svg(path: Path, figures: Sequence[str], *, note: str) -> None:
-    """Write charts, as :func:`pynvme_user.bench.plot.chart` makes them, with a note below."""
+    """Write charts of :func:`pynvme_user.bench.report.plot.chart`, with a note below."""
     parsed = [ET.fromstring(figure) for figure in figures]
     box = next(parsed[0].iterfind("svg")).attrib["viewBox"].split()
     width, height = int(box[2]), int(box[3]) + _HEAD

@@ -26,10 +26,10 @@ from pynvme_user.cli.output import JSON, NORMAL
 from pynvme_user.cli.types import U32, Device
 
 if TYPE_CHECKING:
-    from pynvme_user.bench.engine import Progress
-    from pynvme_user.bench.fio_file import Jobs
-    from pynvme_user.bench.job import Job
-    from pynvme_user.bench.result import RunResult
+    from pynvme_user.bench.jobs.job import Job
+    from pynvme_user.bench.jobs.job_file import Jobs
+    from pynvme_user.bench.results.result import RunResult
+    from pynvme_user.bench.run.engine import Progress
 
 _OTHERS: dict[str, click.Command] = {"compare": compare, "merge": merge}
 """What begins with one of these words is that command."""
@@ -76,8 +76,8 @@ class _Time(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Parse; none at all is a usage error."""
-        from pynvme_user.bench import values
-        from pynvme_user.bench.job import JobError
+        from pynvme_user.bench.jobs import values
+        from pynvme_user.bench.jobs.job import JobError
 
         try:
             seconds = values.time(values.SECOND)(value, 1024)
@@ -355,9 +355,9 @@ def _read(
 ) -> Jobs:
     """Make the jobs of a command line; whatever is wrong with it is a usage error."""
     from pynvme_user.bench import recipes
-    from pynvme_user.bench.fio_file import command_line_jobs, read_job_files
-    from pynvme_user.bench.job import JobError
-    from pynvme_user.bench.sweep import sweep
+    from pynvme_user.bench.jobs.job import JobError
+    from pynvme_user.bench.jobs.job_file import command_line_jobs, read_job_files
+    from pynvme_user.bench.jobs.sweep import sweep
 
     known = recipes.names()
     files = [
@@ -398,7 +398,7 @@ def _read(
 
 def _tell_block_size_sweep(pairs: Iterable[Pair]) -> None:
     """Say what a list of block sizes is here: fio has sizes of reads, writes and trims in it."""
-    from pynvme_user.bench.options import find
+    from pynvme_user.bench.jobs.options import find
 
     for name, text in pairs:
         if find(name).name == "bs" and text and "," in text:
@@ -463,8 +463,8 @@ def _run(
     report_seconds: float | None,
     finish: Callable[[RunResult], None],
 ) -> RunResult:
-    from pynvme_user.bench import engine
-    from pynvme_user.bench.job import JobError
+    from pynvme_user.bench.jobs.job import JobError
+    from pynvme_user.bench.run import engine
 
     with shown as watch:
         try:

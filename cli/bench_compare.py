@@ -59,7 +59,7 @@ def compare(
     A change within the noise is named as such: that of the repeats, where the runs had --repeat,
     else that within the runs. Results of fio itself will do, too.
     """
-    from pynvme_user.bench import compare as comparing
+    from pynvme_user.bench.results import compare as comparing
 
     results = _load((before, *after))
     try:
@@ -82,7 +82,7 @@ def merge(results: Sequence[Path], output_format: str) -> None:
 
     Jobs of one name, and one place in a sweep, are added up. Results of fio itself will do, too.
     """
-    from pynvme_user.bench import hosts
+    from pynvme_user.bench.results import hosts
 
     found = [path.resolve() for path in results]
     for path, where in zip(results, found, strict=True):
@@ -103,7 +103,7 @@ def merge(results: Sequence[Path], output_format: str) -> None:
 
 
 def _load(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    from pynvme_user.bench.compare import load
+    from pynvme_user.bench.results.compare import load
 
     try:
         return [load(path) for path in paths]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from pynvme_user.bench.engine import Progress
+    from pynvme_user.bench.run.engine import Progress
 
 _NAMES = ("read", "write", "trim")
 #: Seconds between two lines where there is no terminal: a log is read later, by somebody else.
@@ -61,7 +61,7 @@ def _every(pause: float, show: Callable[[Progress], None]) -> Callable[[Progress
 
 def line(progress: Progress) -> str:
     """Write the progress in one line."""
-    from pynvme_user.bench.summary import duration
+    from pynvme_user.bench.results.text import duration
 
     return ", ".join(
         [
@@ -77,7 +77,7 @@ def _screen(progress: Progress) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    from pynvme_user.bench.summary import duration
+    from pynvme_user.bench.results.text import duration
 
     head = Table.grid(padding=(0, 2))
     bar = ProgressBar(
@@ -122,7 +122,7 @@ def _clock(seconds: float) -> str:
 
 def _rates(progress: Progress) -> Iterator[tuple[str, str, str]]:
     """Name, IOPS and bandwidth of each direction in use."""
-    from pynvme_user.bench.summary import number
+    from pynvme_user.bench.results.text import number
 
     for name, iops, bandwidth in zip(_NAMES, progress.iops, progress.bandwidth, strict=True):
         if iops:

@@ -14,8 +14,8 @@ import click
 from pynvme_user.cli.bench_results import Writer, log_writers
 
 if TYPE_CHECKING:
-    from pynvme_user.bench.job import Job
-    from pynvme_user.bench.result import RunResult
+    from pynvme_user.bench.jobs.job import Job
+    from pynvme_user.bench.results.result import RunResult
 
 #: Of --bandwidth-log, in the working directory.
 AGGREGATE_LOGS = tuple(f"agg-{direction}_bw.log" for direction in ("read", "write", "trim"))
@@ -55,17 +55,17 @@ class Files:
             with self._attempt(path):
                 write()
         if self._bandwidth_log:
-            from pynvme_user.bench.aggregate import write_aggregate_logs
+            from pynvme_user.bench.results.bandwidth_log import write_aggregate_logs
 
             with self._attempt("agg-*_bw.log"):
                 write_aggregate_logs(run)
         if self._hdr_log is not None:
-            from pynvme_user.bench.hdr import write_hdr_log
+            from pynvme_user.bench.results.hdr import write_hdr_log
 
             with self._attempt(self._hdr_log):
                 write_hdr_log(run, self._hdr_log)
         if self._report is not None:
-            from pynvme_user.bench.report import write_report
+            from pynvme_user.bench.report.page import write_report
 
             with self._attempt(self._report):
                 write_report(run, self._report)
@@ -107,7 +107,7 @@ def _files(
     jobs: Sequence[Job], job_files: Iterable[str], named: Iterable[tuple[str, Path | str | None]]
 ) -> Iterator[tuple[str, Path | str]]:
     """Name each file and whose it is; what several parts of a run share has one name."""
-    from pynvme_user.bench.job import clones
+    from pynvme_user.bench.jobs.job import clones
 
     for path in job_files:
         yield "the job file", path

@@ -94,8 +94,8 @@ def _is_target(word: str) -> bool:
 
 def _without_effect(name: str) -> str:
     """Say why an option is accepted without effect, or refused; nothing for any other."""
-    from pynvme_user.bench import unsupported
-    from pynvme_user.bench.options import OPTIONS
+    from pynvme_user.bench.jobs import unsupported
+    from pynvme_user.bench.jobs.options import OPTIONS
 
     reasons = {_plain(known): f"refused: {why}." for known, why in unsupported.OPTIONS.items()}
     for known, option in OPTIONS.items():

@@ -15,8 +15,8 @@ from pynvme_user.cli.output import JSON, NORMAL
 from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
-    from pynvme_user.bench.job import Job
-    from pynvme_user.bench.result import RunResult
+    from pynvme_user.bench.jobs.job import Job
+    from pynvme_user.bench.results.result import RunResult
 
 TERSE = "terse"
 BINS = "json+"
@@ -67,15 +67,15 @@ class Writer:
 
     def _lines(self, run: RunResult) -> Iterator[str]:
         if NORMAL in self._formats:
-            from pynvme_user.bench.summary import summary
+            from pynvme_user.bench.results.text import summary
 
             yield from summary(run)
         if TERSE in self._formats:
-            from pynvme_user.bench.terse import terse
+            from pynvme_user.bench.results.terse import terse
 
             yield from terse(run, self._terse_version)
         if JSON in self._formats or BINS in self._formats:
-            from pynvme_user.bench.fio_json import document
+            from pynvme_user.bench.results.fio_json import document
 
             yield json.dumps(document(run, bins=BINS in self._formats), indent=2)
 
@@ -88,8 +88,8 @@ def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
     """
     from dataclasses import replace
 
-    from pynvme_user.bench.job import clones
-    from pynvme_user.bench.merge import combine, whole_jobs
+    from pynvme_user.bench.jobs.job import clones
+    from pynvme_user.bench.results.aggregate import combine, whole_jobs
 
     parts = {part.number: part for part in clones(jobs)}
     together: dict[object, list[Any]] = {}
@@ -106,8 +106,8 @@ def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
 
 def log_writers(run: RunResult, jobs: Sequence[Job]) -> Iterator[tuple[str, Callable[[], object]]]:
     """Give what writes each of fio's logs, those of each clone by itself, and how names begin."""
-    from pynvme_user.bench import logs
-    from pynvme_user.bench.job import clones
+    from pynvme_user.bench.jobs.job import clones
+    from pynvme_user.bench.results import fio_logs as logs
 
     parts = {part.number: part for part in clones(jobs)}
     for result in run.jobs:

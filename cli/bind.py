@@ -15,8 +15,9 @@ def bind(device: str, driver: str, user: str | None) -> None:
 
     Refused while a mount, swap, a stacked device or a process uses it.
     """
-    from pynvme_user import binding, machine
-    from pynvme_user.pci import parse_name
+    from pynvme_user.host import binding
+    from pynvme_user.host import setup as machine
+    from pynvme_user.host.pci import parse_name
 
     device = parse_name(device)[1]
     if user is not None and driver != binding.VFIO:
@@ -43,8 +44,8 @@ def unbind(device: str) -> None:
 
     Refused as `bind` is; `restore` gives it back.
     """
-    from pynvme_user import binding
-    from pynvme_user.pci import parse_name
+    from pynvme_user.host import binding
+    from pynvme_user.host.pci import parse_name
 
     device = parse_name(device)[1]
     taken = binding.unbind(device)
@@ -57,8 +58,8 @@ def restore(device: str) -> None:
 
     Works after a crash as well.
     """
-    from pynvme_user import binding
-    from pynvme_user.pci import parse_name
+    from pynvme_user.host import binding
+    from pynvme_user.host.pci import parse_name
 
     device = parse_name(device)[1]
     driver = binding.restore(device)

@@ -163,7 +163,7 @@ def _entry_name(entry: os.DirEntry[str]) -> str:
 def device_names(start: str) -> list[str]:
     """Complete a device name: the machine's controllers, images and sockets."""
     from pynvme_user.errors import NvmeError
-    from pynvme_user.pci import controllers
+    from pynvme_user.host.pci import controllers
 
     scheme, colon, rest = start.partition(":")
     if colon and scheme == "qemu":

@@ -45,7 +45,7 @@ def doctor(device: str | None, output_format: str) -> None:
     used now, by this user, and else 1.
     """
     from pynvme_user.doctor import examine, examine_machine
-    from pynvme_user.pci import controllers
+    from pynvme_user.host.pci import controllers
 
     names = [device] if device is not None else [found.address for found in controllers()]
     reports = [examine(name) for name in names]

@@ -9,9 +9,9 @@ from collections.abc import Collection, Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from pynvme_user.bench import unsupported
-from pynvme_user.bench.option import Option
-from pynvme_user.bench.options import OPTIONS, SECTIONS
+from pynvme_user.bench.jobs import unsupported
+from pynvme_user.bench.jobs.option import Option
+from pynvme_user.bench.jobs.options import OPTIONS, SECTIONS
 
 Pair = tuple[str, str | None]
 

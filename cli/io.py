@@ -375,7 +375,7 @@ def _check_room(ns: Namespace, src: Source, lba: int, blocks: int) -> None:
 
 def _check(verb: str, ns: Namespace, piece: Piece) -> None:
     """Raise the error that a piece completed with."""
-    from pynvme_user.completion import check
+    from pynvme_user.driver.completion import check
 
     if piece.done is not None:
         what = f"{verb} of {_range(piece.lba, piece.blocks)} (namespace {ns.nsid})"

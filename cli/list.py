@@ -11,7 +11,7 @@ from pynvme_user.errors import NvmeError
 from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
-    from pynvme_user.pci import PciDevice
+    from pynvme_user.host.pci import PciDevice
 
 _COLUMNS = ("Address", "Model", "Serial", "Driver", "IOMMU group", "NUMA node", "Used by")
 
@@ -20,7 +20,7 @@ _COLUMNS = ("Address", "Model", "Serial", "Driver", "IOMMU group", "NUMA node", 
 @output_option(NORMAL, JSON)
 def list_controllers(output_format: str) -> None:
     """List the machine's NVMe controllers. No device is opened or disturbed."""
-    from pynvme_user.pci import controllers
+    from pynvme_user.host.pci import controllers
 
     devices = controllers()
     Page(normal=lambda: _table(devices), json=lambda: _json(devices)).show(output_format)

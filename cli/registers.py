@@ -11,7 +11,7 @@ from pynvme_user.cli.device import device_command, opened
 from pynvme_user.cli.output import BINARY, JSON, NORMAL, Page, human_option, output_option
 
 if TYPE_CHECKING:
-    from pynvme_user.registers import Registers
+    from pynvme_user.driver.registers import Registers
     from pynvme_user.spec.fields import Register
 
 #: The properties that nvme-cli 2.3 prints as JSON: those of NVMe Base 2.0 but these.

@@ -43,8 +43,9 @@ class _Hugepages(click.ParamType[int]):
 @click.option("--user", metavar="NAME", help="Let this user open DEVICE, which vfio-pci has.")
 def setup(device: str | None, hugepages: int, driver: str, user: str | None) -> None:
     """Reserve hugepages and load kernel modules; needs root. What is there already stays."""
-    from pynvme_user import binding, machine
-    from pynvme_user.pci import parse_name
+    from pynvme_user.host import binding
+    from pynvme_user.host import setup as machine
+    from pynvme_user.host.pci import parse_name
 
     if (device is None) != (user is None):
         raise click.UsageError("DEVICE and --user belong together: name both, or neither")

@@ -43,7 +43,7 @@ def find(ns: Namespace) -> str | None:
 
 def _read_without_metadata(ns: Namespace, blocks: int) -> bytes:
     """Read the first blocks of a namespace whose blocks have metadata, which is left out."""
-    from pynvme_user.completion import check
+    from pynvme_user.driver.completion import check
     from pynvme_user.spec.commands import SQE, NvmOpcode
 
     extended = ns.identify.flbas.mtelba

@@ -77,7 +77,7 @@ def _namespaces(controller: Controller) -> Iterator[FoundNamespace]:
 
 
 def _namespace(controller: Controller, nsid: int) -> FoundNamespace:
-    from pynvme_user.namespace import block_shift_of
+    from pynvme_user.driver.namespace import block_shift_of
 
     found = FoundNamespace(nsid)
     with _noting(found):

@@ -26,15 +26,15 @@ from pynvme_user.errors import (
 )
 
 if TYPE_CHECKING:
-    from pynvme_user.admin import CommandFields
-    from pynvme_user.binding import bound
-    from pynvme_user.completion import Completion, VectorResult
-    from pynvme_user.controller import Controller, open
     from pynvme_user.dma import BytesLike, DmaBuffer
-    from pynvme_user.namespace import Namespace
-    from pynvme_user.numa import Placement
-    from pynvme_user.queue import QueuePair
-    from pynvme_user.registers import open_registers
+    from pynvme_user.driver.admin import CommandFields
+    from pynvme_user.driver.completion import Completion, VectorResult
+    from pynvme_user.driver.controller import Controller, open
+    from pynvme_user.driver.io_queue_pair import QueuePair
+    from pynvme_user.driver.namespace import Namespace
+    from pynvme_user.driver.registers import open_registers
+    from pynvme_user.host.binding import bound
+    from pynvme_user.host.numa import Placement
     from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, FeatureId, NvmOpcode
     from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
     from pynvme_user.spec.identify_controller import IdentifyController
@@ -54,28 +54,28 @@ _HOMES = {
     "AdminOpcode": "spec.commands",
     "BytesLike": "dma",
     "Cns": "spec.commands",
-    "CommandFields": "admin",
+    "CommandFields": "driver.admin",
     "CommandSpecificStatus": "spec.status",
-    "Completion": "completion",
-    "Controller": "controller",
+    "Completion": "driver.completion",
+    "Controller": "driver.controller",
     "DmaBuffer": "dma",
     "FeatureId": "spec.commands",
     "GenericStatus": "spec.status",
     "IdentifyController": "spec.identify_controller",
     "IdentifyNamespace": "spec.identify",
     "MediaStatus": "spec.status",
-    "Namespace": "namespace",
+    "Namespace": "driver.namespace",
     "NamespaceIdentifiers": "spec.identify",
     "NvmOpcode": "spec.commands",
     "PathStatus": "spec.status",
-    "Placement": "numa",
-    "QueuePair": "queue",
+    "Placement": "host.numa",
+    "QueuePair": "driver.io_queue_pair",
     "SQE": "spec.commands",
     "Status": "spec.status",
-    "VectorResult": "completion",
-    "bound": "binding",
-    "open": "controller",
-    "open_registers": "registers",
+    "VectorResult": "driver.completion",
+    "bound": "host.binding",
+    "open": "driver.controller",
+    "open_registers": "driver.registers",
 }
 
 __all__ = [

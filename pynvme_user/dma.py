@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pynvme_user import owned
 from pynvme_user.access.base import Access, DmaRegion
 from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError, ForkedError
-from pynvme_user.numa import Placement, near
+from pynvme_user.host.numa import Placement, near
 from pynvme_user.units import whole_number
 
 if TYPE_CHECKING:

@@ -17,12 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pynvme_user import machine, owned, remedies
-from pynvme_user.access.memory import hugepages
-from pynvme_user.access.sysfs import PciFunction
-from pynvme_user.binding import MODULES, UIO, VFIO, group_blockers, is_nvm, module_command
-from pynvme_user.holders import holders
-from pynvme_user.pci import controllers, parse_name
+from pynvme_user import owned
+from pynvme_user.host import remedies
+from pynvme_user.host import setup as machine
+from pynvme_user.host.binding import MODULES, UIO, VFIO, group_blockers, is_nvm, module_command
+from pynvme_user.host.holders import holders
+from pynvme_user.host.hugepages import hugepages
+from pynvme_user.host.pci import controllers, parse_name
+from pynvme_user.host.sysfs import PciFunction
 from pynvme_user.qemu.emulator import PROGRAM
 from pynvme_user.spec.text import printable
 from pynvme_user.units import format_size

@@ -29,27 +29,34 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
-import mutants_plugin
-from extension import CompileError, Extension
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests/support"))
+
+import mutants_plugin  # noqa: E402
+from extension import CompileError, Extension  # noqa: E402
+
 AT_ONCE = 2
 #: By the beginning of a file's name, the unit tests that are nearest to it.
 NEAREST = {
     "_ring": ("test_ring*.py", "test_waiting_transfer.py"),
     "_vector": ("test_ring_vector.py", "test_ring_gather.py"),
-    "_bench_due": ("test_arrivals.py", "test_workload*.py"),
-    "_bench": ("test_workload*.py", "test_ring_gather.py"),
-    "_histogram": ("test_histogram.py", "test_workload.py"),
-    "_buffers": ("test_generator.py", "test_workload.py"),
+    "_bench_due": ("test_arrivals.py", "test_loop*.py"),
+    "_bench": ("test_loop*.py", "test_ring_gather.py"),
+    "_histogram": ("test_histogram.py", "test_loop.py"),
+    "_buffers": ("test_generator.py", "test_loop.py"),
     "_qtest": (),
-    "_clock": ("test_ring.py", "test_workload.py"),
-    "lending": ("test_transfer_*.py",),
+    "_clock": ("test_ring.py", "test_loop.py"),
+    "pool": ("test_transfer_*.py",),
     "dma": ("test_dma.py", "test_transfer_of_buffers.py"),
-    "workload": ("test_workload*.py",),
+    "loop": ("test_loop*.py",),
+    "group": ("test_group.py",),
     "geometry": ("test_odd_geometry.py", "test_changed_namespaces.py"),
     "namespace": ("test_namespaces.py", "test_changed_namespaces.py", "test_transfer_*.py"),
-    "queue": ("test_changed_namespaces.py", "test_two_controllers.py", "test_transfer_*.py"),
+    "io_queue_pair": (
+        "test_changed_namespaces.py",
+        "test_two_controllers.py",
+        "test_transfer_*.py",
+    ),
     "": ("test_controller.py", "test_transfer_*.py"),
 }
 UNIT = (
@@ -57,11 +64,12 @@ UNIT = (
     "test_waiting_transfer.py",
     "test_transfer_*.py",
     "test_histogram.py",
-    "test_workload*.py",
+    "test_loop*.py",
+    "test_group.py",
     "test_arrivals.py",
     "test_dma.py",
     "test_controller.py",
-    "test_lending.py",
+    "test_pool.py",
     "test_changed_namespaces.py",
     "test_namespaces.py",
     "test_two_controllers.py",
@@ -139,7 +147,7 @@ class Tree:
             (where / "pynvme_user" / name).symlink_to(where / name)
         self._extension = Extension(where / "pynvme_user", where / "objects")
         self._environment = os.environ | {
-            "PYTHONPATH": f"{where}:{where / 'tests'}",
+            "PYTHONPATH": f"{where}:{where / 'tests/support'}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "HYPOTHESIS_PROFILE": "mutants",
         }
@@ -183,7 +191,7 @@ class Tree:
 
         Each returns what failed first, or nothing.
         """
-        patterns = [f"tests/unit/{pattern}" for pattern in nearest(path)]
+        patterns = [f"tests/unit/**/{pattern}" for pattern in nearest(path)]
         stages = [partial(self._pytest, *patterns)]
         if not path or path.endswith((".c", ".h")):
             stages.append(partial(self._sanitized, path))

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Protocol, Self
 
 from pynvme_user import owned
 from pynvme_user.errors import DeviceAccessError, DmaError, ForkedError
+from pynvme_user.host.numa import Placement
 from pynvme_user.links import Interrupt
-from pynvme_user.numa import Placement
 
 
 class RegionIndex(IntEnum):

@@ -12,7 +12,7 @@ from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.iova import IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, allocate
 from pynvme_user.errors import ClosedError, DmaError
-from pynvme_user.numa import Placement
+from pynvme_user.host.numa import Placement
 
 _ENTRY_LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 

@@ -11,15 +11,15 @@ import itertools
 import mmap
 import os
 import threading
-from pathlib import Path
 
-from pynvme_user import numa, owned
+from pynvme_user import owned
 from pynvme_user.errors import DmaError
-from pynvme_user.numa import Placement
+from pynvme_user.host import numa
+from pynvme_user.host.hugepages import hugepages
+from pynvme_user.host.numa import Placement
 
 PAGE_SIZE = mmap.PAGESIZE
 
-_HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 _MFD_HUGE_SHIFT = 26  # linux/memfd.h: log2 of the hugepage's size goes here
 _MAP_FIXED = 0x10
 _MADV_REMOVE, _MADV_DONTFORK, _MADV_POPULATE_WRITE = 9, 10, 23
@@ -192,18 +192,6 @@ def memory_file(length: int, page_size: int) -> int:
         owned.close(fd)
         raise
     return fd
-
-
-def hugepages(placement: Placement | None = None) -> dict[int, int]:
-    """Tell how many hugepages of each size, in bytes, are free now, where memory is bound to."""
-    found = {}
-    for path in _HUGEPAGES.glob("hugepages-*kB"):
-        size = int(path.name.removeprefix("hugepages-").removesuffix("kB")) << 10
-        if placement is not None and placement.mode == "bind":
-            found[size] = numa.free_hugepages(size, placement.nodes)
-        else:
-            found[size] = int((path / "free_hugepages").read_text())
-    return found
 
 
 def allocate(length: int, placement: Placement | None = None) -> Memory:

@@ -8,18 +8,19 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from pynvme_user import numa, owned
+from pynvme_user import owned
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.access.memory import (
     PAGE_SIZE,
     Memory,
-    hugepages,
     map_shared,
     memory_file,
     populate,
 )
 from pynvme_user.errors import DeviceAccessError, DmaError, UnsafeAccessWarning
-from pynvme_user.numa import Placement
+from pynvme_user.host import numa
+from pynvme_user.host.hugepages import hugepages
+from pynvme_user.host.numa import Placement
 
 _PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst: bits 54 to 0
 _FALLOC_PUNCH_HOLE = 0x01 | 0x02  # and FALLOC_FL_KEEP_SIZE, without which it is refused

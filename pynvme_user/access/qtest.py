@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 
-from pynvme_user import numa, owned
+from pynvme_user import owned
 from pynvme_user.access.base import (
     Access,
     DmaRegion,
@@ -19,7 +19,6 @@ from pynvme_user.access.base import (
     RegionIndex,
     make_foreign,
 )
-from pynvme_user.access.claim import claim
 from pynvme_user.access.iova import IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, SharedRam, discard, populate
 from pynvme_user.errors import (
@@ -29,7 +28,9 @@ from pynvme_user.errors import (
     DmaError,
     NvmeError,
 )
-from pynvme_user.numa import Placement
+from pynvme_user.host import numa
+from pynvme_user.host.claim import claim
+from pynvme_user.host.numa import Placement
 from pynvme_user.qemu.emulator import (
     DEVICE,
     FUNCTION,

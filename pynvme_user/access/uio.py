@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pynvme_user import owned
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
-from pynvme_user.access.claim import claim
 from pynvme_user.access.memory import PAGE_SIZE
 from pynvme_user.access.physical import PhysicalDma
 from pynvme_user.access.regions import (
@@ -26,10 +25,11 @@ from pynvme_user.access.regions import (
     MappedRegion,
     set_command,
 )
-from pynvme_user.access.sysfs import PciFunction, call_with_deadline
 from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError
+from pynvme_user.host.claim import claim
+from pynvme_user.host.numa import Placement
+from pynvme_user.host.sysfs import PciFunction, call_with_deadline
 from pynvme_user.links import Interrupt
-from pynvme_user.numa import Placement
 
 #: The kernel waits up to 60 s for a function to come back from a reset.
 RESET_SECONDS = 70.0

@@ -28,7 +28,6 @@ from pynvme_user.access.regions import (
     MappedRegion,
     set_command,
 )
-from pynvme_user.access.sysfs import PciFunction, call_with_deadline, iommu_off_message
 from pynvme_user.access.vfio_group import VfioGroup
 from pynvme_user.errors import (
     ClosedError,
@@ -37,8 +36,9 @@ from pynvme_user.errors import (
     DeviceRemovedError,
     DmaError,
 )
+from pynvme_user.host.numa import Placement
+from pynvme_user.host.sysfs import PciFunction, call_with_deadline, iommu_off_message
 from pynvme_user.links import Interrupt
-from pynvme_user.numa import Placement
 
 #: The kernel waits up to 60 s for a function to come back from a reset.
 RESET_SECONDS = 70.0

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pynvme_user import owned
 from pynvme_user.access import ioctl
-from pynvme_user.access.sysfs import PciFunction, busy, holders
 from pynvme_user.access.vfio_group import blockers, no_remapping, not_viable, open_node
 from pynvme_user.errors import DeviceAccessError, NvmeError
+from pynvme_user.host.sysfs import PciFunction, busy, holders
 
 _IOMMUFD = Path("/dev/iommu")
 

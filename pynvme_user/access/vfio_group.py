@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pynvme_user import owned
 from pynvme_user.access import ioctl
-from pynvme_user.access.sysfs import PciFunction, busy
 from pynvme_user.errors import DeviceAccessError, NvmeError
+from pynvme_user.host.sysfs import PciFunction, busy
 
 _CONTAINER = Path("/dev/vfio/vfio")
 #: Before Linux 5.4 no ranges were reported. What any IOMMU with 39-bit addresses can do.

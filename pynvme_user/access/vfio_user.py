@@ -18,7 +18,6 @@ from pathlib import Path
 from pynvme_user import owned
 from pynvme_user.access import ioctl
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
-from pynvme_user.access.claim import process_name
 from pynvme_user.access.memory import PAGE_SIZE
 from pynvme_user.access.regions import (
     PCI_COMMAND_INTX_DISABLE,
@@ -43,8 +42,9 @@ from pynvme_user.errors import (
     DeviceNameError,
     NvmeError,
 )
+from pynvme_user.host.claim import process_name
+from pynvme_user.host.numa import Placement
 from pynvme_user.links import Interrupt
-from pynvme_user.numa import Placement
 from pynvme_user.spec.registers import DOORBELL_BASE
 
 #: The socket's name where the device name is a folder, as SPDK's targets have it.

@@ -27,7 +27,7 @@ from pynvme_user.access.vfio_user_messages import (
 )
 from pynvme_user.access.vfio_user_socket import Connection, RefusedError
 from pynvme_user.errors import DmaError, NvmeError
-from pynvme_user.numa import Placement
+from pynvme_user.host.numa import Placement
 from pynvme_user.units import format_size
 
 _IOVA_BITS = 47  # what any server's pointers hold

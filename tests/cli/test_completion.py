@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pynvme_user.cli import completion
 from pynvme_user.cli.group import cli
-from pynvme_user.pci import controllers
+from pynvme_user.host.pci import controllers
 
 NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
 BREAKS = " \t\n\"'@><=;|&(:"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reference import PATH, example, render
+from cli_reference import PATH, example, render
 
 from pynvme_user.cli.group import cli
 
 
 def test_reference_is_up_to_date() -> None:
-    assert PATH.read_text().endswith("\n" + render()), "run python tests/cli/reference.py"
+    assert PATH.read_text().endswith("\n" + render()), "run python tests/support/cli_reference.py"
 
 
 def test_help_lists_the_commands(run: Any) -> None:

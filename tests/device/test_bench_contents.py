@@ -17,9 +17,9 @@ from bench_rig import WRITE, job, run
 from software_controller import served
 
 import pynvme_user as nvme
-from pynvme_user.bench import engine
-from pynvme_user.bench.fio_file import read_job_files
-from pynvme_user.bench.job import JobError, Size
+from pynvme_user.bench.jobs.job import JobError, Size
+from pynvme_user.bench.jobs.job_file import read_job_files
+from pynvme_user.bench.run import engine
 
 BLOCK = 4096
 BLOCKS = 4096

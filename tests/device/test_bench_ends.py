@@ -11,11 +11,11 @@ from bench_rig import READ, TRIM, WRITE, job, once_runs, run
 from software_controller import read_log, renew, served
 
 import pynvme_user as nvme
-from pynvme_user.bench import engine
-from pynvme_user.bench.job import JobError
-from pynvme_user.completion import HOST_ABORTED
+from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.run import engine
+from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.errors import DmaError
-from pynvme_user.numa import memory_nodes
+from pynvme_user.host.numa import memory_nodes
 
 # --- errors ---------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from bench_rig import WRITE, run
 from software_controller import read_log, renew, served
 
-from pynvme_user.bench.result import JobResult
+from pynvme_user.bench.results.result import JobResult
 
 #: A MiB in 256 I/Os of eight blocks, each block once.
 JOB = {"rw": "write", "bs": "4k", "size": "1m"}

@@ -21,8 +21,9 @@ from bench_rig import READ, WRITE, job, run
 from disturbance import until_right
 from software_controller import served
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.result import BUCKETS, PERCENTILES, Histogram, JobResult, bucket_of
+from pynvme_user.bench.jobs.job import PERCENTILES
+from pynvme_user.bench.results.result import BUCKETS, Histogram, JobResult, bucket_of
+from pynvme_user.bench.run import engine
 
 TRIES = 10
 #: Of the time that a thread spins, so much CPU time at least says that it was not disturbed.

@@ -9,8 +9,8 @@ import pytest
 from bench_rig import READ, WRITE, job, once_runs, run
 from software_controller import read_log, renew
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.job import JobError
+from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.run import engine
 
 
 @pytest.mark.parametrize("queues", [1, 2, 100])

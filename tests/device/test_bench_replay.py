@@ -12,9 +12,9 @@ from bench_rig import DELAY, READ, TRIM, WRITE, job, run, seconds
 from disturbance import until_right
 from software_controller import served
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.job import JobError
-from pynvme_user.bench.result import JobResult
+from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.results.result import JobResult
+from pynvme_user.bench.run import engine
 from pynvme_user.cli.bench_results import log_writers
 
 Io = tuple[str, ...]
@@ -204,8 +204,8 @@ def test_queues_and_jobs_write_each_its_order(fast: str, tmp_path: Path) -> None
 def test_a_log_that_is_larger_than_memory_has_all(
     fast: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pynvme_user.bench.issued._IN_MEMORY", 1000)
-    monkeypatch.setattr("pynvme_user.bench.issued._PIECE", 7)
+    monkeypatch.setattr("pynvme_user.bench.results.issued._IN_MEMORY", 1000)
+    monkeypatch.setattr("pynvme_user.bench.results.issued._PIECE", 7)
     log = tmp_path / "log"
     run_logged(fast, log, rw="read", bs="4k", size="8m", iodepth=4)
     assert [int(io[1]) for io in issued(log)[0]] == list(range(0, 8 << 20, 4096))

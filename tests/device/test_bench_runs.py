@@ -8,9 +8,9 @@ from bench_rig import DELAY, READ, TRIM, US, WRITE, job, run, seconds
 from disturbance import until_right
 from software_controller import read_log, renew, served
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.job import Job, JobError
-from pynvme_user.bench.merge import whole_jobs
+from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.results.aggregate import whole_jobs
+from pynvme_user.bench.run import engine
 
 # --- how much -------------------------------------------------------------------------------------
 

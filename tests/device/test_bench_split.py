@@ -12,10 +12,10 @@ from software_controller import read_log, renew, served
 from zoned_rig import DEVICE as ZONED
 
 import pynvme_user as nvme
-from pynvme_user.bench import engine
-from pynvme_user.bench.job import JobError
-from pynvme_user.bench.result import JobResult
-from pynvme_user.completion import HOST_ABORTED
+from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.results.result import JobResult
+from pynvme_user.bench.run import engine
+from pynvme_user.driver.completion import HOST_ABORTED
 
 KIB, MIB = 1 << 10, 1 << 20
 #: Reads that look whether the range is blank, before a job that reads.

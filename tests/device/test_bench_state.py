@@ -22,10 +22,10 @@ import pytest
 from bench_rig import READ, WRITE, job, run
 from software_controller import renew, served
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.result import JobResult
-from pynvme_user.verification import VerifyTable
-from pynvme_user.verify_state import NamespaceIdentity, StateFileError
+from pynvme_user.bench.results.result import JobResult
+from pynvme_user.bench.run import engine
+from pynvme_user.workload.verification import VerifyTable
+from pynvme_user.workload.verify_state import NamespaceIdentity, StateFileError
 
 pytestmark = pytest.mark.kills
 
@@ -40,7 +40,7 @@ CHILD = """
 import sys
 sys.path[:0] = {path!r}
 from bench_rig import job
-from pynvme_user.bench import engine
+from pynvme_user.bench.run import engine
 made = job(sys.argv[1], **{options!r}, verify_state=sys.argv[2])
 print(flush=True)
 engine.run([made])

@@ -13,11 +13,11 @@ from bench_rig import DELAY, READ, US, WRITE, job, once_runs, run, seconds
 from disturbance import until_right
 from software_controller import read_log, renew, served
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.merge import mixed
-from pynvme_user.bench.result import RunResult
-from pynvme_user.bench.samples import course, spans
-from pynvme_user.bench.summary import summary
+from pynvme_user.bench.results.aggregate import mixed
+from pynvme_user.bench.results.result import RunResult
+from pynvme_user.bench.results.text import summary
+from pynvme_user.bench.results.timeseries import course, spans
+from pynvme_user.bench.run import engine
 from pynvme_user.cli.bench_results import log_writers
 
 # --- when -----------------------------------------------------------------------------------------

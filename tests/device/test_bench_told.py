@@ -13,12 +13,12 @@ from bench_rig import DELAY, READ, WRITE, job, run
 from disturbance import until_right
 from software_controller import renew
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.engine import Progress
-from pynvme_user.bench.fio_json import spreads
-from pynvme_user.bench.result import RunResult
+from pynvme_user.bench.results.fio_json import spreads
+from pynvme_user.bench.results.result import RunResult
+from pynvme_user.bench.run import engine
+from pynvme_user.bench.run.engine import Progress
 from pynvme_user.cli.bench_results import log_writers
-from pynvme_user.numa import memory_nodes
+from pynvme_user.host.numa import memory_nodes
 
 # --- what is told ---------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ import pytest
 from bench_rig import READ, TRIM, WRITE, job, run
 from zoned_rig import DEVICE, KIB, run_in_turn
 
-from pynvme_user.bench import engine
-from pynvme_user.bench.job import JobError
-from pynvme_user.bench.result import JobResult
+from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.results.result import JobResult
+from pynvme_user.bench.run import engine
 
 
 def starts(result: JobResult, direction: int) -> list[int]:

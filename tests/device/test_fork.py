@@ -15,7 +15,7 @@ import software_controller
 
 import pynvme_user as nvme
 
-FORKING = Path(__file__).parents[1] / "forking.py"
+FORKING = Path(__file__).parents[1] / "support" / "forking.py"
 
 
 @pytest.fixture(autouse=True)
@@ -352,8 +352,8 @@ def test_a_child_that_lives_on_keeps_no_claim(devices: tuple[str, str], end: str
 #: verification is free once its run has ended, whatever child was forked meanwhile.
 STATE_FILE = """
 import os, sys, time
-from pynvme_user.verification import VerifyTable
-from pynvme_user.verify_state import NamespaceIdentity, Region
+from pynvme_user.workload.verification import VerifyTable
+from pynvme_user.workload.verify_state import NamespaceIdentity, Region
 identity = NamespaceIdentity(device="d", serial="s", nguid="", eui64="", nsid=1)
 region = Region(block_size=512, first_lba=0, blocks=64, interval_blocks=8)
 table = VerifyTable.create_state(sys.argv[1], region, 1, identity)

@@ -12,8 +12,8 @@ from bench_rig import job
 
 import pynvme_user as nvme
 from pynvme_user import Controller, NamespaceChangedError
-from pynvme_user.bench import engine
-from pynvme_user.bench.target import Targets
+from pynvme_user.bench.run import engine
+from pynvme_user.bench.run.target import Targets
 from pynvme_user.spec.commands import AdminOpcode
 
 pytestmark = pytest.mark.usefixtures("qemu")

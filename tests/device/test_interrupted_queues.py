@@ -19,13 +19,13 @@ import pytest
 
 import pynvme_user
 from pynvme_user import Controller, Namespace, NvmeStatusError
-from pynvme_user.admin import NO_SUCH_QUEUE
+from pynvme_user.driver.admin import NO_SUCH_QUEUE
 from pynvme_user.spec.commands import AdminOpcode
 
 #: What creation and deletion go through; deeper down there is only data, and C.
 FILES = {
-    str(Path(pynvme_user.__file__).with_name(name))
-    for name in ("controller.py", "queue_pairs.py", "admin.py", "raw_queue.py", "lending.py")
+    str(Path(pynvme_user.__file__).parent / "driver" / f"{name}.py")
+    for name in ("controller", "queue_table", "admin", "queue_pair", "pool")
 }
 
 

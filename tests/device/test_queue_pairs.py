@@ -24,7 +24,7 @@ from pynvme_user import (
 )
 from pynvme_user.dma import address_of
 from pynvme_user.errors import DmaError
-from pynvme_user.numa import memory_nodes
+from pynvme_user.host.numa import memory_nodes
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import GenericStatus
 

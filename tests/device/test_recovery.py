@@ -25,7 +25,7 @@ from pynvme_user import (
     NvmeTimeoutError,
     QueuePair,
 )
-from pynvme_user.completion import HOST_ABORTED
+from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.spec.commands import AdminOpcode
 from pynvme_user.spec.registers import CSTS
 
@@ -144,7 +144,7 @@ def test_an_admin_command_that_never_ends(controller: Controller, ns: Namespace)
 @pytest.fixture
 def slow(qemu: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
     """A controller whose first namespace takes longer than a command may."""
-    monkeypatch.setattr("pynvme_user.raw_queue.ABORT_SECONDS", 0.1)
+    monkeypatch.setattr("pynvme_user.driver.queue_pair.ABORT_SECONDS", 0.1)
     with nvme.open(SLOW.format(2.5e9)) as ctrl:
         ctrl.timeout = 0.5
         yield ctrl

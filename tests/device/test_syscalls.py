@@ -27,11 +27,11 @@ DRIVER = """
 import ctypes, sys
 import numpy as np
 import pynvme_user as nvme
-from pynvme_user import queue
-from pynvme_user.bench.job import BlockSizes
-from pynvme_user.generator import Generator
+from pynvme_user.driver import io_queue_pair as queue
+from pynvme_user.bench.jobs.job import BlockSizes
+from pynvme_user.workload.generator import Generator
 from pynvme_user.spec.commands import SQE
-from pynvme_user.workload import Workload
+from pynvme_user.workload.loop import Workload
 
 queue.SLICE_NS = int(sys.argv[4])
 device, way = sys.argv[1:3]

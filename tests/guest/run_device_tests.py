@@ -14,8 +14,8 @@ from pathlib import Path
 import hypothesis  # noqa: F401
 import pytest
 
-import pynvme_user.controller  # noqa: F401
-from pynvme_user.binding import bound
+import pynvme_user.driver.controller  # noqa: F401
+from pynvme_user.host.binding import bound
 
 ADDRESS = "0000:00:04.0"
 MODULES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from guest_runs import guest_run
 
-from pynvme_user.qemu.guest import Guest, GuestResult
+from pynvme_user.qemu.guest.guest import Guest, GuestResult
 
 pytestmark = pytest.mark.guest
 

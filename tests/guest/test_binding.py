@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from guest_runs import guest_run
 
-from pynvme_user.qemu.devices import NvmeDisk
-from pynvme_user.qemu.guest import Guest
+from pynvme_user.qemu.guest.devices import NvmeDisk
+from pynvme_user.qemu.guest.guest import Guest
 
 pytestmark = [pytest.mark.guest, pytest.mark.kills]
 

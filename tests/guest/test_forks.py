@@ -1,6 +1,6 @@
 """Forked children of a process that has a device, over VFIO and UIO with the real kernel.
 
-scripts/forks.py runs in the guest: tests/forking.py, which says what is looked at.
+scripts/forks.py runs in the guest: tests/support/forking.py, which says what is looked at.
 PYNVME_USER_FORKS is how many rounds there are of each kind: a round takes 10 s in a guest.
 """
 
@@ -14,8 +14,8 @@ from guest_runs import guest_run
 from guest_scripts import Outcome, command, outcome
 from test_vfio import ADDRESS, MIB, bash
 
-from pynvme_user.qemu.devices import NvmeDisk
-from pynvme_user.qemu.guest import Guest
+from pynvme_user.qemu.guest.devices import NvmeDisk
+from pynvme_user.qemu.guest.guest import Guest
 
 pytestmark = pytest.mark.guest
 

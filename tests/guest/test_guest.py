@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pynvme_user.qemu.devices import NvmeDisk
-from pynvme_user.qemu.guest import Guest
-from pynvme_user.qemu.guest_errors import GuestLostError, GuestSetupError, GuestTimeoutError
+from pynvme_user.qemu.guest.devices import NvmeDisk
+from pynvme_user.qemu.guest.errors import GuestLostError, GuestSetupError, GuestTimeoutError
+from pynvme_user.qemu.guest.guest import Guest
 
 pytestmark = pytest.mark.guest
 
@@ -160,7 +160,7 @@ def test_qemu_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     """And leaves no socket, disk or other file: all of them are inherited descriptors."""
     script = """
 import sys, time
-from pynvme_user.qemu.guest import Guest
+from pynvme_user.qemu.guest.guest import Guest
 guest = Guest(["sleep", "60"])
 guest.start()
 print(guest.qmp.execute("query-status")["running"], guest.process_id, flush=True)

@@ -10,9 +10,9 @@ from guest_runs import guest_run
 from guest_scripts import command, outcome
 from test_vfio import ADDRESS, MIB, bash
 
-from pynvme_user.qemu.devices import NvmeDisk
-from pynvme_user.qemu.guest import Guest
-from pynvme_user.qemu.guest_errors import GuestSetupError
+from pynvme_user.qemu.guest.devices import NvmeDisk
+from pynvme_user.qemu.guest.errors import GuestSetupError
+from pynvme_user.qemu.guest.guest import Guest
 
 pytestmark = pytest.mark.guest
 

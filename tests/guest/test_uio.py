@@ -20,8 +20,8 @@ from test_vfio import (
     remove_and_return,
 )
 
-from pynvme_user.qemu.devices import NvmeDisk
-from pynvme_user.qemu.guest import Guest
+from pynvme_user.qemu.guest.devices import NvmeDisk
+from pynvme_user.qemu.guest.guest import Guest
 
 pytestmark = pytest.mark.guest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from guest_runs import guest_run
 
-from pynvme_user.qemu.guest import Guest
+from pynvme_user.qemu.guest.guest import Guest
 
 pytestmark = pytest.mark.guest
 

@@ -17,9 +17,9 @@ from fio_keys import leaves, reasons
 from guest_runs import guest_run
 from guest_scripts import Outcome, command, outcome
 
-from pynvme_user.bench.fio_json import ADDED, LEFT_OUT
-from pynvme_user.qemu.devices import NvmeDisk
-from pynvme_user.qemu.guest import Guest
+from pynvme_user.bench.results.fio_json import ADDED, LEFT_OUT
+from pynvme_user.qemu.guest.devices import NvmeDisk
+from pynvme_user.qemu.guest.guest import Guest
 
 pytestmark = pytest.mark.guest
 

@@ -9,7 +9,7 @@ from guest_runs import Pool
 from soft_controller import SoftController
 
 from pynvme_user import Controller
-from pynvme_user.bench.result import RunResult
+from pynvme_user.bench.results.result import RunResult
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,8 +25,8 @@ def soft() -> SoftController:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for the end of a command that was aborted."""
-    monkeypatch.setattr("pynvme_user.raw_queue.ABORT_SECONDS", 0.5)
-    monkeypatch.setattr("pynvme_user.admin.ABORT_SECONDS", 0.5)
+    monkeypatch.setattr("pynvme_user.driver.queue_pair.ABORT_SECONDS", 0.5)
+    monkeypatch.setattr("pynvme_user.driver.admin.ABORT_SECONDS", 0.5)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, RegionIndex
 from pynvme_user.dma import PAGE, DmaBuffer, DmaPool, address_of
 from pynvme_user.errors import ClosedError, DeviceAccessError, DmaError
-from pynvme_user.numa import Placement
+from pynvme_user.host.numa import Placement
 
 REGION = 2 << 20
 

@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pynvme_user import doctor, holders, machine, pci, remedies
-from pynvme_user.access import sysfs
-from pynvme_user.access.sysfs import PciFunction
+from pynvme_user import doctor
 from pynvme_user.cli import doctor as command
 from pynvme_user.cli.group import cli
 from pynvme_user.dma import DmaPool
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
-from pynvme_user.pci import parse_name
+from pynvme_user.host import holders, pci, remedies, sysfs
+from pynvme_user.host import setup as machine
+from pynvme_user.host.pci import parse_name
+from pynvme_user.host.sysfs import PciFunction
 
 DISK = "0000:01:00.0"
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROPERTY = Path(__file__).with_name("test_iova.py")
+PROPERTY = Path(__file__).parent / "access" / "test_iova.py"
 
 
 def run(*options: str) -> tuple[str, list[str]]:

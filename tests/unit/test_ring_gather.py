@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ring_rig import READ, PostedRig, Rig, data_buffer, seeded, vector
 
-from pynvme_user.workload import Workload
+from pynvme_user.workload.loop import Workload
 
 SECOND = 1_000_000_000
 SLICE = 50_000

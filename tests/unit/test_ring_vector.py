@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ring_rig import READ, Rig, joined, seeded, vector
 
-from pynvme_user.completion import HOST_ABORTED, VectorResult
+from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.errors import ControllerFatalError, DmaError, NvmeStatusError
 from pynvme_user.ring import NO_STATUS, Vector
 from pynvme_user.spec.commands import SQE

@@ -15,8 +15,8 @@ from soft_controller import SoftController
 import pynvme_user as nvme
 from pynvme_user import Controller, errors
 from pynvme_user.access.vfio_user_socket import RefusedError
-from pynvme_user.completion import Completion, VectorResult
-from pynvme_user.qemu.guest_errors import GuestLostError
+from pynvme_user.driver.completion import Completion, VectorResult
+from pynvme_user.qemu.guest.errors import GuestLostError
 from pynvme_user.spec import (
     bits,
     commands,
@@ -28,7 +28,7 @@ from pynvme_user.spec import (
     zns,
 )
 from pynvme_user.spec.status import GenericStatus, Status
-from pynvme_user.verify_state import StateFileError
+from pynvme_user.workload.verify_state import StateFileError
 
 COPIES: list[Callable[[Any], Any]] = [
     copy.copy,

@@ -21,7 +21,6 @@ import malicious
 import pytest
 
 import pynvme_user as nvme
-from pynvme_user.access import open_access
 from pynvme_user.access.vfio_user import VfioUserAccess
 from pynvme_user.access.vfio_user_messages import (
     FLAGS_COMMAND,
@@ -34,6 +33,7 @@ from pynvme_user.access.vfio_user_messages import (
     RegionAccess,
     Version,
 )
+from pynvme_user.driver.names import open_access
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,

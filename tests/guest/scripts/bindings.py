@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pynvme_user import binding, machine
 from pynvme_user.errors import NvmeError
-from pynvme_user.holders import holders
-from pynvme_user.pci import controllers, watch
+from pynvme_user.host import binding
+from pynvme_user.host import setup as machine
+from pynvme_user.host.holders import holders
+from pynvme_user.host.pci import controllers, watch
 
 DISK = "0000:00:04.0"
 PLUGGED = "0000:01:00.0"
@@ -146,7 +147,7 @@ def killed() -> None:
     for step in ("_unbind", "_give", "yield"):
         script = f"""
 import os, signal
-from pynvme_user import binding
+from pynvme_user.host import binding
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if {step!r} != "yield":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kernel_view import block_device
 
-from pynvme_user.binding import bind
+from pynvme_user.host.binding import bind
 
 JOB = """
 [global]

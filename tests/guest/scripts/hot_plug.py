@@ -25,9 +25,9 @@ import numpy as np
 
 import pynvme_user as nvme
 from pynvme_user import Controller, DeviceRemovedError, Namespace
-from pynvme_user.binding import bind
 from pynvme_user.errors import UnsafeAccessWarning
-from pynvme_user.pci import watch
+from pynvme_user.host.binding import bind
+from pynvme_user.host.pci import watch
 from pynvme_user.ring import NO_STATUS
 
 DEADLINE = 120.0

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pynvme_user as nvme
-from pynvme_user.binding import bind, restore
+from pynvme_user.host.binding import bind, restore
 
 SIZE = 3 << 20
 SEEK = 8  # MiB: where the second data goes

@@ -22,10 +22,10 @@ import queues
 
 import pynvme_user as nvme
 from pynvme_user import Controller, DmaError, Namespace, QueuePair
-from pynvme_user.bench import engine
-from pynvme_user.bench.draft import Draft
+from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.run import engine
 from pynvme_user.dma import DmaBuffer, address_of
-from pynvme_user.numa import HUGEPAGES, Placement
+from pynvme_user.host.numa import HUGEPAGES, Placement
 
 PAGE = 4096
 MIB = 1 << 20

@@ -1,0 +1,1 @@
+"""What is to be run: options, job files, sweeps and traces."""

@@ -1,0 +1,1 @@
+"""The report: a page with plots that needs no script."""

@@ -1,0 +1,226 @@
+"""``--report``: a run as one page of HTML that needs nothing beside itself, not even scripts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from pynvme_user.bench.report.job_plots import NAMES, active, job_plots
+from pynvme_user.bench.report.sweep_plots import AXIS_NAMES, sweep_plots
+from pynvme_user.bench.results import health
+from pynvme_user.bench.results.aggregate import combine_groups
+from pynvme_user.bench.results.fio_json import per_io
+from pynvme_user.bench.results.result import JobResult, RunResult
+from pynvme_user.bench.results.text import duration, number, point_text
+from pynvme_user.spec.text import printable
+
+#: The table of a sweep over more is made narrower.
+_FEW_AXES = 2
+_TABLE_PERCENTILES = (50.0, 99.0, 99.9, 99.99)
+
+
+def write_report(run: RunResult, path: Path) -> None:
+    """Write the page. Raises OSError."""
+    path.write_text(page(run), encoding="utf-8")
+
+
+def page(run: RunResult) -> str:
+    """Make the page: conditions, troubles, a table of all results, then the plots."""
+    jobs = [replace(job, name=printable(job.name)) for job in combine_groups(run.jobs)]
+    sweep = any(job.point for job in jobs)
+    title = " and ".join(dict.fromkeys(job.name for job in jobs[:3])) + (
+        f" and {len({job.name for job in jobs}) - 3} more"
+        if len({job.name for job in jobs}) > 3
+        else ""
+    )
+    body = [
+        f"<header><h1>{escape(title)}</h1>",
+        f"<p>{escape(time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(run.started)))}",
+        f"· <code>{escape(printable(run.command))}</code></p></header>"
+        if run.command
+        else "</p></header>",
+        *_troubles(run, jobs),
+        "<section><h2>Results</h2>",
+        _table(jobs),
+        "</section>",
+        *(sweep_plots(jobs) if sweep else (part for job in jobs for part in job_plots(job))),
+        "<section><h2>Conditions</h2>",
+        _conditions(run, jobs),
+        "</section>",
+        "<footer><p>Latencies are total latencies (lat), slat and clat together: from the start of "
+        "the submission, or from the arrival time where a rate is set, to the completion; "
+        "percentiles are exact to 1/64. Rates are averages over half a second or more. "
+        f"Made by nvme-user {escape(version('pynvme_user'))}.</p></footer>",
+    ]
+    style = files("pynvme_user.bench").joinpath("report.css").read_text(encoding="utf-8")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)} · nvme-user bench</title>\n<style>\n{style}</style></head>\n"
+        f"<body>{_lines(body)}</body></html>\n"
+    )
+
+
+def _lines(parts: Iterable[str]) -> str:
+    return "\n".join(part for part in parts if part)
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _troubles(run: RunResult, jobs: Sequence[JobResult]) -> Iterator[str]:
+    said = ["Interrupted: the results are those until then."] if run.interrupted else []
+    for job in jobs:
+        said += [
+            f"{job.name}: {count} I/Os failed with {job.error_names.get(status, 'a status')} "
+            f"(SCT {status >> 8:#x}, SC {status & 0xFF:#04x})."
+            for status, count in job.errors.items()
+        ]
+        if job.failure:
+            said.append(f"{job.name} ended early: {job.failure}")
+        if job.verify and job.verify.faulty:
+            first = f" First: {job.verify.faults[0].message}" if job.verify.faults else ""
+            said.append(
+                f"{job.name}: {job.verify.faulty} blocks do not hold what was written.{first}"
+            )
+    if run.failure:
+        said.append(run.failure)
+    if said:
+        yield f'<ul class="errors">{"".join(map(_item, said))}</ul>'
+    if run.warnings:
+        yield f'<ul class="warnings">{"".join(map(_item, run.warnings))}</ul>'
+
+
+def _item(text: str) -> str:
+    return f"<li>{escape(printable(text))}</li>"
+
+
+def _table(jobs: Sequence[JobResult]) -> str:
+    points = list(dict.fromkeys(name for job in jobs for name in job.point))
+    several = len({job.name for job in jobs}) > 1 or not points
+    head = [*(["job"] if several else []), *(AXIS_NAMES.get(name, name) for name in points)]
+    words = len(head) + 1
+    head += ["direction", "IOPS", "bandwidth", "lat mean"]
+    head += [*(f"lat p{share:g}" for share in _TABLE_PERCENTILES), "lat max", "failed"]
+    rows = []
+    for job in jobs:
+        for direction, result in active(job):
+            shares = result.lat.percentiles(_TABLE_PERCENTILES).values()
+            rows.append(
+                [
+                    *([job.name] if several else []),
+                    *(point_text(name, job.point.get(name, "")) for name in points),
+                    NAMES[direction],
+                    number(result.iops),
+                    number(result.bytes_per_second, "B/s", binary=True),
+                    duration(result.lat.mean),
+                    *(duration(value) for value in shares),
+                    *([] if shares else ["-"] * len(_TABLE_PERCENTILES)),
+                    duration(result.lat.max),
+                    str(result.failed),
+                ]
+            )
+    if len(points) > _FEW_AXES:
+        head, rows, words = _narrowed(head, rows, words)
+    return _html_table(head, rows, words)
+
+
+def _narrowed(
+    head: list[str], rows: list[list[str]], words: int
+) -> tuple[list[str], list[list[str]], int]:
+    """Leave out of a table what goes without saying, so that it is no wider than the page."""
+    # Behind "lat mean" it is seen of what p50 and the others are.
+    head = [text if text == "lat mean" else text.removeprefix("lat ") for text in head]
+    if all(row[-1] == "0" for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    way = words - 1
+    if len({row[way] for row in rows}) == 1:
+        head = [*head[:way], f"{rows[0][way]} {head[words]}", *head[words + 1 :]]
+        rows, words = [[*row[:way], *row[words:]] for row in rows], way
+    return head, rows, words
+
+
+def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
+    def cells(tag: str, texts: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{'' if column < words else ' class=n'}>{escape(_spaced(text))}</{tag}>"
+            for column, text in enumerate(texts)
+        )
+
+    lines = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
+    table = f"<table><thead><tr>{cells('th', head)}</tr></thead>\n<tbody>{lines}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
+
+
+def _spaced(text: str) -> str:
+    """Put a thin space between a number and its unit, and write micro as it is."""
+    for at, letter in enumerate(text):
+        if letter.isalpha():
+            if at and text[:at].replace(".", "").isdigit() and text[at:] not in ("k", "M", "G"):
+                return f"{text[:at]}\N{THIN SPACE}{text[at:].replace('us', 'µs')}"
+            break
+    return text
+
+
+def _conditions(run: RunResult, jobs: Sequence[JobResult]) -> str:
+    facts: list[tuple[str, str]] = []
+    for device in dict.fromkeys(one for job in jobs for one in job.devices or (job.device,)):
+        known = (
+            device.model,
+            device.serial and f"serial number {device.serial}",
+            device.firmware and f"firmware {device.firmware}",
+        )
+        named = ", ".join(part for part in known if part)
+        where = f"{device.name}, namespace {device.nsid}, over {device.access}"
+        size = number(device.block_size * device.blocks, "B", binary=True)
+        facts.append(("device", printable(f"{named or 'unnamed'} ({where})")))
+        facts.append(("size", f"{device.blocks} blocks of {device.block_size} B, {_spaced(size)}"))
+        facts += [_split(printable(note)) for note in device.notes]
+        if device.emulated:
+            facts.append(("emulated", "yes: its latencies are those of the emulation"))
+    for one in run.health:
+        if one.before is not None:
+            words = health.changes(one) or ["as before the run"]
+            facts.append(("health", printable(f"{one.device}: {', '.join(words)}")))
+    facts += [(name, printable(value)) for name, value in run.machine.items()]
+    if run.global_options:
+        options = " ".join(f"{name}={value}" for name, value in run.global_options.items())
+        facts.append(("global options", printable(options)))
+    rows = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts]
+    costs = _costs(jobs)
+    return f'<table class="facts">{"".join(rows)}</table>{costs}'
+
+
+def _split(note: str) -> tuple[str, str]:
+    name, _, value = note.partition(": ")
+    return name, value
+
+
+def _costs(jobs: Sequence[JobResult]) -> str:
+    head = ["job", "options", "submit", "complete", "MMIO writes", "MMIO reads", "CPU"]
+    rows = []
+    for job in jobs:
+        each = per_io(job)
+
+        def text(key: str, write: Callable[[float], str], each: Mapping[str, float | None]) -> str:
+            value = each[key]
+            return "-" if value is None else write(value)
+
+        options = {**job.options, **{k: point_text(k, v) for k, v in job.point.items()}}
+        rows.append(
+            [
+                job.name,
+                printable(" ".join(f"{name}={value}" for name, value in options.items())),
+                text("submit_ns", duration, each),
+                text("complete_ns", duration, each),
+                text("mmio_writes", "{:.3g}".format, each),
+                text("mmio_reads", "{:.3g}".format, each),
+                text("cpu_ns", duration, each),
+            ]
+        )
+    return f"<h3>What one I/O cost the driver</h3>{_html_table(head, rows, 2)}"

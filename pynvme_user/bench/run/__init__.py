@@ -1,0 +1,1 @@
+"""Running jobs: a worker for each queue, and what it measures."""

@@ -1,0 +1,593 @@
+"""One part of a run: one clone of a job on one namespace, with its thread and queue pair."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from copy import copy
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.results.result import JobResult
+from pynvme_user.bench.run.flow import Flow
+from pynvme_user.bench.run.limits import Limits, fails
+from pynvme_user.bench.run.outcome import averaged_ms, job_result
+from pynvme_user.bench.run.plan import (
+    Depths,
+    check_sizes,
+    check_zones,
+    commands,
+    depths,
+    generator,
+    issued_log,
+    pace,
+    pin,
+    zoned_plan,
+)
+from pynvme_user.bench.run.recorder import Measured
+from pynvme_user.bench.run.replay import replay
+from pynvme_user.bench.run.signals import Signals
+from pynvme_user.bench.run.target import SPIN, Target
+from pynvme_user.bench.run.verify import Verification
+from pynvme_user.bench.run.write_data import contents, contents_of, fill
+from pynvme_user.bench.run.zoned import ZonedPlan, ZoneMap
+from pynvme_user.dma import DmaBuffer
+from pynvme_user.driver.completion import HOST_ABORTED
+from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
+from pynvme_user.errors import NvmeError
+from pynvme_user.host.numa import Placement, near_cpus
+from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.generator import Generator
+from pynvme_user.workload.group import WorkloadGroup
+from pynvme_user.workload.loop import Workload
+
+#: So often at least a sample is taken, and the limits are looked at.
+SAMPLE_MS = 100
+SAMPLE_SECONDS = SAMPLE_MS / 1e3
+#: Histograms are cut so often, if no log wants it otherwise.
+_HISTOGRAM_MS = 1000
+_NS = 1_000_000_000
+#: Entries of the log of single I/Os that C fills before Python takes them.
+_RECORDS = 1 << 16
+#: Sleeping is good to this; the rest of a pause is spun away.
+_SLEEP_SLACK = 0.002
+_VERIFYING, _DRAINING = "verify", "drain"
+#: How long a part with a flow goes on before it looks at the others.
+_FLOW_SLICE = 0.001
+#: So long a part that runs is waited for when it is asked for results.
+_ANSWER_SECONDS = 2.0
+
+
+class Part:
+    """Runs in its own thread; what it came to is read once that has ended.
+
+    Making one resolves the job's sizes for the namespace: raises JobError where they don't fit.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        target: Target,
+        signals: Signals,
+        *,
+        flow: Flow | None = None,
+        histograms: bool,
+        io_log: bool,
+    ) -> None:
+        self.job = job
+        self.target = target
+        self.phase = "ramp" if job.ramp_time else "run"
+        #: Without its traceback, whose frames would keep DMA memory.
+        self.error: Exception | None = None
+        #: Why it failed, if it did by something else than an error of the device.
+        self.notes: list[str] = []
+        self.ended = threading.Event()  # its thread has nothing more to do
+        self.began = 0.0  # time.monotonic() of the measured part; 0: not yet
+        self._finished = 0.0
+        self._next_look = 0.0  # time.monotonic()
+        self._signals = signals
+        self._flow = flow
+        self._histograms = histograms or job.write_hist_log is not None
+        logs = (job.write_bw_log, job.write_lat_log, job.write_iops_log)
+        self._records = _RECORDS if io_log or (any(logs) and not job.log_avg_msec) else 0
+        self._limits = Limits(job)
+        self._measured: Measured | None = None
+        self._verification: Verification | None = None
+        self._workload: Workload | WorkloadGroup | None = None
+        self._go_on: Callable[..., bool]  # QueuePair.advance(), of its queue pairs
+        #: What is asked for while it runs: when the run began, and the answer.
+        self._asked: float | None = None
+        self._answers: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+        zone_bytes = target.zone_blocks << target.ns.block_shift
+        self.offset, self.length = job.region(target.capacity, zone_bytes)
+        if job.zbd:
+            check_zones(job, target, zone_bytes)
+            end = (self.offset + self.length) // zone_bytes * zone_bytes
+            self.offset = -(-self.offset // zone_bytes) * zone_bytes
+            self.length = end - self.offset
+            if self.length <= 0:
+                raise JobError(f"job {job.name!r}: its range has no whole zone: give more size")
+        #: What its I/O may touch, from the offset on.
+        self.reach = job.reach(self.length, target.capacity - self.offset)
+        self._contents = contents(job, self.length, [job.seed])
+        self._plan: ZonedPlan | None = None
+        self._amount = self.length  # in one loop
+        if job.io_size is not None:
+            self._amount = job.amount(target.capacity, zone_size=zone_bytes)
+        self._replay = replay(job, target, self.offset, self.length)
+        if self._replay is not None:
+            self._amount = self._replay.bytes
+            self.notes += self._replay.notes
+        check_sizes(job, target, self.offset, self.length)
+
+    def obey_zones(self, zones: ZoneMap, writers: int) -> None:
+        """Write and read as the zones have it; ``writers`` parts share what may be open."""
+        self._plan = zoned_plan(
+            self.job, self.target, self.offset, self.length, zones, writers, self._generator()
+        )
+
+    def share_contents(self, seeds: Sequence[int]) -> None:
+        """Repeat what parts with these seeds write, too."""
+        self._contents = contents(self.job, self.length, seeds)
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def run(self, ready: threading.Barrier) -> None:
+        """Set up, meet the others at the barrier, run to the end. Raises nothing."""
+        try:
+            pin(self.job)
+            depth = depths(self.job, self.target)
+            self.notes += depth.notes
+            spin, node = SPIN[self.job.mode], self._placement
+            controller, queues = self.target.controller, self.job.queues
+            with ExitStack() as made:
+                pairs = [
+                    made.enter_context(controller.queue_pair(depth.commands, spin=spin, node=node))
+                    for _ in range(queues)
+                ]
+                buffer = controller.alloc(queues * depth.ios * self._piece, node=node)
+                fill(buffer, self.job)
+                pair = pairs[0] if queues == 1 else QueuePairGroup(pairs)
+                self._set_up(pair, buffer, depth)
+                if self._plan is not None:
+                    self._plan.begin()
+                ready.wait()
+                self._run(pair, buffer)
+        except threading.BrokenBarrierError:
+            pass  # another part could not be set up, and says why
+        except Exception as error:
+            expected = isinstance(error, NvmeError | JobError)
+            self.error = copy(error) if expected else error
+            ready.abort()
+        finally:
+            self._finished = self._finished or time.monotonic()
+            self._leave_flow()
+            if self._plan is not None:
+                self._plan.close()
+            if self._verification is not None:
+                self._verification.close()
+            self.ended.set()
+
+    @property
+    def _piece(self) -> int:
+        """Bytes of each I/O's buffer: whole pages, so that no PRP entry is wasted."""
+        # A trim has a list of one range, wherever that is.
+        moved = self.job.directions - {Direction.TRIM}
+        largest = max((self.job.block_sizes[way].largest for way in moved), default=1)
+        return -(-largest // 4096) * 4096
+
+    @property
+    def _placement(self) -> Placement | None:
+        """Where its queue and buffers go: as the job says, or near the CPUs that it runs on."""
+        return self.job.numa_mem_policy or near_cpus(os.sched_getaffinity(0))
+
+    def _generator(self, *, reads: bool = False) -> Generator:
+        return generator(self.job, self.target, self.offset, self.length, reads=reads)
+
+    def _set_up(self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer, depth: Depths) -> None:
+        job, ns = self.job, self.target.ns
+        if job.verify is not None:
+            again = self._generator()
+            trims = self._generator() if job.trim_percentage else None
+            self._verification = Verification(
+                job, self.target, self.offset, self.reach, again, trims
+            )
+        made = None if self._replay else self._generator(reads=job.verify_only)
+        length = buffer.nbytes // job.queues
+        pieces = [
+            buffer[queue * length : (queue + 1) * length].view(DmaBuffer)
+            for queue in range(job.queues)
+        ]
+        workloads = [
+            Workload(
+                made,
+                commands=commands(job, ns.nsid),
+                buffer=piece,
+                queue_depth=pair.depth,
+                depth=depth.ios,
+                command_blocks=depth.command_blocks,
+                in_order=self.target.zone_blocks > 0,
+                block_shift=ns.block_shift,
+                pace=pace(job, self.target, queue),
+                contents=contents_of(self._contents, queue),
+                verifier=self._verification.verifier if self._verification else None,
+                verify_fatal=job.verify_fatal and errno.EILSEQ not in (job.ignore_error[2] or ()),
+                records=self._records,
+                issued=_RECORDS if job.write_iolog else 0,
+            )
+            for queue, piece in enumerate(pieces)
+        ]
+        if isinstance(pair, QueuePairGroup):
+            group = WorkloadGroup(workloads, blocks=job.smallest_block >> ns.block_shift)
+            self._workload, self._go_on = group, partial(pair.advance, group, keep=buffer)
+        else:
+            self._workload = workloads[0]
+            self._go_on = partial(pair.advance, self._workload, keep=buffer)
+        if self._plan is not None and self._verification is not None:
+            self._plan.verifier = self._verification.verifier
+        self._measured = Measured(
+            self._workload,
+            pair,
+            ns.block_size,
+            periods_ms={SAMPLE_MS, *averaged_ms(job)},
+            peaks=job.log_max_value,
+            issued=issued_log(job, self.target),
+            histogram_ms=(job.log_hist_msec or _HISTOGRAM_MS) if self._histograms else 0,
+        )
+
+    # --- phases -------------------------------------------------------------------------------
+
+    def _run(self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer) -> None:
+        job, workload, verification = self.job, self._used_workload, self._verification
+        self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
+        self._next_look = time.monotonic() + SAMPLE_SECONDS
+        if self._flow is not None:
+            self._flow.join(job.number, job.flow, workload.submitted)
+        if self._replay is not None:
+            self._replay.begin(self._only_workload)
+        # What is below the write pointers is read once: there is nothing to do before.
+        ramps = job.ramp_time and not (job.verify_only and self._plan is not None)
+        if ramps and self._goes_on:
+            ramp_end = self._after(job.ramp_time)
+            if self._plan is not None:
+                self._run_zoned(pair, buffer, ramp_end, self._plan)
+            else:
+                self._advance(pair, buffer, ramp_end, drain=False)
+            if not _is_past(ramp_end):
+                self.notes.append(
+                    f"ended before its ramp_time of {job.ramp_time:g} s was over: nothing was "
+                    "measured"
+                )
+        if not self._goes_on:  # in its ramp, or before its first I/O
+            workload.stop()
+            self._advance(pair, buffer, None)
+        self.phase = "run"
+        measured = self._used_measured
+        measured.begin({Direction.READ} if job.verify_only else job.directions)
+        self.began = measured.began
+        self._next_look = self.began + SAMPLE_SECONDS
+        try:
+            deadline = job.runtime and self.began + job.runtime
+            if not self._goes_on:
+                pass
+            elif verification is not None and job.verify_only and verification.takes_up:
+                self.phase = _VERIFYING
+                most = max(1, self._piece >> self.target.ns.block_shift)
+                zone = self.target.zone_blocks
+                self._go_through(pair, buffer, verification.promised(most, zone))
+            elif self._plan is not None and job.verify_only:
+                self.phase = _VERIFYING
+                blocks = job.block_sizes[Direction.WRITE].largest >> self.target.ns.block_shift
+                self._go_through(pair, buffer, self._plan.all_written(blocks))
+            elif self._plan is not None:
+                self._run_zoned(pair, buffer, deadline, self._plan)
+            elif verification is not None and verification.has_backlog:
+                self._run_with_backlog(pair, buffer, deadline, verification)
+            else:
+                self._advance(pair, buffer, deadline)
+            self._leave_flow()  # what is read back has no part in the proportion
+            wrote = Direction.WRITE in job.directions and not job.verify_only
+            if verification is not None and wrote and job.do_verify and self._goes_on:
+                self.phase = _VERIFYING
+                plan = self._plan
+                written = plan.written_ios() if plan else verification.written(self._only_workload)
+                self._go_through(pair, buffer, written)
+            if job.end_fsync and self._goes_on:
+                self.target.ns.flush()
+        except NvmeError as error:
+            # What was outstanding has its end: the results so far count, and this with them.
+            workload.give_up(int(HOST_ABORTED))
+            self.error = copy(error)
+        finally:
+            self._finished = time.monotonic()
+            measured.end(self._finished)
+
+    def _run_zoned(
+        self,
+        pair: QueuePair | QueuePairGroup,
+        buffer: DmaBuffer,
+        deadline: float | None,
+        plan: ZonedPlan,
+    ) -> None:
+        """Do what is planned for the zones, piece by piece."""
+        workload, depth = self._only_workload, self._only_workload.depth
+        if self.job.verify is not None:
+            workload.depth = 1  # one after another, each at the write pointer
+        for ios in plan.pieces():
+            workload.go_through(ios)
+            self._advance(pair, buffer, deadline)
+            if not self._goes_on or _is_past(deadline):
+                plan.cut(workload.list_done)
+                break
+            if self.job.verify_backlog:
+                workload.depth = depth
+                self._go_through(pair, buffer, plan.written_ios())
+                plan.written.clear()
+                if not self._goes_on:
+                    break
+                workload.depth = 1
+        workload.depth = depth
+
+    def _run_with_backlog(
+        self,
+        pair: QueuePair | QueuePairGroup,
+        buffer: DmaBuffer,
+        deadline: float | None,
+        verification: Verification,
+    ) -> None:
+        """Trim and read back, each after so many writes."""
+        workload = self._only_workload
+        at_end = False
+        while not at_end and self._goes_on and not _is_past(deadline):
+            workload.pause_after(verification.writes_left(workload))
+            self._advance(pair, buffer, deadline)
+            at_end = workload.exhausted
+            if self._goes_on:
+                workload.pause_after(None)
+                self._go_through(pair, buffer, verification.backlog(workload))
+                workload.resume()
+
+    def _go_through(
+        self,
+        pair: QueuePair | QueuePairGroup,
+        buffer: DmaBuffer,
+        pieces: Iterable[npt.NDArray[np.void]],
+    ) -> None:
+        """Do these, each piece of one direction, in a phase of its own."""
+        for ios in pieces:
+            self._used_measured.enter({Direction(int(ios["direction"][0]))})
+            self._only_workload.go_through(ios, rated=False)
+            self._advance(pair, buffer, None)
+            if not self._goes_on:
+                break
+        self._used_measured.enter(self.job.directions)
+
+    @property
+    def _used_workload(self) -> Workload | WorkloadGroup:
+        assert self._workload is not None, "set up before it is run"
+        return self._workload
+
+    @property
+    def _only_workload(self) -> Workload:
+        assert isinstance(self._workload, Workload), "several queues have no lists: see validation"
+        return self._workload
+
+    @property
+    def _used_measured(self) -> Measured:
+        assert self._measured is not None, "set up before it is run"
+        return self._measured
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether nothing has asked this part to end."""
+        return not (
+            self._signals.interrupted
+            or self.job.number in self._signals.ended
+            or self._limits.failure
+            or self._gives_up
+        )
+
+    _gives_up = False
+
+    def _advance(
+        self,
+        pair: QueuePair | QueuePairGroup,
+        buffer: DmaBuffer,
+        deadline: float | None,
+        *,
+        drain: bool = True,
+    ) -> None:
+        """Run the workload to its end, the deadline or a reason to stop, and drain it.
+
+        Without ``drain`` the next call goes on after the deadline.
+        """
+        job, workload, measured = self.job, self._used_workload, self._used_measured
+        geometry = self.target.ns.current()
+        stopped = False
+        while True:
+            now = time.monotonic()
+            next_sample = min(measured.due, self._next_look)
+            until = next_sample if deadline is None else min(next_sample, deadline)
+            if self._flow is not None:
+                until = min(until, now + _FLOW_SLICE)
+            slice_ns = max(0, int((until - now) * _NS))
+            ended = self._go_on(slice_ns, geometry=geometry)
+            now = time.monotonic()
+            measured.take_records()
+            if self._verification is not None:
+                self._verification.note(self._only_workload.take_drawn())
+            measured.take_if_due(now)
+            if now >= self._next_look:
+                self._look(now)
+            if self._asked is not None and self.began:
+                self._answer(self._asked)
+            if ended:
+                if self._replay is None or stopped or not self._goes_on:
+                    return
+                if not self._replay.begins_again(self._only_workload):
+                    return
+            if fails(job, workload):
+                self._gives_up = True
+            if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
+                self._drain(pair, buffer, geometry)
+                self._wait_for_others(self._flow, deadline)
+                if workload.exhausted:
+                    return
+            if _is_past(deadline) and self._goes_on and not drain:
+                return
+            if _is_past(deadline) or not self._goes_on:
+                if self._signals.interrupted:
+                    self.phase = _DRAINING
+                workload.stop()
+                stopped = True
+                deadline = None  # what is outstanding takes the time that it takes
+            else:
+                self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)
+
+    def _drain(
+        self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer, geometry: Geometry
+    ) -> None:
+        """Let what is outstanding end, so that no pause counts as its latency."""
+        workload = self._used_workload
+        workload.stop()
+        slice_ns = int(SAMPLE_SECONDS * _NS)
+        while not self._go_on(slice_ns, geometry=geometry):
+            self._used_measured.take_records()
+        workload.go_on()
+
+    def _wait_for_others(self, flow: Flow, deadline: float | None) -> None:
+        """Wait until this part is not ahead of the others in its flow."""
+        done = self._used_workload.submitted
+        pause = min(max(self.job.flow_sleep, _FLOW_SLICE), SAMPLE_SECONDS)
+        while self._goes_on and not _is_past(deadline) and flow.is_ahead(self.job.number, done):
+            time.sleep(pause)
+
+    def _leave_flow(self) -> None:
+        if self._flow is not None:
+            self._flow.leave(self.job.number)
+            self._flow = None
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, but not beyond the end that somebody asked for."""
+        end = time.monotonic() + seconds
+        while self._goes_on and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SAMPLE_SECONDS))
+
+    @staticmethod
+    def _sleep(seconds: float) -> None:
+        if seconds > 0:
+            time.sleep(seconds)
+
+    @staticmethod
+    def _after(seconds: float) -> float:
+        return time.monotonic() + seconds
+
+    # --- what is seen on the way --------------------------------------------------------------
+
+    def _look(self, now: float) -> None:
+        """Let limits act on what there is by now."""
+        late = max(0.0, now - self._next_look)
+        self._next_look += SAMPLE_SECONDS * (1 + late // SAMPLE_SECONDS)
+        workload = self._used_workload
+        elapsed = now - self.began
+        if self.phase == "run":
+            active = self._used_measured.active_seconds(now)
+            size = self.target.ns.block_size
+            results = workload.ended if self.job.log_max_value else workload.results
+            if self._limits.check(elapsed, results, size, active):
+                self._gives_up = True
+            if self.job.latency_target is not None:
+                workload.depth = self._limits.depth
+
+    @property
+    def totals(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """I/Os and bytes so far, by direction; for a display."""
+        if self._workload is None:
+            return np.zeros(3, np.uint64), np.zeros(3, np.uint64)
+        results = self._workload.results[:3]
+        return results["ios"].copy(), results["blocks"] * np.uint64(self.target.ns.block_size)
+
+    @property
+    def latency(self) -> tuple[int, int]:
+        """Sum of total latencies so far, in nanoseconds, and their number; for a display."""
+        if self._workload is None:
+            return 0, 0
+        lat = self._workload.results["lat"][:3]
+        return int(lat["sum"].sum()), int(lat["count"].sum())
+
+    @property
+    def share_done(self) -> float | None:
+        """How much of the work is done, 0 to 1; None while it cannot be told."""
+        job = self.job
+        if job.runtime and (job.time_based or self.began):
+            return min(1.0, (time.monotonic() - self.began) / job.runtime) if self.began else 0.0
+        if job.time_based or job.number_ios is not None:
+            return None
+        # What verification reads back does not count.
+        moved = sum(float(self.totals[1][direction]) for direction in job.directions)
+        return min(1.0, moved / (self._amount * job.loops))
+
+    # --- results ------------------------------------------------------------------------------
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended by an error, a limit or a fault."""
+        return self.error is not None or bool(self._limits.failure) or self._gives_up
+
+    def so_far(self, run_began: float) -> JobResult | None:
+        """Tell what it has come to by now; None while there is nothing to tell.
+
+        For other threads than its own, which makes the answer: nothing changes meanwhile.
+        """
+        if not self.began:
+            return None
+        while not self._answers.empty():
+            self._answers.get()  # one that came too late
+        self._asked = run_began
+        until = time.monotonic() + _ANSWER_SECONDS
+        while not self.ended.is_set() and time.monotonic() < until:
+            with suppress(queue.Empty):
+                return self._answers.get(timeout=SAMPLE_SECONDS)
+        return self.result(run_began) if self.ended.is_set() else None
+
+    def _answer(self, run_began: float) -> None:
+        self._asked = None
+        self._used_measured.count()
+        self._answers.put(self.result(run_began))
+
+    def result(self, run_began: float) -> JobResult:
+        """Tell what it came to; once its thread has ended, or in it."""
+        ended = self._finished or time.monotonic()
+        return job_result(
+            self.job,
+            self.target.device,
+            self._limits,
+            start_ns=int((self.began - run_began) * _NS),
+            error=self.error,
+            verify=self._verification.result(self._only_workload) if self._verification else None,
+            measured=self._used_measured.results(ended),
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the results have to say besides their figures."""
+        notes, rounds = [*self.notes], self._limits.rounds.found
+        if rounds is not None and not rounds.attained:
+            notes.append(
+                f"has {len(rounds.iops)} rounds, of which the last {rounds.wanted} are not steady, "
+                "and so what is measured after it is not: give it more runtime"
+            )
+        return [f"job {self.job.name!r} {note}" for note in notes]
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

@@ -1,0 +1,1 @@
+"""The driver: controllers, their namespaces and queue pairs, over any transport."""

@@ -1,0 +1,282 @@
+"""Admin commands: the user's own, and those that the driver needs.
+
+They run one at a time, since they are rare. What is the controller's own business, to reset itself
+when a command is not answered, stays there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy.typing as npt
+
+from pynvme_user import owned
+from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
+from pynvme_user.driver.completion import Completion, check
+from pynvme_user.driver.queue_pair import ABORT_SECONDS, RawQueuePair
+from pynvme_user.errors import NvmeError, NvmeStatusError, NvmeTimeoutError
+from pynvme_user.spec.commands import (
+    SQE,
+    AbortCdw10,
+    AbortResult,
+    AdminOpcode,
+    CreateCqCdw11,
+    CreateQueueCdw10,
+    CreateSqCdw11,
+    DataTransfer,
+    DeleteQueueCdw10,
+    FeatureId,
+    IdentifyCdw10,
+    IdentifyCdw11,
+    NumberOfQueuesCdw11,
+    NumberOfQueuesResult,
+    NvmOpcode,
+    SetFeaturesCdw10,
+)
+from pynvme_user.spec.status import CommandSpecificStatus
+
+if TYPE_CHECKING:
+    from pynvme_user.driver.controller import Controller
+
+
+#: How a controller says that there is no such queue to delete; the second is QEMU's, of a
+#: completion queue.
+NO_SUCH_QUEUE = (
+    CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER,
+    CommandSpecificStatus.COMPLETION_QUEUE_INVALID,
+)
+
+
+#: Commands after which a namespace may have another format or size, or be another one.
+CHANGE_NAMESPACES = frozenset(
+    (
+        AdminOpcode.NAMESPACE_MANAGEMENT,
+        AdminOpcode.FIRMWARE_COMMIT,
+        AdminOpcode.NAMESPACE_ATTACHMENT,
+        AdminOpcode.CAPACITY_MANAGEMENT,
+        AdminOpcode.FORMAT_NVM,
+        AdminOpcode.SANITIZE,
+    )
+)
+
+
+class CommandFields(TypedDict, total=False):
+    """The fields of a raw command (Base 2.0, section 3.3.3.1); ``flags`` is byte 1."""
+
+    nsid: int
+    flags: int
+    cdw2: int
+    cdw3: int
+    cdw10: int
+    cdw11: int
+    cdw12: int
+    cdw13: int
+    cdw14: int
+    cdw15: int
+
+
+class AdminCommands:
+    """Runs commands on a controller's admin queue, each to its end."""
+
+    def __init__(self, controller: Controller, pair: RawQueuePair) -> None:
+        self._controller = controller
+        self._pair = pair
+        #: Held for an admin command and for a reset. Taken before any queue pair's lock, never
+        #: while one is held.
+        self.lock = threading.RLock()
+        self._told: Callable[[Completion], None] = _ignore  # of the last command's end
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Have a lock that nobody holds, in a child of process ``owner``."""
+        self.lock = threading.RLock()
+
+    def execute(
+        self,
+        command: SQE,
+        buffer: npt.NDArray[Any] | None = None,
+        timeout: float | None = None,
+        told: Callable[[Completion], None] | None = None,
+    ) -> Completion:
+        """Run a command and return its completion, whatever its status.
+
+        ``buffer`` is DMA memory. Once ``timeout`` seconds, by default the controller's, have
+        passed, the controller is reset; the completion tells. ``told`` is called with it, too, also
+        where that is later, since ctrl-C or an error came in between. While the controller is being
+        set up NvmeTimeoutError is raised instead.
+        """
+        seconds = self._controller.timeout if timeout is None else timeout
+        with self.lock:
+            # What ctrl-C or an error left comes to its end first: this command may depend on it.
+            deadline = time.monotonic() + seconds
+            while self._pair.outstanding:
+                for done in self._wait(deadline, "an earlier command"):
+                    self._told(done)
+            # Left by a reset that its own caller saw as an exception: not this command's end.
+            self._pair.hand_over()
+            changing = command.opc in CHANGE_NAMESPACES
+            with self._controller.changing_namespaces() if changing else nullcontext():
+                self._told = told or _ignore
+                cid = self._pair.submit(command, buffer)
+                deadline = time.monotonic() + seconds
+                while True:
+                    for done in self._wait(deadline, describe(command, admin=True)):
+                        if done.cid == cid:
+                            self._told(done)
+                            self._told = _ignore
+                            return done
+
+    def _wait(self, deadline: float, what: str) -> list[Completion]:
+        """Wait for completions; without any up to the deadline the controller is reset."""
+        done = self._pair.wait(max(0.0, deadline - time.monotonic()))
+        if not done and time.monotonic() > deadline:
+            self._pair.mark_overdue()
+            self._controller.reset(NvmeTimeoutError(f"{what} was not answered in its time"))
+        return done
+
+    def run(
+        self, command: SQE, buffer: npt.NDArray[Any] | None = None, timeout: float | None = None
+    ) -> Completion:
+        """Run a command as :meth:`execute`; raise what its status says."""
+        done = self.execute(command, buffer, timeout)
+        check(done.status, describe(command, admin=True), done.timed_out)
+        return done
+
+    def identify(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
+        """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17)."""
+        page = self._controller.alloc(PAGE)
+        command = SQE.build(
+            opc=AdminOpcode.IDENTIFY,
+            nsid=nsid,
+            cdw10=IdentifyCdw10.build(cns=cns),
+            cdw11=IdentifyCdw11.build(csi=csi),
+        )
+        self.run(command, page)
+        return page.tobytes()
+
+    def abort(self, sqid: int, cid: int) -> bool:
+        """Ask for a command's abort; see :meth:`Controller.abort` (Base 2.0, section 5.1)."""
+        command = SQE.build(opc=AdminOpcode.ABORT, cdw10=AbortCdw10.build(sqid=sqid, cid=cid))
+        done = self.execute(command, timeout=ABORT_SECONDS)
+        return done.status.ok and not AbortResult(done.result).ianp
+
+    def request_queues(self, count: int) -> int:
+        """Ask for so many I/O queue pairs; return how many of each kind are granted (5.27.1.5)."""
+        command = SQE.build(
+            opc=AdminOpcode.SET_FEATURES,
+            cdw10=SetFeaturesCdw10.build(fid=FeatureId.NUMBER_OF_QUEUES),
+            cdw11=NumberOfQueuesCdw11.build(nsqr=count - 1, ncqr=count - 1),
+        )
+        granted = NumberOfQueuesResult(self.run(command).result)
+        return min(granted.nsqa, granted.ncqa) + 1
+
+    def set_shadow_doorbells(self, shadow: DmaBuffer, event_index: DmaBuffer) -> None:
+        """Tell the controller of these two pages (Base 2.0, section 5.8)."""
+        self.run(
+            SQE.build(
+                opc=AdminOpcode.DOORBELL_BUFFER_CONFIG, prp1=shadow.iova, prp2=event_index.iova
+            )
+        )
+
+    def create_queues(self, pair: RawQueuePair) -> None:
+        """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5).
+
+        ``pair.owed`` tells of which the controller has, or may have.
+        """
+        self._create_queue(
+            pair,
+            SQE.build(
+                opc=AdminOpcode.CREATE_IO_CQ,
+                prp1=pair.cq_iova,
+                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.cq_entries - 1),
+                cdw11=CreateCqCdw11.build(pc=1, ien=pair.sleeps, iv=pair.vector),
+            ),
+            AdminOpcode.DELETE_IO_CQ,
+        )
+        self._create_queue(
+            pair,
+            SQE.build(
+                opc=AdminOpcode.CREATE_IO_SQ,
+                prp1=pair.sq_iova,
+                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.sq_entries - 1),
+                cdw11=CreateSqCdw11.build(pc=1, cqid=pair.qid),
+            ),
+            AdminOpcode.DELETE_IO_SQ,
+        )
+
+    def _create_queue(self, pair: RawQueuePair, command: SQE, undo: AdminOpcode) -> None:
+        def told(done: Completion) -> None:
+            if not done.status.ok:
+                pair.owed.discard(undo)
+
+        pair.owed.add(undo)
+        done = self.execute(command, told=told)
+        try:
+            check(done.status, describe(command, admin=True), done.timed_out)
+        except NvmeStatusError as error:
+            if done.status.code() != CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER:
+                raise
+            raise NvmeError(
+                f"queue id {pair.qid} is taken by a queue that queue_pair() did not make "
+                f"({error}): delete it first"
+            ) from error
+
+    def delete_queues(self, pair: RawQueuePair) -> None:
+        """Delete the submission queue, then the completion queue (Base 2.0, 5.6 and 5.7).
+
+        Those that ``pair.owed`` tells of, and no others with its id. One that is not there is as
+        good as deleted.
+        """
+        for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ):
+            if opcode not in pair.owed:
+                continue
+            command = SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=pair.qid))
+            done = self.execute(command)
+            if done.status.code() not in NO_SUCH_QUEUE:
+                check(done.status, describe(command, admin=True), done.timed_out)
+            pair.owed.discard(opcode)
+
+
+def _ignore(done: Completion) -> None:
+    """Nobody is told of a command's end besides its caller."""
+
+
+@contextmanager
+def reachable(
+    controller: Controller, command: SQE, buffer: BytesLike | None
+) -> Iterator[npt.NDArray[Any] | None]:
+    """Give a command's buffer itself where the device reaches it, else a copy, both ways."""
+    if buffer is None:
+        yield None
+        return
+    array = as_bytes(buffer)
+    if array.nbytes > controller.max_transfer:
+        raise ValueError(
+            f"one command carries up to {controller.max_transfer} bytes, not {array.nbytes}"
+        )
+    iova = controller.dma.iova(array)
+    if iova is not None and iova % 4 == 0:
+        yield array
+        return
+    to_host = command.opc & DataTransfer.CONTROLLER_TO_HOST
+    if to_host and not array.flags.writeable:
+        raise ValueError("the command's data comes from the controller: give a writable buffer")
+    bounce = controller.alloc(array.nbytes)
+    bounce[:] = array
+    yield bounce
+    if to_host:
+        array[:] = bounce
+
+
+def describe(command: SQE, *, admin: bool) -> str:
+    """Name a command for an error message."""
+    table: type[AdminOpcode] | type[NvmOpcode] = AdminOpcode if admin else NvmOpcode
+    try:
+        name = table(command.opc).name.replace("_", " ").title()
+    except ValueError:
+        name = "Vendor specific or unknown command"
+    return f"{name} (opcode {command.opc:#04x}, nsid {command.nsid:#x})"

@@ -1,0 +1,470 @@
+"""I/O queue pairs: the NVM command set's commands, and many of one kind as one C call."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
+from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
+from pynvme_user.errors import ClosedError, ControllerFatalError, NamespaceChangedError
+from pynvme_user.ring import Loop, LoopGroup, U64Array, Vector, fail
+from pynvme_user.spec.commands import SQE, NvmOpcode
+from pynvme_user.spec.nvm import (
+    DatasetManagementCdw10,
+    DatasetManagementCdw11,
+    DatasetRange,
+    WriteCdw12,
+    WriteZeroesCdw12,
+)
+
+if TYPE_CHECKING:
+    from pynvme_user.driver.namespace import Namespace
+
+_FUA = WriteCdw12.fua.mask
+_DEALLOCATE = WriteZeroesCdw12.deac.mask
+
+
+class QueuePair(RawQueuePair):
+    """An I/O queue pair, made by :meth:`Controller.queue_pair`: it belongs to one thread."""
+
+    #: Its creation did not end, so that nobody has it.
+    lost = False
+
+    # --- one at a time ------------------------------------------------------------------------
+
+    def submit_read(
+        self,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+    ) -> int:
+        """Submit a Read of ``blocks`` blocks into DMA memory; return its CID (NVM 1.0, 3.2.4).
+
+        Raises ValueError for a range outside the namespace, a buffer of another size, more than
+        one command can carry (:attr:`Controller.max_transfer`), or another controller's namespace;
+        NamespaceChangedError; else as :meth:`submit`.
+        """
+        return self._submit_io(NvmOpcode.READ, ns, lba, blocks, buffer, fua)
+
+    def submit_write(
+        self,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+    ) -> int:
+        """Submit a Write; as :meth:`submit_read` (NVM 1.0, 3.2.6)."""
+        return self._submit_io(NvmOpcode.WRITE, ns, lba, blocks, buffer, fua)
+
+    def submit_compare(
+        self,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+    ) -> int:
+        """Submit a Compare; as :meth:`submit_read` (NVM 1.0, 3.2.1)."""
+        return self._submit_io(NvmOpcode.COMPARE, ns, lba, blocks, buffer, fua)
+
+    def submit_write_zeroes(
+        self, ns: Namespace, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
+    ) -> int:
+        """Submit a Write Zeroes of up to 65536 blocks; return its CID (NVM 1.0, 3.2.8)."""
+        cdw12 = blocks - 1 | (_FUA if fua else 0) | (_DEALLOCATE if deallocate else 0)
+        while True:
+            geometry = self._geometry(ns)
+            geometry.check_range(lba, blocks)
+            if blocks > 0x10000:
+                raise ValueError(f"one Write Zeroes command takes up to 65536 blocks, not {blocks}")
+            cid = self._submit_by(geometry, None, NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
+            if cid is not None:
+                return cid
+
+    def submit_flush(self, ns: Namespace) -> int:
+        """Submit a Flush; return its CID (Base 2.0, 7.1)."""
+        self._geometry(ns)
+        return self.submit(SQE.build(opc=NvmOpcode.FLUSH, nsid=ns.nsid))
+
+    def submit_deallocate(self, ns: Namespace, ranges: Sequence[tuple[int, int]]) -> int:
+        """Submit a Dataset Management that deallocates 1 to 256 ranges ``(lba, blocks)``.
+
+        Returns its CID (NVM 1.0, 3.2.3).
+        """
+        if not 1 <= len(ranges) <= 256:
+            raise ValueError(f"one command deallocates 1 to 256 ranges, not {len(ranges)}")
+        command = SQE.build(
+            opc=NvmOpcode.DATASET_MANAGEMENT,
+            nsid=ns.nsid,
+            cdw10=DatasetManagementCdw10.build(nr=len(ranges) - 1),
+            cdw11=DatasetManagementCdw11.build(ad=1),
+        )
+        while True:
+            geometry = self._geometry(ns)
+            for lba, blocks in ranges:
+                geometry.check_range(lba, blocks)
+                if blocks >> 32:
+                    raise ValueError(
+                        f"a range has up to {0xFFFFFFFF} blocks, not {blocks}: use "
+                        "Namespace.deallocate, which splits"
+                    )
+            data = b"".join(bytes(DatasetRange.build(slba=lba, nlb=n)) for lba, n in ranges)
+            buffer = self.controller.alloc(len(data))
+            buffer[:] = np.frombuffer(data, np.uint8)
+            with self._lock:
+                self._check_open()
+                if geometry.current:
+                    return self.submit(command, buffer)
+
+    def _submit_io(
+        self,
+        opcode: int,
+        ns: Namespace,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        fua: bool,
+    ) -> int:
+        while True:
+            geometry = ns.geometry
+            # In place of a call, which this way would feel.
+            if ns.controller is not self.controller or not geometry.current:
+                geometry = self._geometry(ns)
+            geometry.check_transfer(lba, blocks)
+            iova, length = self._dma(buffer)
+            if length != blocks << geometry.block_shift:
+                raise ValueError(
+                    f"{blocks} blocks of {ns.block_size} bytes need a buffer of "
+                    f"{blocks << geometry.block_shift} bytes, not {length}"
+                )
+            if length > self.controller.max_transfer:
+                raise ValueError(
+                    f"one command carries up to {self.controller.max_transfer} bytes, not "
+                    f"{length}: use Namespace.read_into or write_from, which split"
+                )
+            cdw12 = blocks - 1 | (_FUA if fua else 0)
+            cid = self._submit_by(geometry, buffer, opcode, ns.nsid, lba, cdw12, iova, length)
+            if cid is not None:
+                return cid
+
+    def _submit_by(
+        self, geometry: Geometry, buffer: npt.NDArray[Any] | None, *command: int
+    ) -> int | None:
+        """Submit a command that was made by that geometry, as :meth:`Ring.submit_io`; None where
+        the geometry is not current any more.
+        """
+        try:
+            with self._turn():
+                self._check_open()
+                if not geometry.current:
+                    return None
+                self._hold(buffer)
+                return self._ring.submit_io(*command)
+        except ControllerFatalError as error:
+            self._reset_for(error)
+            raise
+
+    def _geometry(self, ns: Namespace) -> Geometry:
+        """Return what is known of a namespace, as it is now.
+
+        It may have changed again: that is looked at under the lock.
+        """
+        self._check_own(ns)
+        return ns.current()
+
+    def _check_own(self, ns: Namespace) -> None:
+        if ns.controller is not self.controller:
+            raise ValueError(
+                f"namespace {ns.nsid} is one of {ns.controller.name}, which is another controller "
+                "than the queue pair's: use a queue pair of its own"
+            )
+
+    # --- loops in C ---------------------------------------------------------------------------
+
+    def advance(
+        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
+    ) -> bool:
+        """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
+
+        ``geometry`` is the one that its I/Os were made by; ``keep`` holds their memory, up to the
+        end. Between the first call and the one that returns True the queue pair is the loop's
+        alone. A reset of the controller ends it: the I/Os that were outstanding, or never
+        submitted, are given up with the status ABORTED_BY_HOST.
+
+        Raises ValueError if other commands are outstanding, or for another controller's memory;
+        NamespaceChangedError, with nothing outstanding, once the geometry is not current any more;
+        and as :meth:`poll`.
+        """
+        self._begin_loop(loop, keep)
+        with self._device_errors(), self._turn():
+            ended = self._is_given_up(loop, geometry)
+            if not ended:
+                self._inside = True
+                try:
+                    ended = loop.run(self._ring, timeout_ns)
+                finally:
+                    self._inside = False
+            if ended:
+                self._end_loop()
+        if not ended:
+            self._check_health(waited=timeout_ns >= SLICE_NS)
+        return ended
+
+    def _begin_loop(self, loop: Loop, keep: npt.NDArray[Any]) -> None:
+        """Let the queue pair be the loop's alone, if it is not."""
+        if self._loop is not loop:
+            self._check_open()
+            for memory in (keep, loop.memory):
+                if memory is not None:
+                    self._dma(memory)
+            if self.outstanding or self._aborted:
+                self._check_open()  # once more: in a forked child all depth is in use
+                fail(-errno.EBUSY)
+            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
+            self.loop_timed_out = False
+
+    def _is_given_up(self, loop: Loop, geometry: Geometry) -> bool:
+        """Whether a reset has ended the loop. Raises what stands in the way of its next turn."""
+        self._check_not_ended()
+        if self._closing:
+            loop.stop()
+        if self.controller.resets != self._loop_resets:
+            self.hand_over()
+            loop.give_up(int(HOST_ABORTED))
+            return True
+        if not geometry.current:
+            self._loop = self._loop_keep = None
+            raise NamespaceChangedError(
+                f"namespace {geometry.nsid} may have changed while I/O ran on it, by a command "
+                "such as Format NVM or by a reset: what was left was not submitted; begin anew"
+            )
+        return False
+
+    def _end_loop(self) -> None:
+        """Let the queue pair be free again after the loop's end."""
+        self._loop = self._loop_keep = None
+        self._aborting = (-1, 0.0)  # C reaped what it was about
+        if self._closing:
+            raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}")
+
+    def _drain_loop(self, loop: Loop, geometry: Geometry, keep: npt.NDArray[Any]) -> None:
+        """Drain a loop that is not to go on, so that its memory can be let go."""
+        if self.controller.removed or self._closed or self._loop is not loop:
+            return
+        with self._lock:
+            loop.stop()
+        with suppress(ClosedError, NamespaceChangedError):
+            while not self.advance(loop, SLICE_NS, geometry=geometry, keep=keep):
+                pass
+
+    # --- many at once -------------------------------------------------------------------------
+
+    def read_many(
+        self,
+        ns: Namespace,
+        lbas: npt.ArrayLike,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+        recycle: bool = False,
+    ) -> VectorResult:
+        """Read ``blocks`` blocks at each of ``lbas``, keeping the queue full, in one C call.
+
+        I/O *i* goes to bytes ``i * blocks * block_size`` and on of ``buffer``, DMA memory that
+        holds them all. With ``recycle`` the buffer holds ``depth`` I/Os, which overwrite each
+        other: for benchmarks. The statuses are returned, not raised: see
+        :meth:`VectorResult.check`. Nothing else may be outstanding on the queue pair.
+
+        Raises ValueError for an LBA outside the namespace, a buffer too small or another
+        controller's namespace; NamespaceChangedError, also once somebody runs a command that may
+        change namespaces, of which the vector does not see the end; and as :meth:`poll`. After
+        ctrl-C the queue is drained before KeyboardInterrupt goes on.
+        """
+        return self._many(NvmOpcode.READ, ns, lbas, blocks, buffer, fua, recycle)
+
+    def write_many(
+        self,
+        ns: Namespace,
+        lbas: npt.ArrayLike,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+        recycle: bool = False,
+    ) -> VectorResult:
+        """Write ``blocks`` blocks at each of ``lbas``; as :meth:`read_many`."""
+        return self._many(NvmOpcode.WRITE, ns, lbas, blocks, buffer, fua, recycle)
+
+    def _many(
+        self,
+        opcode: NvmOpcode,
+        ns: Namespace,
+        lbas: npt.ArrayLike,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        fua: bool,
+        recycle: bool,
+    ) -> VectorResult:
+        where = np.ascontiguousarray(lbas)
+        if where.ndim != 1 or (where.size and where.dtype.kind not in "iu"):
+            raise ValueError("lbas is a one-dimensional array of whole numbers")
+        # Of 64-bit integers the same words, in which what is negative is the highest.
+        places = (
+            where.view(np.uint64)
+            if where.dtype == np.int64
+            else where.astype(np.uint64, copy=False)
+        )
+        while True:
+            geometry = self._geometry(ns)
+            if where.size:
+                geometry.check_transfer(int(where[places.argmax()]), blocks)
+            size = blocks << geometry.block_shift
+            if size > self.controller.max_transfer:
+                raise ValueError(
+                    f"one command carries up to {self.controller.max_transfer} bytes, not {size}"
+                )
+            iova, length = self._dma(buffer)
+            pieces = self.depth if recycle else len(where)
+            if length < pieces * size:
+                raise ValueError(
+                    f"{pieces} I/Os of {size} bytes need a buffer of {pieces * size} bytes, "
+                    f"not {length}"
+                )
+            result = self.run_vector(
+                opcode,
+                ns,
+                places,
+                iova + np.arange(pieces, dtype=np.uint64) * np.uint64(size),
+                blocks=blocks,
+                last_blocks=blocks,
+                fua=fua,
+                slots=recycle,
+                geometry=geometry,
+                keep=buffer,
+            )
+            if result is not None:
+                return result
+
+    def run_vector(
+        self,
+        opcode: NvmOpcode,
+        ns: Namespace,
+        lbas: U64Array,
+        iovas: U64Array,
+        *,
+        blocks: int,
+        last_blocks: int,
+        fua: bool = False,
+        slots: bool = False,
+        geometry: Geometry,
+        keep: npt.NDArray[Any],
+    ) -> VectorResult | None:
+        """Run I/Os whose places in DMA memory are known; ``keep`` holds that memory.
+
+        The caller has checked the ranges by ``geometry``. The last I/O has ``last_blocks`` blocks.
+        None, with nothing submitted, where the geometry was not current any more.
+        """
+        self._check_own(ns)
+        command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)
+        vector = Vector(
+            command=bytes(command),
+            lbas=lbas,
+            iovas=iovas,
+            blocks=blocks,
+            last_blocks=last_blocks,
+            block_shift=geometry.block_shift,
+            slots=slots,
+        )
+        begun = False
+        try:
+            while not self.advance(vector, SLICE_NS, geometry=geometry, keep=keep):
+                begun = True
+        except BaseException as error:
+            if isinstance(error, NamespaceChangedError) and not begun:
+                return None
+            self._drain_loop(vector, geometry, keep)
+            raise
+        return VectorResult(
+            vector.status,
+            vector.latency_ns,
+            f"{opcode.name.title()} of a vector",
+            failures=vector.failed,
+            timed_out=self.loop_timed_out,
+        )
+
+
+class QueuePairGroup:
+    """Several queue pairs of one controller that one thread drives, for workloads that do so.
+
+    They are given in the order in which they were made.
+    """
+
+    def __init__(self, pairs: Sequence[QueuePair]) -> None:
+        self._pairs = list(pairs)
+        self._next_looked_at = 0
+        self.depth = self._pairs[0].depth
+
+    @property
+    def doorbell_writes(self) -> int:
+        """Doorbell registers written so far, of all."""
+        return sum(pair.doorbell_writes for pair in self._pairs)
+
+    @property
+    def cq_doorbell_writes(self) -> int:
+        """Those of them that reported completions."""
+        return sum(pair.cq_doorbell_writes for pair in self._pairs)
+
+    def advance(
+        self, loop: LoopGroup, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
+    ) -> bool:
+        """Let all members of a group go on; as :meth:`QueuePair.advance` does one."""
+        going = [(pair, one) for pair, one in zip(self._pairs, loop.members, strict=True)]
+        going = [(pair, one) for pair, one in going if not loop.is_done(one)]
+        for pair, one in going:
+            pair._begin_loop(one, keep)
+        # In the order of their making, as a reset stops them: neither waits for the other then.
+        with self._pairs[0]._device_errors(), ExitStack() as turns:
+            for pair, _ in going:
+                turns.enter_context(pair._turn())
+            for pair, one in going:
+                if pair._is_given_up(one, geometry):
+                    loop.set_done(one)
+                    pair._end_loop()
+            going = [(pair, one) for pair, one in going if not loop.is_done(one)]
+            for pair, _ in going:
+                pair._inside = True
+            try:
+                loop.run_members([pair._ring for pair in self._pairs], timeout_ns)
+            finally:
+                for pair, _ in going:
+                    pair._inside = False
+            for pair, one in going:
+                if loop.is_done(one):
+                    pair._end_loop()
+        left = [pair for pair, one in going if not loop.is_done(one)]
+        for pair in self._some(left):
+            pair._check_health(waited=False)
+        if not left:
+            loop.rearm()
+        return not left
+
+    def _some(self, pairs: list[QueuePair]) -> list[QueuePair]:
+        """Choose a tenth of them, the next ones each time: a look at a device reads a register."""
+        count = -(-len(pairs) // 10)
+        first = self._next_looked_at % max(1, len(pairs))
+        self._next_looked_at = first + count
+        return (pairs + pairs)[first : first + count]

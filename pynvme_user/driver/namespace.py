@@ -1,0 +1,549 @@
+"""Namespaces: reads and writes of any length, in blocks, from any memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
+from pynvme_user.driver.completion import TIMED_OUT, check
+from pynvme_user.driver.geometry import Geometry
+from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
+from pynvme_user.ring import Operation
+from pynvme_user.spec.commands import SQE, Cns, CommandSetId, NvmOpcode
+from pynvme_user.spec.identify import (
+    NAMESPACE_LIST_SIZE,
+    IdentifyControllerNvm,
+    IdentifyNamespace,
+    NamespaceIdentifiers,
+    decode_namespace_list,
+)
+from pynvme_user.spec.nvm import WriteCdw12
+from pynvme_user.spec.registers import VS
+from pynvme_user.spec.status import GenericStatus, Status
+
+if TYPE_CHECKING:
+    from pynvme_user.driver.controller import Controller
+
+#: Memory that the device does not reach is copied through a buffer of this size, piece by piece.
+BOUNCE = 4 << 20
+#: NLB has 16 bits, zero-based (NVM 1.0, section 3.2).
+MAX_BLOCKS = 0x10000
+#: Ranges that a Dataset Management command has, and blocks that each has (NVM 1.0, section 3.2.3).
+MAX_RANGES, MAX_RANGE_BLOCKS = 256, 0xFFFFFFFF
+_FUA = WriteCdw12.fua.mask
+#: Namespaces that a controller may have here; the specification knows no such limit.
+MOST_NAMESPACES = 1 << 16
+_LAST_NSID = 0xFFFFFFFE
+#: What Identify Namespace gives for an id that is not active, besides a page of zeroes.
+_NOT_ACTIVE = (GenericStatus.INVALID_NAMESPACE_OR_FORMAT, GenericStatus.INVALID_FIELD)
+
+
+class _Operation(Operation):
+    """A command that moves data, and what it does with the buffer."""
+
+    def __init__(self, geometry: Geometry, opcode: NvmOpcode, *, fua: bool) -> None:
+        self.opcode = opcode
+        self.fua = fua
+        #: The same with FUA.
+        self.forced = self if fua else _Operation(geometry, opcode, fua=True)
+        self.fills = opcode is NvmOpcode.READ  # the buffer, instead of taking the data from it
+        super().__init__(
+            bytes(SQE.build(opc=opcode, nsid=geometry.nsid, cdw12=_FUA if fua else 0)),
+            block_shift=geometry.block_shift,
+            block_count=0,  # see Namespace._limit()
+            max_blocks=0,
+        )
+
+
+class Namespace:
+    """A namespace of a controller: ``block_count`` blocks of ``block_size`` bytes.
+
+    Every call may come from any thread and waits for the device. LBAs and lengths in blocks; data
+    is any contiguous bytes-like of whole blocks. What the device reaches (a DmaBuffer) moves
+    without a copy; other memory is copied in pieces.
+
+    After whatever may change namespaces (Format NVM, for example, and each reset) the next call
+    identifies it again. Another size is taken; with another format, or another namespace behind its
+    id, this object is of no use any more: NamespaceChangedError.
+
+    All calls raise ValueError, before anything is submitted, for a range outside the namespace or
+    a length that is not whole blocks; NvmeStatusError for an error status; NvmeTimeoutError once
+    a command was given up; NamespaceChangedError; DeviceRemovedError.
+    """
+
+    def __init__(self, controller: Controller, nsid: int) -> None:
+        self.controller = controller
+        self._pool = controller.dma
+        self._lender = controller.lender
+        self.nsid = nsid
+        self._changed = ""  # what became of it, once it is not what it was
+        with controller.admin_lock:
+            self.identify = self._identified()
+            #: As last known: see :meth:`current`.
+            self.geometry = self._measured()
+            self._read, self._write, self._compare = (
+                _Operation(self.geometry, opcode, fua=False)
+                for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
+            )
+            self._limit()
+            controller.namespaces.watch(self)
+
+    # --- what is known of it ------------------------------------------------------------------
+
+    @property
+    def block_shift(self) -> int:
+        """log2 of the block size in bytes."""
+        return self.geometry.block_shift
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of data in a block."""
+        return 1 << self.geometry.block_shift
+
+    @property
+    def block_count(self) -> int:
+        """Its size in blocks."""
+        return self.geometry.block_count
+
+    @property
+    def metadata_size(self) -> int:
+        """Bytes of metadata in each block."""
+        return self.geometry.metadata_size
+
+    @property
+    def max_blocks(self) -> int:
+        """Blocks that one read or write carries."""
+        return self.geometry.max_blocks
+
+    @cached_property
+    def identifiers(self) -> NamespaceIdentifiers:
+        """EUI64, NGUID, UUID and CSI, those that there are (Base 2.0, Identify CNS 03h).
+
+        Before NVMe 1.3 there are the first two, on the namespace's own page.
+        """
+        version = self.controller.registers.read(VS)
+        if (version.mjr, version.mnr) < (1, 3):
+            eui64, nguid = self.identify.eui64, self.identify.nguid
+            return NamespaceIdentifiers(
+                eui64=eui64 if any(eui64) else None, nguid=nguid if any(nguid) else None
+            )
+        page = self.controller.identify_page(Cns.NAMESPACE_DESCRIPTORS, nsid=self.nsid)
+        return NamespaceIdentifiers.from_bytes(page)
+
+    @cached_property
+    def limits(self) -> IdentifyControllerNvm:
+        """What commands that move no data are limited to (NVM 1.0, section 4.1.5.4).
+
+        0, for no limit, where the controller does not tell.
+        """
+        version = self.controller.registers.read(VS)
+        if (version.mjr, version.mnr) >= (1, 4):
+            with suppress(NvmeStatusError):
+                page = self.controller.identify_page(Cns.CSI_CONTROLLER, csi=CommandSetId.NVM)
+                return IdentifyControllerNvm.from_bytes(page)
+        return IdentifyControllerNvm.build()
+
+    def _identified(self) -> IdentifyNamespace:
+        return IdentifyNamespace.from_bytes(
+            self.controller.identify_page(Cns.NAMESPACE, nsid=self.nsid)
+        )
+
+    def _measured(self) -> Geometry:
+        shift = block_shift_of(self.identify, self.nsid)
+        return Geometry(
+            nsid=self.nsid,
+            block_shift=shift,
+            block_count=self.identify.nsze,
+            metadata_size=self.identify.lbaf.ms,
+            max_blocks=min(self.controller.max_transfer >> shift, MAX_BLOCKS),
+        )
+
+    def _limit(self) -> None:
+        """Let C check transfers by what is known."""
+        known = self.geometry
+        # With metadata there is no transfer here: check_transfer() says so.
+        count = known.block_count if known.current and not known.metadata_size else 0
+        for operation in (self._read, self._write, self._compare):
+            operation.set_limits(count, known.max_blocks)
+            operation.forced.set_limits(count, known.max_blocks)
+
+    def forget(self) -> None:
+        """Let no transfer begin before it was identified again; for :meth:`Namespaces.forget`."""
+        self.geometry.current = False
+        self._limit()
+        self.__dict__.pop("limits", None)
+
+    def current(self) -> Geometry:
+        """Return its geometry, identified again if it may have changed since.
+
+        Raises NamespaceChangedError where it is not what it was, and as :meth:`Controller.admin`.
+        """
+        return self.geometry if self.geometry.current else self._identify_again()
+
+    def _identify_again(self) -> Geometry:
+        # Under the lock, so that nothing changes it before it counts as current.
+        with self.controller.admin_lock:
+            if self.geometry.current:
+                return self.geometry  # another thread came first
+            if not self._changed:
+                self._changed = self._difference()
+            if self._changed:
+                raise NamespaceChangedError(
+                    f"namespace {self.nsid} {self._changed}: take it anew, as "
+                    f"namespaces[{self.nsid}] of the controller"
+                )
+            self.geometry = self._measured()
+            self._limit()
+            self.__dict__.pop("identifiers", None)
+            return self.geometry
+
+    def _difference(self) -> str:
+        """Identify it; tell what makes it another than it was, if anything does."""
+        before = self.identify
+        try:
+            now = self._identified()
+        except NvmeStatusError as error:
+            if error.status.code() is not GenericStatus.INVALID_NAMESPACE_OR_FORMAT:
+                raise
+            return "is not active any more"
+        if not any(bytes(now)):
+            return "is not active any more"
+        if (now.nguid, now.eui64) != (before.nguid, before.eui64):
+            return "is another one now, with another NGUID or EUI64"
+        self.identify = now
+        for what, old, new in (
+            ("block size", f"{1 << before.lbaf.ds} bytes", f"{1 << now.lbaf.ds}"),
+            ("metadata", f"{before.lbaf.ms} bytes", f"{now.lbaf.ms}"),
+        ):
+            if old != f"{new} bytes":
+                return f"was formatted: its {what} changed from {old} to {new}"
+        if now.flbas.mtelba != before.flbas.mtelba or now.dps != before.dps:
+            return "was formatted: its metadata or protection information is another"
+        return ""
+
+    def check_range(self, lba: int, blocks: int) -> None:
+        """Raise ValueError if the blocks are not all in the namespace."""
+        self.current().check_range(lba, blocks)
+
+    def check_transfer(self, lba: int, blocks: int) -> None:
+        """Raise ValueError if reads and writes cannot carry these blocks, or they are not there."""
+        self.current().check_transfer(lba, blocks)
+
+    # --- data ---------------------------------------------------------------------------------
+
+    def read(self, lba: int, blocks: int, *, fua: bool = False) -> bytearray:
+        """Read blocks and return their bytes."""
+        geometry = self.geometry if self.geometry.current else self._identify_again()
+        geometry.check_transfer(lba, blocks)
+        data = bytearray(blocks << geometry.block_shift)
+        self.read_into(lba, data, fua=fua)
+        return data
+
+    def write(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
+        """Write any bytes-like of whole blocks."""
+        self.write_from(lba, data, fua=fua)
+
+    # One command from or to a DmaBuffer is the way that has to be quick: so it is tried at once. C
+    # checks the range then, and _finish() knows of all else. That `fua` may be given by its place
+    # is for speed, too: to a function that has keywords alone, a call costs a twelfth more.
+
+    def read_into(self, lba: int, buffer: BytesLike, fua: bool = False) -> None:
+        """Fill a writable buffer of whole blocks."""
+        operation = self._read.forced if fua else self._read
+        if status := self._lender.transfer(operation, lba, buffer):
+            self._finish(status, operation, lba, buffer)
+
+    def write_from(self, lba: int, buffer: BytesLike, fua: bool = False) -> None:
+        """Write a buffer of whole blocks; the same as :meth:`write`."""
+        operation = self._write.forced if fua else self._write
+        if status := self._lender.transfer(operation, lba, buffer):
+            self._finish(status, operation, lba, buffer)
+
+    def compare(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
+        """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
+
+        Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
+        """
+        self._move(self._compare.forced if fua else self._compare, lba, data)
+
+    def _move(self, operation: _Operation, lba: int, buffer: Any) -> None:
+        if status := self._lender.transfer(operation, lba, buffer):
+            self._finish(status, operation, lba, buffer)
+
+    def _finish(self, status: int, operation: _Operation, lba: int, buffer: Any) -> None:
+        """Raise a status that is no success, or transfer what cannot be at once: any memory."""
+        if status > 0:
+            self._check(status, operation, lba, buffer.nbytes >> self.geometry.block_shift)
+            return None
+        array = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
+        if operation.fills and not array.flags.writeable:
+            raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
+        length = array.nbytes
+        geometry = self.geometry
+        blocks = length >> geometry.block_shift  # which another geometry has, too
+        if blocks << geometry.block_shift != length:
+            raise ValueError(f"{length} bytes are not whole blocks of {self.block_size}")
+        flat = as_bytes(array)  # raises ValueError for gaps
+        while True:
+            geometry = self.geometry if self.geometry.current else self._identify_again()
+            geometry.check_transfer(lba, blocks)
+            iova = self._pool.iova(array)  # of the caller's own, whose span is known from then on
+            if iova is None or iova & 3:
+                return self._bounce(operation, lba, flat)
+            if blocks > geometry.max_blocks:
+                if self._split(operation, geometry, lba, iova, flat):
+                    return None
+                continue
+            status = self._lender.transfer(operation, lba, self._pool.spanned(flat, iova))
+            if status >= 0:
+                return self._check(status, operation, lba, blocks) if status else None
+            # It may have changed since it was looked at.
+
+    def _bounce(self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8]) -> None:
+        """Transfer memory that the device does not reach, by copying it in pieces."""
+        length = array.nbytes
+        shift = self.geometry.block_shift
+        piece = self._pool.alloc(min(length, BOUNCE), zero=False)
+        for offset in range(0, length, BOUNCE):
+            part = array[offset : offset + BOUNCE]
+            bounce = piece[: part.nbytes]
+            if not operation.fills:
+                bounce[:] = part
+            self._move(operation, lba + (offset >> shift), bounce)
+            if operation.fills:
+                part[:] = bounce
+
+    def _split(
+        self,
+        operation: _Operation,
+        geometry: Geometry,
+        lba: int,
+        iova: int,
+        array: npt.NDArray[np.uint8],
+    ) -> bool:
+        """Transfer DMA memory that one command cannot carry; False where the geometry is not
+        current any more, with nothing submitted.
+        """
+        blocks = array.nbytes >> geometry.block_shift
+        most = geometry.max_blocks
+        lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
+        with self.controller.lender.borrow() as pair:
+            result = pair.run_vector(
+                operation.opcode,
+                self,
+                lbas,
+                np.uint64(iova) + (lbas - np.uint64(lba) << np.uint64(geometry.block_shift)),
+                blocks=most,
+                last_blocks=blocks - most * (len(lbas) - 1),
+                fua=operation.fua,
+                geometry=geometry,
+                keep=array,
+            )
+        if result is None:
+            return False
+        for index in result.failed[:1]:
+            first = int(lbas[index])
+            status = int(result.status[index]) | (TIMED_OUT if result.timed_out else 0)
+            self._check(status, operation, first, min(most, lba + blocks - first))
+        return True
+
+    def _check(self, status: int, operation: _Operation, lba: int, blocks: int) -> None:
+        what = self._what(operation.opcode, lba, blocks)
+        check(Status(status & ~TIMED_OUT), what, bool(status & TIMED_OUT))
+
+    def _what(self, opcode: NvmOpcode, lba: int, blocks: int) -> str:
+        name = opcode.name.replace("_", " ").title()
+        return f"{name} of {blocks} blocks from LBA {lba} on (namespace {self.nsid})"
+
+    # --- no data ------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Make all completed writes durable (Base 2.0, section 7.1)."""
+        with self.controller.lender.borrow() as pair:
+            pair.submit_flush(self)
+            (done,) = pair.drain()
+        check(done.status, f"Flush (namespace {self.nsid})", done.timed_out)
+
+    def write_zeroes(
+        self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
+    ) -> None:
+        """Set blocks to zero without moving data; ``deallocate`` allows to free them, too.
+
+        Metadata becomes zero with them. As many commands are sent as the controller's limit for
+        one (WZSL) asks for.
+        """
+        self.check_range(lba, blocks)
+        most = MAX_BLOCKS
+        if self.limits.wzsl:
+            size = PAGE << self.controller.cap.mpsmin << self.limits.wzsl
+            most = max(1, min(most, size >> self.block_shift))
+        with self.controller.lender.borrow() as pair:
+            for first in range(lba, lba + blocks, most):
+                count = min(most, lba + blocks - first)
+                pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
+                (done,) = pair.drain()
+                check(done.status, self._what(NvmOpcode.WRITE_ZEROES, first, count), done.timed_out)
+
+    def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed.
+
+        Ranges of any number and length: as many commands are sent as the controller's limits for
+        one (DMRL, DMRSL, DMSL) ask for.
+        """
+        for lba, blocks in ranges:
+            self.check_range(lba, blocks)
+        limits = self.limits
+        with self.controller.lender.borrow() as pair:
+            for some in dataset_commands(ranges, limits):
+                pair.submit_deallocate(self, some)
+                (done,) = pair.drain()
+                check(done.status, f"Deallocate (namespace {self.nsid})", done.timed_out)
+
+    def __repr__(self) -> str:
+        return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"
+
+
+def dataset_commands(
+    ranges: Iterable[tuple[int, int]], limits: IdentifyControllerNvm
+) -> Iterator[list[tuple[int, int]]]:
+    """Divide ``(lba, blocks)`` ranges into those of one Dataset Management command each."""
+    most_ranges = limits.dmrl or MAX_RANGES
+    most_blocks = limits.dmsl or 1 << 64
+    most_in_range = min(limits.dmrsl or MAX_RANGE_BLOCKS, MAX_RANGE_BLOCKS, most_blocks)
+    command: list[tuple[int, int]] = []
+    total = 0
+    for lba, blocks in ranges:
+        for first in range(lba, lba + blocks, most_in_range):
+            count = min(most_in_range, lba + blocks - first)
+            if len(command) == most_ranges or total + count > most_blocks:
+                yield command
+                command, total = [], 0
+            command.append((first, count))
+            total += count
+    if command:
+        yield command
+
+
+def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:
+    """Return log2 of a namespace's block size. Raises NvmeError for one that cannot be."""
+    shift = page.lbaf.ds
+    if not 9 <= shift <= 27:
+        raise NvmeError(
+            f"namespace {nsid} has blocks of 2**{shift} bytes, which no NVM command set format "
+            "has: format it"
+        )
+    return shift
+
+
+def listed_namespaces(controller: Controller, cns: Cns) -> Iterator[int]:
+    """Yield the ids of a Namespace List, page after page (Base 2.0, section 4.4.2).
+
+    Raises NvmeError for ids that do not ascend, or of which there is no end.
+    """
+    last = count = 0
+    while True:
+        page = decode_namespace_list(controller.identify_page(cns, nsid=last))
+        for nsid in page:
+            if not last < nsid <= _LAST_NSID:
+                raise NvmeError(
+                    f"{controller.name} lists a namespace id that cannot be, {nsid} after {last}: "
+                    "reset it, or update its firmware"
+                )
+            last = nsid
+            yield nsid
+        count += len(page)
+        if len(page) < NAMESPACE_LIST_SIZE or last == _LAST_NSID:
+            return
+        if count >= MOST_NAMESPACES:
+            raise NvmeError(
+                f"{controller.name} lists more than {MOST_NAMESPACES} namespaces, which no "
+                "controller has: reset it, or update its firmware"
+            )
+
+
+class Namespaces(Mapping[int, Namespace]):
+    """The active namespaces of a controller, by namespace id; each is identified once."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._known: dict[int, Namespace] = {}
+        self._ids: list[int] | None = None
+        self._live: WeakSet[Namespace] = WeakSet()
+
+    def watch(self, ns: Namespace) -> None:
+        """Let a namespace know when it may have changed."""
+        self._live.add(ns)
+
+    def forget(self) -> None:
+        """Forget all that is known of them: it may have changed.
+
+        For who holds the controller's admin lock and its queue pairs. What changes namespaces
+        without a command of this controller's, such as another host, does not come here.
+        """
+        self._ids = None
+        self._known.clear()
+        for ns in list(self._live):
+            ns.forget()
+
+    @property
+    def ids(self) -> list[int]:
+        """Active namespace ids, ascending; as :meth:`found`, but asked for once."""
+        ids = self._ids
+        if ids is None:
+            # Under the lock, so that nothing changes them before they count as known.
+            with self._controller.admin_lock:
+                ids = self._ids
+                if ids is None:
+                    ids = self._ids = list(self.found())
+        return ids
+
+    def found(self) -> Iterator[int]:
+        """Ask for the active namespace ids, ascending (Base 2.0, Identify CNS 02h).
+
+        Raises NvmeError where a list cannot be any more: it does not ascend, or does not end.
+        """
+        version = self._controller.registers.read(VS)
+        if (version.mjr, version.mnr) >= (1, 1):  # before, CNS has one bit
+            try:
+                yield from listed_namespaces(self._controller, Cns.ACTIVE_NAMESPACES)
+                return
+            except NvmeStatusError as error:
+                if error.status.code() is not GenericStatus.INVALID_FIELD:
+                    raise
+        yield from self._tried()
+
+    def _tried(self) -> Iterator[int]:
+        """Find the active namespaces of a controller that has no list of them (NVMe 1.0)."""
+        for nsid in range(1, min(self._controller.identify.nn, MOST_NAMESPACES) + 1):
+            try:
+                if not any(self._controller.identify_page(Cns.NAMESPACE, nsid=nsid)):
+                    continue
+            except NvmeStatusError as error:
+                if error.status.code() in _NOT_ACTIVE:
+                    continue
+                # Who wants this one sees the error; the others are to be had.
+            yield nsid
+
+    def __getitem__(self, nsid: int) -> Namespace:
+        if ns := self._known.get(nsid):
+            return ns
+        with self._controller.admin_lock:
+            if nsid not in self.ids:
+                active = ", ".join(map(str, self.ids)) or "none"
+                raise KeyError(f"namespace {nsid!r} is not active; active are: {active}")
+            if nsid not in self._known:
+                self._known[nsid] = Namespace(self._controller, nsid)
+            return self._known[nsid]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)

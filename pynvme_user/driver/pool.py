@@ -1,0 +1,248 @@
+"""Queue pairs lent to single calls, and the read or write that waits for its end.
+
+A queue pair belongs to one thread at a time: each call of :class:`Namespace` takes one that is idle
+and gives it back.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from pynvme_user import owned
+from pynvme_user.dma import DmaBuffer
+from pynvme_user.errors import NvmeError, QueueFullError
+from pynvme_user.ring import Operation, transfer_run
+
+if TYPE_CHECKING:
+    from pynvme_user.driver.controller import Controller
+    from pynvme_user.driver.io_queue_pair import QueuePair
+
+_DEPTH = 64
+#: How long who waits for a queue pair sleeps before it sees for itself how things are.
+_LOOK_SECONDS = 0.5
+#: In place of `take` where there is nothing to be had: raises IndexError.
+_take_nothing: Callable[[], QueuePair] = list[Any]().pop
+
+
+class _Waiter:
+    """A thread in the line; `called` is released once it is to look."""
+
+    def __init__(self) -> None:
+        self.pair: QueuePair | None = None
+        self.called = threading.Lock()
+        self.called.acquire()
+
+    def call(self) -> None:
+        """Let it look; does nothing where it was called before and has not looked yet."""
+        if self.called.locked():
+            self.called.release()
+
+
+class Lender:
+    """Lends a controller's queue pairs, to those who wait first come, first served. Thread-safe."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._dma = controller.dma
+        #: Queue pairs that wait to be lent: append() gives one back. Atomic, as is take().
+        self.idle: list[QueuePair] = []
+        #: Takes one of them, the one used last. While anybody waits it raises IndexError, so that
+        #: nobody comes before those; and from the controller's end on.
+        self.take: Callable[[], QueuePair] = self.idle.pop
+        # Who waits, in their order. Looked at by who gives one back, without the lock: they say
+        # first that they wait and look for idle ones then, he does the opposite.
+        self._line: deque[_Waiter] = deque()
+        self._lock = threading.RLock()
+        self._moved = 0.0  # when the line did last
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Have nothing to lend, and a lock that nobody holds, in a child of process ``owner``."""
+        self._lock = threading.RLock()
+        self._line.clear()
+        self.take = _take_nothing
+
+    @contextmanager
+    def borrow(self) -> Iterator[QueuePair]:
+        """Lend a queue pair for one call, with nothing outstanding; see :meth:`lend`."""
+        pair = self.lend()
+        try:
+            # What an error or ctrl-C left behind in an earlier call must not answer for this one.
+            pair.drain()
+            yield pair
+        finally:
+            self.give_back(pair)
+
+    def lend(self) -> QueuePair:
+        """Lend an idle queue pair, a new one, or, where the controller grants no more, the next
+        that another thread gives back. The caller owes it to :meth:`give_back`.
+
+        Raises QueueFullError if none is given back for as long as a command may take, and what
+        stands in the way of any command.
+        """
+        if not self._controller.usable:
+            self._controller.check_open()
+        try:
+            return self.take()
+        except IndexError:
+            pass
+        if not self._line:
+            try:
+                return self._new()
+            except QueueFullError:
+                pass
+        return self._wait_in_line()
+
+    def _new(self) -> QueuePair:
+        return self._controller.queue_pair(min(_DEPTH, self._controller.cap.mqes))
+
+    def _wait_in_line(self) -> QueuePair:
+        waiter = _Waiter()
+        start = time.monotonic()
+        try:
+            with self._lock:
+                self._line.append(waiter)
+                self.take = _take_nothing
+            self._serve()
+            while waiter.pair is None:
+                if not self._controller.usable:
+                    self._controller.check_open()
+                seconds = time.monotonic() - max(start, self._moved)
+                if seconds > self._controller.timeout:
+                    raise QueueFullError(
+                        f"no I/O queue pair became free within {seconds:.1f} s: close one that "
+                        "queue_pair() made"
+                    )
+                waiter.called.acquire(timeout=_LOOK_SECONDS)
+                if self._serve() is waiter:
+                    with suppress(QueueFullError):  # whoever made one may have closed it
+                        new = self._new()
+                        self._leave(waiter)
+                        return new
+            return waiter.pair
+        except BaseException:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Leave the line, and give back what came meanwhile."""
+        with self._lock:
+            if waiter in self._line:
+                self._line.remove(waiter)
+            if waiter.pair is not None:
+                self.idle.append(waiter.pair)
+            self._serve()
+
+    def give_back(self, pair: QueuePair) -> None:
+        """Give back what :meth:`lend` lent."""
+        self.idle.append(pair)
+        if self._line:
+            self._serve()
+
+    def _serve(self) -> _Waiter | None:
+        """Hand the idle queue pairs to those who wait, in their order; return who is first now."""
+        with self._lock:
+            # In this order, so that ctrl-C in between loses neither of them.
+            while self._line and (self.idle or self._line[0].pair):
+                waiter = self._line[0]
+                if waiter.pair is None:
+                    waiter.pair = self.idle[-1]
+                    self.idle.remove(waiter.pair)
+                self._line.popleft()
+                waiter.call()
+                self._moved = time.monotonic()
+            if self._line:
+                return self._line[0]
+            if self._controller.usable:
+                self.take = self.idle.pop
+            return None
+
+    def close(self) -> None:
+        """Lend no more, now that the controller is not usable; let all who wait see why."""
+        with self._lock:
+            self.take = _take_nothing
+            for waiter in self._line:
+                waiter.call()
+
+    def call(self) -> None:
+        """Let the first who waits look whether it can make one, or why there will be none."""
+        with self._lock:
+            for waiter in list(self._line)[:1]:
+                waiter.call()
+
+    def transfer(self, operation: Operation, lba: int, buffer: Any) -> int:
+        """Run one read-like command on a whole buffer and wait for it; return its 15-bit status
+        field.
+
+        -ERANGE, with nothing submitted, where that is not what this is for: the buffer is no
+        DmaBuffer of this controller, or its span is not known; the LBA is negative; or as
+        :func:`transfer_run` says. What an earlier call left outstanding, because of an error or
+        ctrl-C, is waited for first. After ctrl-C the command is drained before KeyboardInterrupt
+        goes on. Else raises as :meth:`QueuePair.poll`.
+
+        Between one wait and the next each bytecode costs nanoseconds, each call tens of them: so
+        this does by itself what is elsewhere in :meth:`lend`, :meth:`give_back` and in methods of
+        the queue pair, and writes only those words for C that are not there from the last time.
+        """
+        try:
+            span = buffer.span
+            pair = self.take()
+        except AttributeError:
+            return -errno.ERANGE
+        except IndexError:
+            pair = self.lend()
+        try:
+            while True:
+                # In place of the lock, which costs as much as all else here: stopped() first says
+                # that nothing may begin and then looks whether it is busy, this does the opposite.
+                pair.busy = True
+                if not pair.ready:
+                    status = -errno.EBUSY
+                elif pair.span is not span and not self._use_span(pair, buffer):
+                    status = -errno.ERANGE
+                else:
+                    words = pair.words
+                    words[1] = lba
+                    if pair.operation is not operation:
+                        words[0] = operation.address
+                        pair.operation = operation
+                    status = transfer_run(pair.transfer)
+                pair.busy = False
+                if status >= 0:
+                    return status
+                if status == -errno.EBUSY:
+                    pair.make_ready()
+                elif status == -errno.ERANGE:
+                    return status
+                else:
+                    pair.kept = (*pair.kept, buffer)
+                    return pair.finish(status)
+        except OverflowError:  # a negative LBA
+            pair.busy = False
+            return -errno.ERANGE
+        except BaseException as error:
+            # Before any call, in which ctrl-C could come again: whatever has become of the command,
+            # the device may reach the buffer.
+            pair.kept = (*pair.kept, buffer)
+            pair.ready = pair.busy = False
+            if isinstance(error, KeyboardInterrupt):
+                with suppress(NvmeError):
+                    pair.drain()
+            raise
+        finally:
+            self.idle.append(pair)
+            if self._line:
+                self._serve()
+
+    def _use_span(self, pair: QueuePair, buffer: Any) -> bool:
+        """Tell C where the buffer is, if it is one of this controller's."""
+        if type(buffer) is not DmaBuffer or buffer.span[0] is not self._dma:
+            return False
+        _, pair.words[2], pair.words[3] = pair.span = buffer.span
+        return True

@@ -1,0 +1,594 @@
+"""Queue pairs: commands as they are, completions, deadlines, and what a reset does to them.
+
+A queue pair belongs to one thread at a time. Its lock is there for the controller, which stops
+every queue pair to reset the device, and costs nothing that the I/O path would notice.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user import owned
+from pynvme_user.clock import ClockWatch
+from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
+from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
+from pynvme_user.errors import (
+    ClosedError,
+    ControllerFatalError,
+    DeviceRemovedError,
+    NvmeError,
+)
+from pynvme_user.host.numa import Placement
+from pynvme_user.links import QueueLinks
+from pynvme_user.ring import (
+    CQE_SIZE,
+    SQE_SIZE,
+    Loop,
+    Operation,
+    Ring,
+    U16Array,
+    fail,
+)
+from pynvme_user.spec.commands import SQE, AdminOpcode
+from pynvme_user.spec.status import Status
+
+if TYPE_CHECKING:
+    from pynvme_user.driver.controller import Controller
+
+#: C spins for this long at most before Python looks at signals and at the device's health.
+SLICE_NS = 100_000_000
+#: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
+MAX_TRANSFER = PAGE // 8 * PAGE
+#: Entries of a completion queue at least, where the controller has them: a page of them.
+_MIN_CQ_ENTRIES = PAGE // CQE_SIZE
+#: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the
+#: controller has them, and room behind them in their last page.
+_SQ_AHEAD = 4
+#: How long an aborted command may take to end before the controller is reset.
+ABORT_SECONDS = 2.0
+OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
+_NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
+
+
+class RawQueuePair:
+    """A submission and a completion queue with ``depth`` commands outstanding at most.
+
+    A queue pair belongs to one thread: a call of another one raises NvmeError while one is under
+    way. Only :meth:`close` may come from any.
+
+    Commands that are submitted reach the device with the next :meth:`ring`, :meth:`poll` or
+    :meth:`wait`, so that a batch costs one doorbell. A command's CID is an index below the depth
+    with a generation above it: it is not used again before its outcome was handed over, and up to a
+    depth of 4,095 then not for the next 15 commands of its index. Buffers are kept alive until
+    their command has its outcome. A context manager: closing drains it.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        qid: int,
+        depth: int,
+        links: QueueLinks,
+        *,
+        use_sgl: bool = False,
+        node: int | Placement | None = None,
+        cids: U16Array | None = None,
+    ) -> None:
+        self.controller = controller
+        self.qid = qid
+        self.depth = depth
+        self._lock = threading.RLock()
+        self._end_lock = threading.RLock()  # taken before any other
+        self._wanted = False
+        self._inside = False  # a call of the user's holds the lock
+        # For Lender.transfer(): one may begin while `ready`, which is False wherever anything may
+        # stand in its way; it is in C while `busy`; the device may reach what is in `kept`.
+        self.ready = False
+        self.busy = False
+        self.kept: tuple[object, ...] = ()
+        self._links = links
+        #: Entries of the queues. What is more than the depth takes makes them quicker: see _ring.h.
+        self.sq_entries = self.cq_entries = depth + 1
+        if qid:
+            most = controller.cap.mqes + 1
+            pages = -(-(depth + 1 + 2 * _SQ_AHEAD) * SQE_SIZE // PAGE)
+            self.sq_entries = min(pages * PAGE // SQE_SIZE - _SQ_AHEAD, most)
+            self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
+        pool = controller.dma
+        self._node = node
+        self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
+        self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
+        self._lists = _NO_MEMORY
+        list_entries = self._allocate_lists()
+        self._ring = Ring(
+            qid=qid,
+            depth=depth,
+            page_shift=12,
+            sq=address_of(self._sq),
+            cq=address_of(self._cq),
+            prp_lists=address_of(self._lists),
+            prp_lists_iova=self._lists.iova,
+            prp_list_entries=list_entries,
+            use_sgl=use_sgl,
+            sq_doorbell=links.sq_doorbell,
+            cq_doorbell=links.cq_doorbell,
+            sq_entries=self.sq_entries,
+            cq_entries=self.cq_entries,
+            cids=cids,
+            plain_cids=controller.plain_cids,
+        )
+        if links.interrupt:
+            self._ring.use_interrupt(links.interrupt, int(links.spin * 1e9))
+        # What C reads of a transfer, and what of it is there already.
+        self.transfer = self._ring.transfer_struct
+        self.transfer.timeout_ns = SLICE_NS
+        self.words = self._ring.transfer_words
+        self.operation: Operation | None = None
+        self.span: Span | None = None
+        #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
+        self._aborted: list[Completion] = []
+        self._abandoned = False  # by a reset: C keeps the CIDs of some of them back
+        #: The opcodes that delete what the controller has of it.
+        self.owed: set[AdminOpcode] = set()
+        self._loop: Loop | None = None
+        self._loop_keep: object = None
+        self._loop_resets = 0
+        #: Whether a command of the last loop took longer than the timeout.
+        self.loop_timed_out = False
+        self._closing = False  # from the beginning of close(): nothing new begins
+        self._closed = False  # from its end: nothing looks at the rings
+        self._start()
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Be closed, and touch the rings no more, in a child of process ``owner``."""
+        self._lock, self._end_lock = threading.RLock(), threading.RLock()
+        self._wanted = self._inside = self.ready = self.busy = False
+        self._closed = True
+        self._ring.disown()
+
+    def _allocate_lists(self) -> int:
+        """Have memory for PRP lists of what one command carries; return the entries of each."""
+        # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages. A reset may
+        # bring another MDTS; the admin queue is there before it is known.
+        most = self.controller.max_transfer if self.qid else MAX_TRANSFER
+        list_entries = 1 << (max(1, most // PAGE) - 1).bit_length()
+        if self._lists.nbytes != self.depth * list_entries * 8:
+            self._lists = self.controller.dma.alloc(self.depth * list_entries * 8, node=self._node)
+        return list_entries
+
+    def _start(self) -> None:
+        """Begin, with nothing outstanding, on zeroed memory: phase tags begin as 0."""
+        self._sq.fill(0)
+        self._cq.fill(0)
+        list_entries = self._allocate_lists()
+        self._ring.restart(address_of(self._lists), self._lists.iova, list_entries)
+        self._buffers: list[object] = [None] * self.depth
+        self._aborting = (-1, 0.0)
+        self._watch = ClockWatch()
+        if self._links.shadow:
+            shadow, event_index = self._links.shadow
+            self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
+
+    @property
+    def cids(self) -> U16Array:
+        """What the next queue pair of this id goes on with; see :class:`Ring`."""
+        return self._ring.cids
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether waits end in sleep, for an interrupt."""
+        return self._links.interrupt is not None
+
+    @property
+    def vector(self) -> int:
+        """The completion queue's interrupt vector."""
+        return self._links.vector
+
+    @property
+    def sq_iova(self) -> int:
+        """Address of the submission queue, for the device."""
+        return self._sq.iova
+
+    @property
+    def cq_iova(self) -> int:
+        """Address of the completion queue, for the device."""
+        return self._cq.iova
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by :meth:`close` or with its controller: for good."""
+        return self._closing or self._closed
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end is over: nothing of it runs any more."""
+        return self._closed
+
+    @property
+    def outstanding(self) -> int:
+        """Commands that were submitted and have no outcome yet."""
+        return self._ring.outstanding
+
+    @property
+    def doorbell_writes(self) -> int:
+        """Doorbell registers written so far; shadow doorbells in memory do not count."""
+        return self._ring.doorbell_writes
+
+    @property
+    def cq_doorbell_writes(self) -> int:
+        """Those of them that reported completions."""
+        return self._ring.cq_doorbell_writes
+
+    # --- submission ---------------------------------------------------------------------------
+
+    def submit(self, command: SQE, buffer: npt.NDArray[Any] | None = None) -> int:
+        """Submit a raw command; return its CID. The CID and the data pointer are filled in.
+
+        ``buffer`` is DMA memory, all of which is described to the device. Raises QueueFullError,
+        DmaError for memory that the device does not reach, DeviceRemovedError, and
+        ControllerFatalError where nothing is outstanding and something was completed all the same.
+        """
+        iova, length = (0, 0) if buffer is None else self._dma(buffer)
+        try:
+            with self._turn():
+                self._check_open()
+                self._hold(buffer)
+                return self._ring.submit(bytes(command), iova, length)
+        except ControllerFatalError as error:
+            self._reset_for(error)
+            raise
+
+    def _hold(self, buffer: object) -> None:
+        """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
+        no gap between the two.
+        """
+        self._buffers[self._ring.next_index] = buffer
+
+    def _dma(self, buffer: npt.NDArray[Any]) -> tuple[int, int]:
+        """Return where the device finds a buffer, and its length in bytes."""
+        iova = self.controller.dma.iova(buffer)
+        if iova is None:
+            self._check_open()
+            raise ValueError("the device does not reach this buffer: get one from alloc()")
+        return iova, buffer.nbytes
+
+    def ring(self) -> None:
+        """Tell the device of what was submitted."""
+        with self._turn():
+            self._check_open()
+            self._ring.ring()
+
+    # --- completion ---------------------------------------------------------------------------
+
+    def poll(self) -> list[Completion]:
+        """Return the commands that completed since, perhaps none. Does not wait.
+
+        Raises DeviceRemovedError, for everything outstanding, and ControllerFatalError for a
+        completion of no outstanding command, once the controller has been reset.
+        """
+        return self._reap(0)
+
+    def wait(self, timeout: float | None = None) -> list[Completion]:
+        """Wait for a completion at least; return those that are there.
+
+        The list is empty if nothing is outstanding, or ``timeout`` seconds passed. A command
+        that takes longer than the controller's ``timeout`` is aborted, then the controller reset;
+        its status is then ABORTED_BY_HOST. Raises as :meth:`poll`.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while self._has_more():
+            left = SLICE_NS
+            if end is not None:
+                left = min(left, max(0, int((end - time.monotonic()) * 1e9)))
+            done = self._reap(left)
+            if done or (end is not None and time.monotonic() >= end):
+                return done
+        if self.closed:
+            self._check_open()
+        return []
+
+    def drain(self) -> list[Completion]:
+        """Wait until nothing is outstanding; return all completions. Raises as :meth:`poll`."""
+        done: list[Completion] = []
+        while self._has_more():
+            done += self._reap(SLICE_NS)
+        if not done and self.closed:
+            self._check_open()
+        return done
+
+    def _has_more(self) -> bool:
+        """Whether there is an outcome to wait for, or one that no call has taken."""
+        with self._turn():  # else one is neither, while a reset or close() moves it
+            return bool(self._ring.outstanding or self._aborted)
+
+    def _reap(self, wait_ns: int) -> list[Completion]:
+        with self._device_errors(), self._turn():
+            # What close() found for a call that waits is handed over all the same.
+            if not (self._closed and wait_ns and self._aborted):
+                self._check_not_ended(waits=wait_ns > 0)
+                self._inside = True
+                try:
+                    self._collect(0 if self._aborted else wait_ns)
+                finally:
+                    self._inside = False
+            done = self.hand_over()
+        if self.outstanding:
+            self._check_health(waited=not done and wait_ns == SLICE_NS)
+        return done
+
+    def hand_over(self) -> list[Completion]:
+        """Take the outcomes that no call has taken; CIDs that a reset ended are free then."""
+        done, self._aborted = self._aborted, []
+        if self._abandoned:
+            self._ring.release()
+            self._abandoned = False
+        return done
+
+    def _collect(self, wait_ns: int) -> None:
+        reaped = self._ring.reap(wait_ns)
+        if len(reaped):
+            self._aborted += self._completions(reaped)
+
+    def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
+        done = []
+        for latency_ns, _, dw0, dw1, cid, status in reaped.tolist():
+            overdue = cid == self._aborting[0]
+            done.append(
+                Completion(cid, Status(status), latency_ns, dw0, dw1, overdue and status != 0)
+            )
+            self._buffers[cid & self._ring.index_mask] = None
+            if overdue:
+                self._aborting = (-1, 0.0)
+        return done
+
+    # --- health -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _device_errors(self) -> Iterator[None]:
+        """Let the controller act on an error of the device before the caller sees it."""
+        try:
+            yield
+        except (DeviceRemovedError, ControllerFatalError) as error:
+            self.controller.check_owner()  # in a child that was forked meanwhile all is gone
+            if isinstance(error, DeviceRemovedError):
+                self.controller.mark_removed()
+            else:
+                self._reset_for(error)
+            raise
+
+    def _reset_for(self, error: ControllerFatalError) -> None:
+        with suppress(ClosedError):
+            self.controller.reset(error)
+
+    _health_due = 0.0
+
+    def _check_health(self, *, waited: bool) -> None:
+        """See whether the device is there and whether a command is overdue, ten times a second.
+
+        That is by time, not by lack of completions: others may go on beside one that never ends. At
+        once where a wait was in vain.
+        """
+        now = time.monotonic()
+        if now < self._health_due and not waited:
+            return
+        self._health_due = now + 0.1
+        with self._device_errors(), self._lock:
+            if self._closed and self._aborted:
+                return  # close() found what is waited for: it is there to be taken
+            self._check_not_ended()
+            self.controller.check_alive()
+            # Should the device and its shadow doorbell have missed each other, this mends it.
+            self._ring.kick()
+            if self._watch.stepped():
+                self._ring.restamp()
+            oldest = self._ring.oldest()
+        if self.qid and oldest is not None and oldest[1] > self.controller.timeout:
+            self._expire(oldest[0], now)
+
+    def _expire(self, cid: int, now: float) -> None:
+        """Deal with an overdue command: Abort; if it has not ended soon after, reset.
+
+        Either way the next poll tells its outcome (invariant 4).
+        """
+        if self._aborting[0] != cid:
+            self._aborting = (cid, now)
+            self.loop_timed_out = True
+            self.controller.abort(self.qid, cid)
+        elif now - self._aborting[1] > ABORT_SECONDS:
+            self.controller.reset()
+
+    def mark_overdue(self) -> None:
+        """Say that the reset which follows is for the oldest command, which took too long."""
+        with self._lock:
+            oldest = self._ring.oldest()
+            if oldest is not None:
+                self._aborting = (oldest[0], time.monotonic())
+
+    def _check_open(self) -> None:
+        """Raise what stands in the way of a new command."""
+        self.controller.check_usable()
+        if self._closing or self._closed:
+            raise ClosedError("the queue pair is closed: make a new one with queue_pair()")
+
+    def _check_not_ended(self, *, waits: bool = True) -> None:
+        """Raise what stands in the way of waiting on, for a command of this call or, with not
+        ``waits``, for any.
+        """
+        try:
+            self.controller.check_usable()
+            if self._closed:
+                self._check_open()
+        except ClosedError:
+            if waits and (self._ring.outstanding or self._loop):
+                raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}") from None
+            raise
+
+    @property
+    def _name(self) -> str:
+        return f"queue pair {self.qid} of {self.controller.name}"
+
+    # --- one, waiting -----------------------------------------------------------------------
+
+    def make_ready(self) -> None:
+        """Wait until a transfer may begin; see :meth:`Lender.transfer`.
+
+        Whoever wants the queue pair comes first, then what an earlier call left outstanding.
+        Raises as :meth:`poll`, and what stands in the way for good.
+        """
+        with self._turn():
+            self._check_open()
+        self.drain()
+        with self._lock:
+            self.controller.check_open()
+            self._check_open()
+            self.kept = ()
+            self.ready = True
+            # In this order, since mark_removed() comes without the lock and does the opposite.
+            if not self.controller.usable:
+                self.ready = False
+
+    def finish(self, status: int) -> int:
+        """Find the end of a transfer of which C did not see it: its 15-bit status field, with
+        TIMED_OUT where that was because of the timeout.
+
+        Raises what the negative errno stands for where it is not that the time was over.
+        """
+        if status != -errno.ETIME:
+            with self._device_errors():
+                fail(status)
+        self._check_health(waited=True)
+        (done,) = self.drain()
+        self.kept = ()
+        return int(done.status) | (TIMED_OUT if done.timed_out else 0)
+
+    # --- reset and end ------------------------------------------------------------------------
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hold the queue pair still; for the controller's reset and end."""
+        self._wanted = True
+        try:
+            with self._lock:
+                self.ready = False
+                while self.busy:
+                    time.sleep(0.0001)
+                yield
+        finally:
+            self._wanted = self._closing or self._closed
+
+    def finish_all(self) -> None:
+        """Bring all that is outstanding to its end, which its owner finds later; stop a loop.
+
+        Raises as :meth:`poll`.
+        """
+        while self.outstanding:
+            with self._device_errors(), self._lock:
+                self._check_not_ended()
+                before = self._ring.completed
+                if self._loop is not None:
+                    self._loop.stop()
+                    self._loop.run(self._ring, SLICE_NS)
+                else:
+                    self._collect(SLICE_NS)
+                idle = self._ring.completed == before
+            if idle:
+                self._check_health(waited=True)
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """Give the lock to a call, after whoever waits for it to stop or close the queue pair."""
+        if self._wanted:
+            time.sleep(0.001)  # Python's locks are not fair
+        elif self._inside and not self._is_left():
+            raise NvmeError(
+                f"{self._name} is in use by another call: a queue pair belongs to one thread, so "
+                "make one for each with queue_pair()"
+            )
+        return self._lock
+
+    def _is_left(self) -> bool:
+        """Whether ctrl-C took the call away that is said to be inside: nobody has the lock then."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._inside = False
+        self._lock.release()
+        return True
+
+    def restart(self, shadow: tuple[DmaBuffer, DmaBuffer] | None = None) -> None:
+        """Give every outstanding command its end and begin anew; DMA has stopped.
+
+        ``shadow`` are the shadow doorbells from now on.
+        """
+        for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
+            overdue = cid == self._aborting[0]
+            self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
+            self._abandoned = True
+        self.kept = ()
+        self._loop_keep = None
+        self._links = replace(self._links, shadow=shadow)
+        self._start()
+
+    def take_aborted(self) -> list[Completion]:
+        """Take the commands that a reset ended; for the controller's reset."""
+        aborted, self._aborted = self._aborted, []
+        return aborted
+
+    def give_aborted(self, aborted: list[Completion]) -> None:
+        """Put back what :meth:`take_aborted` took."""
+        self._aborted += aborted
+
+    def close(self) -> None:
+        """Wait for what is outstanding and delete the queues. Safe to call twice.
+
+        Another thread's call that waits on it ends with the outcome of its command; a vector is
+        cut short, and ends with ClosedError.
+        """
+        with self._end_lock:
+            if self._closed:
+                return
+            try:
+                with self.stopped():
+                    self._closing = True
+                if not self.controller.removed:
+                    self.finish_all()
+            finally:
+                try:
+                    self.controller.release(self)
+                finally:
+                    self.end()
+            self.free()
+
+    def end(self) -> None:
+        """Let no call look at the rings again; for the controller, whose DMA has stopped."""
+        with self.stopped():
+            self._closed = True
+
+    def free(self) -> None:
+        """Give the rings' memory back; for the controller, once the device no longer uses it."""
+        with self.stopped():
+            self._closed = True
+            self._sq = self._cq = self._lists = _NO_MEMORY
+            self._buffers.clear()
+            self.kept = ()
+            self._loop_keep = None
+            self._links = replace(self._links, shadow=None)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.outstanding} of {self.depth} outstanding"
+        return f"<{type(self).__name__} {self.qid} of {self.controller.name}: {state}>"
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

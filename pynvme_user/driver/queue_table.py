@@ -1,0 +1,276 @@
+"""A controller's I/O queue pairs: which there are, how they are made and deleted.
+
+The id of a queue pair is taken from before its creation until after its deletion, so that whatever
+happens in between, ctrl-C included, nobody forgets what the controller may have; and its memory is
+kept as long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pynvme_user.dma import PAGE, DmaBuffer
+from pynvme_user.driver.admin import AdminCommands
+from pynvme_user.driver.io_queue_pair import QueuePair
+from pynvme_user.driver.queue_pair import RawQueuePair
+from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
+from pynvme_user.host.numa import Placement
+from pynvme_user.links import DoorbellTarget, Interrupt, QueueLinks
+from pynvme_user.ring import MAX_DEPTH, U16Array
+from pynvme_user.spec.identify_controller import ControllerType
+from pynvme_user.spec.registers import DOORBELL_BASE
+from pynvme_user.units import whole_number
+
+if TYPE_CHECKING:
+    from pynvme_user.driver.controller import Controller
+
+DEFAULT_DEPTH = 256
+_MOST = 128
+
+
+class QueuePairs:
+    """Iterates over the I/O queue pairs whose ids are taken; its length is their number."""
+
+    def __init__(
+        self, controller: Controller, commands: AdminCommands, *, shadow_doorbells: bool
+    ) -> None:
+        self._controller = controller
+        self._commands = commands
+        self._by_id: dict[int, QueuePair] = {}
+        #: Ids of those of which the controller may have both queues, one or none.
+        self._unsure: set[int] = set()
+        #: Of each id that was in use: where its next queue pair's CIDs go on.
+        self._cids: dict[int, U16Array] = {}
+        self._shadow_doorbells = shadow_doorbells
+        #: Shadow doorbells and event indices, where the controller has them and they are wanted.
+        self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
+        self._interrupts: Sequence[Interrupt] = ()
+        #: What the controller grants, and, where that is none, why.
+        self.most = 0
+        self._why_none = ""
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[QueuePair]:
+        return iter(list(self._by_id.values()))
+
+    # --- what each enable needs ---------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Configure shadow doorbells and the number of queues; without what is refused of these."""
+        try:
+            self._set_up_shadow()
+        except NvmeStatusError as error:
+            self.shadow = None
+            self._controller.warn(f"each doorbell is a register write, since {error}")
+        self.most, self._why_none = 0, ""
+        kind = self._controller.identify.cntrltype
+        if kind in (ControllerType.ADMINISTRATIVE, ControllerType.DISCOVERY):
+            self._why_none = f"it is a controller of type {ControllerType(kind).name}"
+            return
+        try:
+            self.most = min(self._commands.request_queues(_MOST), _MOST)
+        except NvmeStatusError as error:
+            self._why_none = str(error)
+            self._controller.warn(f"there are no I/O queues, only admin commands, since {error}")
+
+    def _set_up_shadow(self) -> None:
+        controller = self._controller
+        supported = controller.identify.oacs.dbcs and not controller.cap.dstrd
+        if not supported or not self._shadow_doorbells:
+            return
+        if self.shadow is None:
+            self.shadow = controller.alloc(PAGE), controller.alloc(PAGE)
+        for page in self.shadow:
+            page.fill(0)
+        self._commands.set_shadow_doorbells(*self.shadow)
+
+    def restart(self) -> None:
+        """Make them again after a reset, which has deleted them all."""
+        for pair in self:
+            if self._is_unsure(pair):
+                self._forget(pair)
+                continue
+            pair.owed.clear()
+            pair.restart(self.shadow)
+            self._commands.create_queues(pair)
+
+    def close(self, attempt: Callable[[Callable[[], None]], None]) -> None:
+        """Close those that are open, before the controller is shut down, which ends the rest.
+
+        ``attempt`` takes what goes wrong with one. After a reset nothing is outstanding in any.
+        """
+        with self._commands.lock:
+            resets = self._controller.resets  # whoever was making one has made it by now
+        for pair in self:
+            if pair.qid not in self._unsure and self._controller.resets == resets:
+                attempt(pair.close)
+
+    def free(self) -> None:
+        """Give their memory back; at the controller's end."""
+        # Not with this object, which a cycle of references may keep for long: hugepages are few.
+        for pair in self:
+            pair.free()
+        self.shadow = None
+
+    # --- one queue pair -----------------------------------------------------------------------
+
+    def open(
+        self,
+        depth: int | None,
+        *,
+        sgl: bool | None,
+        spin: float | None,
+        node: int | Placement | None,
+    ) -> QueuePair:
+        """Make one; see :meth:`Controller.queue_pair`."""
+        controller = self._controller
+        limit = min(controller.cap.mqes, MAX_DEPTH)
+        if depth is None:
+            depth = min(DEFAULT_DEPTH, limit)
+        depth = whole_number(depth, "the depth of a queue pair")
+        if not 1 <= depth <= limit:
+            raise ValueError(f"the depth of a queue pair here is 1 to {limit}, not {depth}")
+        supported = controller.identify.sgls.sgls != 0
+        if sgl and not supported:
+            raise ValueError("the controller has no SGLs: leave sgl out")
+        pair = None
+        try:
+            with self._taken_qid() as qid:
+                pair = QueuePair(
+                    controller,
+                    qid,
+                    depth,
+                    self._links(qid, controller.spin if spin is None else spin),
+                    use_sgl=supported if sgl is None else sgl,
+                    node=node,
+                    cids=self._cids.get(qid),
+                )
+                self._unsure.add(qid)
+                self._by_id[qid] = pair
+                self._commands.create_queues(pair)
+                self._unsure.discard(qid)
+            return pair
+        except BaseException:
+            if pair is not None:
+                pair.lost = True  # before any call, in which ctrl-C could come again
+                self._settle()
+            raise
+
+    def release(self, pair: RawQueuePair) -> None:
+        """Delete a queue pair's queues; for its close(), after which it is not used again."""
+        try:
+            self._delete(pair)
+        except NvmeError:
+            raise
+        except BaseException:
+            self._settle()
+            raise
+        self._controller.lender.call()  # whoever waits for a queue pair may make one now
+
+    def _delete(self, pair: RawQueuePair) -> None:
+        with self._commands.lock:
+            if self._by_id.get(pair.qid) is not pair:
+                return
+            # First: a reset, if a command is not answered, would make them again.
+            self._unsure.add(pair.qid)
+            if self._controller.answers:
+                self._commands.delete_queues(pair)
+            self._forget(pair)
+
+    def _settle(self) -> None:
+        """Delete what the controller may have, because an error or ctrl-C came in between."""
+        with self._commands.lock:
+            for pair in self:
+                if self._is_unsure(pair):
+                    with suppress(NvmeError):  # its id stays taken, up to a reset at most
+                        self._delete(pair)
+
+    def _is_unsure(self, pair: QueuePair) -> bool:
+        # One may be closed without being released: by ctrl-C between the two.
+        return pair.qid in self._unsure or pair.ended or pair.lost
+
+    def _forget(self, pair: RawQueuePair) -> None:
+        if self._by_id.get(pair.qid) is pair:
+            del self._by_id[pair.qid]
+            self._clear_shadow(pair.qid)
+            self._cids[pair.qid] = pair.cids
+        self._unsure.discard(pair.qid)
+
+    @contextmanager
+    def _taken_qid(self) -> Iterator[int]:
+        """Find a free queue id, or free one by closing a queue pair that waits to be lent; hold the
+        lock.
+        """
+        while True:
+            with self._commands.lock:
+                # Under the lock: the kernel may ask for the device back at any time.
+                self._controller.check_open()
+                self._settle()
+                qid = self._free_qid()
+                if qid is not None:
+                    yield qid
+                    return
+            # Not under it, since whoever closes the controller has the queue pair's first.
+            try:
+                idle = self._controller.lender.take()
+            except IndexError:
+                raise QueueFullError(
+                    f"the controller grants {self.most} I/O queue pairs, all in use: close one"
+                ) from None
+            idle.close()
+
+    def _free_qid(self) -> int | None:
+        if self._why_none:
+            raise NvmeError(
+                f"{self._controller.name} has no I/O queues, only admin commands: {self._why_none}"
+            )
+        return next((qid for qid in range(1, self.most + 1) if qid not in self._by_id), None)
+
+    def _links(self, qid: int, spin: float) -> QueueLinks:
+        links = replace(doorbells_of(self._controller, qid), shadow=self.shadow, spin=spin)
+        if spin == math.inf:
+            return links
+        if not self._interrupts:
+            self._arm_interrupts()
+        # Vector 0 is the admin queue's, shared where there is no other.
+        vector = qid % len(self._interrupts)
+        return replace(links, vector=vector, interrupt=self._interrupts[vector])
+
+    def _arm_interrupts(self) -> None:
+        access = self._controller.access
+        armed = access.arm_interrupts(max(min(access.interrupt_vectors, self.most + 1), 1))
+        shared = len(armed) <= self.most
+        self._interrupts = [replace(interrupt, shared=shared) for interrupt in armed]
+
+    def _clear_shadow(self, qid: int) -> None:
+        """Zero the shadow doorbells of queues that are deleted, for the next with their id.
+
+        Then, and not before those are created: until the controller agrees, the id may be that of
+        queues that the user made by commands of his own.
+        """
+        for page in self.shadow or ():
+            page.view(np.uint32)[2 * qid : 2 * qid + 2] = 0
+
+
+def doorbells_of(controller: Controller, qid: int) -> QueueLinks:
+    """Tie a queue pair to its doorbells alone, as the admin queue pair is."""
+    stride = 4 << controller.cap.dstrd
+    base = controller.access.doorbells(DOORBELL_BASE + 2 * qid * stride, 2 * stride)
+    sq, cq = (
+        DoorbellTarget(
+            mmio=base.mmio and base.mmio + step,
+            post=base.post,
+            context=base.context,
+            address=base.base + step,
+        )
+        for step in (0, stride)
+    )
+    return QueueLinks(sq_doorbell=sq, cq_doorbell=cq)

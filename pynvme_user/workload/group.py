@@ -1,0 +1,196 @@
+"""Several workloads of one job, each on a queue pair of its own, run by one thread together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user._ring_cffi import lib
+from pynvme_user.ring import Loop, Ring, U64Array, check_result, new_lines
+from pynvme_user.workload.loop import Workload, by_status
+
+
+class WorkloadGroup:
+    """Workloads that share a generator and count into the results of the first.
+
+    For :meth:`QueuePairGroup.advance`. What there is of a :class:`Workload` here means all of them
+    together; ``blocks`` is the length of an I/O, for rates, which begin apart from each other.
+    """
+
+    def __init__(self, workloads: Sequence[Workload], *, blocks: int) -> None:
+        self._workloads = list(workloads)
+        self._first = self._workloads[0]
+        self._blocks = blocks
+        self._done = [False] * len(self._workloads)
+        self._places = {id(workload): place for place, workload in enumerate(self._workloads)}
+        self._members: Any = None  # struct nvme_bench_member, once they run
+        for workload in self._workloads[1:]:
+            workload.share_results(self._first)
+        self.clear()
+
+    # --- their run ----------------------------------------------------------------------------
+
+    @property
+    def members(self) -> Sequence[Loop]:
+        """All of them, also those that are done."""
+        return self._workloads
+
+    def is_done(self, member: Loop) -> bool:
+        """Whether it is at its end."""
+        return self._done[self._places[id(member)]]
+
+    def set_done(self, member: Loop) -> None:
+        """Let it have no further turn."""
+        self._done[self._places[id(member)]] = True
+
+    def rearm(self) -> None:
+        """All are done: the next run begins with all of them."""
+        self._done = [False] * len(self._workloads)
+
+    def run_members(self, rings: Sequence[Ring], timeout_ns: int) -> None:
+        """Let those that are not done go on, each on its ring, until one is or the time is over."""
+        if self._members is None:
+            self._begin(rings)
+        for member, is_done in zip(self._members, self._done, strict=True):
+            member.done = is_done
+        lib.nvme_bench_run_many(self._members, len(self._done), timeout_ns)
+        self._done = [bool(check_result(member.done)) for member in self._members]
+
+    def _begin(self, rings: Sequence[Ring]) -> None:
+        """Tie them to their rings, and let their first I/Os at a rate be due one after another."""
+        self._rings = list(rings)
+        self._members = new_lines("struct nvme_bench_member", len(rings))
+        now = lib.nvme_ticks()
+        for place, (member, workload, ring) in enumerate(
+            zip(self._members, self._workloads, rings, strict=True)
+        ):
+            member.qp = ring.pointer
+            member.bench, member.split = workload.member(ring)
+            for rate in member.bench.rates:
+                step = max(int(rate.ticks_per_io), int(rate.ticks_per_block) * self._blocks)
+                if step:
+                    rate.due = now + (step * place // len(rings) >> 32)
+
+    def stop(self) -> None:
+        """Submit no more."""
+        for workload in self._workloads:
+            workload.stop()
+
+    def go_on(self) -> None:
+        """Submit again after :meth:`stop`; once that has drained."""
+        for workload in self._workloads:
+            workload.go_on()
+
+    def give_up(self, status: int) -> None:
+        """Count what has no outcome as failed. Only once DMA has stopped."""
+        for workload in self._workloads:
+            workload.give_up(status)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is no further I/O to submit."""
+        return all(workload.exhausted for workload in self._workloads)
+
+    @property
+    def idle_seconds(self) -> float:
+        """None of them is left alone while another may be at work: 0."""
+        return 0.0
+
+    @property
+    def depth(self) -> int:
+        """I/Os to keep outstanding in each queue; may be changed between two runs."""
+        return self._first.depth
+
+    @depth.setter
+    def depth(self, depth: int) -> None:
+        for workload in self._workloads:
+            workload.depth = depth
+
+    # --- what they came to --------------------------------------------------------------------
+
+    @property
+    def results(self) -> npt.NDArray[np.void]:
+        """RESULT_DTYPE, by direction; of what is outstanding, slat."""
+        return self._first.results
+
+    @property
+    def ended(self) -> npt.NDArray[np.void]:
+        """The results of the I/Os that have ended."""
+        results = self._first.ended
+        for workload in self._workloads[1:]:
+            workload.count_outstanding(results, take=True)
+        return results
+
+    def take_peaks(self) -> U64Array:
+        """As :meth:`Workload.take_peaks`."""
+        return self._first.take_peaks()
+
+    def clear(self) -> None:
+        """Begin to count anew, as after a ramp time. Errors stay."""
+        for workload in self._workloads:
+            workload.clear()
+        # Each began with the results that all share.
+        for workload in self._workloads[:-1]:
+            workload.count_outstanding(self.results, take=False)
+
+    @property
+    def submitted(self) -> int:
+        """I/Os submitted since the beginning."""
+        return sum(workload.submitted for workload in self._workloads)
+
+    @property
+    def completed(self) -> int:
+        """I/Os that have ended since the beginning, well or not."""
+        return sum(workload.completed for workload in self._workloads)
+
+    @property
+    def errors_by_direction(self) -> dict[tuple[int, int], int]:
+        """I/Os by direction and status other than success, since the beginning."""
+        found: dict[tuple[int, int], int] = {}
+        for workload in self._workloads:
+            for key, ios in workload.errors_by_direction.items():
+                found[key] = found.get(key, 0) + ios
+        return found
+
+    @property
+    def errors(self) -> dict[int, int]:
+        """The same by status."""
+        return by_status(self.errors_by_direction)
+
+    @property
+    def batches(self) -> tuple[U64Array, U64Array, U64Array]:
+        """As :attr:`Workload.batches`; the depth is that of an I/O's own queue."""
+        depths, submits, reaps = zip(
+            *(workload.batches for workload in self._workloads), strict=True
+        )
+        return np.sum(depths, axis=0), np.sum(submits, axis=0), np.sum(reaps, axis=0)
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """As :attr:`Workload.costs`: the mean of all, by their I/Os."""
+        weights = [max(1, workload.completed) for workload in self._workloads]
+        costs = np.average([one.costs for one in self._workloads], axis=0, weights=weights)
+        return float(costs[0]), float(costs[1])
+
+    @property
+    def turns(self) -> int:
+        """How often completions were looked for, since clear()."""
+        return sum(workload.turns for workload in self._workloads)
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether there is a log of single I/Os."""
+        return self._first.keeps_records
+
+    def take_issued(self) -> npt.NDArray[np.void]:
+        """Take the I/Os that were submitted since the last call, as ISSUED_DTYPE, in order."""
+        issued = np.concatenate([workload.take_issued() for workload in self._workloads])
+        return issued[np.argsort(issued["at"], kind="stable")]
+
+    def take_records(self) -> npt.NDArray[np.void]:
+        """Take the log since the last call, as RECORD_DTYPE, oldest first."""
+        records = np.concatenate([workload.take_records() for workload in self._workloads])
+        return records[np.argsort(records["end_ns"], kind="stable")]

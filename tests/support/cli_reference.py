@@ -1,0 +1,50 @@
+"""Writes the commands' reference into docs/cli.md: ``python tests/support/cli_reference.py``.
+
+What stands above the heading "Commands" is written by hand and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pynvme_user.cli.group import cli
+
+PATH = Path(__file__).parents[2] / "docs" / "cli.md"
+HEADING = "## Commands\n"
+
+
+def render() -> str:
+    """The reference of all commands, from the help that they print themselves."""
+    lines = [HEADING]
+    for name, command in cli.commands.items():
+        lines += _command(name, command)
+    return "\n".join(lines)
+
+
+def _command(name: str, command: click.Command) -> Iterator[str]:
+    summary = (command.help or "").replace("\n", " ")
+    yield f"### {name}\n\n{summary}\n"
+    yield f"```sh\n{example(command)}\n```\n"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            names = ", ".join(f"`{name}`" for name in parameter.opts)
+            yield f"- {names}: {parameter.help}"
+    yield ""
+
+
+def example(command: click.Command) -> str:
+    """The example below a command's help."""
+    return (command.epilog or "").rpartition("\n")[2].strip()
+
+
+def main() -> None:
+    """Replace the reference in docs/cli.md."""
+    above = PATH.read_text().partition(HEADING)[0]
+    PATH.write_text(above + render())
+
+
+if __name__ == "__main__":
+    main()
