@@ -21,7 +21,7 @@ from load import IO_SIZE, OPCODES, Turn
 
 import pynvme_user as nvme
 from pynvme_user._ring_build import FLAGS
-from pynvme_user._ring_cffi import ffi
+from pynvme_user.native import ffi
 from pynvme_user.spec.commands import SQE
 
 HERE = Path(__file__).resolve().parent

@@ -1,39 +1,25 @@
-"""The C core, seen from Python. The only module that imports the extension.
+"""One queue pair's rings and vectors, seen from Python: :class:`Ring`, over ``_ring.c``.
 
-:class:`Ring` is one queue pair's rings; :class:`QtestLink` is QEMU's qtest socket;
-:func:`guard_bar` keeps the removal of a device from being a SIGBUS. All turn the C functions'
-negative errno into the exceptions of :mod:`pynvme_user.errors`, and release the GIL while C runs.
+The GIL is released while C runs.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user._ring_cffi import ffi, lib
-from pynvme_user.errors import (
-    ClosedError,
-    ControllerFatalError,
-    DeviceRemovedError,
-    DmaError,
-    NvmeError,
-    QueueFullError,
-)
 from pynvme_user.links import DoorbellTarget, Interrupt
+from pynvme_user.native import U16Array, U64Array, check_result, fail, ffi, lib, new_lines
 
 SQE_SIZE: int = ffi.sizeof("struct nvme_sqe")
 CQE_SIZE: int = ffi.sizeof("struct nvme_cqe")
 MAX_DEPTH = 0xFFFF
 NO_STATUS = 0xFFFF  # no device's: the status field has 15 bits
-
-U16Array = npt.NDArray[np.uint16]
-U64Array = npt.NDArray[np.uint64]
 
 #: struct nvme_tracker.
 _TRACKER_DTYPE = np.dtype(
@@ -53,51 +39,11 @@ COMPLETION_DTYPE = np.dtype(
 )
 
 
-_CACHE_LINE = 64
-
 #: ``transfer_run(ring.transfer_struct)`` runs one command and waits for it. Returns its 15-bit
 #: status field, or a negative errno: -ERANGE if the length is not whole blocks that one command
 #: carries, or they are not all in the namespace; -ETIME after the struct's ``timeout_ns``, which
 #: leaves the command outstanding; the others are for :func:`fail`.
 transfer_run: Callable[[Any], int] = lib.nvme_transfer_run
-
-
-def new_lines(ctype: str, count: int = 1) -> Any:
-    """Zeroed C structures that begin a cache line; the pointer's owner comes with it."""
-    length = ffi.sizeof(ctype) * count
-    memory = np.zeros(length + _CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
-    return ffi.from_buffer(f"{ctype}[]", memory[start : start + length], require_writable=True)
-
-
-def check_result(result: int) -> int:
-    """Return what a C function gave, or raise the exception for a negative errno."""
-    if result < 0:
-        fail(result)
-    return result
-
-
-def fail(err: int) -> NoReturn:
-    """Raise the exception for a negative errno of the C core."""
-    match -err:
-        case errno.EAGAIN:
-            raise QueueFullError("the queue is full: poll for completions before submitting more")
-        case errno.EPROTO:
-            raise ControllerFatalError(
-                "the controller completed a command that is not outstanding and was reset: what it "
-                "completed before may be wrong as well, so check the data, or replace the drive"
-            )
-        case errno.EINVAL:
-            raise DmaError("the buffer does not start at a multiple of 4 bytes")
-        case errno.EMSGSIZE:
-            raise DmaError("the transfer is larger than the queue pair's PRP lists can describe")
-        case errno.EBUSY:
-            raise ValueError("commands are outstanding on the queue pair: poll or drain it first")
-        case errno.EPIPE | errno.ETIMEDOUT:
-            raise DeviceRemovedError(
-                "the device's process is gone or no longer answers: open the device again"
-            )
-    raise NvmeError(f"the C core failed: {os.strerror(-err)}")
 
 
 class Operation:
@@ -527,60 +473,3 @@ class Vector:
         self.latency_ns[lost] = 0
         self._vector.failed += int(np.count_nonzero(lost))
         self.stop()
-
-
-class QtestLink:
-    """QEMU's qtest socket: device registers by lines of text, doorbells as posted writes."""
-
-    def __init__(self, fd: int, timeout_ms: int) -> None:
-        self._link = ffi.gc(lib.qtest_link_new(fd, timeout_ms), lib.qtest_link_free)
-        self._closed = False
-
-    def close(self) -> None:
-        """End the link, before its socket is closed: every later call raises ClosedError."""
-        self._closed = True
-        lib.qtest_link_end(self._link)
-
-    @property
-    def doorbell_target(self) -> tuple[int, int]:
-        """The C function that posts a doorbell, and its context, as addresses."""
-        post = ffi.addressof(lib, "qtest_link_post")
-        return int(ffi.cast("uintptr_t", post)), int(ffi.cast("uintptr_t", self._link))
-
-    def call(self, line: str) -> int:
-        """Send one command and wait; return the value that it answers with, or 0.
-
-        Raises DeviceRemovedError when QEMU is gone or does not answer in time, ClosedError.
-        """
-        if self._closed:
-            raise ClosedError("the device is closed and its QEMU ended: open it again")
-        data = line.encode() + b"\n"
-        reply = ffi.new("char[]", 256)
-        got = lib.qtest_link_call(self._link, data, len(data), reply, 256)
-        if got < 0:
-            fail(got)
-        answer = ffi.string(reply).decode()
-        word, _, value = answer.partition(" ")
-        if word != "OK":
-            raise NvmeError(f"QEMU refused {line!r}: {answer}")
-        return int(value, 16) if value else 0
-
-
-def guard_bar(address: int, length: int) -> None:
-    """Let a mapped BAR read as all ones once its device is gone, instead of SIGBUS.
-
-    Raises NvmeError if it cannot be.
-    """
-    err = lib.bar_guard(ffi.cast("void *", address), length)
-    if err:
-        fail(err)
-
-
-def unguard_bar(address: int) -> None:
-    """End :func:`guard_bar`, before the memory is unmapped."""
-    lib.bar_unguard(ffi.cast("void *", address))
-
-
-def layout(structure: str, member: str) -> int:
-    """Offset of a member of the C core's ``sqe`` or ``cqe``, as the compiler laid it out."""
-    return int(lib.nvme_layout(structure.encode(), member.encode()))

@@ -22,6 +22,7 @@ from pynvme_user.access.base import (
 from pynvme_user.access.iova import IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, SharedRam, discard, populate
 from pynvme_user.errors import (
+    ClosedError,
     DeviceAccessError,
     DeviceBusyError,
     DeviceNameError,
@@ -31,6 +32,7 @@ from pynvme_user.errors import (
 from pynvme_user.host import numa
 from pynvme_user.host.claim import claim
 from pynvme_user.host.numa import Placement
+from pynvme_user.native import fail, ffi, lib
 from pynvme_user.qemu.emulator import (
     DEVICE,
     FUNCTION,
@@ -40,7 +42,6 @@ from pynvme_user.qemu.emulator import (
     Machine,
     parse_machine,
 )
-from pynvme_user.ring import QtestLink
 from pynvme_user.units import format_size
 
 _ECAM = 0xB000_0000  # where q35's memory-mapped configuration space is put
@@ -271,3 +272,40 @@ def _claimed_image(disk: Disk, created: list[bytes]) -> int:
         owned.close(descriptor)
         raise
     return descriptor
+
+
+class QtestLink:
+    """QEMU's qtest socket: device registers by lines of text, doorbells as posted writes."""
+
+    def __init__(self, fd: int, timeout_ms: int) -> None:
+        self._link = ffi.gc(lib.qtest_link_new(fd, timeout_ms), lib.qtest_link_free)
+        self._closed = False
+
+    def close(self) -> None:
+        """End the link, before its socket is closed: every later call raises ClosedError."""
+        self._closed = True
+        lib.qtest_link_end(self._link)
+
+    @property
+    def doorbell_target(self) -> tuple[int, int]:
+        """The C function that posts a doorbell, and its context, as addresses."""
+        post = ffi.addressof(lib, "qtest_link_post")
+        return int(ffi.cast("uintptr_t", post)), int(ffi.cast("uintptr_t", self._link))
+
+    def call(self, line: str) -> int:
+        """Send one command and wait; return the value that it answers with, or 0.
+
+        Raises DeviceRemovedError when QEMU is gone or does not answer in time, ClosedError.
+        """
+        if self._closed:
+            raise ClosedError("the device is closed and its QEMU ended: open it again")
+        data = line.encode() + b"\n"
+        reply = ffi.new("char[]", 256)
+        got = lib.qtest_link_call(self._link, data, len(data), reply, 256)
+        if got < 0:
+            fail(got)
+        answer = ffi.string(reply).decode()
+        word, _, value = answer.partition(" ")
+        if word != "OK":
+            raise NvmeError(f"QEMU refused {line!r}: {answer}")
+        return int(value, 16) if value else 0

@@ -11,7 +11,7 @@ from pynvme_user import owned
 from pynvme_user.access.base import make_foreign
 from pynvme_user.access.memory import keep_from_children, map_shared, unmap
 from pynvme_user.errors import ClosedError, DeviceAccessError, DeviceRemovedError, NvmeError
-from pynvme_user.ring import guard_bar, unguard_bar
+from pynvme_user.native import fail, ffi, lib
 
 #: PCI configuration space (PCI Local Bus 3.0, section 6.2): the command register and its bits.
 PCI_COMMAND = 0x04
@@ -183,3 +183,18 @@ def check_access(name: str, size: int, offset: int, width: int) -> None:
         raise ClosedError(f"{name} is closed: open the device again")
     if width not in _WIDTHS or offset % width or not 0 <= offset <= size - width:
         raise ValueError(f"no {width} bytes at {offset:#x} of {name}, which has {size:#x}")
+
+
+def guard_bar(address: int, length: int) -> None:
+    """Let a mapped BAR read as all ones once its device is gone, instead of SIGBUS.
+
+    Raises NvmeError if it cannot be.
+    """
+    err = lib.bar_guard(ffi.cast("void *", address), length)
+    if err:
+        fail(err)
+
+
+def unguard_bar(address: int) -> None:
+    """End :func:`guard_bar`, before the memory is unmapped."""
+    lib.bar_unguard(ffi.cast("void *", address))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.errors import NvmeStatusError, NvmeTimeoutError
-from pynvme_user.ring import U16Array, U64Array
+from pynvme_user.native import U16Array, U64Array
 from pynvme_user.spec.status import GenericStatus, PathStatus, Status
 
 #: The status of a command that a reset of the controller ended, once the device's DMA had stopped.

@@ -14,7 +14,8 @@ from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.geometry import Geometry
 from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
 from pynvme_user.errors import ClosedError, ControllerFatalError, NamespaceChangedError
-from pynvme_user.ring import Loop, LoopGroup, U64Array, Vector, fail
+from pynvme_user.native import U64Array, fail
+from pynvme_user.ring import Loop, LoopGroup, Vector
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import (
     DatasetManagementCdw10,

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
-from pynvme_user.clock import ClockWatch
 from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.errors import (
@@ -29,15 +28,8 @@ from pynvme_user.errors import (
 )
 from pynvme_user.host.numa import Placement
 from pynvme_user.links import QueueLinks
-from pynvme_user.ring import (
-    CQE_SIZE,
-    SQE_SIZE,
-    Loop,
-    Operation,
-    Ring,
-    U16Array,
-    fail,
-)
+from pynvme_user.native import ClockWatch, U16Array, fail
+from pynvme_user.ring import CQE_SIZE, SQE_SIZE, Loop, Operation, Ring
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.status import Status
 

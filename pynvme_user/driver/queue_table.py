@@ -22,7 +22,8 @@ from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
 from pynvme_user.host.numa import Placement
 from pynvme_user.links import DoorbellTarget, Interrupt, QueueLinks
-from pynvme_user.ring import MAX_DEPTH, U16Array
+from pynvme_user.native import U16Array
+from pynvme_user.ring import MAX_DEPTH
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.registers import DOORBELL_BASE
 from pynvme_user.units import whole_number

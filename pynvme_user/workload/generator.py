@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user._ring_cffi import ffi, lib
+from pynvme_user.native import ffi, lib
 from pynvme_user.workload.direction import Direction
 
 U64Array = npt.NDArray[np.uint64]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user._ring_cffi import lib
-from pynvme_user.ring import Loop, Ring, U64Array, check_result, new_lines
+from pynvme_user.native import U64Array, check_result, lib, new_lines
+from pynvme_user.ring import Loop, Ring
 from pynvme_user.workload.loop import Workload, by_status
 
 

@@ -1,8 +1,4 @@
-"""The benchmark's loop in C, seen from Python: one queue pair kept busy with generated I/Os.
-
-With ring.py, clock.py, generator.py, verification.py and group.py, one of those that
-import the extension.
-"""
+"""The benchmark's loop in C, seen from Python: one queue pair kept busy with generated I/Os."""
 
 from __future__ import annotations
 
@@ -13,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user._ring_cffi import ffi, lib
-from pynvme_user.clock import tick_rate
 from pynvme_user.dma import DmaBuffer, address_of
-from pynvme_user.ring import Ring, U64Array, check_result, new_lines
+from pynvme_user.native import U64Array, check_result, ffi, lib, new_lines, tick_rate
+from pynvme_user.ring import Ring
 from pynvme_user.workload.generator import Generator
 from pynvme_user.workload.pace import Pace
 from pynvme_user.workload.verification import Fault, Verifier

@@ -1,4 +1,4 @@
-"""Data verification, seen from Python. The only importer of its C functions.
+"""Data verification, seen from Python.
 
 :class:`VerifyTable` is what is known of each verify interval: which of its generations were issued,
 acknowledged and seen; in memory, or in a state file that outlives a killed process.
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
-from pynvme_user._ring_cffi import ffi, lib
+from pynvme_user.native import ffi, lib
 from pynvme_user.spec.text import printable
 from pynvme_user.workload.verify_state import (
     TABLE_OFFSET,

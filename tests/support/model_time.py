@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ring_rig import Rig
 from workload_rig import workload
 
-from pynvme_user._ring_cffi import ffi, lib
+from pynvme_user.native import ffi, lib
 from pynvme_user.workload.generator import Generator
 from pynvme_user.workload.loop import RECORD_DTYPE
 from pynvme_user.workload.pace import Pace

@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.links import DoorbellTarget
-from pynvme_user.ring import (
-    CQE_SIZE,
-    SQE_SIZE,
-    Operation,
-    Ring,
-    Vector,
-    transfer_run,
-)
+from pynvme_user.ring import CQE_SIZE, SQE_SIZE, Operation, Ring, Vector, transfer_run
 from pynvme_user.spec.commands import SQE, CommandFlags, NvmOpcode, Psdt, SglType
 
 PAGE = 4096

@@ -52,12 +52,10 @@ def test_the_contracts_hold(tmp_path: Path) -> None:
     assert " 0 broken" in done.stdout
 
 
-def test_the_extension_has_six_importers() -> None:
-    """The rings, their clock, the workload's four; import-linter sees no compiled module."""
+def test_the_extension_has_one_importer() -> None:
+    """import-linter sees no compiled module."""
     users = {name for name, module in imports() if "_ring_cffi" in module}
-    workload = ("generator", "verification", "loop", "group")
-    bindings = ("ring", "clock", *(f"workload/{name}" for name in workload))
-    assert users == {f"pynvme_user/{name}.py" for name in bindings}
+    assert users == {"pynvme_user/native.py"}
 
 
 def test_spec_imports_the_standard_library_only() -> None:

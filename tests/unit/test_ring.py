@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ring_rig import CANARY, GUARD, LISTS_IOVA, PAGE, Rig, joined
 
 from pynvme_user.errors import ControllerFatalError, DmaError, QueueFullError
-from pynvme_user.ring import CQE_SIZE, SQE_SIZE, layout
+from pynvme_user.native import layout
+from pynvme_user.ring import CQE_SIZE, SQE_SIZE
 from pynvme_user.spec.commands import CQE, SQE, NvmOpcode
 from pynvme_user.spec.status import GenericStatus, MediaStatus, Status
 

@@ -57,7 +57,7 @@ def page(run: RunResult) -> str:
         "percentiles are exact to 1/64. Rates are averages over half a second or more. "
         f"Made by nvme-user {escape(version('pynvme_user'))}.</p></footer>",
     ]
-    style = files("pynvme_user.bench").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("pynvme_user.bench.report").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.clock import tick_rate
+from pynvme_user.native import tick_rate
 from pynvme_user.workload.loop import FLUSH, ISSUED_DTYPE
 
 #: Bytes that stay in memory; above that, an unnamed file beside the log takes them.

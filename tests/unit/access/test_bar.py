@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from pynvme_user.ring import guard_bar, unguard_bar
+from pynvme_user.access.regions import guard_bar, unguard_bar
 
 
 def mapped_file(pages: int) -> tuple[int, mmap.mmap, int]:
@@ -37,7 +37,7 @@ import mmap, os, sys
 sys.path[:0] = {path!r}
 sys.path.insert(0, {tests!r})
 from test_bar import mapped_file
-from pynvme_user.ring import guard_bar, unguard_bar
+from pynvme_user.access.regions import guard_bar, unguard_bar
 _, guarded, address = mapped_file(1)
 guard_bar(address, len(guarded))
 if {unguard}:

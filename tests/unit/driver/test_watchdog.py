@@ -16,9 +16,8 @@ from ring_rig import Rig
 from soft_controller import OK, SoftController
 
 from pynvme_user import Controller, ControllerFatalError, NvmeStatusError, NvmeTimeoutError
-from pynvme_user._ring_cffi import ffi, lib
-from pynvme_user.clock import ClockWatch
 from pynvme_user.driver.completion import HOST_ABORTED
+from pynvme_user.native import ClockWatch, ffi, lib
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.registers import CC, CSTS
 from pynvme_user.spec.status import Status

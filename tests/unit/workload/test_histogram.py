@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workload_rig import NONE_YET, squares
 
-from pynvme_user._ring_cffi import ffi, lib
 from pynvme_user.bench.results.result import bucket_of
+from pynvme_user.native import ffi, lib
 from pynvme_user.workload.loop import BUCKETS, HISTOGRAM_DTYPE, RESULT_DTYPE
 
 
