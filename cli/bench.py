@@ -80,7 +80,7 @@ class _Time(click.ParamType[float]):
         from pynvme_user.bench.jobs.job import JobError
 
         try:
-            seconds = values.time(values.SECOND)(value, 1024)
+            seconds = values.time(values.SECOND)(value)
         except JobError as error:
             self.fail(str(error), param, ctx)
         if not seconds:

@@ -62,7 +62,7 @@ class Draft:
         if len(text) > _LONGEST:
             raise JobError(f"{name} has more than {_LONGEST} characters")
         try:
-            value = option.read(text, self._values.get("kb_base", 1024))
+            value = option.read(text)
         except JobError as error:
             raise JobError(f"{name}={text}: {error}") from None
         if more:

@@ -64,7 +64,7 @@ def errno_of(status: int) -> int:
     return _ERRNOS.get(status, errno.EIO)
 
 
-def ignored(text: str, kb_base: int = 1024) -> tuple[Errnos | None, ...]:
+def ignored(text: str) -> tuple[Errnos | None, ...]:
     """Read ``EIO,ENOSPC:122``: lists for reads, writes and verification; None where one is empty.
 
     Raises JobError for what is no error number.

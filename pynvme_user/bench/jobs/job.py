@@ -335,9 +335,6 @@ class Job:
     clat_percentiles: bool = True
     lat_percentiles: bool = True
     slat_percentiles: bool = False
-    significant_figures: int = 4
-    unit_base: Literal[0, 1, 8] = 0  # 8: bytes, 1: bits, 0: as it fits
-    kb_base: Literal[1000, 1024] = 1024
 
     @property
     def directions(self) -> frozenset[Direction]:

@@ -159,18 +159,13 @@ class _Builder:
 
     def _draft(self, lines: list[_Line]) -> Draft:
         """Bring the options of [global], of a section and of the command line together."""
-        if any(line.name == "kb_base" for line in lines):  # counts for [global], too
-            draft, own = Draft(), {id(line) for line in lines}
-            for line in _units_first([*self._global, *lines]):
-                draft.set(line.name, line.text, more=line.more, shared=id(line) not in own)
-        else:
-            if self._from_global is None:
-                self._from_global = Draft()
-                for line in _units_first(self._global):
-                    self._from_global.set(line.name, line.text, more=line.more, shared=True)
-            draft = self._from_global.copy()
-            for line in lines:
-                draft.set(line.name, line.text, more=line.more)
+        if self._from_global is None:
+            self._from_global = Draft()
+            for line in self._global:
+                self._from_global.set(line.name, line.text, more=line.more, shared=True)
+        draft = self._from_global.copy()
+        for line in lines:
+            draft.set(line.name, line.text, more=line.more)
         for line in self._overrides:
             draft.set(line.name, line.text, more=line.more, shared=True)
         return draft
@@ -189,7 +184,7 @@ class _Builder:
         """Find what is wrong with each line by itself; tell whether nothing is."""
         draft = Draft()
         before = len(self.problems)
-        for line in _units_first(lines):
+        for line in lines:
             self._attempt(line.place, partial(draft.set, line.name, line.text))
         return len(self.problems) == before
 
@@ -224,11 +219,6 @@ def _command_line(options: Pairs, environment: Mapping[str, str]) -> list[_Line]
 def _key(name: str) -> str:
     """Tell what an option and its aliases are kept as."""
     return OPTIONS[name].key if name in OPTIONS else name
-
-
-def _units_first(lines: list[_Line]) -> list[_Line]:
-    """kb_base says how all sizes are read, wherever it stands."""
-    return sorted(lines, key=lambda line: line.name != "kb_base")
 
 
 def _sections(path: str, environment: Mapping[str, str]) -> Iterator[_Section]:

@@ -9,7 +9,7 @@ from typing import Any
 from pynvme_user.bench.jobs import readers as r
 from pynvme_user.bench.jobs import values as v
 
-Reader = Callable[[str, int], Any]
+Reader = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Option:
     """One option: how it is read, and what it means here."""
 
     name: str
-    read: Reader  # (text, kb_base) -> value
+    read: Reader  # (text) -> value
     help: str
     metavar: str
     key: str  # what the value is kept as: a field of Job, or what draft knows
@@ -69,7 +69,7 @@ def nothing(name: str, help: str, *aliases: str, bare: str | None = "1") -> Opti
     return option(name, text, help, *aliases, key="", bare=bare, effect=False)
 
 
-def text(value: str, kb_base: int = 1024) -> str:
+def text(value: str) -> str:
     """Read any text."""
     return value
 

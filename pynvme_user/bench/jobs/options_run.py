@@ -275,21 +275,8 @@ SECTIONS = (
                 "Directions as one: none, mixed or both; default none.",
                 bare="mixed",
             ),
-            option(
-                "significant_figures", v.natural, "Digits of the numbers in the summary; default 4."
-            ),
-            option(
-                "kb_base",
-                r.kb_base,
-                "1024: k is 1024, kib 1000. 1000: the other way; default 1024.",
-                choices=("1024", "1000"),
-            ),
-            option(
-                "unit_base",
-                r.unit_base,
-                "8: bytes, 1: bits, 0: as it fits; default 0.",
-                choices=("0", "1", "8"),
-            ),
+            nothing("significant_figures", "The summary's numbers have 4 digits."),
+            nothing("unit_base", "Bandwidths are in bytes."),
             nothing("log_compression", "Logs are kept in memory and written as text.", bare=None),
             nothing("log_compression_cpus", "Logs are kept in memory and written as text."),
             nothing("log_prio", "A log has the priority 0 for all."),

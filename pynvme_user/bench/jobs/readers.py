@@ -12,7 +12,7 @@ from pynvme_user.bench.jobs.job import UNIFORM, Distribution, DistributionKind, 
 from pynvme_user.host.numa import Placement
 
 
-def workload(text: str, kb_base: int = 1024) -> tuple[str, int]:
+def workload(text: str) -> tuple[str, int]:
     """Read the workload's name and the number after a colon, 0 where there is none.
 
     The number is what sequential I/O leaves out, in bytes, or how many I/Os each random offset is
@@ -22,7 +22,7 @@ def workload(text: str, kb_base: int = 1024) -> tuple[str, int]:
     word = {"readwrite": "rw", "zone_append": "zone-append"}.get(word, word)
     if word not in get_args(Workload):
         raise JobError(f"{word!r} is none of {', '.join(get_args(Workload))}")
-    value = v.integer(number, kb_base) if number else 0
+    value = v.integer(number) if number else 0
     if value < 0 and word.startswith("rand"):
         raise JobError(f"{number} I/Os for each random offset are none: give 1 or more")
     return word, value
@@ -31,7 +31,7 @@ def workload(text: str, kb_base: int = 1024) -> tuple[str, int]:
 _THETAS = {"zipf": 1.1, "pareto": 0.2}
 
 
-def distribution(text: str, kb_base: int = 1024) -> Distribution:
+def distribution(text: str) -> Distribution:
     """Read ``zipf:1.2``, ``zoned:60/10:40/90`` and so on."""
     match = re.fullmatch(r"\s*([a-z_]+)\s*(?:[:=](.*))?", text)
     kinds = get_args(DistributionKind)
@@ -44,7 +44,7 @@ def distribution(text: str, kb_base: int = 1024) -> Distribution:
     if kind in ("zoned", "zoned_abs"):
         extent = v.percent if kind == "zoned" else v.natural
         text = re.sub(rf",\s*{kind}[:=]", ",", rest)
-        zones = v.by_direction(v.zones(extent))(text, kb_base)
+        zones = v.by_direction(v.zones(extent))(text)
         if any(of is None for of in zones):
             raise JobError(f"{text!r} leaves a direction out: give its zones, or no comma")
         return Distribution(kind=kind, zones=tuple(of for of in zones if of is not None))
@@ -57,22 +57,22 @@ def distribution(text: str, kb_base: int = 1024) -> Distribution:
     return Distribution(kind=kind, theta=numbers[0], center=center)
 
 
-def steady_state(text: str, kb_base: int = 1024) -> tuple[str, bool, float, bool]:
+def steady_state(text: str) -> tuple[str, bool, float, bool]:
     """Read ``iops:2%`` or ``bw_slope:0.1%``: metric, slope or not, limit, percent or not."""
     match = re.fullmatch(r"\s*(iops|bw|lat)(_slope)?\s*:\s*([^%]+)(%?)\s*", text)
     if match is None:
         raise JobError(f"{text!r} is no criterion: write for example iops:2%, bw_slope:0.1%")
-    return match[1], match[2] is not None, v.number(match[3], kb_base), match[4] == "%"
+    return match[1], match[2] is not None, v.number(match[3]), match[4] == "%"
 
 
-def continue_on_error(text: str, kb_base: int = 1024) -> frozenset[str]:
+def continue_on_error(text: str) -> frozenset[str]:
     """Read the kinds of errors after which a job goes on."""
-    word = v.choice("none", "read", "write", "io", "verify", "all", _0="none", _1="all")(text, 0)
+    word = v.choice("none", "read", "write", "io", "verify", "all", _0="none", _1="all")(text)
     kinds = {"none": (), "io": ("read", "write"), "all": ("read", "write", "verify")}
     return frozenset(kinds.get(word, (word,)))
 
 
-def ioengine(text: str, kb_base: int = 1024) -> str:
+def ioengine(text: str) -> str:
     """Tell whether that engine of fio's keeps a ``queue`` or is ``sync``: one I/O at a time."""
     name = text.strip()
     unknown = "fio has no such engine"
@@ -95,28 +95,18 @@ QUEUED = (
 )
 
 
-def memory_align(text: str, kb_base: int = 1024) -> None:
+def memory_align(text: str) -> None:
     """Accept what a page boundary satisfies."""
-    if (align := v.natural(text, kb_base)) and 4096 % align:
+    if (align := v.natural(text)) and 4096 % align:
         raise JobError(
             f"not supported: buffers begin at a page of 4096 bytes, which {align} does not divide"
         )
 
 
-def memory(text: str, kb_base: int = 1024) -> None:
+def memory(text: str) -> None:
     """Accept every kind of host memory."""
     if text.strip() == "cudamalloc":
         raise JobError("not supported: data buffers are in host memory")
-
-
-def kb_base(text: str, kb_base: int = 1024) -> int:
-    """Read 1000 or 1024."""
-    return int(v.choice("1000", "1024")(text, kb_base))
-
-
-def unit_base(text: str, kb_base: int = 1024) -> int:
-    """Read 0, 1 or 8."""
-    return int(v.choice("0", "1", "8")(text, kb_base))
 
 
 _PATTERN = re.compile(
@@ -126,7 +116,7 @@ _PATTERN = re.compile(
 )
 
 
-def pattern(text: str, kb_base: int = 1024) -> tuple[bytes, tuple[int, ...]]:
+def pattern(text: str) -> tuple[bytes, tuple[int, ...]]:
     """Read a data pattern: ``0xdeadbeef``, ``"abcd"``, ``-12``, ``'file'``, ``%o``, one by one.
 
     Decimal numbers are little-endian in as few bytes as they need. Returns the bytes and the
@@ -180,7 +170,7 @@ _DEVICE = re.compile(
 )
 
 
-def filenames(text: str, kb_base: int = 1024) -> tuple[str, ...]:
+def filenames(text: str) -> tuple[str, ...]:
     r"""Read the devices of ``filename=``.
 
     A colon separates two of them only where the next one can be seen to begin: with ``qemu:``,
@@ -203,19 +193,19 @@ def filenames(text: str, kb_base: int = 1024) -> tuple[str, ...]:
     return tuple(names)
 
 
-def nodes(text: str, kb_base: int = 1024) -> frozenset[int]:
+def nodes(text: str) -> frozenset[int]:
     """Read NUMA nodes, ``0-1`` or ``all``, which is as if there were no such option: none."""
     if text.strip() == "all":
         return frozenset()
     try:
-        return v.cpus(text, kb_base)
+        return v.cpus(text)
     except JobError:
         raise JobError(
             f"{text!r} is not a list of NUMA nodes: write for example 0 or 0-1, or all"
         ) from None
 
 
-def memory_policy(text: str, kb_base: int = 1024) -> Placement | None:
+def memory_policy(text: str) -> Placement | None:
     """Read ``bind:0``, ``prefer:1``, ``interleave:0-1``; None for ``default`` and ``local``."""
     mode, colon, rest = text.strip().partition(":")
     if mode in ("default", "local"):
@@ -223,11 +213,11 @@ def memory_policy(text: str, kb_base: int = 1024) -> Placement | None:
             raise JobError(f"{mode} takes no nodes: use bind, prefer or interleave")
         return None
     try:
-        return Placement(mode, nodes(rest, kb_base))  # type: ignore[arg-type]  # it looks
+        return Placement(mode, nodes(rest))  # type: ignore[arg-type]  # it looks
     except ValueError as error:
         raise JobError(str(error)) from None
 
 
-def words(text: str, kb_base: int = 1024) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
     """Read words between commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())

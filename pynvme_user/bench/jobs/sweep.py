@@ -82,7 +82,7 @@ def sweep(options: Pairs, make: Callable[[Pairs], Jobs], repeats: int = 1) -> Jo
             dataclasses.replace(
                 job,
                 point=(
-                    *((name, _value(name, text, job.kb_base)) for name, text in place),
+                    *((name, _value(name, text)) for name, text in place),
                     *which,
                 ),
                 group=job.group + group,
@@ -96,11 +96,11 @@ def sweep(options: Pairs, make: Callable[[Pairs], Jobs], repeats: int = 1) -> Jo
     return Jobs(tuple(jobs), tuple(dict.fromkeys(notes)))
 
 
-def _value(name: str, text: str, kb_base: int) -> int | str:
+def _value(name: str, text: str) -> int | str:
     """Give a place as results have it: block sizes in bytes, ranges and splits as written."""
     if _size_option(name, text) != name or (name == "rw" and ":" in text):
         return text
-    value = find(name).read(substitute(text), kb_base)
+    value = find(name).read(substitute(text))
     if isinstance(value, tuple):  # one size for reads, writes and trims
         value = value[0]
     assert isinstance(value, int | str)

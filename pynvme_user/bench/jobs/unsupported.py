@@ -57,6 +57,7 @@ GROUPS = (
     ("atomic writes are not asked for: NVMe makes small ones atomic by itself", "atomic"),
     ("the write journal has its own option: use verify_state", "verify_state_load"),
     ("errors are counted by their NVMe status", "block_error_percentiles"),
+    ("k is 1024 and kib is 1000", "kb_base"),
     (
         "zones are as long as the namespace has them, and are reset when they are full",
         "zonecapacity zone_reset_threshold zone_reset_frequency",
@@ -82,6 +83,7 @@ OPTIONS = {name: reason for reason, names in GROUPS for name in names.split()}
 _OFF = {
     **dict.fromkeys(("write_mode", "sg_write_mode"), ("write",)),
     "thinktime_blocks_type": ("complete",),
+    "kb_base": ("1024",),
     **dict.fromkeys(("uid", "gid"), ()),
 }
 

@@ -124,7 +124,6 @@ def validated(job: Job) -> Job:
         "dedupe_percentage makes equal blocks, and verify= gives each a header of its own: "
         "leave one out",
     )
-    need(1 <= job.significant_figures <= 10, "significant_figures is 1 to 10")
     _validate_verify(job, need)
     need(
         not (job.zbd and job.verify_backlog_batch),

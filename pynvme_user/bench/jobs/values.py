@@ -1,7 +1,7 @@
 """fio's ways to write values: sizes, times, ranges, splits, lists, expressions.
 
-All of them raise JobError for what they cannot read; the message quotes the text. ``kb_base`` is
-fio's option: with 1024 ``k`` is 1024 and ``kib`` is 1000, with 1000 the other way round.
+All of them raise JobError for what they cannot read; the message quotes the text. As in fio, ``k``
+is 1024 and ``kib`` is 1000.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _TIME_UNITS = {
 MICROSECOND, MILLISECOND, SECOND = 1e-6, 1e-3, 1.0
 
 
-def integer(text: str, kb_base: int = 1024) -> int:
+def integer(text: str) -> int:
     """Read ``4096``, ``0x1000``, ``4k``, ``1MiB``, ``-8k`` or an expression in parentheses.
 
     As in fio, ``ki`` without a ``b`` is ``k``.
     """
     text = text.strip()
     if text.startswith("("):
-        return _bounded(int(evaluate(text, kb_base)), text)
+        return _bounded(int(evaluate(text)), text)
     match = _INTEGER.fullmatch(text)
     if match is None:
         raise JobError(f"{text!r} is not a number: write for example 4096, 4k, 256m or 1g")
     sign, digits, power, binary, _ = match.groups()
-    base = {1000: 1024, 1024: 1000}[kb_base] if (binary or "").lower() == "ib" else kb_base
+    base = 1000 if (binary or "").lower() == "ib" else 1024
     number = int(digits, 0 if digits[:2].lower() == "0x" else 10)
     if power:
         number *= base ** (_POWERS.index(power.lower()) + 1)
@@ -57,19 +57,19 @@ def _bounded(number: int, text: str) -> int:
     return number
 
 
-def natural(text: str, kb_base: int = 1024) -> int:
+def natural(text: str) -> int:
     """Read an integer that is not negative."""
-    number = integer(text, kb_base)
+    number = integer(text)
     if number < 0:
         raise JobError(f"{text!r} is negative")
     return number
 
 
-def size(text: str, kb_base: int = 1024) -> Size:
+def size(text: str) -> Size:
     """Read a length: bytes, ``20%`` of the namespace, or ``3z`` for zones."""
     match = re.fullmatch(r"\s*(\d+)\s*([%z])\s*", text, re.IGNORECASE)
     if match is None:
-        return Size(bytes=natural(text, kb_base))
+        return Size(bytes=natural(text))
     number = int(match[1])
     if match[2] != "%":
         return Size(zones=number)
@@ -78,11 +78,11 @@ def size(text: str, kb_base: int = 1024) -> Size:
     return Size(percent=number)
 
 
-def number(text: str, kb_base: int = 1024) -> float:
+def number(text: str) -> float:
     """Read a number with a fraction."""
     text = text.strip()
     try:
-        value = evaluate(text, kb_base) if text.startswith("(") else float(text)
+        value = evaluate(text) if text.startswith("(") else float(text)
     except ValueError as error:
         if isinstance(error, JobError):
             raise
@@ -92,20 +92,20 @@ def number(text: str, kb_base: int = 1024) -> float:
     return value
 
 
-def boolean(text: str, kb_base: int = 1024) -> bool:
+def boolean(text: str) -> bool:
     """Read 1 or 0."""
     if text.strip() not in ("0", "1"):
         raise JobError(f"{text!r} is neither 1 nor 0")
     return text.strip() == "1"
 
 
-def time(unit: float) -> Callable[[str, int], float]:
+def time(unit: float) -> Callable[[str], float]:
     """Make a reader of times in seconds; `unit` is what a number without a unit counts."""
 
-    def read(text: str, kb_base: int = 1024) -> float:
+    def read(text: str) -> float:
         text = text.strip()
         if text.startswith("("):
-            seconds = evaluate(text, kb_base, times=True) * MICROSECOND
+            seconds = evaluate(text, times=True) * MICROSECOND
             if seconds < 0:
                 raise JobError(f"{text!r} is negative")
             return seconds
@@ -119,13 +119,13 @@ def time(unit: float) -> Callable[[str, int], float]:
     return read
 
 
-def span(read: Callable[[str, int], T]) -> Callable[[str, int], tuple[T, T]]:
+def span(read: Callable[[str], T]) -> Callable[[str], tuple[T, T]]:
     """Make a reader of ranges: ``1k-4k`` or ``1k:4k``, the smaller one first; or one value."""
 
-    def read_span(text: str, kb_base: int = 1024) -> tuple[T, T]:
+    def read_span(text: str) -> tuple[T, T]:
         low, separator, high = re.sub(r"(?<=.)-", ":", text.strip()).partition(":")
-        first = read(low, kb_base)
-        second = read(high, kb_base) if separator else first
+        first = read(low)
+        second = read(high) if separator else first
         return (second, first) if second < first else (first, second)  # type: ignore[operator]
 
     return read_span
@@ -138,7 +138,7 @@ class Choice:
     words: tuple[str, ...]
     aliases: Mapping[str, str]
 
-    def __call__(self, text: str, kb_base: int = 1024) -> str:
+    def __call__(self, text: str) -> str:
         """Read a word. Raises JobError for any other."""
         word = text.strip()
         key = "_" + word if word.isdecimal() else word.replace("-", "_")
@@ -153,17 +153,17 @@ def choice(*words: str, **aliases: str) -> Choice:
     return Choice(words, aliases)
 
 
-def by_direction(read: Callable[[str, int], T]) -> Callable[[str, int], Triple[T]]:
+def by_direction(read: Callable[[str], T]) -> Callable[[str], Triple[T]]:
     """Make a reader of ``read,write,trim`` lists.
 
     The last value goes for the rest, too, unless a comma follows it. None stands for the default.
     """
 
-    def read_triple(text: str, kb_base: int = 1024) -> Triple[T]:
+    def read_triple(text: str) -> Triple[T]:
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > 3:
             raise JobError(f"{text!r} has more than three values: one each for read, write, trim")
-        values = [read(part, kb_base) if part else None for part in parts]
+        values = [read(part) if part else None for part in parts]
         values += [values[-1]] * (3 - len(values))
         return values[0], values[1], values[2]
 
@@ -171,19 +171,18 @@ def by_direction(read: Callable[[str, int], T]) -> Callable[[str, int], Triple[T
 
 
 def split(
-    key: Callable[[str, int], int],
-) -> Callable[[str, int], tuple[tuple[int, int], ...]]:
+    key: Callable[[str], int],
+) -> Callable[[str], tuple[tuple[int, int], ...]]:
     """Make a reader of ``4k/60:64k/40``; what has no percentage shares the rest evenly.
 
     Where all have one and it is less than 100, the largest share gets the rest, as in fio: of equal
     ones the last.
     """
 
-    def read(text: str, kb_base: int = 1024) -> tuple[tuple[int, int], ...]:
+    def read(text: str) -> tuple[tuple[int, int], ...]:
         parts = [part.partition("/") for part in text.strip().strip(":").split(":")]
         entries = [
-            (key(value, kb_base), percent(share) if share.strip() else None)
-            for value, _, share in parts
+            (key(value), percent(share) if share.strip() else None) for value, _, share in parts
         ]
         filled = _filled([(value, share) for value, share in entries], text)
         rest = max(0, 100 - sum(share for _, share in filled))
@@ -194,17 +193,17 @@ def split(
     return read
 
 
-def zones(read: Callable[[str, int], int]) -> Callable[[str, int], tuple[tuple[int, int], ...]]:
+def zones(read: Callable[[str], int]) -> Callable[[str], tuple[tuple[int, int], ...]]:
     """Make a reader of ``60/10:30/20:10/70``: percent of the accesses / how much of the range.
 
     Sizes in percent that are left out share the rest, as in fio.
     """
 
-    def read_zones(text: str, kb_base: int = 1024) -> tuple[tuple[int, int], ...]:
+    def read_zones(text: str) -> tuple[tuple[int, int], ...]:
         entries = []
         for part in text.strip().strip(":").split(":"):
             access, _, extent = part.partition("/")
-            entries.append((percent(access), read(extent, kb_base) if extent.strip() else None))
+            entries.append((percent(access), read(extent) if extent.strip() else None))
         return _filled(entries, text)
 
     return read_zones
@@ -226,7 +225,7 @@ def _filled(entries: list[tuple[int, int | None]], text: str) -> tuple[tuple[int
     return tuple(filled)
 
 
-def percent(text: str, kb_base: int = 1024) -> int:
+def percent(text: str) -> int:
     """Read a percentage, with or without the sign."""
     match = re.fullmatch(r"\s*(\d+)\s*%?\s*", text)
     if match is None or int(match[1]) > 100:
@@ -234,12 +233,12 @@ def percent(text: str, kb_base: int = 1024) -> int:
     return int(match[1])
 
 
-def numbers(text: str, kb_base: int = 1024) -> tuple[float, ...]:
+def numbers(text: str) -> tuple[float, ...]:
     """Read ``99.5:99.9``; a comma separates as well."""
     return tuple(number(part) for part in re.split("[:,]", text) if part.strip())
 
 
-def cpus(text: str, kb_base: int = 1024) -> frozenset[int]:
+def cpus(text: str) -> frozenset[int]:
     """Read ``0,5,8-15`` (CPUs or NUMA nodes)."""
     found: set[int] = set()
     for part in re.split("[,:]", text):
@@ -252,7 +251,7 @@ def cpus(text: str, kb_base: int = 1024) -> frozenset[int]:
     return frozenset(found)
 
 
-def mask(text: str, kb_base: int = 1024) -> frozenset[int]:
+def mask(text: str) -> frozenset[int]:
     """Read a bit mask of CPUs."""
     bits = natural(text)
     return frozenset(bit for bit in range(bits.bit_length()) if bits >> bit & 1)
@@ -276,18 +275,17 @@ def _divide_by_zero() -> float:
     raise JobError("an expression divides by zero")
 
 
-def evaluate(text: str, kb_base: int = 1024, *, times: bool = False) -> float:
+def evaluate(text: str, *, times: bool = False) -> float:
     """Compute an expression of ``+ - * / % ^`` and parentheses.
 
     Numbers may have units: those of sizes, or with `times` those of times, in microseconds.
     """
-    return _Expression(text, kb_base, times).value()
+    return _Expression(text, times).value()
 
 
 class _Expression:
-    def __init__(self, text: str, kb_base: int, times: bool) -> None:
+    def __init__(self, text: str, times: bool) -> None:
         self._text = text
-        self._kb_base = kb_base
         self._times = times
         self._tokens: list[float | str] = []
         position = 0
@@ -313,7 +311,7 @@ class _Expression:
             if unit.lower() not in _TIME_UNITS:
                 raise self._wrong()
             return value * round(_TIME_UNITS[unit.lower()] / MICROSECOND)
-        return value * integer("1" + unit, self._kb_base)
+        return value * integer("1" + unit)
 
     def value(self) -> float:
         """Compute it."""

@@ -424,9 +424,6 @@ class JobResult:
     unified_rw_reporting: Literal["none", "mixed", "both"] = "none"
     bwavgtime_ms: int = 500  # the intervals that bw_min, bw_mean and so on are taken over
     iopsavgtime_ms: int = 500
-    significant_figures: int = 4  # of the summary's numbers
-    unit_base: Literal[0, 1, 8] = 0  # 1: the summary's bandwidths are in bits
-    kb_base: Literal[1000, 1024] = 1024  # which of the two it names first
 
     @property
     def failed(self) -> int:

@@ -59,7 +59,11 @@ def _summary(run: RunResult) -> Iterator[str]:
     yield from _troubles(run)
 
 
-def number(value: float, unit: str = "", *, binary: bool = False, figures: int = 4) -> str:
+#: Of a number in the summary.
+_DIGITS = 4
+
+
+def number(value: float, unit: str = "", *, binary: bool = False) -> str:
     """Write a value in so many characters, and its prefix: ``14.1k``, ``54.9MiB/s``, ``1000``.
 
     ``binary`` scales by 1024 (Ki, Mi), else by 1000 (k, M). What needs no prefix has no decimals.
@@ -67,25 +71,20 @@ def number(value: float, unit: str = "", *, binary: bool = False, figures: int =
     base = 1024 if binary else 1000
     prefixes = ("", "Ki", "Mi", "Gi", "Ti", "Pi") if binary else ("", "k", "M", "G", "T", "P")
     for prefix in prefixes:
-        if prefix == prefixes[-1] or round(value) < (base if prefix else 10**figures):
+        if prefix == prefixes[-1] or round(value) < (base if prefix else 10**_DIGITS):
             break
         value /= base
     decimals = 0
     if prefix:
         # As many as fit behind the digits, of which rounding may make one more.
-        decimals = max(0, figures - 1 - len(str(int(value))))
-        decimals = max(0, figures - 1 - len(str(int(round(value, decimals)))))
+        decimals = max(0, _DIGITS - 1 - len(str(int(value))))
+        decimals = max(0, _DIGITS - 1 - len(str(int(round(value, decimals)))))
     return f"{value:.{decimals}f}{prefix}{unit}"
 
 
-def _bandwidth(job: JobResult, value: float, unit: str = "B/s") -> tuple[str, str]:
-    """Write bytes, or bytes per second, in both systems; kb_base says which comes first."""
-    if unit == "B/s" and job.unit_base == 1:
-        value, unit = value * 8, "bit/s"
-    figures = job.significant_figures
-    binary = number(value, unit, binary=True, figures=figures)
-    decimal = number(value, unit, figures=figures)
-    return (binary, decimal) if job.kb_base == 1024 else (decimal, binary)
+def _bandwidth(value: float, unit: str = "B/s") -> tuple[str, str]:
+    """Write bytes, or bytes per second, in both systems."""
+    return number(value, unit, binary=True), number(value, unit)
 
 
 # --- one job ------------------------------------------------------------------------------------
@@ -144,7 +143,7 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
     if job.latency_target:
         yield _latency_target(job.latency_target)
     if job.steady_state:
-        yield _steady_state(job, job.steady_state)
+        yield _steady_state(job.steady_state)
     if job.rounds:
         yield _rounds(job.rounds)
     if job.verify:
@@ -159,12 +158,10 @@ def _list(values: Sequence[int]) -> str:
 
 
 def _direction(job: JobResult, name: str, result: DirectionResult, group: float) -> Iterator[str]:
-    first, second = _bandwidth(job, result.bytes_per_second)
-    moved, _ = _bandwidth(job, result.bytes, "B")
-    iops = number(result.iops, figures=job.significant_figures)
-    yield (
-        f"  {name}: IOPS={iops}, BW={first} ({second})({moved}/{runtime_ms(result.runtime_ns)}msec)"
-    )
+    first, second = _bandwidth(result.bytes_per_second)
+    moved, _ = _bandwidth(result.bytes, "B")
+    took = runtime_ms(result.runtime_ns)
+    yield f"  {name}: IOPS={number(result.iops)}, BW={first} ({second})({moved}/{took}msec)"
     # The total latency leads: what one I/O took, whether its doorbell or its completion took it.
     for name, histogram in ((" lat", result.lat), ("slat", result.slat), ("clat", result.clat)):
         if histogram.count:
@@ -190,8 +187,6 @@ def _spreads(job: JobResult, result: DirectionResult, group: float) -> Iterator[
     if not bw.samples:
         return
     unit, scale = ("MiB", 1 / 1024) if bw.mean > 1024 * 1024 else ("KiB", 1.0)
-    if job.unit_base == 1:
-        unit, scale = unit.replace("B", "bit"), scale * 8
     yield (
         f"   bw ({unit:>5}/s): min={bw.min * scale:5.0f}, max={bw.max * scale:5.0f}, "
         f"per={share_of_group(bw, group):3.2f}%, avg={bw.mean * scale:5.2f}, "
@@ -301,13 +296,13 @@ def _latency_target(target: LatencyTarget) -> str:
     )
 
 
-def _steady_state(job: JobResult, state: SteadyState) -> str:
+def _steady_state(state: SteadyState) -> str:
     count = max(len(state.bw), 1)
-    first, second = _bandwidth(job, sum(state.bw) / count)
+    first, second = _bandwidth(sum(state.bw) / count)
     kind, _, slope = state.metric.partition("_")
     return (
-        f"  steadystate  : attained={'yes' if state.attained else 'no'}, bw={first} "
-        f"({second}), iops={number(sum(state.iops) / count)}, "
+        f"  steadystate  : attained={'yes' if state.attained else 'no'}, "
+        f"bw={first} ({second}), iops={number(sum(state.iops) / count)}, "
         f"{kind} {'slope' if slope else 'mean dev'}={state.criterion:.3f}"
         f"{'%' if state.percent else ''}"
     )
@@ -343,8 +338,7 @@ def _group(jobs: Sequence[JobResult], group: int) -> Iterator[str]:
     yield ""
     yield f"Run status group {group} (all jobs):"
     members = [job for job in jobs if job.group == group]
-    style = members[0]
-    unified = style.unified_rw_reporting
+    unified = members[0].unified_rw_reporting
     rows: list[tuple[str, float, list[DirectionResult]]] = []
     if unified != "mixed":
         rows += [
@@ -366,9 +360,9 @@ def _group(jobs: Sequence[JobResult], group: int) -> Iterator[str]:
         moved = sum(result.bytes for result in results)
         ran = [runtime_ms(result.runtime_ns) for result in results]
         (bw, bw2), (low, low2), (high, high2) = (
-            _bandwidth(style, value) for value in (total, min(rates), max(rates))
+            _bandwidth(value) for value in (total, min(rates), max(rates))
         )
-        io, io2 = _bandwidth(style, moved, "B")
+        io, io2 = _bandwidth(moved, "B")
         yield (
             f"{name.upper():>7}: bw={bw} ({bw2}), {low}-{high} ({low2}-{high2}), "
             f"io={io} ({io2}), run={min(ran)}-{max(ran)}msec"

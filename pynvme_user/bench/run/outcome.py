@@ -60,9 +60,6 @@ def job_result(
         unified_rw_reporting=job.unified_rw_reporting,
         bwavgtime_ms=_ms(job.bwavgtime),
         iopsavgtime_ms=_ms(job.iopsavgtime),
-        significant_figures=job.significant_figures,
-        unit_base=job.unit_base,
-        kb_base=job.kb_base,
         **measured,
     )
 

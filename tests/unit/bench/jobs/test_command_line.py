@@ -71,7 +71,7 @@ def test_block_sizes_of_a_sweep_may_be_ranges_and_splits() -> None:
 
 def test_a_place_in_a_sweep_is_in_base_units() -> None:
     options = (
-        *(("filename", "qemu:"), ("kb_base", "1000"), ("readwrite", "read,randwrite")),
+        *(("filename", "qemu:"), ("readwrite", "read,randwrite")),
         *(("blocksize", "8k,(4*1k)"), ("numjobs", "$ncpus,1")),
     )
     swept = sweep(options, command_line_jobs).jobs
@@ -79,7 +79,7 @@ def test_a_place_in_a_sweep_is_in_base_units() -> None:
     assert [made.point for made in swept] == [
         (("rw", rw), ("bs", bs), ("numjobs", jobs))
         for rw in ("read", "randwrite")
-        for bs in (8000, 4000)
+        for bs in (8192, 4096)
         for jobs in (cpus, 1)
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynvme_user.bench.jobs.job import JobError, Size
+from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.jobs.job_file import Jobs, command_line_jobs, read_job_files, substitute
 from pynvme_user.bench.jobs.options import OPTIONS
 from pynvme_user.workload.direction import Direction
@@ -86,14 +86,6 @@ def test_sections_keep_their_names_beside_one_in_global(write: Write) -> None:
     assert jobs[1].write_bw_log == "c"
 
 
-def test_the_kb_base_of_a_section_counts_for_global_sizes_of_that_section_alone(
-    write: Write,
-) -> None:
-    jobs = read(write("[global]\nbs=4k\n[a]\nkb_base=1000\nsize=1m\n[b]\nsize=1m\n")).jobs
-    assert [job.block_sizes[0].low for job in jobs] == [4000, 4096]
-    assert [job.size for job in jobs] == [Size(bytes=10**6), Size(bytes=1 << 20)]
-
-
 def test_a_byte_order_mark_is_no_part_of_the_file(write: Write) -> None:
     jobs = read(write("\ufeff[global]\nbs=8k\n[a]\n")).jobs
     assert [(job.name, job.block_sizes[0].low) for job in jobs] == [("a", 8192)]
@@ -158,11 +150,6 @@ def test_what_is_wrong_on_the_command_line_is_told_once(write: Write) -> None:
 def test_several_devices_from_the_command_line(write: Write) -> None:
     jobs = read(write("[a]\nfilename=/dev/sda\n[b]\n"), ("filename", "/run/x")).jobs
     assert [job.filenames for job in jobs] == [("qemu:", "/run/x")] * 2
-
-
-def test_kb_base_counts_for_all_sizes_wherever_it_stands(write: Write) -> None:
-    (job,) = read(write("[a]\nsize=4k\nkb_base=1000\n")).jobs
-    assert job.size == Size(bytes=4000)
 
 
 def test_environment_and_keywords(write: Write) -> None:

@@ -77,8 +77,8 @@ def test_of_the_ways_to_give_block_sizes_bssplit_counts_first() -> None:
 
 def test_shares_that_are_left_out_are_filled_in() -> None:
     read = values.split(values.natural)
-    assert read("4k/50:1k/:32k/", 1024) == ((4096, 50), (1024, 25), (32768, 25))
-    assert read("1:2:3", 1024) == ((1, 33), (2, 33), (3, 34))
+    assert read("4k/50:1k/:32k/") == ((4096, 50), (1024, 25), (32768, 25))
+    assert read("1:2:3") == ((1, 33), (2, 33), (3, 34))
     assert job(bssplit="4k/50:8k/40").block_sizes[0].split == ((4096, 60), (8192, 40))
     assert job(bssplit="4k/20:8k/10:64k/20").block_sizes[0].split[-1] == (65536, 70)
     assert "has to add up to 100%" in problem(bssplit="4k/50:8k/60")
@@ -437,6 +437,8 @@ def test_unknown_and_unsupported_options() -> None:
     ):
         assert "not supported: " in problem(**{name: value})
     assert "'uid' is not supported" in problem(uid="0")  # 0 is a user
+    assert job(kb_base="1024")
+    assert "k is 1024 and kib is 1000" in problem(kb_base="1000")
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -13,34 +13,31 @@ from pynvme_user.bench.jobs.job import JobError, Size
 
 
 @pytest.mark.parametrize(
-    ("text", "kb_base", "number"),
+    ("text", "number"),
     [
-        ("4096", 1024, 4096),
-        ("0x1000", 1024, 4096),
-        ("4096b", 1024, 4096),
-        ("4k", 1024, 4096),
-        ("4K", 1024, 4096),
-        ("4kB", 1024, 4096),
-        ("4ki", 1024, 4096),
-        ("4kib", 1024, 4000),
-        ("1m", 1024, 1 << 20),
-        ("1MiB", 1024, 10**6),
-        ("1t", 1024, 1 << 40),
-        ("2p", 1024, 2 << 50),
-        ("4k", 1000, 4000),
-        ("4KiB", 1000, 4096),
-        ("1G", 1000, 10**9),
-        ("-8k", 1024, -8192),
-        ("(4*1k+512)", 1024, 4608),
-        ("(2^3^2)", 1024, 512),
-        ("(7-2-1)", 1024, 4),
-        ("(100%7*2)", 1024, 4),
-        ("(-(3 - 5) * 0x10)", 1024, 32),
-        ("(1.5*2k)", 1024, 3072),
+        ("4096", 4096),
+        ("0x1000", 4096),
+        ("4096b", 4096),
+        ("4k", 4096),
+        ("4K", 4096),
+        ("4kB", 4096),
+        ("4ki", 4096),
+        ("4kib", 4000),
+        ("1m", 1 << 20),
+        ("1MiB", 10**6),
+        ("1t", 1 << 40),
+        ("2p", 2 << 50),
+        ("-8k", -8192),
+        ("(4*1k+512)", 4608),
+        ("(2^3^2)", 512),
+        ("(7-2-1)", 4),
+        ("(100%7*2)", 4),
+        ("(-(3 - 5) * 0x10)", 32),
+        ("(1.5*2k)", 3072),
     ],
 )
-def test_integers(text: str, kb_base: int, number: int) -> None:
-    assert values.integer(text, kb_base) == number
+def test_integers(text: str, number: int) -> None:
+    assert values.integer(text) == number
 
 
 @pytest.mark.parametrize(
@@ -92,19 +89,19 @@ def test_sizes_in_percent_and_zones() -> None:
     ],
 )
 def test_times(text: str, unit: float, seconds: float) -> None:
-    assert values.time(unit)(text, 1024) == pytest.approx(seconds, rel=1e-15)
+    assert values.time(unit)(text) == pytest.approx(seconds, rel=1e-15)
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1x", "1 minute"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(JobError, match="is not a time: write for example 10s"):
-        values.time(values.SECOND)(text, 1024)
+        values.time(values.SECOND)(text)
 
 
 def test_ranges_are_put_in_order() -> None:
     read = values.span(values.natural)
-    assert read("1k-4k", 1024) == read("4k:1k", 1024) == (1024, 4096)
-    assert read("4k", 1024) == (4096, 4096)
+    assert read("1k-4k") == read("4k:1k") == (1024, 4096)
+    assert read("4k") == (4096, 4096)
 
 
 @pytest.mark.parametrize(

@@ -193,15 +193,6 @@ def test_the_keys_of_directions_together_are_fios(rng, tmp_path, unified):
     assert list(document(run_of(job))["jobs"][0]) == list(theirs)
 
 
-def test_other_units_in_the_summary(rng):
-    job = job_of(rng, seconds=1, significant_figures=6, unit_base=1, kb_base=1000)
-    text = "\n".join(summary(run_of(job)))
-    iops = job.directions[0].iops
-    assert f"IOPS={iops:.0f}, BW={iops * 4096 * 8 / 1e6:.2f}Mbit/s (" in text
-    assert re.search(r"^   bw \(Kibit/s\): min=1\d{5}, ", text, re.M)
-    assert re.search(r"^   READ: bw=1\d\d\.\d\dMbit/s \(12\d\.\d\dMibit/s\), ", text, re.M)
-
-
 def test_the_intervals_that_spreads_are_over(rng):
     job = job_of(rng, seconds=4, bwavgtime_ms=1000, iopsavgtime_ms=2000)
     written = document(run_of(job))["jobs"][0]["read"]
