@@ -32,7 +32,7 @@ def write_page(
     path: Path, title: str, machine: dict[str, object], sections: Iterable[tuple[str, str]]
 ) -> None:
     """Write the page: sections of HTML with their headings, and what machine it was."""
-    style = files("pynvme_user.bench").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("pynvme_user.bench.report").joinpath("report.css").read_text(encoding="utf-8")
     body = "".join(
         f"<section><h2>{escape(heading)}</h2>\n{content}\n</section>\n"
         for heading, content in sections

@@ -73,7 +73,7 @@ def _panel(figure: ET.Element) -> str:
 
 def _style() -> str:
     """Give the style: the pages' rules with their colours for each of light, dark and paper."""
-    css = files("pynvme_user.bench").joinpath("report.css").read_text(encoding="utf-8")
+    css = files("pynvme_user.bench.report").joinpath("report.css").read_text(encoding="utf-8")
     rules = "\n".join(_DRAWN.findall(css))
     rules += (
         "\n.page { fill: var(--page); } svg text.title { fill: var(--text); font-weight: 600; }\n"

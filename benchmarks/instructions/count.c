@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "_bench.h"
 #include "_ring.h"
 #include "_vector.h"
+#include "workload/_bench.h"
 
 #define BLOCK_SHIFT  9
 #define BLOCKS	     (UINT64_C(1) << 24)

@@ -21,11 +21,11 @@ def test_each_has_a_name_of_its_own() -> None:
 def core(tmp_path_factory: pytest.TempPathFactory) -> Core:
     """A copy of the C sources."""
     root = tmp_path_factory.mktemp("mutants")
-    folder = root / "pynvme_user"
-    folder.mkdir()
-    for path in (ROOT / "pynvme_user").glob("_*.[ch]"):
-        shutil.copy(path, folder)
-    return Core(folder)
+    for path in (ROOT / "pynvme_user").rglob("_*.[ch]"):
+        copy = root / path.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(path, copy)
+    return Core(root / "pynvme_user")
 
 
 @pytest.fixture

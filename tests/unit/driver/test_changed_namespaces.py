@@ -373,13 +373,22 @@ def test_what_never_ends_is_aborted_first(soft: SoftController, ctrl: Controller
 
 @pytest.fixture
 def formatting(soft: SoftController, ctrl: Controller) -> Iterator[Callable[[], None]]:
-    """Begin to format in another thread, soon."""
+    """Begin to format in another thread, once I/O runs."""
     threads = []
 
+    def format_now(sqe: SQE) -> Status | None:
+        soft.io = succeed
+        thread = threading.Thread(
+            target=ctrl.admin, args=(AdminOpcode.FORMAT_NVM,), kwargs={"nsid": 1}
+        )
+        thread.start()
+        threads.append(thread)
+        return succeed(sqe)
+
+    succeed = soft.io
+
     def begin() -> None:
-        timer = threading.Timer(0.05, ctrl.admin, (AdminOpcode.FORMAT_NVM,), {"nsid": 1})
-        timer.start()
-        threads.append(timer)
+        soft.io = format_now
 
     soft.admin = reformat(soft)
     yield begin
