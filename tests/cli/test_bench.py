@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -346,4 +347,5 @@ def test_the_guide_shows_commands() -> None:
 def test_the_guides_commands_are_right(run: Any, tmp_path: Path, line: str) -> None:
     (tmp_path / "job.fio").write_text("[a]\nrw=read\n")
     (tmp_path / "trace.log").write_text("fio version 3 iolog\n0 nvme add\n1 nvme read 0 4096\n")
-    run(*line.split()[1:], "--parse-only")
+    words, _, _ = line.partition(" > ")
+    run(*shlex.split(words)[1:], "--parse-only")

@@ -18,12 +18,12 @@ from pynvme_user.cli.nvme_cli import INSTEAD, PASSTHRU, missing
 
 #: The commands that nvme-cli does not have.
 OURS = {"identify", "bench", "bind", "unbind", "restore", "setup", "doctor"}
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().partition("\n## ")[0]
 
 
-def test_the_readme_says_which_there_are() -> None:
+def test_the_page_says_which_there_are() -> None:
     there, beyond = (
-        re.search(rf"{start} there are ([^.]*)\.", README)
+        re.search(rf"{start} there are ([^.]*)\.", PAGE)
         for start in ("Of nvme-cli's commands", "Beyond it")
     )
     assert there

@@ -1,4 +1,6 @@
-"""The README from top to bottom, pasted: its blocks run one after the other in an empty folder."""
+"""The README and what runs on the pages of docs/, pasted: blocks, one after the other, in an empty
+folder. And the map of the tree that README and docs/architecture.md draw, held against the tree.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,28 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-BLOCKS: list[tuple[str, str]] = re.findall(
-    r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-)
+README = (ROOT / "README.md").read_text()
+#: What is pasted of each page: the text behind a heading up to the next; of the README all.
+PASTED = {
+    "README.md": "",
+    "docs/bench.md": "## First commands\n",
+    "docs/performance.md": "## How it is measured\n",
+    "docs/userspace-drivers.md": "# How a userspace driver gets at its device\n",
+}
+DISK = range(1 << 30, (1 << 30) + 1)
+#: How many blocks of each page run, and the sizes of files that are there then.
+LEFT: dict[str, tuple[int, dict[str, range]]] = {
+    "README.md": (3, {"disk.img": DISK}),
+    "docs/bench.md": (1, {"disk.img": DISK, "sweep.html": range(10_001, 1 << 30)}),
+    "docs/performance.md": (0, {}),
+    "docs/userspace-drivers.md": (0, {}),
+}
 #: Lines that are not run here, by how they begin, and why.
 NOT_HERE = {
     "make demo": "installs packages; CI runs it on a fresh clone",
@@ -26,21 +44,31 @@ NOT_HERE = {
 }
 
 
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The language and the lines of each block that is pasted of a page."""
+    text = (ROOT / page).read_text()
+    if heading := PASTED[page]:
+        text = text.split(heading)[1].partition("\n## ")[0]
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def lines_not_here(body: str) -> list[str]:
     return [line for line in body.splitlines() if line.startswith(tuple(NOT_HERE))]
 
 
 def test_every_reason_is_of_a_line() -> None:
-    text = "\n".join(body for _, body in BLOCKS)
+    text = "\n".join(body for page in PASTED for _, body in blocks(page))
     for start in NOT_HERE:
         assert f"\n{start}" in f"\n{text}"
 
 
-def test_pasted_from_top_to_bottom(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", PASTED)
+def test_pasted_from_top_to_bottom(environment: dict[str, str], tmp_path: Path, page: str) -> None:
     # As after `. .venv/bin/activate`, in a folder with nothing in it.
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ran = 0
-    for language, body in BLOCKS:
+    assert blocks(page)
+    for language, body in blocks(page):
         if language == "python":
             program = ["python", "-c", body]
         elif body.startswith(". .venv/bin/activate"):
@@ -60,6 +88,58 @@ def test_pasted_from_top_to_bottom(environment: dict[str, str], tmp_path: Path) 
         )
         assert done.returncode == 0, f"{body}\n{done.stdout}{done.stderr}"
         ran += bool(body.strip())
-    assert ran >= 4
-    assert (tmp_path / "disk.img").stat().st_size == 1 << 30
-    assert (tmp_path / "sweep.html").stat().st_size > 10_000
+    blocks_that_run, files = LEFT[page]
+    assert ran == blocks_that_run
+    for name, sizes in files.items():
+        assert (tmp_path / name).stat().st_size in sizes
+
+
+# --- the map ------------------------------------------------------------------------------------
+
+#: What reads as a path: it ends with a slash or with a file's extension.
+PATH = r"[\w.-]+(?:/[\w.-]+)*(?:/|\.(?:py|c|h|md))(?![\w.])"
+BASES = (ROOT, ROOT / "pynvme_user")
+
+
+def picture() -> str:
+    """The picture of the packages."""
+    return README.split("## Architecture\n\n```\n")[1].partition("```")[0]
+
+
+def drawn() -> Iterator[tuple[str, bool]]:
+    """Each path of the picture, and whether it is there: one that does not begin its line may be
+    in the folder that was named last.
+    """
+    folder = ""
+    for line in picture().splitlines():
+        for found in re.finditer(PATH, line):
+            places = list(BASES) if not line.startswith(" ") else []
+            if found.start():
+                places += [base / folder for base in BASES]
+            yield found[0], any((place / found[0]).exists() for place in places)
+            if not found.start() and found[0].endswith("/"):
+                folder = found[0]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150
+
+
+def test_the_picture_is_true() -> None:
+    paths = [path for path, _ in drawn()]
+    assert len(paths) > 20
+    assert [path for path, there in drawn() if not there] == []
+    packages = {f"{path.parent.name}/" for path in (ROOT / "pynvme_user").glob("*/__init__.py")}
+    assert packages | {"cli/", "qemu/"} <= {*paths}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_every_path_in_backticks_exists(page: str) -> None:
+    named = re.findall(rf"`({PATH})`", (ROOT / page).read_text())
+    assert len(named) > 8
+    assert [path for path in named if not any((base / path).exists() for base in BASES)] == []
+
+
+def test_every_page_is_listed() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert pages == set(re.findall(r"^- \[docs/(.*?)\]\(docs/\1\)", README, re.MULTILINE))
