@@ -7,7 +7,7 @@ of the run (100 % is one core). The device needs interrupts: one over VFIO, UIO 
 default is the repository's controller, made to take 20 us for a command, since who answers at once
 is not waited for. In a guest, for example, whose speed says nothing but whose ratios do:
 
-    python -m pynvme_user.qemu.guest.guest -- sh -c 'modprobe -a vfio-pci vfio_iommu_type1;
+    python -m pynvme_user.qemu.guest -- sh -c 'modprobe -a vfio-pci vfio_iommu_type1;
         nvme-user bind 0000:00:04.0; python benchmarks/waiting.py vfio:0000:00:04.0'
 """
 

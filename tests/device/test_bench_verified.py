@@ -151,6 +151,20 @@ def test_trims_that_take_nothing_away(device: str) -> None:
     assert "lost write" in str(result.verify.faults[0])
 
 
+@pytest.mark.parametrize("options", [{"verify_backlog": 32}, {"verify_backlog": 24}, {}])
+def test_a_backlog_behind_a_ramp(device: str, options: dict[str, object]) -> None:
+    """The ramp's writes pause for nothing, and are trimmed and read back with the others."""
+    renew(device)
+    ramp = {"size": "8m", "ramp_time": "50ms", "rate_iops": 4000}
+    result, order = trimmed(device, zero=True, **ramp, **options)
+    assert result.ok, result.verify
+    reads = order.count("r")
+    writes = result.directions[WRITE].ios
+    assert 0 < writes < 2048  # some were the ramp's
+    assert reads == 2048
+    assert "t" in order
+
+
 def test_trims_in_a_ranged_mix(device: str) -> None:
     renew(device)
     options = {"rw": "randrw", "bsrange": "4k-16k", "norandommap": True, "rwmixread": 30}

@@ -448,6 +448,26 @@ def test_an_error_keeps_nothing_of_who_met_it(
         access.close()
 
 
+def test_a_late_reply_s_error_keeps_nothing_either(path: Path) -> None:
+    """The one that is raised where the connection ends, which is its reason from then on."""
+
+    class Kept:
+        pass
+
+    def meet(kept: Kept) -> None:
+        access.registers.read(0, 8)
+
+    with serving(path, Silent):
+        access = VfioUserAccess(str(path), timeout=0.2)
+        kept = Kept()
+        gone = weakref.ref(kept)
+        with pytest.raises(NvmeTimeoutError) as caught:
+            meet(kept)
+        del kept, caught
+        assert gone() is None
+        access.close()
+
+
 # The server's requests
 
 

@@ -95,8 +95,8 @@ class Verification:
         self._choice = np.random.default_rng(job.seed)
         #: I/Os that are not the sequence's: what was read back, and what was trimmed.
         self._aside = 0
-        #: The numbers of writes at which something is to do next.
-        self._verify_at, self._trim_at = job.verify_backlog, job.trim_backlog
+        #: The numbers of writes at which to read back and to trim next; 0: never.
+        self._verify_at = self._trim_at = 0
         interval = job.verify_interval or self._interval(job)
         if job.zbd:
             interval = gcd(interval, target.zone_blocks << ns.block_shift)
@@ -198,7 +198,13 @@ class Verification:
     @property
     def has_backlog(self) -> bool:
         """Whether the writes pause for what is read back or trimmed."""
-        return bool(self._verify_at or self._trim_at)
+        return bool(self._job.verify_backlog or self._job.trim_backlog)
+
+    def begin_backlog(self, workload: Workload) -> None:
+        """Count the writes from here on: those of a ramp pause for nothing."""
+        done = workload.submitted_by_direction[Direction.WRITE]
+        self._verify_at = _next(done, self._job.verify_backlog)
+        self._trim_at = _next(done, self._job.trim_backlog)
 
     def writes_left(self, workload: Workload) -> int:
         """Tell how many more writes there are until then."""
@@ -209,10 +215,10 @@ class Verification:
         """Yield what is to do now: trims, then reads, in pieces of one direction."""
         job, done = self._job, workload.submitted_by_direction[Direction.WRITE]
         if self._trim_at and done >= self._trim_at:
-            self._trim_at = done + job.trim_backlog
+            self._trim_at = _next(done, job.trim_backlog)
             yield from self._trimmed(workload)
         if self._verify_at and done >= self._verify_at:
-            self._verify_at = done + job.verify_backlog
+            self._verify_at = _next(done, job.verify_backlog)
             yield from self.written(workload, job.verify_backlog_batch)
 
     def _trimmed(self, workload: Workload) -> Iterator[npt.NDArray[np.void]]:
@@ -269,6 +275,11 @@ class Verification:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
+
+
+def _next(done: int, every: int) -> int:
+    """Tell the number of writes at which it is time again; 0: never."""
+    return done + every if every else 0
 
 
 def _within_zones(ranges: Iterator[tuple[int, int]], zone_blocks: int) -> Iterator[tuple[int, int]]:

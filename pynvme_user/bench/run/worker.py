@@ -346,6 +346,7 @@ class Part:
     ) -> None:
         """Trim and read back, each after so many writes."""
         workload = self._only_workload
+        verification.begin_backlog(workload)
         at_end = False
         while not at_end and self._goes_on and not _is_past(deadline):
             workload.pause_after(verification.writes_left(workload))

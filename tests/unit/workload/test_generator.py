@@ -24,7 +24,16 @@ from generator_rig import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynvme_user.native import lib
+from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.generator import READ, RW, WRITE, cycle
+
+
+def test_directions_have_the_numbers_that_c_has() -> None:
+    assert {f"NVME_DIRECTION_{way.name}": way.value for way in Direction} == {
+        name: getattr(lib, name) for name in dir(lib) if name.startswith("NVME_DIRECTION_")
+    }
+
 
 # --- order and coverage -------------------------------------------------------------------------
 
