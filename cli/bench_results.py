@@ -107,12 +107,12 @@ def _reported(run: RunResult, jobs: Sequence[Job]) -> RunResult:
 def log_writers(run: RunResult, jobs: Sequence[Job]) -> Iterator[tuple[str, Callable[[], object]]]:
     """Give what writes each of fio's logs, those of each clone by itself, and how names begin."""
     from pynvme_user.bench.jobs.job import clones
-    from pynvme_user.bench.results import fio_logs as logs
+    from pynvme_user.bench.results import fio_logs
 
     parts = {part.number: part for part in clones(jobs)}
     for result in run.jobs:
         part = parts[result.number]
-        style = logs.LogStyle(
+        style = fio_logs.LogStyle(
             log_avg_msec=part.log_avg_msec,
             log_max_value=part.log_max_value,
             log_offset=part.log_offset,
@@ -121,10 +121,10 @@ def log_writers(run: RunResult, jobs: Sequence[Job]) -> Iterator[tuple[str, Call
             log_hist_coarseness=part.log_hist_coarseness,
         )
         for prefix, write in (
-            (part.write_bw_log, logs.write_bw_log),
-            (part.write_lat_log, logs.write_lat_log),
-            (part.write_iops_log, logs.write_iops_log),
-            (part.write_hist_log, logs.write_hist_log),
+            (part.write_bw_log, fio_logs.write_bw_log),
+            (part.write_lat_log, fio_logs.write_lat_log),
+            (part.write_iops_log, fio_logs.write_iops_log),
+            (part.write_hist_log, fio_logs.write_hist_log),
         ):
             if prefix is not None:
                 yield f"{prefix}_*", partial(write, result, prefix, style)

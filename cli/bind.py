@@ -15,8 +15,7 @@ def bind(device: str, driver: str, user: str | None) -> None:
 
     Refused while a mount, swap, a stacked device or a process uses it.
     """
-    from pynvme_user.host import binding
-    from pynvme_user.host import setup as machine
+    from pynvme_user.host import binding, setup
     from pynvme_user.host.pci import parse_name
 
     device = parse_name(device)[1]
@@ -27,7 +26,7 @@ def bind(device: str, driver: str, user: str | None) -> None:
     taken = binding.bind(device, driver)
     click.echo(f"{device} is {'now' if taken else 'already'} bound to {driver}")
     if user is not None:
-        for node in machine.give_group(device, user):
+        for node in setup.give_group(device, user):
             click.echo(f"{node} belongs to {user}")
     if driver == binding.VFIO:
         for address, other in binding.group_blockers(device):

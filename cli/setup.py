@@ -44,24 +44,24 @@ class _Hugepages(click.ParamType[int]):
 def setup(device: str | None, hugepages: int, driver: str, user: str | None) -> None:
     """Reserve hugepages and load kernel modules; needs root. What is there already stays."""
     from pynvme_user.host import binding
-    from pynvme_user.host import setup as machine
+    from pynvme_user.host import setup as host_setup
     from pynvme_user.host.pci import parse_name
 
     if (device is None) != (user is None):
         raise click.UsageError("DEVICE and --user belong together: name both, or neither")
-    loaded = machine.load_modules(binding.MODULES[driver])
+    loaded = host_setup.load_modules(binding.MODULES[driver])
     for name in binding.MODULES[driver]:
         click.echo(f"module {name}: {'loaded now' if name in loaded else 'loaded already'}")
-    before = machine.hugepage_total()
-    total = machine.reserve_hugepages(hugepages)
+    before = host_setup.hugepage_total()
+    total = host_setup.reserve_hugepages(hugepages)
     change = f"{total - before} more than before" if total > before else "as before"
     click.echo(
         f"hugepages: {total} of 2 MiB reserved ({format_size(total * _HUGEPAGE_SIZE)}), {change}"
     )
-    mounted = machine.mount_hugetlbfs()
-    click.echo(f"{machine.HUGETLBFS}: {'mounted now' if mounted else 'mounted already'}")
+    mounted = host_setup.mount_hugetlbfs()
+    click.echo(f"{host_setup.HUGETLBFS}: {'mounted now' if mounted else 'mounted already'}")
     if device is not None and user is not None:
-        for node in machine.give_group(parse_name(device)[1], user):
+        for node in host_setup.give_group(parse_name(device)[1], user):
             click.echo(f"{node}: belongs to {user}")
     if total < hugepages:
         raise Failure(

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pynvme_user import owned
-from pynvme_user.host import remedies
-from pynvme_user.host import setup as machine
+from pynvme_user.host import remedies, setup
 from pynvme_user.host.binding import MODULES, UIO, VFIO, group_blockers, is_nvm, module_command
 from pynvme_user.host.holders import holders
 from pynvme_user.host.hugepages import hugepages
@@ -266,10 +265,10 @@ def _modules_of(function: PciFunction, access: str) -> Check:
 
 def _modules(modules: Sequence[str]) -> Check:
     """Check that modules are loaded, of which the first is the driver."""
-    missing = [name for name in modules if not machine.module_loaded(name)]
+    missing = [name for name in modules if not setup.module_loaded(name)]
     if not missing:
         return Check("modules", True, f"{' and '.join(modules)} loaded")
-    absent = [name for name in missing if not machine.module_available(name)]
+    absent = [name for name in missing if not setup.module_available(name)]
     if absent:
         return Check(
             "modules",
@@ -296,7 +295,7 @@ def _users(function: PciFunction) -> Iterator[Check]:
         else:
             yield Check("users", False, f"{holder}, which no command ends: take another disk")
     if not found and _opened_elsewhere(function):
-        node = machine.group_node(function.bdf)
+        node = setup.group_node(function.bdf)
         yield Check(
             "users",
             False,
@@ -318,7 +317,7 @@ def _owner(pid: int) -> int | None:
 
 def _opened_elsewhere(function: PciFunction) -> bool:
     """Whether the kernel refuses to open the group because somebody has it."""
-    node = machine.group_node(function.bdf)
+    node = setup.group_node(function.bdf)
     if node is None:
         return False
     try:
@@ -368,7 +367,7 @@ def _group(function: PciFunction) -> Iterator[Check]:
 
 
 def _node(function: PciFunction) -> Iterator[Check]:
-    node = machine.group_node(function.bdf)
+    node = setup.group_node(function.bdf)
     if node is None:
         return  # it comes with the driver, which is checked before
     cdev = function.vfio_cdev
@@ -421,8 +420,8 @@ def _hugepages(access: str, *, required: bool) -> Check:
     free = sum(size * count for size, count in hugepages().items())
     if free >= HUGEPAGES_NEEDED:
         return Check("hugepages", True, f"{format_size(free)} free", blocks=required)
-    total = machine.hugepage_total()
-    used = total - free // machine.HUGEPAGE_SIZE
+    total = setup.hugepage_total()
+    used = total - free // setup.HUGEPAGE_SIZE
     count = max(used, 0) + _HUGEPAGES_ADVISED
     arguments = ["setup", "--hugepages", str(count)]
     if access == "uio":

@@ -1,1 +1,1 @@
-"""The machine, with no device opened: what the kernel tells of it, and what it lends."""
+"""The machine, with no device opened: what the kernel says of it, and what a driver needs of it."""

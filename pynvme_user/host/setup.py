@@ -1,4 +1,4 @@
-"""What the machine lends to a userspace driver: kernel modules, hugepages, device nodes.
+"""What a userspace driver needs of the machine: kernel modules, hugepages, device nodes.
 
 Everything here can be done again, and changes only what is not as it should be.
 """

@@ -20,8 +20,7 @@ from pynvme_user.cli import doctor as command
 from pynvme_user.cli.group import cli
 from pynvme_user.dma import DmaPool
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
-from pynvme_user.host import holders, pci, remedies, sysfs
-from pynvme_user.host import setup as machine
+from pynvme_user.host import holders, pci, remedies, setup, sysfs
 from pynvme_user.host.pci import parse_name
 from pynvme_user.host.sysfs import PciFunction
 
@@ -44,8 +43,8 @@ def lay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.setattr(doctor, "_LOCKDOWN", tmp_path / "lockdown")
         monkeypatch.setattr(doctor, "_GRUB_SETTINGS", tmp_path / "grub")
         monkeypatch.setattr(holders, "_BLOCK", tmp_path / "block")
-        monkeypatch.setattr(machine, "_MODULES", tmp_path / "modules")
-        monkeypatch.setattr(machine, "_POOL", tmp_path / "pool")
+        monkeypatch.setattr(setup, "_MODULES", tmp_path / "modules")
+        monkeypatch.setattr(setup, "_POOL", tmp_path / "pool")
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(shutil, "which", lambda name, **_: None)
         (tmp_path / "devices" / DISK).mkdir(parents=True)
@@ -134,9 +133,9 @@ def test_a_module_that_the_kernel_has_not(lay_out: Machine) -> None:
     release = os.uname().release
     dep = "kernel/drivers/uio/uio_pci_generic.ko.xz: kernel/drivers/uio/uio.ko.xz\n"
     function = lay_out({f"modules/{release}/modules.dep": dep})
-    assert machine.module_available("uio_pci_generic")
-    assert machine.module_available("uio-pci-generic")
-    assert not machine.module_available("uio")
+    assert setup.module_available("uio_pci_generic")
+    assert setup.module_available("uio-pci-generic")
+    assert not setup.module_available("uio")
     check = doctor._modules_of(function, "vfio")
     assert not check.passed
     assert f"the running kernel {release} has no vfio-pci" in check.text
@@ -165,7 +164,7 @@ def test_the_block_devices_of_one_path_of_several(lay_out: Machine) -> None:
 def test_a_kernel_without_hugepages(lay_out: Machine) -> None:
     lay_out({})
     with pytest.raises(DeviceAccessError, match="no hugepages of 2 MiB"):
-        machine.reserve_hugepages(5)
+        setup.reserve_hugepages(5)
 
 
 def test_locked_memory_is_what_opening_a_controller_takes() -> None:

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pynvme_user.errors import NvmeError
-from pynvme_user.host import binding
-from pynvme_user.host import setup as machine
+from pynvme_user.host import binding, setup
 from pynvme_user.host.holders import holders
 from pynvme_user.host.pci import controllers, watch
 
@@ -185,7 +184,7 @@ def bound_and_back() -> None:
         with binding.bound(DISK) as name:
             inside = driver()
             again = binding.bind(DISK)
-            held = hold(f"exec 3<>{machine.group_node(DISK)}; echo held; exec sleep 1000")
+            held = hold(f"exec 3<>{setup.group_node(DISK)}; echo held; exec sleep 1000")
             error = refusal(lambda: binding.restore(DISK))
             held.kill()
             held.wait()
@@ -244,14 +243,14 @@ def events() -> None:
 def set_up() -> None:
     sh("rmmod uio_pci_generic; umount /dev/hugepages; echo 0 >/proc/sys/vm/nr_hugepages")
     arguments = ("setup", "--driver", "uio_pci_generic", "--hugepages", "20M")
-    report("setup", first=cli(*arguments), second=cli(*arguments), total=machine.hugepage_total())
+    report("setup", first=cli(*arguments), second=cli(*arguments), total=setup.hugepage_total())
     binding.bind(DISK)
     given = cli("setup", DISK, "--user", "nobody", "--hugepages", "1")
-    node = machine.group_node(DISK)
+    node = setup.group_node(DISK)
     assert node is not None
-    report("given", **given, owner=node.owner(), total=machine.hugepage_total())
+    report("given", **given, owner=node.owner(), total=setup.hugepage_total())
     wanted = 1 << 20
-    got = machine.reserve_hugepages(wanted)
+    got = setup.reserve_hugepages(wanted)
     Path("/proc/sys/vm/nr_hugepages").write_text("0")
     report("too many", fewer=10 < got < wanted)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bench_samples import STARTED, job_of, run_of
 
-from pynvme_user.bench.results import fio_logs as logs
+from pynvme_user.bench.results import fio_logs
 from pynvme_user.bench.results.fio_logs import LogStyle
 from pynvme_user.bench.results.hdr import encode, write_hdr_log
 from pynvme_user.bench.results.result import BUCKETS, Histogram, bucket_of
@@ -47,9 +47,9 @@ def read_log(path):
 def test_averaged_logs(job, tmp_path):
     prefix = str(tmp_path / "out")
     paths = [
-        *logs.write_bw_log(job, prefix, LogStyle(1000)),
-        *logs.write_iops_log(job, prefix, LogStyle(1000)),
-        *logs.write_lat_log(job, prefix, LogStyle(1000)),
+        *fio_logs.write_bw_log(job, prefix, LogStyle(1000)),
+        *fio_logs.write_iops_log(job, prefix, LogStyle(1000)),
+        *fio_logs.write_lat_log(job, prefix, LogStyle(1000)),
     ]
     names = ["out_bw.1.log", "out_iops.1.log", "out_slat.1.log", "out_clat.1.log", "out_lat.1.log"]
     assert [path.name for path in paths] == names
@@ -68,23 +68,23 @@ def test_averaged_logs(job, tmp_path):
 
 
 def test_logs_of_each_io(job, tmp_path):
-    (path,) = (p for p in logs.write_lat_log(job, str(tmp_path / "out")) if "_clat" in p.name)
+    (path,) = (p for p in fio_logs.write_lat_log(job, str(tmp_path / "out")) if "_clat" in p.name)
     rows = read_log(path)
     assert len(rows) == len(job.io_log)
     assert [row[1] for row in rows] == job.io_log["clat"].tolist()
     assert [row[0] for row in rows] == (job.io_log["end_ns"] // 1_000_000).tolist()
     assert {row[3] for row in rows} == {4096}
-    (bandwidth,) = logs.write_bw_log(job, str(tmp_path / "out"))
+    (bandwidth,) = fio_logs.write_bw_log(job, str(tmp_path / "out"))
     first = job.io_log[0]
     assert read_log(bandwidth)[0][1] == round(4096 / 1024 / (int(first["lat"]) / 1e9))
-    (iops,) = logs.write_iops_log(job, str(tmp_path / "out"))
+    (iops,) = fio_logs.write_iops_log(job, str(tmp_path / "out"))
     assert {row[1] for row in read_log(iops)} == {1}
 
 
 def test_no_log_of_each_io_was_kept(job, tmp_path):
     job.io_log = None
     with pytest.raises(ValueError, match="set log_avg_msec"):
-        logs.write_bw_log(job, str(tmp_path / "out"))
+        fio_logs.write_bw_log(job, str(tmp_path / "out"))
 
 
 @pytest.mark.skipif(FIO is None, reason="fio is not installed")
@@ -96,10 +96,10 @@ def test_the_lines_look_like_fios(job, tmp_path):
     ]
     subprocess.run(command, check=True, capture_output=True)
     prefix = str(tmp_path / "ours")
-    logs.write_bw_log(job, prefix, LogStyle(250))
-    logs.write_iops_log(job, prefix, LogStyle(250))
-    logs.write_lat_log(job, prefix, LogStyle(250))
-    logs.write_hist_log(job, prefix)
+    fio_logs.write_bw_log(job, prefix, LogStyle(250))
+    fio_logs.write_iops_log(job, prefix, LogStyle(250))
+    fio_logs.write_lat_log(job, prefix, LogStyle(250))
+    fio_logs.write_hist_log(job, prefix)
 
     def shape(line):
         return re.sub(r"\d+", "1", line)
@@ -114,7 +114,7 @@ def test_the_lines_look_like_fios(job, tmp_path):
 
 
 def test_histogram_logs_hold_every_io(job, tmp_path):
-    (path,) = logs.write_hist_log(job, str(tmp_path / "out"))
+    (path,) = fio_logs.write_hist_log(job, str(tmp_path / "out"))
     assert path.name == "out_clat_hist.1.log"
     rows = read_log(path)
     assert {len(row) for row in rows} == {3 + BUCKETS}
@@ -125,7 +125,7 @@ def test_histogram_logs_hold_every_io(job, tmp_path):
 
 def test_offsets_and_the_time_of_day(job, tmp_path):
     style = LogStyle(log_offset=True, epoch_ms=1_790_000_000_000)
-    (path,) = logs.write_bw_log(job, str(tmp_path / "out"), style)
+    (path,) = fio_logs.write_bw_log(job, str(tmp_path / "out"), style)
     first, io = read_log(path)[0], job.io_log[0]
     assert first[0] == int(io["end_ns"]) // 1_000_000 + 1_790_000_000_000
     assert first[2:] == [int(io["direction"]), 4096, int(io["offset"]), 0]
@@ -133,7 +133,7 @@ def test_offsets_and_the_time_of_day(job, tmp_path):
 
 def test_all_jobs_in_one_log(job, tmp_path):
     for _ in range(2):
-        (path,) = logs.write_iops_log(
+        (path,) = fio_logs.write_iops_log(
             job, str(tmp_path / "out"), LogStyle(1000, per_job_logs=False)
         )
     assert path.name == "out_iops.log"
@@ -141,7 +141,7 @@ def test_all_jobs_in_one_log(job, tmp_path):
 
 
 def test_coarse_histograms(job, tmp_path):
-    (path,) = logs.write_hist_log(job, str(tmp_path / "out"), LogStyle(log_hist_coarseness=3))
+    (path,) = fio_logs.write_hist_log(job, str(tmp_path / "out"), LogStyle(log_hist_coarseness=3))
     rows = read_log(path)
     assert {len(row) for row in rows} == {3 + BUCKETS // 8}
     counted = np.sum([row[3:] for row in rows if row[1] == 0], axis=0)
@@ -165,7 +165,7 @@ def test_fiologparser_reads_them(tmp_path):
     if parsed(tmp_path / "theirs_iops.1.log").returncode:
         pytest.skip("this fiologparser.py does not read the logs of its own fio: too many columns")
     job = job_of(np.random.default_rng(2), seconds=4)
-    (path,) = logs.write_iops_log(job, str(tmp_path / "out"), LogStyle(500))
+    (path,) = fio_logs.write_iops_log(job, str(tmp_path / "out"), LogStyle(500))
     done = parsed(path)
     assert done.returncode == 0, done.stderr
     rows = [line.split(", ") for line in done.stdout.splitlines()]
@@ -175,7 +175,7 @@ def test_fiologparser_reads_them(tmp_path):
 
 def test_fio_histo_log_pctiles_reads_them(job, tmp_path):
     tool = fio_tool("fio-histo-log-pctiles.py", tmp_path)
-    (path,) = logs.write_hist_log(job, str(tmp_path / "out"))
+    (path,) = fio_logs.write_hist_log(job, str(tmp_path / "out"))
     command = [sys.executable, tool, "--fio-version", "3", "--output-unit", "usec"]
     command += ["--percentiles", "50", "99", "--log-hist-msec", "1000", "--", path]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -195,7 +195,7 @@ def test_fio_histo_log_pctiles_reads_them(job, tmp_path):
 def test_fio2gnuplot_reads_them(job, tmp_path):
     for number in (1, 2):
         job.number = number
-        logs.write_bw_log(job, str(tmp_path / "out"), LogStyle(500))
+        fio_logs.write_bw_log(job, str(tmp_path / "out"), LogStyle(500))
     done = subprocess.run(
         [FIO2GNUPLOT, "-b", "-k"], check=False, capture_output=True, text=True, cwd=tmp_path
     )
@@ -210,9 +210,9 @@ def test_fio2gnuplot_reads_them(job, tmp_path):
 @pytest.mark.parametrize("kinds", [["iops"], ["iops", "clat"], ["bw", "iops", "lat"]])
 def test_fio_plot_draws_them(job, tmp_path, kinds):
     prefix = str(tmp_path / "randrw-iodepth-8-numjobs-1")
-    logs.write_bw_log(job, prefix, LogStyle(500))
-    logs.write_iops_log(job, prefix, LogStyle(500))
-    logs.write_lat_log(job, prefix, LogStyle(500))
+    fio_logs.write_bw_log(job, prefix, LogStyle(500))
+    fio_logs.write_iops_log(job, prefix, LogStyle(500))
+    fio_logs.write_lat_log(job, prefix, LogStyle(500))
     which = ["-d", "8", "-n", "1", "-t", *kinds]
     fio_plot.draw(tmp_path, "-T", "logs", "-g", "-r", "randrw", *which)
 
