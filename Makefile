@@ -6,7 +6,7 @@ PYTHON ?= python3
 # The parts of the package lie in three folders; the checkers want to see one tree.
 TREE := $(VENV)/tree
 BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py \
-	$(filter-out %_cffi.c,$(wildcard $(addsuffix /_*.[ch],pynvme_user pynvme_user/access pynvme_user/workload)))
+	$(filter-out %_cffi.c,$(wildcard $(addsuffix /_*.[ch],pynvme_user $(addprefix pynvme_user/,access testing workload))))
 
 .PHONY: demo test test-unit test-guest guest-shell test-c lint format bench mutants clean
 
@@ -76,5 +76,6 @@ $(TREE):
 	ln -s $(CURDIR)/cli $(CURDIR)/qemu $@/pynvme_user/
 
 clean:
-	rm -rf $(VENV) build *.egg-info pynvme_user/_ring_cffi.* .pytest_cache .mypy_cache \
+	rm -rf $(VENV) build *.egg-info pynvme_user/_ring_cffi.* \
+		pynvme_user/testing/_controller_cffi.* .pytest_cache .mypy_cache \
 		.ruff_cache .hypothesis

@@ -1,5 +1,7 @@
-"""Names the C extension. All else is in pyproject.toml, where setuptools has no key for this."""
+"""Names the C extensions. All else is in pyproject.toml, where setuptools has no key for this."""
 
 from setuptools import setup
 
-setup(cffi_modules=["pynvme_user/_ring_build.py:ffibuilder"])
+BUILD = "pynvme_user/_ring_build.py"
+
+setup(cffi_modules=[f"{BUILD}:ffibuilder", f"{BUILD}:controller"])

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from controller.process import served
-
 import pynvme_user as nvme
+from pynvme_user.testing.process import served
 
 
 @dataclass(frozen=True, slots=True)

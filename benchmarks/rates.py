@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.process import served
 from device import cpus
 from page import console, markdown_table
 from rich.table import Table
@@ -26,6 +25,7 @@ from rich.table import Table
 from pynvme_user.bench.jobs.builder import Draft
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run import engine
+from pynvme_user.testing.process import served
 from pynvme_user.workload.direction import Direction
 
 _DELAY_US = 100

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.process import served
 from page import console, write_json
 from rich.table import Table
+
+from pynvme_user.testing.process import served
 
 SIZE = 64 << 20
 DIRECTIONS = ("read", "write", "trim")

@@ -1,4 +1,5 @@
-"""Builds the C core as the extension ``pynvme_user._ring_cffi`` (cffi, API mode).
+"""Builds the two extensions (cffi, API mode): the C core as ``pynvme_user._ring_cffi``, and the
+software controller as ``pynvme_user.testing._controller_cffi``, which the driver does not need.
 
 The declarations that Python sees are cut out of the C headers themselves, between their
 ``cdef: begin`` and ``cdef: end`` marks, so that there is one place for each.
@@ -46,6 +47,15 @@ SOURCES = (
     "access/_bar.c",
 )
 
+CONTROLLER_HEADERS = ("testing/_controller.h",)
+CONTROLLER_SOURCES = (
+    "_clock.c",
+    "testing/_controller.c",
+    "testing/_admin.c",
+    "testing/_data.c",
+    "testing/_storage.c",
+)
+
 #: Python's own flags may have a stack protector, which costs a transfer six instructions, and whose
 #: place the sanitizers take in the tests.
 FLAGS = ["-std=c11", "-O3", "-fno-stack-protector"]
@@ -60,17 +70,25 @@ def declarations(header: str) -> str:
     return marked.group(1)
 
 
-ffibuilder = FFI()
-for name in HEADERS:
-    ffibuilder.cdef(declarations(name))
-ffibuilder.set_source(
-    "pynvme_user._ring_cffi",
-    "".join(f'#include "{name}"\n' for name in HEADERS),
-    # Relative, as setuptools demands of a source that it copies into an sdist.
-    sources=[f"pynvme_user/{name}" for name in SOURCES],
-    include_dirs=[str(HERE)],
-    extra_compile_args=FLAGS,
-)
+def extension(name: str, headers: tuple[str, ...], sources: tuple[str, ...]) -> FFI:
+    """Describe an extension made of these files of the package."""
+    builder = FFI()
+    for header in headers:
+        builder.cdef(declarations(header))
+    builder.set_source(
+        f"pynvme_user.{name}",
+        "".join(f'#include "{header}"\n' for header in headers),
+        # Relative, as setuptools demands of a source that it copies into an sdist.
+        sources=[f"pynvme_user/{source}" for source in sources],
+        include_dirs=[str(HERE)],
+        extra_compile_args=FLAGS,
+    )
+    return builder
+
+
+ffibuilder = extension("_ring_cffi", HEADERS, SOURCES)
+controller = extension("testing._controller_cffi", CONTROLLER_HEADERS, CONTROLLER_SOURCES)
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)
+    controller.compile(verbose=True)

@@ -40,7 +40,7 @@ NOT_HERE = {
     "python benchmarks/waiting.py": "needs a controller of which no other program knows",
     "python benchmarks/rates.py": "takes a minute; tests/unit/test_benchmarks.py runs it",
     "python benchmarks/versus_fio.py": "needs fio, and takes minutes",
-    "python benchmarks/controller/serve.py": "serves until it is ended; tests/vfio_user starts it",
+    "python -m pynvme_user.testing.vfio_user_server": "serves on; tests/vfio_user starts it",
 }
 
 

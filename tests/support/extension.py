@@ -1,4 +1,4 @@
-"""The extension of a copy of the tree, of which only what changed is compiled again."""
+"""The extensions of a copy of the tree, of which only what changed is compiled again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from pynvme_user._ring_build import FLAGS, HEADERS, SOURCES
+from pynvme_user._ring_build import (
+    CONTROLLER_HEADERS,
+    CONTROLLER_SOURCES,
+    FLAGS,
+    HEADERS,
+    SOURCES,
+)
 
-NAME = "_ring_cffi"
-#: setup.py makes setuptools write the same.
-WRITE_C = f"from _ring_build import ffibuilder; ffibuilder.emit_c_code('{{}}/{NAME}.c')"
+#: Each extension: its path without suffixes, and where setup.py has it from.
+EXTENSIONS = {
+    "_ring_cffi": ("ffibuilder", HEADERS, SOURCES),
+    "testing/_controller_cffi": ("controller", CONTROLLER_HEADERS, CONTROLLER_SOURCES),
+}
 
 
 class CompileError(Exception):
@@ -34,7 +42,8 @@ class Core:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.flags = [*FLAGS, "-O1", "-fPIC", f"-I{folder}", f"-I{sysconfig.get_path('include')}"]
-        self.sources = [folder / source for source in SOURCES]
+        # One file may be in both.
+        self.sources = [folder / source for source in dict.fromkeys(SOURCES + CONTROLLER_SOURCES)]
         self._includes = {
             source: compiled(["gcc", "-MM", *self.flags, source]).split()[1:]
             for source in self.sources
@@ -67,7 +76,7 @@ class Extension(Core):
         self._compile(
             self._changed,
             self.that_include(path),
-            write_c=str(path.relative_to(self.folder)) in HEADERS,
+            write_c=str(path.relative_to(self.folder)) in HEADERS + CONTROLLER_HEADERS,
         )
         self._link()
 
@@ -79,16 +88,21 @@ class Extension(Core):
     def _compile(self, to: Path, sources: Iterator[Path] | list[Path], *, write_c: bool) -> None:
         sources = list(sources)
         if write_c:
-            command = [sys.executable, "-c", WRITE_C.format(to)]
-            subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
-            sources.append(to / f"{NAME}.c")
+            for name, (builder, _, _) in EXTENSIONS.items():
+                made = to / f"{Path(name).name}.c"
+                code = f"import _ring_build; _ring_build.{builder}.emit_c_code('{made}')"
+                command = [sys.executable, "-c", code]
+                subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+                sources.append(made)
         for source in sources:
             compiled(["gcc", "-w", *self.flags, "-c", "-o", to / f"{source.stem}.o", source])
 
     def _link(self) -> None:
         """Of each object the changed one, where there is one."""
-        objects = [
-            changed if (changed := self._changed / whole.name).exists() else whole
-            for whole in self._whole.glob("*.o")
-        ]
-        compiled(["gcc", "-shared", "-o", self.folder / f"{NAME}.abi3.so", *objects])
+        for name, (_, _, sources) in EXTENSIONS.items():
+            names = [f"{Path(source).stem}.o" for source in (*sources, f"{name}.c")]
+            objects = [
+                changed if (changed := self._changed / name).exists() else self._whole / name
+                for name in names
+            ]
+            compiled(["gcc", "-shared", "-o", self.folder / f"{name}.abi3.so", *objects])

@@ -1,4 +1,4 @@
-"""The software controller of benchmarks/controller, in a process of its own, for tests."""
+"""The software controller of pynvme_user.testing, in a process of its own, for tests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from controller import process
-
 import pynvme_user as nvme
+from pynvme_user.testing import process
 
 _LOG = struct.Struct("<7Q64Q")  # struct controller_log
 _LOG_ID = 0xC0
@@ -54,7 +53,7 @@ def served(query: str = "") -> AbstractContextManager[tuple[str, subprocess.Pope
     """Start it; give the device's name and the process, which ends with the context.
 
     ``query`` has the server's options, for example ``block-size=4096&delay=10&null``; without
-    ``null`` it keeps data. See ``serve.py --help`` for them all.
+    ``null`` it keeps data. See ``vfio_user_server.py --help`` for them all.
     """
     options = dict(parse_qsl(query, keep_blank_values=True))
     arguments = [] if "null" in options else ["--memory"]

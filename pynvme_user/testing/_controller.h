@@ -3,8 +3,8 @@
  * 1.0), for tests and benchmarks of the driver.
  *
  * Its registers are read and written by calls, its doorbells and everything that it reaches by DMA
- * are memory. It polls: controller_poll() looks at every submission queue once, and runs in a
- * thread of its own (controller_run()) or in the driver's, where the driver alone is to be counted.
+ * are memory. It polls: controller_poll() looks at every submission queue once, in a thread of its own
+ * (controller_start()) or in the driver's, where the driver alone is to be counted.
  *
  * Without storage (`storage` NULL) reads and writes complete at once and move no data; with it
  * they do. Either way the SMART log counts them, so that a benchmark can hold its own count against
@@ -15,11 +15,13 @@
  * Left out: metadata, fused commands, Format, Verify, Copy, several page sizes, arbitration,
  * asynchronous events (requests are kept for ever).
  */
-#ifndef NVME_CONTROLLER_H
-#define NVME_CONTROLLER_H
+#ifndef PYNVME_USER_CONTROLLER_H
+#define PYNVME_USER_CONTROLLER_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
 
 struct controller;
 
@@ -78,12 +80,12 @@ struct controller_log {
 /* Make a controller, disabled. The caller frees it. NULL without memory or for a bad config. */
 struct controller *controller_new(const struct controller_config *config);
 
-/* Free a controller that no thread runs. Frees nothing that the caller gave. */
+/* End its thread and free it. Frees nothing that the caller gave. */
 void controller_free(struct controller *c);
 
 /*
- * All that follows, except controller_poll(), may be called while another thread is in
- * controller_run(); from one thread at a time.
+ * All that follows, except controller_poll(), may be called while its thread runs; from one thread
+ * at a time.
  */
 
 /*
@@ -118,10 +120,15 @@ void controller_reset(struct controller *c);
 uint32_t controller_poll(struct controller *c);
 
 /*
- * Poll until controller_stop(). After some milliseconds without a command it sleeps for 50 us
- * between looks, unless `spin` is set.
+ * Poll in a thread of the controller's own until controller_stop() or controller_free(). After some
+ * milliseconds without a command it sleeps for 50 us between looks, unless `spin` is set. Returns 0
+ * or the negative errno of pthread_create().
  */
-void controller_run(struct controller *c, int spin);
+int controller_start(struct controller *c, int spin);
+
+/* End that thread, if there is one; returns when it has ended. */
 void controller_stop(struct controller *c);
+
+/* cdef: end */
 
 #endif

@@ -1,6 +1,6 @@
-"""Serve a software NVMe controller over vfio-user, for benchmarks and tests of the driver.
+"""Serve the software controller over vfio-user, for benchmarks and tests of the driver.
 
-    python benchmarks/controller/serve.py /tmp/nvme.sock [--memory] [--size 1G] ...
+    python -m pynvme_user.testing.vfio_user_server /tmp/nvme.sock [--memory] [--size 1G] ...
 
 Registers are messages, answered here; queues are polled in C, in a thread of its own. Without
 --memory, reads and writes complete at once and move no data. One client at a time; the next one
@@ -13,6 +13,7 @@ import argparse
 import array
 import contextlib
 import ctypes
+import dataclasses
 import errno
 import mmap
 import os
@@ -20,13 +21,8 @@ import select
 import signal
 import socket
 import sys
-import threading
-from ctypes import byref, c_uint64
 from pathlib import Path
 from typing import Any, TypeVar
-
-from core import DOORBELL_PAGE, FAULTS, Config, address_of, load
-from pages import identify_pages
 
 from pynvme_user.access import ioctl
 from pynvme_user.access.memory import map_shared, unmap
@@ -43,10 +39,18 @@ from pynvme_user.access.vfio_user_messages import (
     RegionAccess,
     Version,
 )
+from pynvme_user.testing.core import (
+    DOORBELL_PAGE,
+    FAULTS,
+    REGISTERS,
+    Core,
+    Options,
+    ffi,
+    lib,
+)
 from pynvme_user.units import parse_size
 
 BAR0, BAR4, CONFIG, REGIONS = 0, 4, 7, 9
-REGISTERS = 0x1000  # of BAR0, before the doorbells
 BAR0_SIZE = REGISTERS + DOORBELL_PAGE
 MSIX_AT, PCI_COMMAND = 0x40, 0x04
 VECTORS = 129
@@ -92,42 +96,19 @@ class Device:
     """The controller and its PCI function; outlives its clients."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.core = load()
         # The doorbells lie where the region has them, so that offsets are the file's.
         self.bar0 = os.memfd_create("doorbells", os.MFD_CLOEXEC)
         os.ftruncate(self.bar0, BAR0_SIZE)
-        self._bar0 = mmap.mmap(self.bar0, BAR0_SIZE)
-        self._storage = storage(options)
-        shift = options.block_size.bit_length() - 1
-        config = Config(
-            storage=address_of(self._storage) if self._storage else None,
-            blocks=options.size >> shift,
-            block_shift=shift,
-            mqes=options.mqes,
-            queues=options.queues,
-            mdts=options.mdts,
-            delay_ns=int(options.delay * 1000),
-            slow_ns=int(options.slow[0] * 1000),
-            slow_every=options.slow[1],
-            in_turn=options.in_turn,
-            fault=FAULTS.index(options.fault[0]),
-            fault_every=options.fault[1],
-            fault_value=options.fault[2],
-            doorbells=address_of(self._bar0) + REGISTERS,
-        )
-        self.handle = self.core.controller_new(byref(config))
-        if not self.handle:
-            raise SystemExit("the controller cannot be made with these options: see --help")
-        for cns, per_namespace, page in identify_pages(
-            blocks=config.blocks,
-            block_shift=shift,
-            mdts=options.mdts,
-            model="memory" if self._storage else "null",
-        ):
-            self.core.controller_set_page(self.handle, cns, per_namespace, page)
-        threading.Thread(
-            target=self.core.controller_run, args=(self.handle, options.spin), daemon=True
-        ).start()
+        doorbells = memoryview(mmap.mmap(self.bar0, BAR0_SIZE))[REGISTERS:]
+        names = [field.name for field in dataclasses.fields(Options)]
+        wanted = Options(**{name: getattr(options, name) for name in names})
+        try:
+            self._core = Core(wanted, storage(options), doorbells, spin=options.spin)
+        except ValueError:
+            raise SystemExit(
+                "the controller cannot be made with these options: see --help"
+            ) from None
+        self._handle = self._core.handle
         self._mapped: dict[int, int] = {}  # lengths, by IOVA
         self._events: dict[int, int] = {}  # eventfds, by vector
         self._spaces: dict[int, bytearray] = {}  # regions that are plain bytes
@@ -135,7 +116,7 @@ class Device:
 
     def reset(self) -> None:
         """Reset the controller, not the function: its configuration stays."""
-        self.core.controller_reset(self.handle)
+        lib.controller_reset(self._handle)
 
     def let_go(self) -> None:
         """Forget a client: its memory, its eventfds, the configuration it made."""
@@ -145,7 +126,7 @@ class Device:
         for vector in list(self._events):
             self._set_event(vector, -1)
         self._spaces = {CONFIG: configuration_space(), BAR4: bytearray(0x2000)}
-        self.core.controller_set_command(self.handle, 0)
+        lib.controller_set_command(self._handle, 0)
 
     # Requests. What is left in the list of descriptors is closed by the caller.
 
@@ -184,11 +165,11 @@ class Device:
         if access.region == BAR0:
             if start >= REGISTERS:
                 raise RequestError(errno.EPERM)
-            value = c_uint64()
-            err = self.core.controller_read(self.handle, start, access.count, byref(value))
+            value = ffi.new("uint64_t *")
+            err = lib.controller_read(self._handle, start, access.count, value)
             if err:
                 raise RequestError(-err)
-            return head + value.value.to_bytes(8, "little")[: access.count], []
+            return head + int(value[0]).to_bytes(8, "little")[: access.count], []
         return head + self._space(access.region, end)[start:end], []
 
     def write(self, payload: bytes, descriptors: list[int]) -> Answer:
@@ -202,7 +183,7 @@ class Device:
             if start >= REGISTERS:
                 raise RequestError(errno.EPERM)
             value = int.from_bytes(data, "little")
-            err = self.core.controller_write(self.handle, start, access.count, value)
+            err = lib.controller_write(self._handle, start, access.count, value)
             if err:
                 raise RequestError(-err)
         else:
@@ -210,7 +191,7 @@ class Device:
             space[start:end] = data
             if access.region == CONFIG:
                 command = int.from_bytes(space[PCI_COMMAND : PCI_COMMAND + 2], "little")
-                self.core.controller_set_command(self.handle, command)
+                lib.controller_set_command(self._handle, command)
         return head, []
 
     def _space(self, region: int, end: int) -> bytearray:
@@ -228,7 +209,9 @@ class Device:
             address = map_shared(descriptors[0], request.size, request.offset)
         except OSError as error:
             raise RequestError(error.errno or errno.EINVAL) from error
-        err = self.core.controller_map(self.handle, request.address, request.size, address)
+        err = lib.controller_map(
+            self._handle, request.address, request.size, ffi.cast("void *", address)
+        )
         if err:
             unmap(address, request.size)
             raise RequestError(-err)
@@ -244,7 +227,8 @@ class Device:
         return payload, []
 
     def _unmap(self, iova: int, length: int) -> None:
-        unmap(self.core.controller_unmap(self.handle, iova, length), length)
+        address = lib.controller_unmap(self._handle, iova, length)
+        unmap(int(ffi.cast("uintptr_t", address)), length)
         del self._mapped[iova]
 
     def get_irq_info(self, payload: bytes, descriptors: list[int]) -> Answer:
@@ -274,7 +258,7 @@ class Device:
         return b"", []
 
     def _set_event(self, vector: int, fd: int) -> None:
-        self.core.controller_set_event(self.handle, vector, fd)
+        lib.controller_set_event(self._handle, vector, fd)
         before = self._events.pop(vector, -1)
         if before >= 0:
             os.close(before)

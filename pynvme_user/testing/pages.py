@@ -14,7 +14,7 @@ from pynvme_user.spec.identify_controller import (
 from pynvme_user.spec.registers import VS
 
 PAGE = 4096
-_AERL = 3  # controller.c keeps four
+_AERL = 3  # _admin.c keeps four
 _UUID = bytes.fromhex("6e766d65757365728000000000000001")
 
 

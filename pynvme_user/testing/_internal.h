@@ -1,9 +1,11 @@
 /* What the files of the controller share. */
-#ifndef NVME_CONTROLLER_INTERNAL_H
-#define NVME_CONTROLLER_INTERNAL_H
+#ifndef PYNVME_USER_TESTING_INTERNAL_H
+#define PYNVME_USER_TESTING_INTERNAL_H
+
+#include <pthread.h>
 
 #include "_ring.h"
-#include "controller.h"
+#include "_controller.h"
 
 #define PAGE_SIZE   4096u
 #define QUEUES_MAX  129u /* with the admin queue */
@@ -122,6 +124,8 @@ struct controller {
 	uint32_t page_count;
 	int events[VECTORS_MAX];
 
+	pthread_t thread;
+	int spin, started;
 	/* The running thread and its visitors: see controller_enter(). */
 	int running, stop, entering, entered;
 };

@@ -1,5 +1,5 @@
 /* Data pointers, and the I/O commands that use them. */
-#include "internal.h"
+#include "_internal.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* The storage, and the faults that are planted between it and the host. */
-#include "internal.h"
+#include "_internal.h"
 
 #include <stdlib.h>
 #include <string.h>

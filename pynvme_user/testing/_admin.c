@@ -1,5 +1,5 @@
 /* The admin commands (NVMe Base 2.0, section 5). */
-#include "internal.h"
+#include "_internal.h"
 
 #include <stdlib.h>
 #include <string.h>

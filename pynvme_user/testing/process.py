@@ -7,21 +7,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-_SERVER = Path(__file__).with_name("serve.py")
+_SERVER = "pynvme_user.testing.vfio_user_server"
 _STOP_SECONDS = 10.0
 
 
 @contextlib.contextmanager
 def served(options: Sequence[str] = ()) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Start serve.py with these options; give the device's name and the process.
+    """Start vfio_user_server.py with these options; give the device's name and the process.
 
     The process ends with this context. Raises RuntimeError when it does not start: why is on
     stderr.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(_SERVER), *options, "--until-eof", f"{folder}/cntrl"]
+        command = [sys.executable, "-m", _SERVER, *options, "--until-eof", f"{folder}/cntrl"]
         # A pipe that nobody writes to: the server ends with us, whatever ends us.
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,8 +1,9 @@
 /* Registers, the polling of queues, and the thread that does it. */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "_internal.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -87,6 +88,7 @@ static void drop_queues(struct controller *c)
 
 void controller_free(struct controller *c)
 {
+	controller_stop(c);
 	drop_queues(c);
 	free(c->previous);
 	free(c->was_read);
@@ -124,12 +126,12 @@ static void let_visitor_in(struct controller *c)
 	__atomic_store_n(&c->entered, 0, __ATOMIC_SEQ_CST);
 }
 
-void controller_run(struct controller *c, int spin)
+static void *run(void *context)
 {
+	struct controller *c = context;
 	const struct timespec nap = { .tv_nsec = IDLE_SLEEP_NS };
 	uint32_t idle = 0;
 
-	__atomic_store_n(&c->running, 1, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
 		if (__atomic_load_n(&c->entering, __ATOMIC_SEQ_CST)) {
 			let_visitor_in(c);
@@ -137,15 +139,40 @@ void controller_run(struct controller *c, int spin)
 		}
 		if (controller_poll(c))
 			idle = 0;
-		else if (!spin && !c->held && ++idle > IDLE_ROUNDS) /* what is held is soon due */
+		else if (!c->spin && !c->held && ++idle > IDLE_ROUNDS) /* what is held is soon due */
 			nanosleep(&nap, NULL);
 	}
 	__atomic_store_n(&c->running, 0, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+int controller_start(struct controller *c, int spin)
+{
+	sigset_t all, before;
+	int err;
+
+	c->spin = spin;
+	c->stop = 0;
+	c->running = 1;
+	/* Signals are for the program's own threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&c->thread, NULL, run, c);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err)
+		c->running = 0;
+	else
+		c->started = 1;
+	return -err;
 }
 
 void controller_stop(struct controller *c)
 {
+	if (!c->started)
+		return;
 	__atomic_store_n(&c->stop, 1, __ATOMIC_SEQ_CST);
+	pthread_join(c->thread, NULL);
+	c->started = 0;
 }
 
 /* --- memory and interrupts ----------------------------------------------------------------- */
