@@ -230,10 +230,8 @@ static void pass_begin(struct nvme_generator *g)
 	case NVME_ORDER_SEQUENTIAL:
 		g->walk = 0;
 		g->pass_left = g->starts;
-		if (w->loops) {
+		if (w->loops)
 			memset(g->position, 0, sizeof(g->position));
-			g->zone_left = w->region;
-		}
 		break;
 	case NVME_ORDER_CYCLE:
 		cycle_begin(g);
@@ -323,6 +321,20 @@ static uint64_t skip_next(const struct nvme_workload *w, uint64_t end)
 	return start < 0 ? 0 : smaller((uint64_t)start, w->region);
 }
 
+/*
+ * Where the first I/O begins. As in fio: backwards from an offset, as much before the region's end as
+ * the region's start is from the device's.
+ */
+static uint64_t first_start(const struct nvme_workload *w, const struct nvme_io_sizes *sizes)
+{
+	uint64_t start;
+
+	if (w->skip >= 0 || !w->base || w->base == w->region)
+		return 0;
+	start = skip_next(w, w->base < w->region ? w->region - w->base : 0);
+	return w->region + sizes->beyond - start < sizes->high ? 0 : start;
+}
+
 /* Go on to the next zone, if all of this one is moved. Returns 1, or 0 when there is none. */
 static int zone_next(struct nvme_generator *g)
 {
@@ -369,12 +381,8 @@ static int io_make(struct nvme_generator *g, uint32_t direction, struct nvme_io 
 	start = g->position[direction];
 	if (w->run_identical && !is_random && w->order != NVME_ORDER_SEQUENTIAL)
 		start = g->last[direction];
-	if (w->skip) {
-		if (w->loops && !g->zone_left)
-			return 0;
-		if (start)
-			start = skip_next(w, start);
-	}
+	if (w->skip)
+		start = start ? skip_next(w, start) : g->first[direction];
 	if (!is_random && end - start < sizes->low) {
 		/* In a random workload there is no end to come to; in a mix each has its own. */
 		if (w->order != NVME_ORDER_SEQUENTIAL)
@@ -425,11 +433,24 @@ static int quick_refill(struct nvme_generator *g)
 	return count != 0;
 }
 
+/* As fio: what is left is dropped where the largest I/O may not fit it. */
+static int is_last_pass(struct nvme_generator *g)
+{
+	const struct nvme_workload *w = &g->workload;
+
+	if (!w->loops)
+		return g->blocks_left < g->largest;
+	if (g->loops_left > 1) {
+		g->loops_left--;
+		return 0;
+	}
+	return w->blocks - g->blocks_left + g->largest > w->enough;
+}
+
 /* Go on to the next pass, as there is no further I/O in this one. */
 static void pass_end(struct nvme_generator *g)
 {
-	/* As fio: what is left is dropped where the largest I/O may not fit it. */
-	if (g->workload.loops ? !--g->loops_left : g->blocks_left < g->largest)
+	if (is_last_pass(g))
 		g->blocks_left = 0;
 	else
 		pass_begin(g);
@@ -530,6 +551,7 @@ void nvme_generator_init(struct nvme_generator *g)
 		g->blocks = sizes->low;
 		g->starts = (w->region + sizes->beyond - sizes->low) / sizes->align + 1;
 		g->starts_of[direction] = g->starts;
+		g->first[direction] = first_start(w, sizes);
 		if (sizes->high > g->largest)
 			g->largest = sizes->high;
 	}

@@ -99,9 +99,12 @@ struct nvme_workload {
 	uint32_t unit;              /* blocks of a position */
 	/* NVME_ORDER_SEQUENTIAL: left out after each I/O, in blocks; backwards if negative. */
 	int64_t skip;
-	/* With a skip: after so many passes it ends. One ends where a direction comes to the region's
-	   end, or as much as the region has is moved. 0: `blocks` alone says when. */
+	/*
+	 * Where not 0, a pass ends where a direction comes to the region's end. After so many it goes
+	 * on only while another largest I/O is left of `enough`. 0: `blocks` alone says when.
+	 */
 	uint64_t loops;
+	uint64_t enough; /* blocks */
 	/* Random orders without a map: so many I/Os for each random start, one after another. */
 	uint32_t run;               /* 0, 1: each has its own */
 	uint32_t run_identical;     /* all of a run at the same place */
@@ -141,8 +144,9 @@ struct nvme_generator {
 	uint64_t shift;       /* from a scrambled rank to its position, modulo the ranks */
 	uint64_t position[3]; /* in the region: where the last I/O of each direction ended */
 	uint64_t last[3];     /* and where it began */
+	uint64_t first[3];    /* and with a skip, where the first of a pass begins */
 	uint64_t zone;        /* start of the zone, in the region */
-	uint64_t zone_left;   /* what is to be moved in it, or in the pass of `loops` */
+	uint64_t zone_left;   /* what is to be moved in it */
 	uint64_t loops_left;
 	uint32_t run_left;
 	uint64_t starts_of[3];

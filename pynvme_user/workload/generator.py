@@ -278,20 +278,21 @@ class Generator:
     ``block_size`` is the namespace's; ``offset`` and ``size`` give the region in bytes, the first a
     multiple of the block size, the second cut to one. ``block_sizes`` are those of reads, writes
     and trims. It ends after ``loops`` times ``io_size`` bytes (by default ``size``) or
-    ``number_ios`` I/Os, with ``time_based`` never. A trim and its write count once. At the region's
-    end, or when each block was used once, the I/O begins there anew while there is room for one of
-    any of its sizes. As fio, random I/O without ``norandommap`` covers each block once, unless a
-    distribution or an alignment is given; where sizes vary, the last free blocks are taken in
-    smaller pieces.
+    ``number_ios`` I/Os, with ``time_based`` never. As in fio, an ``io_size`` above ``size`` ends it
+    earlier: after ``loops`` times through the region, or as many more as move ``io_size``. A trim
+    and its write count once. At the region's end, or when each block was used once, the I/O begins
+    there anew while there is room for one of any of its sizes. As fio, random I/O without
+    ``norandommap`` covers each block once, unless a distribution or an alignment is given; where
+    sizes vary, the last free blocks are taken in smaller pieces.
     ``percentage_random`` is for all directions, or for each; what is not random uses up no block.
     Sequential I/O of one size may go beyond the region with its last I/O, up to ``room`` bytes from
     ``offset`` on, which are those of the region by default.
 
-    ``skip`` bytes are left out after each sequential I/O (negative: backwards); without
-    ``io_size`` a loop ends where the region does for one of its directions. Random I/O draws an
-    offset for each ``run`` I/Os, which follow each other or are ``run_identical``. With ``zones``
-    the I/O stays in one until its size is moved; after the last one comes the first. Neither covers
-    each block once.
+    ``skip`` bytes are left out after each sequential I/O (negative: backwards). With it, and with
+    an ``io_size`` above ``size``, a loop ends where the region does for one of the directions.
+    Random I/O draws an offset for each ``run`` I/Os, which follow each other or are
+    ``run_identical``. With ``zones`` the I/O stays in one until its size is moved; after the last
+    one comes the first. Neither covers each block once.
 
     The sequence depends on the arguments alone, ``seed`` and ``clone`` among them; a ``seed`` of
     None is drawn from the system. It is not fio's own sequence for the same seed.
@@ -363,9 +364,9 @@ class Generator:
             self._set_beyond((size if room is None else room) // block_size)
         self._set_steps(is_random, skip, run, run_identical, zones)
         w.blocks = MAX_BLOCKS if time_based else min(blocks * loops, MAX_BLOCKS)
-        if w.skip > 0 and io_size is None and zones is None:
-            w.blocks = MAX_BLOCKS
+        if zones is None and (w.skip or (blocks > w.region and not time_based)):
             w.loops = WITHOUT_END if time_based else loops
+            w.enough = 0 if io_size is None else blocks
         if any(w.region < sizes.low for sizes in used):
             raise ValueError(f"a region of {size} bytes holds no block of bs: give more size")
         if not is_random:

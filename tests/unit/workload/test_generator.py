@@ -405,6 +405,36 @@ def test_sequential_io_leaves_out_what_it_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("offset", "size", "bs", "skip", "sequence"),
+    [
+        (64, 128, 4, -8, [*range(120, 63, -4), *range(184, 119, -4)]),
+        (128, 64, 4, -8, [*range(184, 127, -4), 184]),
+        (64, 64, 4, -8, [64, *range(120, 63, -4)]),
+        (32, 64, 8, -4, [60, 64, 68, 72, 76, 80, 84, 88]),
+        (3300, 5120, 100, -8, list(range(5112, 8333, 92))),
+        (31 * K, K, 4, -8, [*range(32 * K - 8, 31 * K - 1, -4), 32 * K - 8]),
+        (3300, 29468, 100, -8, list(range(29460, 32589, 92))),
+    ],
+)
+def test_backwards_from_an_offset(
+    offset: int, size: int, bs: int, skip: int, sequence: list[int]
+) -> None:
+    """fio 3.33's own sequences of a file of 32M, in KiB, by its write_iolog."""
+    sizes = Sizes(bs * K, bs * K)
+    options = {"offset": offset * K, "skip": skip * K, "room": (32 * K - offset) * K}
+    ios = generator("read", sizes, size=size * K, **options).take(1000)
+    assert (ios["lba"] * BLOCK // K).tolist() == sequence
+
+
+def test_backwards_in_a_region_without_room_for_the_first() -> None:
+    """fio does nothing there."""
+    four = Sizes(4 * BLOCK, 4 * BLOCK)
+    assert starts("read", 8, four, offset=9 * BLOCK, skip=-BLOCK, io_size=16 * BLOCK) == [
+        *(9, 12, 9, 12)
+    ]
+
+
 def test_what_is_left_out_at_the_end() -> None:
     assert starts("read", 10, skip=2 * BLOCK) == [0, 3, 6, 9]
     assert starts("read", 9, skip=2 * BLOCK) == [0, 3, 6]
@@ -478,6 +508,48 @@ def test_a_size_of_no_whole_blocks_has_as_many_ios_as_fio(
     assert set(ios["blocks"]) == {200}
     assert last is None or ios["lba"][-1] * BLOCK == last
     assert (ios["lba"] * BLOCK).max() < M, "each begins in the region"
+
+
+@pytest.mark.parametrize(
+    ("rw", "options", "count"),
+    [
+        ("read", {}, 160),
+        ("read", {"loops": 2}, 192),
+        ("read", {"loops": 3}, 192),
+        ("read", {"loops": 4}, 256),
+        ("read", {"loops": 2, "io_size": 4032 * K}, 126),
+        ("read", {"loops": 3, "io_size": 5 * M}, 192),
+        ("read", {"loops": 3, "io_size": 3 * M}, 144),
+        ("write", {"loops": 2}, 192),
+        ("randread", {"loops": 3}, 192),
+        ("randrw", {"loops": 3}, 192),
+        ("randwrite", {"loops": 1}, 160),
+        ("randwrite", {"loops": 3, "norandommap": True}, 480),
+        ("read", {"skip": 64 * K, "loops": 2}, 160),
+        ("read", {"skip": 128 * K}, 160),
+        ("read", {"skip": 128 * K, "loops": 3}, 176),
+        ("read", {"skip": 4 * M, "loops": 2}, 160),
+        ("read", {"skip": -4 * K, "loops": 3}, 207),
+        ("read", {"skip": -4 * K, "loops": 4}, 276),
+    ],
+    ids=str,
+)
+def test_loops_of_an_io_size_above_the_size_as_fios(
+    rw: str, options: dict[str, object], count: int
+) -> None:
+    """What fio 3.33 did of 64k in 4M of a file of 64M, with io_size=10M."""
+    options = {"size": 4 * M, "room": 64 * M, "io_size": 10 * M, **options}
+    assert len(generator(rw, Sizes(64 * K, 64 * K), **options).take(1000)) == count
+
+
+def test_a_loop_of_a_mix_ends_where_the_first_direction_does() -> None:
+    sizes = Sizes(64 * K, 64 * K)
+    ios = generator("rw", sizes, size=4 * M, io_size=10 * M, loops=3).take(1000)
+    heads = np.flatnonzero(ios["lba"] == 0)
+    for direction in (READ, WRITE):
+        assert np.count_nonzero(ios["direction"][heads] == direction) == 3
+    counts = [np.count_nonzero(ios["direction"] == direction) for direction in (READ, WRITE)]
+    assert 64 * 3 >= max(counts) > 64 * 2.5
 
 
 @pytest.mark.parametrize(
