@@ -68,6 +68,7 @@ def test_a_job_that_ends_in_its_ramp_has_measured_nothing(
     (one,) = result.jobs
     assert result.ok
     assert sum(way.ios for way in one.directions) == 0
+    assert one.cpu.user_ns + one.cpu.system_ns <= one.runtime_ns, "above 100 %"
     assert "  no I/O was measured" in list(summary(result))
     assert (
         "job 'job' ended before its ramp_time of 30 s was over: nothing was measured"

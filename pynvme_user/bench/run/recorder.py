@@ -76,9 +76,10 @@ class Measured:
     def begin(self, directions: Collection[int]) -> None:
         """Count from here on, in a phase that these directions have."""
         self._workload.clear()
-        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
         self._bells = self._pair.doorbell_writes, self._pair.cq_doorbell_writes
+        # Within the run time, so that none of it is beyond 100 %: see end().
         self.began = self._cut_at = time.monotonic()
+        self._usage = _Usage()
         self._active = directions
         self._plan(self.began)
         self.count()
@@ -133,18 +134,20 @@ class Measured:
     def count(self) -> None:
         """See what the thread and the queue pair have done since."""
         before = self._bells
-        self._cpu = _usage(self._usage, resource.getrusage(resource.RUSAGE_THREAD))
+        self._cpu = _Usage().since(self._usage)
         self._doorbells = (
             self._pair.doorbell_writes - before[0],
             self._pair.cq_doorbell_writes - before[1],
         )
 
-    def end(self, now: float) -> None:
-        """Take what came since the last sample."""
+    def end(self) -> float:
+        """Take what came since the last sample; tell when that was, by time.monotonic()."""
+        self.count()
+        now = time.monotonic()
         self.sample(now, last=True)
         self._cut_histograms(now)
         self.take_records()
-        self.count()
+        return now
 
     def sample(self, now: float, *, last: bool = False) -> None:
         """Add an interval up to now; the last one, if it is short, to the one before it."""
@@ -258,11 +261,25 @@ def _histogram(entry: np.void) -> Histogram:
     )
 
 
-def _usage(before: resource.struct_rusage, after: resource.struct_rusage) -> CpuUsage:
-    return CpuUsage(
-        user_ns=int((after.ru_utime - before.ru_utime) * _NS),
-        system_ns=int((after.ru_stime - before.ru_stime) * _NS),
-        context_switches=after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
-        major_faults=after.ru_majflt - before.ru_majflt,
-        minor_faults=after.ru_minflt - before.ru_minflt,
-    )
+class _Usage:
+    """What this thread has used by now."""
+
+    def __init__(self) -> None:
+        self._of = resource.getrusage(resource.RUSAGE_THREAD)
+        self._ns = time.thread_time_ns()
+
+    def since(self, before: _Usage) -> CpuUsage:
+        """Tell what it used since then.
+
+        The kernel knows user and system time to a tick of its own, and their sum exactly.
+        """
+        of, was, used = self._of, before._of, self._ns - before._ns
+        user, system = of.ru_utime - was.ru_utime, of.ru_stime - was.ru_stime
+        system_ns = round(used * system / (user + system)) if user + system else 0
+        return CpuUsage(
+            user_ns=used - system_ns,
+            system_ns=system_ns,
+            context_switches=of.ru_nvcsw + of.ru_nivcsw - was.ru_nvcsw - was.ru_nivcsw,
+            major_faults=of.ru_majflt - was.ru_majflt,
+            minor_faults=of.ru_minflt - was.ru_minflt,
+        )

@@ -308,8 +308,7 @@ class Part:
             workload.give_up(int(HOST_ABORTED))
             self.error = copy(error)
         finally:
-            self._finished = time.monotonic()
-            measured.end(self._finished)
+            self._finished = measured.end()
 
     def _run_zoned(
         self,
