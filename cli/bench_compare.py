@@ -93,13 +93,13 @@ def merge(results: Sequence[Path], output_format: str) -> None:
             )
     loaded = _load(results)
     try:
-        rows = hosts.merge(hosts.hosts(results, loaded), loaded)
+        merged = hosts.merge(hosts.hosts(results, loaded), loaded)
     except ValueError as error:
         _refuse(results, "merged", error)
     if output_format == JSON:
-        click.echo(json.dumps(hosts.as_json(rows), indent=2))
+        click.echo(json.dumps(hosts.as_json(merged), indent=2))
     else:
-        echo_lines(hosts.table(rows))
+        echo_lines(hosts.table(merged))
 
 
 def _load(paths: Sequence[Path]) -> list[dict[str, Any]]:

@@ -53,13 +53,19 @@ def _swept(name: str) -> str:
 
 
 def _size_option(name: str, value: str | None) -> str:
-    """Name the option that takes this value: on the command line bs has ranges and splits, too."""
-    if value is not None and find(name).name == "bs" and not value.startswith("("):
-        if "/" in value:
-            return "bssplit"
-        if "-" in value:
-            return "bsrange"
-    return name
+    """Name the option that takes this value: on the command line bs has ranges and splits, too.
+
+    Raises JobError for one that cannot be read, by the name that was given.
+    """
+    if value is None or find(name).name != "bs" or value.startswith(("(", "-")):
+        return name
+    option = "bssplit" if "/" in value else "bsrange" if "-" in value else name
+    if option != name:
+        try:
+            find(option).read(substitute(value))
+        except JobError as error:
+            raise JobError(f"{name}={value}: {error}") from None
+    return option
 
 
 def sweep(options: Pairs, make: Callable[[Pairs], Jobs], repeats: int = 1) -> Jobs:

@@ -148,6 +148,8 @@ def _check(row: Row) -> None:
     figures = [row.before, row.after, row.change, *([] if row.noise is None else [row.noise])]
     if not all(isfinite(figure) for figure in figures):
         raise ValueError(f"{row.metric} is beyond any number")
+    if row.before < 0 or row.after < 0:
+        raise ValueError(f"{row.metric} is negative")
     if not all(isinstance(word, str) for word in (row.job, *row.point)) or not all(
         isinstance(value, int | str) for value in row.point.values()
     ):

@@ -6,7 +6,8 @@ Reads the JSON files of ``nvme-user bench`` and, as far as they go, those of fio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ FORMAT_VERSION = 1
 #: What the rows of all hosts together have in place of a host's name.
 ALL = "all"
 _PERCENTILES = (50.0, 99.0, 99.9)
+_WAYS = ("read", "write", "trim", "mixed")
 
 Object = Mapping[str, Any]
 
@@ -47,6 +49,14 @@ class Row:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The rows of all results, and what is missing in them."""
+
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def hosts(paths: Sequence[Path], results: Sequence[Object]) -> list[str]:
     """Name the host of each result, as it says itself or else by its file; no two are the same."""
     said = [
@@ -60,11 +70,11 @@ def hosts(paths: Sequence[Path], results: Sequence[Object]) -> list[str]:
     ]
 
 
-def merge(names: Sequence[str], results: Sequence[Object]) -> list[Row]:
+def merge(names: Sequence[str], results: Sequence[Object]) -> Merged:
     """Make the rows of all results: for each job and direction its hosts, then all together.
 
-    Jobs are the same where their name and place in a sweep are. Raises ValueError for a result of
-    which a part is missing.
+    Jobs are the same where their name and place in a sweep are. A job that has no figures on a host
+    is noted. Raises ValueError for a result of which a part is missing.
     """
     with refusing_odd_results():
         kind = "lat" if all(_has_percentiles(run, "lat_ns") for run in results) else "clat"
@@ -73,12 +83,41 @@ def merge(names: Sequence[str], results: Sequence[Object]) -> list[Row]:
             for row, latencies in _rows(host, run, kind):
                 key = row.job, tuple(row.point.items()), row.direction
                 found.setdefault(key, []).append((row, latencies))
-        rows: list[Row] = []
+        merged = Merged()
         for same in found.values():
-            rows += [row for row, _ in same]
+            merged.rows.extend(row for row, _ in same)
             if len({row.host for row, _ in same}) > 1:
-                rows.append(_together(same))
-        return rows
+                merged.rows.append(_together(same))
+        for row in merged.rows:
+            _check(row)
+        for host, run in zip(names, results, strict=True):
+            merged.notes.extend(_without_figures(host, run))
+        return merged
+
+
+def _check(row: Row) -> None:
+    """See that a row can be shown."""
+    figures = [row.ios, row.iops, row.bw_bytes, row.mean_ns, row.max_ns, row.failed]
+    figures += [of for of in row.percentiles.values() if of is not None]
+    if not all(isfinite(figure) and figure >= 0 for figure in figures):
+        raise ValueError(f"a figure of {printable(row.job)} is negative, or beyond any number")
+
+
+def _without_figures(host: str, run: Object) -> Iterator[str]:
+    ours = run.get("pynvme_user", {}).get("jobs", [])
+    for index, job in enumerate(run["jobs"]):
+        if any(job[way]["total_ios"] for way in _WAYS if way in job):
+            continue
+        our_job = ours[index] if index < len(ours) else {}
+        failed = sum(our_job.get("failed", {}).values()) or int(job.get("total_err", 0))
+        why = f"its I/Os failed ({failed})" if failed else "no I/O was measured"
+        title = _title(str(job["jobname"]), dict(our_job.get("point", {})))
+        yield f"{title} has no figures of {host}: {why}"
+
+
+def _title(job: str, point: Mapping[str, int | str]) -> str:
+    place = "  ".join(f"{name}={point_text(name, value)}" for name, value in point.items())
+    return f"{job}  {place}".strip()
 
 
 def _has_percentiles(run: Object, kind: str) -> bool:
@@ -94,7 +133,7 @@ def _rows(host: str, run: Object, kind: str) -> Iterator[tuple[Row, Object]]:
     ours = run.get("pynvme_user", {}).get("jobs", [])
     for index, job in enumerate(run["jobs"]):
         our_job = ours[index] if index < len(ours) else {}
-        for way in ("read", "write", "trim", "mixed"):
+        for way in _WAYS:
             if way not in job or not job[way]["total_ios"]:
                 continue
             result, latencies = job[way], job[way][f"{kind}_ns"]
@@ -148,20 +187,24 @@ def _together(same: Sequence[tuple[Row, Object]]) -> Row:
     )
 
 
-def as_json(rows: Sequence[Row]) -> dict[str, Any]:
+def as_json(merged: Merged) -> dict[str, Any]:
     """Make what ``merge --output-format json`` writes."""
-    return {"format_version": FORMAT_VERSION, "rows": [asdict(row) for row in rows]}
+    return {
+        "format_version": FORMAT_VERSION,
+        "rows": [asdict(row) for row in merged.rows],
+        "notes": merged.notes,
+    }
 
 
-def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Write the rows for a terminal."""
+def table(merged: Merged) -> Iterator[str]:
+    """Write it for a terminal."""
+    rows = merged.rows
     kind = rows[0].latency if rows else "lat"
     head = ("job", "", "host", "IOPS", "BW", f"{kind} mean")
     lines = [(*head, *(f"{kind} p{share:g}" for share in _PERCENTILES), f"{kind} max", "failed")]
     last = None
     for row in rows:
-        place = "  ".join(f"{name}={point_text(name, value)}" for name, value in row.point.items())
-        title = printable(f"{row.job}  {place}".strip()), row.direction
+        title = printable(_title(row.job, row.point)), row.direction
         lines.append(
             (
                 *(title if title != last else ("", "")),
@@ -180,6 +223,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         left = [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
         right = [cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True)]
         yield "  ".join([*left, *right]).rstrip()
+    notes = [printable(note) for note in merged.notes]
     if any(None in row.percentiles.values() for row in rows if row.host == ALL):
+        notes.append("percentiles of all hosts need the latencies' bins: --output-format json+.")
+    if notes:
         yield ""
-        yield "Note: percentiles of all hosts need the latencies' bins: --output-format json+."
+    yield from (f"Note: {note}" for note in notes)

@@ -256,8 +256,10 @@ def test_hosts_are_merged_into_one_table(tmp_path):
     for run, host in ((one, "alpha"), (two, "beta")):
         run["pynvme_user"]["machine"]["host"] = host
     names = hosts.hosts([tmp_path / "a.json", tmp_path / "b.json"], [one, two])
-    rows = hosts.merge(names, [one, two])
+    merged = hosts.merge(names, [one, two])
+    rows = merged.rows
     assert [row.host for row in rows] == ["alpha", "beta", "all"]
+    assert merged.notes == []
     a, b, both = rows
     reads = [run["jobs"][0]["read"] for run in (one, two)]
     assert both.iops == a.iops + b.iops == reads[0]["iops"] + reads[1]["iops"]
@@ -268,10 +270,48 @@ def test_hosts_are_merged_into_one_table(tmp_path):
     bins = [{int(v): n for v, n in read["lat_ns"]["bins"].items()} for read in reads]
     every = np.concatenate([np.repeat(list(of), list(of.values())) for of in bins])
     assert both.percentiles["99"] == pytest.approx(np.quantile(every, 0.99), rel=0.02)
-    lines = list(hosts.table(rows))
+    lines = list(hosts.table(merged))
     assert lines[0].split()[:4] == ["job", "host", "IOPS", "BW"]
     assert lines[3].split()[0] == "all"
-    json.dumps(hosts.as_json(rows), allow_nan=False)
+    json.dumps(hosts.as_json(merged), allow_nan=False)
+
+
+def test_a_job_without_figures_is_said_of_its_host():
+    one, two, three = (result(seed) for seed in (1, 2, 3))
+    for run in (two, three):
+        run["jobs"][0]["read"]["total_ios"] = 0
+        run["pynvme_user"]["jobs"][0]["point"] = {"iodepth": 4}
+    two["pynvme_user"]["jobs"][0]["failed"] = {"read": 9}
+    merged = hosts.merge(["alpha", "be\x1bta", "gamma"], [one, two, three])
+    assert [row.host for row in merged.rows] == ["alpha"]
+    assert merged.notes == [
+        "randread  iodepth=4 has no figures of be\x1bta: its I/Os failed (9)",
+        "randread  iodepth=4 has no figures of gamma: no I/O was measured",
+    ]
+    assert hosts.as_json(merged)["notes"] == merged.notes
+    lines = list(hosts.table(merged))
+    assert len(lines) == 2 + 3
+    assert lines[3] == "Note: randread  iodepth=4 has no figures of be\\x1bta: its I/Os failed (9)"
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "figure"),
+    [
+        ("read", "iops", -1.0),
+        ("read", "bw_bytes", -5),
+        ("lat_ns", "mean", -0.5),
+        ("read", "iops", 1e999),
+    ],
+)
+def test_a_figure_that_cannot_be_is_refused(part, key, figure):
+    good, odd = result(1), result(2)
+    reads = odd["jobs"][0]["read"]
+    (reads if part == "read" else reads[part])[key] = figure
+    for runs in ((good, odd), (odd, good)):
+        with pytest.raises(ValueError, match="a part is missing or odd"):
+            compare(*runs)
+        with pytest.raises(ValueError, match="a part is missing or odd"):
+            hosts.merge(["a", "b"], runs)
 
 
 def test_hosts_of_one_name_and_results_without_bins(tmp_path):
@@ -281,9 +321,9 @@ def test_hosts_of_one_name_and_results_without_bins(tmp_path):
     one["pynvme_user"]["machine"]["host"] = two["pynvme_user"]["machine"]["host"] = "alpha"
     names = hosts.hosts(paths, [one, two])
     assert names == [f"alpha ({path})" for path in paths]
-    rows = hosts.merge(names, [one, two])
-    assert set(rows[2].percentiles.values()) == {None}
-    assert "need the latencies' bins" in "\n".join(hosts.table(rows))
+    merged = hosts.merge(names, [one, two])
+    assert set(merged.rows[2].percentiles.values()) == {None}
+    assert "need the latencies' bins" in "\n".join(hosts.table(merged))
     del two["jobs"][0]["read"]["lat_ns"]
     with pytest.raises(ValueError, match="a part is missing or odd"):
         hosts.merge(names, [one, two])
