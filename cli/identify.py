@@ -163,10 +163,9 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
 
 def _allocated(controller: Controller) -> Iterator[int]:
     """Ask for the allocated namespaces (Base 2.0, Identify CNS 10h)."""
-    from pynvme_user.driver.namespace import listed_namespaces
     from pynvme_user.spec.commands import Cns
 
-    return listed_namespaces(controller, Cns.ALLOCATED_NAMESPACES)
+    return controller.namespaces.listed(Cns.ALLOCATED_NAMESPACES)
 
 
 # --- JSON as nvme-cli 2.x has it ---------------------------------------------------------------

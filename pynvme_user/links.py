@@ -1,15 +1,11 @@
-"""What ties a queue pair to its device: doorbells, their shadows, the interrupt."""
+"""How C rings a doorbell and waits for an interrupt."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from pynvme_user.dma import DmaBuffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +35,3 @@ class Interrupt:
     rearm: bytes = b""
     shared: bool = False
     masked: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLinks:
-    """What ties a queue pair to its device: doorbells, their shadows, the interrupt."""
-
-    sq_doorbell: DoorbellTarget
-    cq_doorbell: DoorbellTarget
-    shadow: tuple[DmaBuffer, DmaBuffer] | None = None  # shadow doorbells, event indices
-    vector: int = 0
-    interrupt: Interrupt | None = None
-    spin: float = 0.0  # seconds

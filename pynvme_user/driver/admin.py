@@ -1,22 +1,21 @@
 """Admin commands: the user's own, and those that the driver needs.
 
-They run one at a time, since they are rare. What is the controller's own business, to reset itself
-when a command is not answered, stays there.
+They run one at a time, since they are rare. The reset for one that is not answered is the business
+of recovery.py.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypedDict
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypedDict
 
 import numpy.typing as npt
 
-from pynvme_user import owned
 from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.driver.completion import Completion, check
+from pynvme_user.driver.device import Device, Recovery
 from pynvme_user.driver.queue_pair import ABORT_SECONDS, RawQueuePair
 from pynvme_user.errors import NvmeError, NvmeStatusError, NvmeTimeoutError
 from pynvme_user.spec.commands import (
@@ -38,10 +37,6 @@ from pynvme_user.spec.commands import (
     SetFeaturesCdw10,
 )
 from pynvme_user.spec.status import CommandSpecificStatus
-
-if TYPE_CHECKING:
-    from pynvme_user.driver.controller import Controller
-
 
 #: How a controller says that there is no such queue to delete; the second is QEMU's, of a
 #: completion queue.
@@ -80,20 +75,23 @@ class CommandFields(TypedDict, total=False):
 
 
 class AdminCommands:
-    """Runs commands on a controller's admin queue, each to its end."""
+    """Runs commands on a controller's admin queue, each to its end.
 
-    def __init__(self, controller: Controller, pair: RawQueuePair) -> None:
-        self._controller = controller
+    ``changing_namespaces`` is entered around a command after which namespaces may be others.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        recovery: Recovery,
+        pair: RawQueuePair,
+        changing_namespaces: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._device = device
+        self._recovery = recovery
         self._pair = pair
-        #: Held for an admin command and for a reset. Taken before any queue pair's lock, never
-        #: while one is held.
-        self.lock = threading.RLock()
+        self._changing_namespaces = changing_namespaces
         self._told: Callable[[Completion], None] = _ignore  # of the last command's end
-        owned.register(self)
-
-    def forked(self, owner: int) -> None:
-        """Have a lock that nobody holds, in a child of process ``owner``."""
-        self.lock = threading.RLock()
 
     def execute(
         self,
@@ -109,8 +107,8 @@ class AdminCommands:
         where that is later, since ctrl-C or an error came in between. While the controller is being
         set up NvmeTimeoutError is raised instead.
         """
-        seconds = self._controller.timeout if timeout is None else timeout
-        with self.lock:
+        seconds = self._device.timeout if timeout is None else timeout
+        with self._device.admin_lock:
             # What ctrl-C or an error left comes to its end first: this command may depend on it.
             deadline = time.monotonic() + seconds
             while self._pair.outstanding:
@@ -119,7 +117,7 @@ class AdminCommands:
             # Left by a reset that its own caller saw as an exception: not this command's end.
             self._pair.hand_over()
             changing = command.opc in CHANGE_NAMESPACES
-            with self._controller.changing_namespaces() if changing else nullcontext():
+            with self._changing_namespaces() if changing else nullcontext():
                 self._told = told or _ignore
                 cid = self._pair.submit(command, buffer)
                 deadline = time.monotonic() + seconds
@@ -135,7 +133,7 @@ class AdminCommands:
         done = self._pair.wait(max(0.0, deadline - time.monotonic()))
         if not done and time.monotonic() > deadline:
             self._pair.mark_overdue()
-            self._controller.reset(NvmeTimeoutError(f"{what} was not answered in its time"))
+            self._recovery.reset(NvmeTimeoutError(f"{what} was not answered in its time"))
         return done
 
     def run(
@@ -148,7 +146,7 @@ class AdminCommands:
 
     def identify(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
         """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17)."""
-        page = self._controller.alloc(PAGE)
+        page = self._device.alloc(PAGE)
         command = SQE.build(
             opc=AdminOpcode.IDENTIFY,
             nsid=nsid,
@@ -247,25 +245,25 @@ def _ignore(done: Completion) -> None:
 
 @contextmanager
 def reachable(
-    controller: Controller, command: SQE, buffer: BytesLike | None
+    device: Device, command: SQE, buffer: BytesLike | None
 ) -> Iterator[npt.NDArray[Any] | None]:
     """Give a command's buffer itself where the device reaches it, else a copy, both ways."""
     if buffer is None:
         yield None
         return
     array = as_bytes(buffer)
-    if array.nbytes > controller.max_transfer:
+    if array.nbytes > device.max_transfer:
         raise ValueError(
-            f"one command carries up to {controller.max_transfer} bytes, not {array.nbytes}"
+            f"one command carries up to {device.max_transfer} bytes, not {array.nbytes}"
         )
-    iova = controller.dma.iova(array)
+    iova = device.dma.iova(array)
     if iova is not None and iova % 4 == 0:
         yield array
         return
     to_host = command.opc & DataTransfer.CONTROLLER_TO_HOST
     if to_host and not array.flags.writeable:
         raise ValueError("the command's data comes from the controller: give a writable buffer")
-    bounce = controller.alloc(array.nbytes)
+    bounce = device.alloc(array.nbytes)
     bounce[:] = array
     yield bounce
     if to_host:

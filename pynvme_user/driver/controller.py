@@ -1,7 +1,7 @@
-"""The controller: enable, reset, health, shutdown, and what it gives its users.
+"""The controller: what it gives its users, from opening it to its end.
 
-Knows properties (registers), queue pairs and buffers; how they reach the device is the access's
-business. Its admin commands are in admin.py, its I/O queue pairs in queue_table.py.
+It puts the parts together: what they share is in device.py, resets and removal in recovery.py, the
+admin commands in admin.py, the I/O queue pairs in queue_table.py.
 """
 
 from __future__ import annotations
@@ -11,36 +11,30 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Self, Unpack
 
 from pynvme_user import owned
 from pynvme_user.access.base import Access
-from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, DmaPool
+from pynvme_user.dma import BytesLike, DmaBuffer, DmaPool
 from pynvme_user.driver.admin import AdminCommands, CommandFields, describe, reachable
 from pynvme_user.driver.completion import Completion, check
+from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.lifecycle import Lifecycle, shutdown_seconds
 from pynvme_user.driver.names import open_access
 from pynvme_user.driver.namespace import Namespaces
 from pynvme_user.driver.pool import Lender
-from pynvme_user.driver.queue_pair import MAX_TRANSFER, RawQueuePair
+from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.driver.queue_table import QueuePairs, doorbells_of
+from pynvme_user.driver.recovery import ControllerRecovery
 from pynvme_user.driver.registers import Registers
 from pynvme_user.driver.removal import RemovalWatch
-from pynvme_user.errors import (
-    ClosedError,
-    ControllerFatalError,
-    ControllerWarning,
-    DeviceRemovedError,
-    ForkedError,
-    NvmeError,
-    NvmeTimeoutError,
-)
+from pynvme_user.errors import ClosedError, DeviceRemovedError, NvmeError
 from pynvme_user.host.numa import Placement
-from pynvme_user.spec.commands import SQE, Cns
+from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.identify import IdentifyController
-from pynvme_user.spec.registers import CC, CSTS
+from pynvme_user.spec.registers import CAP
 from pynvme_user.units import check_seconds
 
 ADMIN_DEPTH = 63
@@ -70,33 +64,10 @@ class Controller:
         ready_timeout: float | None = None,
         plain_cids: bool = False,
     ) -> None:
-        self.spin = spin
-        self.plain_cids = plain_cids
-        self.access = access
-        self.timeout = timeout
-        self.registers = Registers(access)
-        self.dma = DmaPool(access)
-        self.max_transfer = PAGE  # until Identify tells
-        self.resets = 0
-        #: Until the controller is set up, for the first time or by a reset: no reset may help it.
-        self._setting_up = True
-        self._shutdown_seconds = shutdown_seconds(0)  # until Identify tells
-        self.removed = False
-        self._removal: RemovalWatch | None = None
-        self._failed: str | None = None
-        #: Whether new calls may begin; check_open() says what stands in the way.
-        self.usable = True
         self._end_lock = threading.RLock()  # taken before any other
-        self._closed = False  # from the beginning of close()
-        self._ended = False  # from its end
-        self._owner: int | None = None  # in a forked child: the process that opened it
-        #: The active namespaces, by namespace id.
-        self.namespaces = Namespaces(self)
-        #: Lends queue pairs for single calls.
-        self.lender = Lender(self)
+        self._removal: RemovalWatch | None = None
         with ExitStack() as undo:
             undo.callback(access.close)
-            undo.callback(self.dma.close)
             check_seconds(timeout, "a timeout")
             if not isinstance(spin, int | float):
                 raise TypeError(f"spin is a number of seconds, not {spin!r}")
@@ -104,142 +75,141 @@ class Controller:
                 raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
             if ready_timeout is not None:
                 check_seconds(ready_timeout, "ready_timeout")
-            self._lifecycle = Lifecycle(self.registers, self._check_present, ready_timeout)
-            self.cap = self._lifecycle.cap
-            depth = min(ADMIN_DEPTH, self.cap.mqes)
-            self._admin = RawQueuePair(self, 0, depth, doorbells_of(self, 0))
-            self._commands = AdminCommands(self, self._admin)
-            self._queue_pairs = QueuePairs(self, self._commands, shadow_doorbells=shadow_doorbells)
-            undo.callback(self._quiesce)
-            self._disable()
-            self._enable()
-            self._set_up()
-            self._setting_up = False
+            device = Device(access, timeout=timeout, spin=spin, plain_cids=plain_cids)
+            self._device = device
+            device.controller = self
+            undo.callback(device.dma.close)
+            self._lifecycle = Lifecycle(device.registers, device.check_present, ready_timeout)
+            device.cap = self._lifecycle.cap
+            recovery = self._recovery = ControllerRecovery(device, self._lifecycle)
+            depth = min(ADMIN_DEPTH, device.cap.mqes)
+            self._admin = RawQueuePair(device, recovery, 0, depth, doorbells_of(device, 0))
+            self._commands = AdminCommands(device, recovery, self._admin, self._changing_namespaces)
+            #: Queue pairs for single calls.
+            self.lender = Lender(device, self.queue_pair)
+            self._queue_pairs = QueuePairs(
+                device, recovery, self._commands, self.lender, shadow_doorbells=shadow_doorbells
+            )
+            #: The active namespaces, by namespace id.
+            self.namespaces = Namespaces(device, self._commands, self.lender)
+            recovery.serve(self._admin, self._commands, self._queue_pairs, self.namespaces)
+            undo.callback(recovery.quiesce)
+            recovery.disable()
+            recovery.enable()
+            device.change_state(State.LIVE)
             if access.request_fd is not None or access.error_fd is not None:
                 self._removal = RemovalWatch(
-                    access.request_fd, self.let_go, access.error_fd, self._recover
+                    access.request_fd,
+                    recovery.detach,
+                    access.error_fd,
+                    recovery.uncorrectable_error,
                 )
             undo.pop_all()
         _open_controllers.add(self)
         owned.register(self)
 
     def forked(self, owner: int) -> None:
-        """Refuse all use, in a child of process ``owner``, which opened the device.
+        """Be no longer closed at the exit, in a child of process ``owner``; see owned.py.
 
-        Nor is it closed here: see owned.py, and what its parts do.
+        What the device is made of refuses all use from then on.
         """
         _open_controllers.discard(self)
-        if not self._ended:
-            self._owner = owner
-            self.usable = False
+
+    # --- what is known ------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """The device's name."""
-        return self.access.name
+        return self._device.name
+
+    @property
+    def access(self) -> Access:
+        """The way to the device."""
+        return self._device.access
+
+    @property
+    def registers(self) -> Registers:
+        """Its registers, each read when it is asked for."""
+        return self._device.registers
+
+    @property
+    def cap(self) -> CAP:
+        """Its capabilities, as they were when it was opened (Base 2.0, section 3.1.3.1)."""
+        return self._device.cap
+
+    @property
+    def identify(self) -> IdentifyController:
+        """What it says of itself, as of the last reset (Base 2.0, Identify CNS 01h)."""
+        return self._device.identify
+
+    @property
+    def max_transfer(self) -> int:
+        """Bytes that one command carries."""
+        return self._device.max_transfer
 
     @property
     def max_queue_pairs(self) -> int:
         """I/O queue pairs that the controller grants."""
         return self._queue_pairs.most
 
-    # --- enable, disable, reset ---------------------------------------------------------------
+    @property
+    def resets(self) -> int:
+        """How often the controller was reset since it was opened."""
+        return self._device.resets
 
-    def _enable(self) -> None:
-        admin = self._admin
-        self._lifecycle.enable(admin.depth + 1, admin.sq_iova, admin.cq_iova)
+    @property
+    def removed(self) -> bool:
+        """Whether the device is gone."""
+        return self._device.state is State.REMOVED
 
-    def _disable(self) -> None:
-        """Stop the controller and its DMA: by CC.EN or, where that does not do it, by the bus."""
-        try:
-            self._lifecycle.disable()
-        except NvmeTimeoutError as late:
-            try:
-                self.access.reset()
-            except DeviceRemovedError:
-                raise
-            except NvmeError as error:
-                raise NvmeTimeoutError(f"{late}; {error}") from error
-            self._lifecycle.disable()
+    @property
+    def timeout(self) -> float:
+        """What one command may take, in seconds."""
+        return self._device.timeout
 
-    def _quiesce(self) -> None:
-        """Stop DMA by what still works, for a controller that is let go.
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        check_seconds(seconds, "a timeout")
+        self._device.timeout = seconds
 
-        Where CC.EN and the bus reset both fail, bus mastering is off: see :meth:`Access.reset`.
-        """
-        if self.removed:
-            return
-        try:
-            self._disable()
-        except DeviceRemovedError:
-            self.mark_removed()
-        except NvmeError as error:
-            self.warn(f"it was not disabled: {error}")
+    @property
+    def dma(self) -> DmaPool:
+        """Its DMA memory, from which :meth:`alloc` takes."""
+        return self._device.dma
 
-    def warn(self, text: str) -> None:
-        """Warn of what this controller does not do, and work goes on without."""
-        warnings.warn(f"{self.name}: {text}", ControllerWarning, stacklevel=2)
+    # --- reset and removal --------------------------------------------------------------------
 
-    def _set_up(self) -> None:
-        """Find out what the controller is now, and do what each enable needs."""
-        self.identify = IdentifyController.from_bytes(self.identify_page(Cns.CONTROLLER))
-        self._shutdown_seconds = shutdown_seconds(self.identify.rtd3e)
-        mdts = self.identify.mdts
-        self.max_transfer = min(PAGE << mdts, MAX_TRANSFER) if mdts else MAX_TRANSFER
-        self._queue_pairs.set_up()
-
-    def reset(self, because: NvmeError | None = None) -> None:
+    def reset(self) -> None:
         """Reset the controller (CC.EN) and set all queue pairs up again.
 
         Every outstanding command gets its outcome only once CSTS.RDY is 0, when DMA has stopped:
         status ABORTED_BY_HOST on its queue pair. Raises ControllerFatalError if the controller
-        cannot be brought back; it can then only be closed. ``because`` of what: this is raised in
-        place of a reset while the controller is being set up.
+        cannot be brought back; it can then only be closed.
         """
-        self.check_usable()
-        resets = self.resets
-        with self._commands.lock, ExitStack() as stopped:
-            self.check_usable()
-            if self.resets != resets:
-                return  # another thread came first, for the same reason
-            if self._setting_up:
-                raise because or ControllerFatalError("the controller failed while it was set up")
-            self._setting_up = True
-            stopped.callback(setattr, self, "_setting_up", False)
-            for pair in (self._admin, *self._queue_pairs):
-                stopped.enter_context(pair.stopped())
-            self.namespaces.forget()
-            try:
-                self._reset_stopped()
-            except DeviceRemovedError:
-                self.mark_removed()
-                raise
-            except NvmeError as error:
-                self._failed = str(error)
-                self.usable = False
-                raise ControllerFatalError(f"the reset failed: {error}") from error
+        self._recovery.reset()
 
-    def _reset_stopped(self) -> None:
-        self._disable()
-        self.resets += 1
-        self._admin.restart()
-        # Whoever waits for an admin command finds its end after the reset's own commands.
-        aborted = self._admin.take_aborted()
-        try:
-            self._enable()
-            self._set_up()
-            self._queue_pairs.restart()
-        finally:
-            self._admin.give_aborted(aborted)
+    def detach(self) -> None:
+        """Give the device back now, because the kernel asks for it: it is unplugged or unbound.
+
+        The controller is disabled first, so that DMA has stopped; everything outstanding, and
+        every later call, gets DeviceRemovedError.
+        """
+        self._recovery.detach()
+
+    def check_alive(self) -> None:
+        """Look at the device: DeviceRemovedError if it is gone, ControllerFatalError where it
+        reports a fatal error (CSTS.CFS), or is disabled (CC.EN, CSTS.RDY) behind our back.
+        """
+        self._device.check_alive()
 
     @contextmanager
-    def changing_namespaces(self) -> Iterator[None]:
+    def _changing_namespaces(self) -> Iterator[None]:
         """Let no I/O run, and forget what is known of the namespaces, before and after.
 
         For a command after which they may be others. What is outstanding ends first, and tells its
         owners later. Raises as :meth:`QueuePair.poll`.
         """
-        with self._commands.lock, ExitStack() as stopped:
+        with self._device.admin_lock, ExitStack() as stopped:
             for pair in self._queue_pairs:
                 stopped.enter_context(pair.stopped())
             for pair in self._queue_pairs:
@@ -249,105 +219,6 @@ class Controller:
                 yield
             finally:
                 self.namespaces.forget()
-
-    @property
-    def admin_lock(self) -> threading.RLock:
-        """Held for an admin command, a reset, and by who needs nothing to change in between.
-
-        Taken before any queue pair's lock, never while one is held.
-        """
-        return self._commands.lock
-
-    # --- health -------------------------------------------------------------------------------
-
-    def check_open(self) -> None:
-        """Raise what stands in the way of a new call."""
-        if self._closed:
-            raise ClosedError(f"{self.name} is closed: open it again")
-        self.check_usable()
-
-    @property
-    def answers(self) -> bool:
-        """Whether commands can be run at all, also those of its end."""
-        return not (self._ended or self.removed or self._failed or self._owner)
-
-    def check_usable(self) -> None:
-        """Raise what stands in the way of any command, also of those that are under way."""
-        self.check_owner()
-        if self._ended:
-            raise ClosedError(f"{self.name} is closed: open it again")
-        if self.removed:
-            raise self._gone()
-        if self._failed:
-            raise ControllerFatalError(f"{self.name} failed and can only be closed: {self._failed}")
-
-    def check_owner(self) -> None:
-        """Raise ForkedError in a child of the process that opened the device."""
-        if self._owner is not None:
-            raise ForkedError(self.name, self._owner)
-
-    def check_alive(self) -> None:
-        """Look at the device: DeviceRemovedError if it is gone, ControllerFatalError where it
-        reports a fatal error (CSTS.CFS), or is disabled (CC.EN, CSTS.RDY) behind our back.
-        """
-        self._check_present()
-        csts = self.registers.read(CSTS)
-        if csts.cfs:
-            what = "reported a fatal error (CSTS.CFS)"
-        elif not csts.rdy or not self.registers.read(CC).en:
-            what = "was disabled by somebody else (CC.EN or CSTS.RDY is 0)"
-        else:
-            return
-        raise ControllerFatalError(
-            f"{self.name} {what} while it was set up: reset the device, or power it off and on"
-            if self._setting_up
-            else f"{self.name} {what} and was reset: what was outstanding can be tried again"
-        )
-
-    def _check_present(self) -> None:
-        if not self.access.alive():
-            raise self._gone()
-
-    def _gone(self) -> DeviceRemovedError:
-        return DeviceRemovedError(f"{self.name} is gone: open the device again when it is back")
-
-    def mark_removed(self) -> None:
-        """Remember that the device is gone: nothing touches its memory any more."""
-        self.removed = True
-        self.usable = False
-        for pair in self._queue_pairs:
-            pair.ready = False
-
-    def let_go(self) -> None:
-        """Give the device back now, because the kernel asks for it: it is unplugged or unbound.
-
-        The controller is disabled first, so that DMA has stopped; everything outstanding, and
-        every later call, gets DeviceRemovedError.
-        """
-        with self._commands.lock, ExitStack() as last:
-            if self._closed:
-                return
-            for pair in (self._admin, *self._queue_pairs):
-                last.enter_context(pair.stopped())
-            last.callback(self._close_access)
-            last.callback(self.dma.close, removed=True)
-            last.callback(self.mark_removed)
-            # What cannot be disabled, or reset while it is removed, has its bus mastering off.
-            with suppress(NvmeError):
-                self._disable()
-
-    def _recover(self) -> None:
-        """Act on an uncorrectable PCIe error: what is outstanding fails by a reset or a removal.
-
-        A controller that cannot be reset says so to every later call.
-        """
-        self.warn("the kernel reports an uncorrectable PCIe error: it is reset")
-        with suppress(NvmeError):
-            self.reset()
-
-    def _close_access(self) -> None:
-        with self.registers.lock:
-            self.access.close()
 
     def abort(self, sqid: int, cid: int) -> bool:
         """Ask for a command's abort (Base 2.0, section 5.1).
@@ -375,9 +246,9 @@ class Controller:
         comes from the controller. Raises NvmeStatusError for an error status, NvmeTimeoutError
         once the command was given up, DeviceRemovedError.
         """
-        self.check_open()
+        self._device.check_open()
         command = SQE.build(opc=opcode, **fields)
-        with reachable(self, command, buffer) as memory:
+        with reachable(self._device, command, buffer) as memory:
             return self._commands.run(command, memory, timeout)
 
     def io(
@@ -385,7 +256,7 @@ class Controller:
     ) -> Completion:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
         command = SQE.build(opc=opcode, **fields)
-        with reachable(self, command, buffer) as memory, self.lender.borrow() as pair:
+        with reachable(self._device, command, buffer) as memory, self.lender.borrow() as pair:
             pair.submit(command, memory)
             (done,) = pair.drain()
             check(done.status, describe(command, admin=False), done.timed_out)
@@ -420,10 +291,6 @@ class Controller:
         """
         return self._queue_pairs.open(depth, sgl=sgl, spin=spin, node=node)
 
-    def release(self, pair: RawQueuePair) -> None:
-        """Delete a queue pair's queues; for its close()."""
-        self._queue_pairs.release(pair)
-
     # --- memory and namespaces ----------------------------------------------------------------
 
     def alloc(self, length: int, *, node: int | Placement | None = None) -> DmaBuffer:
@@ -432,7 +299,7 @@ class Controller:
         They lie on the NUMA ``node``, or where a placement says; without either, near the device
         as far as there is room. Raises DmaError when there is none, or none on that node.
         """
-        return self.dma.alloc(length, node=node)
+        return self._device.dma.alloc(length, node=node)
 
     def map(self, data: BytesLike) -> DmaBuffer:
         """Let the device reach memory of the caller's own, such as an mmap, without a copy.
@@ -441,7 +308,7 @@ class Controller:
         is that memory, or a view of it lives. Raises DmaError for other memory, and where the
         access reaches only memory of its own (qemu:, uio:).
         """
-        return self.dma.map(data)
+        return self._device.dma.map(data)
 
     # --- end ----------------------------------------------------------------------------------
 
@@ -450,7 +317,7 @@ class Controller:
 
         As long as RTD3E says, from 10 to 60 seconds, then NvmeTimeoutError.
         """
-        self._lifecycle.shut_down(self._shutdown_seconds)
+        self._lifecycle.shut_down(shutdown_seconds(self._device.identify.rtd3e))
 
     def close(self) -> None:
         """Close the queue pairs, shut the controller down, give memory and device back.
@@ -462,11 +329,10 @@ class Controller:
         Calls of other threads that are under way end with the outcome of their command, or with
         ClosedError, which says so where the outcome is unknown; new ones get ClosedError.
         """
-        if self._owner is not None:
+        if self._device.state is State.FOREIGN:
             return
         with self._end_lock, ExitStack() as last:
-            self._closed = True
-            self.usable = False
+            self._device.closing = True
             last.callback(self._finish)
             last.callback(self._queue_pairs.close, self._try_to_end)
             last.callback(self.lender.close)
@@ -476,14 +342,15 @@ class Controller:
 
     def _finish(self) -> None:
         """Do the rest of close(), while nobody else runs an admin command or a reset."""
-        with self._commands.lock, ExitStack() as last:
-            if self._ended:
+        device = self._device
+        with device.admin_lock, ExitStack() as last:
+            if device.state is State.CLOSED:
                 return
             last.callback(self._end)
-            last.callback(self._close_access)
-            last.callback(self.dma.close)
+            last.callback(device.close_access)
+            last.callback(device.dma.close)
             last.callback(self._end_queue_pairs)
-            last.callback(self._quiesce)
+            last.callback(self._recovery.quiesce)
             last.callback(self._try_to_end, self.shutdown)
 
     def _end_queue_pairs(self) -> None:
@@ -492,18 +359,17 @@ class Controller:
 
     def _try_to_end(self, step: Callable[[], None]) -> None:
         """Do a step of the end that needs the device; without it, the next ones do."""
-        if self.removed or self._failed:
+        if not self._device.answers:
             return
         try:
             step()
         except DeviceRemovedError:
-            self.mark_removed()
+            self._recovery.mark_removed()
         except NvmeError as error:
-            self.warn(f"it did not end as it should: {error}")
+            self._device.warn(f"it did not end as it should: {error}")
 
     def _end(self) -> None:
-        self._ended = True
-        self.usable = False
+        self._device.change_state(State.CLOSED)
         self._admin.free()
         self._queue_pairs.free()
         _open_controllers.discard(self)
@@ -511,18 +377,24 @@ class Controller:
     @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called: every further call raises ClosedError."""
-        return self._closed
+        return self._device.closing
 
     def __repr__(self) -> str:
-        foreign = self._owner is not None, f"opened by process {self._owner}"
-        ends = foreign, (self._closed, "closed"), (self.removed, "gone"), (self._failed, "failed")
-        state = next((f", {word}" for ended, word in ends if ended), "")
+        device = self._device
+        state = ""
+        if device.state is State.FOREIGN:
+            state = f", opened by process {device.owner}"
+        elif device.closing:
+            state = ", closed"
+        elif device.state is State.REMOVED:
+            state = ", gone"
+        elif device.state is State.FAILED:
+            state = ", failed"
         return f"<{type(self).__name__} {self.name}{state}>"
 
     def __enter__(self) -> Self:
-        if self._owner is not None:
-            self.check_usable()
-        if self._closed:
+        self._device.check_owner()
+        if self.closed:
             raise ClosedError(f"{self.name} is closed: open it again")
         return self
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from pynvme_user.driver.device import Device
 from pynvme_user.units import whole_number
 
 
@@ -54,3 +56,18 @@ class Geometry:
                 f"a block of namespace {self.nsid} has {1 << self.block_shift} bytes, more than "
                 "one command of this controller carries: format it with smaller blocks"
             )
+
+
+class Blocks(Protocol):
+    """What a queue pair has to know of a namespace: see :class:`Namespace`."""
+
+    device: Device
+    nsid: int
+    geometry: Geometry
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of data in a block."""
+
+    def current(self) -> Geometry:
+        """Return its geometry, identified again if it may have changed since."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
-from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.device import State
+from pynvme_user.driver.geometry import Blocks, Geometry
 from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
 from pynvme_user.errors import ClosedError, ControllerFatalError, NamespaceChangedError
 from pynvme_user.native import U64Array, fail
@@ -24,9 +25,6 @@ from pynvme_user.spec.nvm import (
     WriteCdw12,
     WriteZeroesCdw12,
 )
-
-if TYPE_CHECKING:
-    from pynvme_user.driver.namespace import Namespace
 
 _FUA = WriteCdw12.fua.mask
 _DEALLOCATE = WriteZeroesCdw12.deac.mask
@@ -42,7 +40,7 @@ class QueuePair(RawQueuePair):
 
     def submit_read(
         self,
-        ns: Namespace,
+        ns: Blocks,
         lba: int,
         blocks: int,
         buffer: npt.NDArray[Any],
@@ -59,7 +57,7 @@ class QueuePair(RawQueuePair):
 
     def submit_write(
         self,
-        ns: Namespace,
+        ns: Blocks,
         lba: int,
         blocks: int,
         buffer: npt.NDArray[Any],
@@ -71,7 +69,7 @@ class QueuePair(RawQueuePair):
 
     def submit_compare(
         self,
-        ns: Namespace,
+        ns: Blocks,
         lba: int,
         blocks: int,
         buffer: npt.NDArray[Any],
@@ -82,7 +80,7 @@ class QueuePair(RawQueuePair):
         return self._submit_io(NvmOpcode.COMPARE, ns, lba, blocks, buffer, fua)
 
     def submit_write_zeroes(
-        self, ns: Namespace, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
+        self, ns: Blocks, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
     ) -> int:
         """Submit a Write Zeroes of up to 65536 blocks; return its CID (NVM 1.0, 3.2.8)."""
         cdw12 = blocks - 1 | (_FUA if fua else 0) | (_DEALLOCATE if deallocate else 0)
@@ -95,12 +93,12 @@ class QueuePair(RawQueuePair):
             if cid is not None:
                 return cid
 
-    def submit_flush(self, ns: Namespace) -> int:
+    def submit_flush(self, ns: Blocks) -> int:
         """Submit a Flush; return its CID (Base 2.0, 7.1)."""
         self._geometry(ns)
         return self.submit(SQE.build(opc=NvmOpcode.FLUSH, nsid=ns.nsid))
 
-    def submit_deallocate(self, ns: Namespace, ranges: Sequence[tuple[int, int]]) -> int:
+    def submit_deallocate(self, ns: Blocks, ranges: Sequence[tuple[int, int]]) -> int:
         """Submit a Dataset Management that deallocates 1 to 256 ranges ``(lba, blocks)``.
 
         Returns its CID (NVM 1.0, 3.2.3).
@@ -123,7 +121,7 @@ class QueuePair(RawQueuePair):
                         "Namespace.deallocate, which splits"
                     )
             data = b"".join(bytes(DatasetRange.build(slba=lba, nlb=n)) for lba, n in ranges)
-            buffer = self.controller.alloc(len(data))
+            buffer = self.device.alloc(len(data))
             buffer[:] = np.frombuffer(data, np.uint8)
             with self._lock:
                 self._check_open()
@@ -133,7 +131,7 @@ class QueuePair(RawQueuePair):
     def _submit_io(
         self,
         opcode: int,
-        ns: Namespace,
+        ns: Blocks,
         lba: int,
         blocks: int,
         buffer: npt.NDArray[Any],
@@ -142,7 +140,7 @@ class QueuePair(RawQueuePair):
         while True:
             geometry = ns.geometry
             # In place of a call, which this way would feel.
-            if ns.controller is not self.controller or not geometry.current:
+            if ns.device is not self.device or not geometry.current:
                 geometry = self._geometry(ns)
             geometry.check_transfer(lba, blocks)
             iova, length = self._dma(buffer)
@@ -151,9 +149,9 @@ class QueuePair(RawQueuePair):
                     f"{blocks} blocks of {ns.block_size} bytes need a buffer of "
                     f"{blocks << geometry.block_shift} bytes, not {length}"
                 )
-            if length > self.controller.max_transfer:
+            if length > self.device.max_transfer:
                 raise ValueError(
-                    f"one command carries up to {self.controller.max_transfer} bytes, not "
+                    f"one command carries up to {self.device.max_transfer} bytes, not "
                     f"{length}: use Namespace.read_into or write_from, which split"
                 )
             cdw12 = blocks - 1 | (_FUA if fua else 0)
@@ -178,7 +176,7 @@ class QueuePair(RawQueuePair):
             self._reset_for(error)
             raise
 
-    def _geometry(self, ns: Namespace) -> Geometry:
+    def _geometry(self, ns: Blocks) -> Geometry:
         """Return what is known of a namespace, as it is now.
 
         It may have changed again: that is looked at under the lock.
@@ -186,10 +184,10 @@ class QueuePair(RawQueuePair):
         self._check_own(ns)
         return ns.current()
 
-    def _check_own(self, ns: Namespace) -> None:
-        if ns.controller is not self.controller:
+    def _check_own(self, ns: Blocks) -> None:
+        if ns.device is not self.device:
             raise ValueError(
-                f"namespace {ns.nsid} is one of {ns.controller.name}, which is another controller "
+                f"namespace {ns.nsid} is one of {ns.device.name}, which is another controller "
                 "than the queue pair's: use a queue pair of its own"
             )
 
@@ -234,7 +232,7 @@ class QueuePair(RawQueuePair):
             if self.outstanding or self._aborted:
                 self._check_open()  # once more: in a forked child all depth is in use
                 fail(-errno.EBUSY)
-            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.controller.resets
+            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.device.resets
             self.loop_timed_out = False
 
     def _is_given_up(self, loop: Loop, geometry: Geometry) -> bool:
@@ -242,7 +240,7 @@ class QueuePair(RawQueuePair):
         self._check_not_ended()
         if self._closing:
             loop.stop()
-        if self.controller.resets != self._loop_resets:
+        if self.device.resets != self._loop_resets:
             self.hand_over()
             loop.give_up(int(HOST_ABORTED))
             return True
@@ -263,7 +261,7 @@ class QueuePair(RawQueuePair):
 
     def _drain_loop(self, loop: Loop, geometry: Geometry, keep: npt.NDArray[Any]) -> None:
         """Drain a loop that is not to go on, so that its memory can be let go."""
-        if self.controller.removed or self._closed or self._loop is not loop:
+        if self.device.state is State.REMOVED or self._closed or self._loop is not loop:
             return
         with self._lock:
             loop.stop()
@@ -275,7 +273,7 @@ class QueuePair(RawQueuePair):
 
     def read_many(
         self,
-        ns: Namespace,
+        ns: Blocks,
         lbas: npt.ArrayLike,
         blocks: int,
         buffer: npt.NDArray[Any],
@@ -299,7 +297,7 @@ class QueuePair(RawQueuePair):
 
     def write_many(
         self,
-        ns: Namespace,
+        ns: Blocks,
         lbas: npt.ArrayLike,
         blocks: int,
         buffer: npt.NDArray[Any],
@@ -313,7 +311,7 @@ class QueuePair(RawQueuePair):
     def _many(
         self,
         opcode: NvmOpcode,
-        ns: Namespace,
+        ns: Blocks,
         lbas: npt.ArrayLike,
         blocks: int,
         buffer: npt.NDArray[Any],
@@ -334,9 +332,9 @@ class QueuePair(RawQueuePair):
             if where.size:
                 geometry.check_transfer(int(where[places.argmax()]), blocks)
             size = blocks << geometry.block_shift
-            if size > self.controller.max_transfer:
+            if size > self.device.max_transfer:
                 raise ValueError(
-                    f"one command carries up to {self.controller.max_transfer} bytes, not {size}"
+                    f"one command carries up to {self.device.max_transfer} bytes, not {size}"
                 )
             iova, length = self._dma(buffer)
             pieces = self.depth if recycle else len(where)
@@ -363,7 +361,7 @@ class QueuePair(RawQueuePair):
     def run_vector(
         self,
         opcode: NvmOpcode,
-        ns: Namespace,
+        ns: Blocks,
         lbas: U64Array,
         iovas: U64Array,
         *,

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
+from pynvme_user.driver.admin import AdminCommands
 from pynvme_user.driver.completion import TIMED_OUT, check
+from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.pool import Lender
 from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
 from pynvme_user.ring import Operation
 from pynvme_user.spec.commands import SQE, Cns, CommandSetId, NvmOpcode
@@ -27,9 +30,6 @@ from pynvme_user.spec.identify import (
 from pynvme_user.spec.nvm import WriteCdw12
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus, Status
-
-if TYPE_CHECKING:
-    from pynvme_user.driver.controller import Controller
 
 #: Memory that the device does not reach is copied through a buffer of this size, piece by piece.
 BOUNCE = 4 << 20
@@ -78,13 +78,14 @@ class Namespace:
     a command was given up; NamespaceChangedError; DeviceRemovedError.
     """
 
-    def __init__(self, controller: Controller, nsid: int) -> None:
-        self.controller = controller
-        self._pool = controller.dma
-        self._lender = controller.lender
+    def __init__(self, device: Device, commands: AdminCommands, lender: Lender, nsid: int) -> None:
+        self.device = device
+        self._commands = commands
+        self._pool = device.dma
+        self._lender = lender
         self.nsid = nsid
         self._changed = ""  # what became of it, once it is not what it was
-        with controller.admin_lock:
+        with device.admin_lock:
             self.identify = self._identified()
             #: As last known: see :meth:`current`.
             self.geometry = self._measured()
@@ -93,9 +94,13 @@ class Namespace:
                 for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
             )
             self._limit()
-            controller.namespaces.watch(self)
 
     # --- what is known of it ------------------------------------------------------------------
+
+    @property
+    def controller(self) -> Any:
+        """The :class:`Controller` that it belongs to."""
+        return self.device.controller
 
     @property
     def block_shift(self) -> int:
@@ -128,13 +133,13 @@ class Namespace:
 
         Before NVMe 1.3 there are the first two, on the namespace's own page.
         """
-        version = self.controller.registers.read(VS)
+        version = self.device.registers.read(VS)
         if (version.mjr, version.mnr) < (1, 3):
             eui64, nguid = self.identify.eui64, self.identify.nguid
             return NamespaceIdentifiers(
                 eui64=eui64 if any(eui64) else None, nguid=nguid if any(nguid) else None
             )
-        page = self.controller.identify_page(Cns.NAMESPACE_DESCRIPTORS, nsid=self.nsid)
+        page = self._commands.identify(Cns.NAMESPACE_DESCRIPTORS, nsid=self.nsid)
         return NamespaceIdentifiers.from_bytes(page)
 
     @cached_property
@@ -143,17 +148,15 @@ class Namespace:
 
         0, for no limit, where the controller does not tell.
         """
-        version = self.controller.registers.read(VS)
+        version = self.device.registers.read(VS)
         if (version.mjr, version.mnr) >= (1, 4):
             with suppress(NvmeStatusError):
-                page = self.controller.identify_page(Cns.CSI_CONTROLLER, csi=CommandSetId.NVM)
+                page = self._commands.identify(Cns.CSI_CONTROLLER, csi=CommandSetId.NVM)
                 return IdentifyControllerNvm.from_bytes(page)
         return IdentifyControllerNvm.build()
 
     def _identified(self) -> IdentifyNamespace:
-        return IdentifyNamespace.from_bytes(
-            self.controller.identify_page(Cns.NAMESPACE, nsid=self.nsid)
-        )
+        return IdentifyNamespace.from_bytes(self._commands.identify(Cns.NAMESPACE, nsid=self.nsid))
 
     def _measured(self) -> Geometry:
         shift = block_shift_of(self.identify, self.nsid)
@@ -162,7 +165,7 @@ class Namespace:
             block_shift=shift,
             block_count=self.identify.nsze,
             metadata_size=self.identify.lbaf.ms,
-            max_blocks=min(self.controller.max_transfer >> shift, MAX_BLOCKS),
+            max_blocks=min(self.device.max_transfer >> shift, MAX_BLOCKS),
         )
 
     def _limit(self) -> None:
@@ -189,7 +192,7 @@ class Namespace:
 
     def _identify_again(self) -> Geometry:
         # Under the lock, so that nothing changes it before it counts as current.
-        with self.controller.admin_lock:
+        with self.device.admin_lock:
             if self.geometry.current:
                 return self.geometry  # another thread came first
             if not self._changed:
@@ -334,7 +337,7 @@ class Namespace:
         blocks = array.nbytes >> geometry.block_shift
         most = geometry.max_blocks
         lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
-        with self.controller.lender.borrow() as pair:
+        with self._lender.borrow() as pair:
             result = pair.run_vector(
                 operation.opcode,
                 self,
@@ -366,7 +369,7 @@ class Namespace:
 
     def flush(self) -> None:
         """Make all completed writes durable (Base 2.0, section 7.1)."""
-        with self.controller.lender.borrow() as pair:
+        with self._lender.borrow() as pair:
             pair.submit_flush(self)
             (done,) = pair.drain()
         check(done.status, f"Flush (namespace {self.nsid})", done.timed_out)
@@ -382,9 +385,9 @@ class Namespace:
         self.check_range(lba, blocks)
         most = MAX_BLOCKS
         if self.limits.wzsl:
-            size = PAGE << self.controller.cap.mpsmin << self.limits.wzsl
+            size = PAGE << self.device.cap.mpsmin << self.limits.wzsl
             most = max(1, min(most, size >> self.block_shift))
-        with self.controller.lender.borrow() as pair:
+        with self._lender.borrow() as pair:
             for first in range(lba, lba + blocks, most):
                 count = min(most, lba + blocks - first)
                 pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
@@ -400,7 +403,7 @@ class Namespace:
         for lba, blocks in ranges:
             self.check_range(lba, blocks)
         limits = self.limits
-        with self.controller.lender.borrow() as pair:
+        with self._lender.borrow() as pair:
             for some in dataset_commands(ranges, limits):
                 pair.submit_deallocate(self, some)
                 (done,) = pair.drain()
@@ -442,44 +445,16 @@ def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:
     return shift
 
 
-def listed_namespaces(controller: Controller, cns: Cns) -> Iterator[int]:
-    """Yield the ids of a Namespace List, page after page (Base 2.0, section 4.4.2).
-
-    Raises NvmeError for ids that do not ascend, or of which there is no end.
-    """
-    last = count = 0
-    while True:
-        page = decode_namespace_list(controller.identify_page(cns, nsid=last))
-        for nsid in page:
-            if not last < nsid <= _LAST_NSID:
-                raise NvmeError(
-                    f"{controller.name} lists a namespace id that cannot be, {nsid} after {last}: "
-                    "reset it, or update its firmware"
-                )
-            last = nsid
-            yield nsid
-        count += len(page)
-        if len(page) < NAMESPACE_LIST_SIZE or last == _LAST_NSID:
-            return
-        if count >= MOST_NAMESPACES:
-            raise NvmeError(
-                f"{controller.name} lists more than {MOST_NAMESPACES} namespaces, which no "
-                "controller has: reset it, or update its firmware"
-            )
-
-
 class Namespaces(Mapping[int, Namespace]):
     """The active namespaces of a controller, by namespace id; each is identified once."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
+    def __init__(self, device: Device, commands: AdminCommands, lender: Lender) -> None:
+        self._device = device
+        self._commands = commands
+        self._lender = lender
         self._known: dict[int, Namespace] = {}
         self._ids: list[int] | None = None
         self._live: WeakSet[Namespace] = WeakSet()
-
-    def watch(self, ns: Namespace) -> None:
-        """Let a namespace know when it may have changed."""
-        self._live.add(ns)
 
     def forget(self) -> None:
         """Forget all that is known of them: it may have changed.
@@ -498,7 +473,7 @@ class Namespaces(Mapping[int, Namespace]):
         ids = self._ids
         if ids is None:
             # Under the lock, so that nothing changes them before they count as known.
-            with self._controller.admin_lock:
+            with self._device.admin_lock:
                 ids = self._ids
                 if ids is None:
                     ids = self._ids = list(self.found())
@@ -509,21 +484,47 @@ class Namespaces(Mapping[int, Namespace]):
 
         Raises NvmeError where a list cannot be any more: it does not ascend, or does not end.
         """
-        version = self._controller.registers.read(VS)
+        version = self._device.registers.read(VS)
         if (version.mjr, version.mnr) >= (1, 1):  # before, CNS has one bit
             try:
-                yield from listed_namespaces(self._controller, Cns.ACTIVE_NAMESPACES)
+                yield from self.listed(Cns.ACTIVE_NAMESPACES)
                 return
             except NvmeStatusError as error:
                 if error.status.code() is not GenericStatus.INVALID_FIELD:
                     raise
         yield from self._tried()
 
+    def listed(self, cns: Cns) -> Iterator[int]:
+        """Yield the ids of a Namespace List, page after page (Base 2.0, section 4.4.2).
+
+        Raises NvmeError for ids that do not ascend, or of which there is no end.
+        """
+        name = self._device.name
+        last = count = 0
+        while True:
+            page = decode_namespace_list(self._commands.identify(cns, nsid=last))
+            for nsid in page:
+                if not last < nsid <= _LAST_NSID:
+                    raise NvmeError(
+                        f"{name} lists a namespace id that cannot be, {nsid} after {last}: "
+                        "reset it, or update its firmware"
+                    )
+                last = nsid
+                yield nsid
+            count += len(page)
+            if len(page) < NAMESPACE_LIST_SIZE or last == _LAST_NSID:
+                return
+            if count >= MOST_NAMESPACES:
+                raise NvmeError(
+                    f"{name} lists more than {MOST_NAMESPACES} namespaces, which no "
+                    "controller has: reset it, or update its firmware"
+                )
+
     def _tried(self) -> Iterator[int]:
         """Find the active namespaces of a controller that has no list of them (NVMe 1.0)."""
-        for nsid in range(1, min(self._controller.identify.nn, MOST_NAMESPACES) + 1):
+        for nsid in range(1, min(self._device.identify.nn, MOST_NAMESPACES) + 1):
             try:
-                if not any(self._controller.identify_page(Cns.NAMESPACE, nsid=nsid)):
+                if not any(self._commands.identify(Cns.NAMESPACE, nsid=nsid)):
                     continue
             except NvmeStatusError as error:
                 if error.status.code() in _NOT_ACTIVE:
@@ -534,12 +535,14 @@ class Namespaces(Mapping[int, Namespace]):
     def __getitem__(self, nsid: int) -> Namespace:
         if ns := self._known.get(nsid):
             return ns
-        with self._controller.admin_lock:
+        with self._device.admin_lock:
             if nsid not in self.ids:
                 active = ", ".join(map(str, self.ids)) or "none"
                 raise KeyError(f"namespace {nsid!r} is not active; active are: {active}")
             if nsid not in self._known:
-                self._known[nsid] = Namespace(self._controller, nsid)
+                ns = Namespace(self._device, self._commands, self._lender, nsid)
+                self._known[nsid] = ns
+                self._live.add(ns)
             return self._known[nsid]
 
     def __iter__(self) -> Iterator[int]:

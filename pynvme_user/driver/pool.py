@@ -12,16 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pynvme_user import owned
 from pynvme_user.dma import DmaBuffer
+from pynvme_user.driver.device import Device
+from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.errors import NvmeError, QueueFullError
 from pynvme_user.ring import Operation, transfer_run
-
-if TYPE_CHECKING:
-    from pynvme_user.driver.controller import Controller
-    from pynvme_user.driver.io_queue_pair import QueuePair
 
 _DEPTH = 64
 #: How long who waits for a queue pair sleeps before it sees for itself how things are.
@@ -45,11 +43,15 @@ class _Waiter:
 
 
 class Lender:
-    """Lends a controller's queue pairs, to those who wait first come, first served. Thread-safe."""
+    """Lends a controller's queue pairs, to those who wait first come, first served. Thread-safe.
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self._dma = controller.dma
+    ``make`` makes one of a depth; it raises QueueFullError where the controller grants no more.
+    """
+
+    def __init__(self, device: Device, make: Callable[[int], QueuePair]) -> None:
+        self._device = device
+        self._dma = device.dma
+        self._make = make
         #: Queue pairs that wait to be lent: append() gives one back. Atomic, as is take().
         self.idle: list[QueuePair] = []
         #: Takes one of them, the one used last. While anybody waits it raises IndexError, so that
@@ -86,8 +88,8 @@ class Lender:
         Raises QueueFullError if none is given back for as long as a command may take, and what
         stands in the way of any command.
         """
-        if not self._controller.usable:
-            self._controller.check_open()
+        if not self._device.usable:
+            self._device.check_open()
         try:
             return self.take()
         except IndexError:
@@ -100,7 +102,7 @@ class Lender:
         return self._wait_in_line()
 
     def _new(self) -> QueuePair:
-        return self._controller.queue_pair(min(_DEPTH, self._controller.cap.mqes))
+        return self._make(min(_DEPTH, self._device.cap.mqes))
 
     def _wait_in_line(self) -> QueuePair:
         waiter = _Waiter()
@@ -111,10 +113,10 @@ class Lender:
                 self.take = _take_nothing
             self._serve()
             while waiter.pair is None:
-                if not self._controller.usable:
-                    self._controller.check_open()
+                if not self._device.usable:
+                    self._device.check_open()
                 seconds = time.monotonic() - max(start, self._moved)
-                if seconds > self._controller.timeout:
+                if seconds > self._device.timeout:
                     raise QueueFullError(
                         f"no I/O queue pair became free within {seconds:.1f} s: close one that "
                         "queue_pair() made"
@@ -159,7 +161,7 @@ class Lender:
                 self._moved = time.monotonic()
             if self._line:
                 return self._line[0]
-            if self._controller.usable:
+            if self._device.usable:
                 self.take = self.idle.pop
             return None
 

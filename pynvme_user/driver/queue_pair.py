@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pynvme_user import owned
 from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
+from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
@@ -27,14 +28,11 @@ from pynvme_user.errors import (
     NvmeError,
 )
 from pynvme_user.host.numa import Placement
-from pynvme_user.links import QueueLinks
+from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.native import ClockWatch, U16Array, fail
 from pynvme_user.ring import CQE_SIZE, SQE_SIZE, Loop, Operation, Ring
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.status import Status
-
-if TYPE_CHECKING:
-    from pynvme_user.driver.controller import Controller
 
 #: C spins for this long at most before Python looks at signals and at the device's health.
 SLICE_NS = 100_000_000
@@ -49,6 +47,18 @@ _SQ_AHEAD = 4
 ABORT_SECONDS = 2.0
 OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
 _NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLinks:
+    """What ties a queue pair to its device: doorbells, their shadows, the interrupt."""
+
+    sq_doorbell: DoorbellTarget
+    cq_doorbell: DoorbellTarget
+    shadow: tuple[DmaBuffer, DmaBuffer] | None = None  # shadow doorbells, event indices
+    vector: int = 0
+    interrupt: Interrupt | None = None
+    spin: float = 0.0  # seconds
 
 
 class RawQueuePair:
@@ -66,16 +76,20 @@ class RawQueuePair:
 
     def __init__(
         self,
-        controller: Controller,
+        device: Device,
+        recovery: Recovery,
         qid: int,
         depth: int,
         links: QueueLinks,
         *,
+        delete: Callable[[RawQueuePair], None] | None = None,
         use_sgl: bool = False,
         node: int | Placement | None = None,
         cids: U16Array | None = None,
     ) -> None:
-        self.controller = controller
+        self.device = device
+        self._recovery = recovery
+        self._delete = delete  # its queues, for close()
         self.qid = qid
         self.depth = depth
         self._lock = threading.RLock()
@@ -91,11 +105,11 @@ class RawQueuePair:
         #: Entries of the queues. What is more than the depth takes makes them quicker: see _ring.h.
         self.sq_entries = self.cq_entries = depth + 1
         if qid:
-            most = controller.cap.mqes + 1
+            most = device.cap.mqes + 1
             pages = -(-(depth + 1 + 2 * _SQ_AHEAD) * SQE_SIZE // PAGE)
             self.sq_entries = min(pages * PAGE // SQE_SIZE - _SQ_AHEAD, most)
             self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
-        pool = controller.dma
+        pool = device.dma
         self._node = node
         self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
         self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
@@ -116,7 +130,7 @@ class RawQueuePair:
             sq_entries=self.sq_entries,
             cq_entries=self.cq_entries,
             cids=cids,
-            plain_cids=controller.plain_cids,
+            plain_cids=device.plain_cids,
         )
         if links.interrupt:
             self._ring.use_interrupt(links.interrupt, int(links.spin * 1e9))
@@ -152,10 +166,10 @@ class RawQueuePair:
         """Have memory for PRP lists of what one command carries; return the entries of each."""
         # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages. A reset may
         # bring another MDTS; the admin queue is there before it is known.
-        most = self.controller.max_transfer if self.qid else MAX_TRANSFER
+        most = self.device.max_transfer if self.qid else MAX_TRANSFER
         list_entries = 1 << (max(1, most // PAGE) - 1).bit_length()
         if self._lists.nbytes != self.depth * list_entries * 8:
-            self._lists = self.controller.dma.alloc(self.depth * list_entries * 8, node=self._node)
+            self._lists = self.device.dma.alloc(self.depth * list_entries * 8, node=self._node)
         return list_entries
 
     def _start(self) -> None:
@@ -170,6 +184,11 @@ class RawQueuePair:
         if self._links.shadow:
             shadow, event_index = self._links.shadow
             self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
+
+    @property
+    def controller(self) -> Any:
+        """The :class:`Controller` that it belongs to."""
+        return self.device.controller
 
     @property
     def cids(self) -> U16Array:
@@ -248,7 +267,7 @@ class RawQueuePair:
 
     def _dma(self, buffer: npt.NDArray[Any]) -> tuple[int, int]:
         """Return where the device finds a buffer, and its length in bytes."""
-        iova = self.controller.dma.iova(buffer)
+        iova = self.device.dma.iova(buffer)
         if iova is None:
             self._check_open()
             raise ValueError("the device does not reach this buffer: get one from alloc()")
@@ -351,16 +370,16 @@ class RawQueuePair:
         try:
             yield
         except (DeviceRemovedError, ControllerFatalError) as error:
-            self.controller.check_owner()  # in a child that was forked meanwhile all is gone
+            self.device.check_owner()  # in a child that was forked meanwhile all is gone
             if isinstance(error, DeviceRemovedError):
-                self.controller.mark_removed()
+                self._recovery.mark_removed()
             else:
                 self._reset_for(error)
             raise
 
     def _reset_for(self, error: ControllerFatalError) -> None:
         with suppress(ClosedError):
-            self.controller.reset(error)
+            self._recovery.reset(error)
 
     _health_due = 0.0
 
@@ -378,13 +397,13 @@ class RawQueuePair:
             if self._closed and self._aborted:
                 return  # close() found what is waited for: it is there to be taken
             self._check_not_ended()
-            self.controller.check_alive()
+            self.device.check_alive()
             # Should the device and its shadow doorbell have missed each other, this mends it.
             self._ring.kick()
             if self._watch.stepped():
                 self._ring.restamp()
             oldest = self._ring.oldest()
-        if self.qid and oldest is not None and oldest[1] > self.controller.timeout:
+        if self.qid and oldest is not None and oldest[1] > self.device.timeout:
             self._expire(oldest[0], now)
 
     def _expire(self, cid: int, now: float) -> None:
@@ -395,9 +414,9 @@ class RawQueuePair:
         if self._aborting[0] != cid:
             self._aborting = (cid, now)
             self.loop_timed_out = True
-            self.controller.abort(self.qid, cid)
+            self._recovery.abort(self.qid, cid)
         elif now - self._aborting[1] > ABORT_SECONDS:
-            self.controller.reset()
+            self._recovery.reset()
 
     def mark_overdue(self) -> None:
         """Say that the reset which follows is for the oldest command, which took too long."""
@@ -408,7 +427,7 @@ class RawQueuePair:
 
     def _check_open(self) -> None:
         """Raise what stands in the way of a new command."""
-        self.controller.check_usable()
+        self.device.check_usable()
         if self._closing or self._closed:
             raise ClosedError("the queue pair is closed: make a new one with queue_pair()")
 
@@ -417,7 +436,7 @@ class RawQueuePair:
         ``waits``, for any.
         """
         try:
-            self.controller.check_usable()
+            self.device.check_usable()
             if self._closed:
                 self._check_open()
         except ClosedError:
@@ -427,7 +446,7 @@ class RawQueuePair:
 
     @property
     def _name(self) -> str:
-        return f"queue pair {self.qid} of {self.controller.name}"
+        return f"queue pair {self.qid} of {self.device.name}"
 
     # --- one, waiting -----------------------------------------------------------------------
 
@@ -441,12 +460,12 @@ class RawQueuePair:
             self._check_open()
         self.drain()
         with self._lock:
-            self.controller.check_open()
+            self.device.check_open()
             self._check_open()
             self.kept = ()
             self.ready = True
             # In this order, since mark_removed() comes without the lock and does the opposite.
-            if not self.controller.usable:
+            if not self.device.usable:
                 self.ready = False
 
     def finish(self, status: int) -> int:
@@ -550,11 +569,12 @@ class RawQueuePair:
             try:
                 with self.stopped():
                     self._closing = True
-                if not self.controller.removed:
+                if self.device.state is not State.REMOVED:
                     self.finish_all()
             finally:
                 try:
-                    self.controller.release(self)
+                    if self._delete is not None:
+                        self._delete(self)
                 finally:
                     self.end()
             self.free()
@@ -576,7 +596,7 @@ class RawQueuePair:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.outstanding} of {self.depth} outstanding"
-        return f"<{type(self).__name__} {self.qid} of {self.controller.name}: {state}>"
+        return f"<{type(self).__name__} {self.qid} of {self.device.name}: {state}>"
 
     def __enter__(self) -> Self:
         self._check_open()

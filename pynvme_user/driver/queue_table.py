@@ -11,25 +11,23 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pynvme_user.dma import PAGE, DmaBuffer
 from pynvme_user.driver.admin import AdminCommands
+from pynvme_user.driver.device import Device, Recovery
 from pynvme_user.driver.io_queue_pair import QueuePair
-from pynvme_user.driver.queue_pair import RawQueuePair
+from pynvme_user.driver.pool import Lender
+from pynvme_user.driver.queue_pair import QueueLinks, RawQueuePair
 from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
 from pynvme_user.host.numa import Placement
-from pynvme_user.links import DoorbellTarget, Interrupt, QueueLinks
+from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.native import U16Array
 from pynvme_user.ring import MAX_DEPTH
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.registers import DOORBELL_BASE
 from pynvme_user.units import whole_number
-
-if TYPE_CHECKING:
-    from pynvme_user.driver.controller import Controller
 
 DEFAULT_DEPTH = 256
 _MOST = 128
@@ -39,10 +37,18 @@ class QueuePairs:
     """Iterates over the I/O queue pairs whose ids are taken; its length is their number."""
 
     def __init__(
-        self, controller: Controller, commands: AdminCommands, *, shadow_doorbells: bool
+        self,
+        device: Device,
+        recovery: Recovery,
+        commands: AdminCommands,
+        lender: Lender,
+        *,
+        shadow_doorbells: bool,
     ) -> None:
-        self._controller = controller
+        self._device = device
+        self._recovery = recovery
         self._commands = commands
+        self._lender = lender
         self._by_id: dict[int, QueuePair] = {}
         #: Ids of those of which the controller may have both queues, one or none.
         self._unsure: set[int] = set()
@@ -70,9 +76,9 @@ class QueuePairs:
             self._set_up_shadow()
         except NvmeStatusError as error:
             self.shadow = None
-            self._controller.warn(f"each doorbell is a register write, since {error}")
+            self._device.warn(f"each doorbell is a register write, since {error}")
         self.most, self._why_none = 0, ""
-        kind = self._controller.identify.cntrltype
+        kind = self._device.identify.cntrltype
         if kind in (ControllerType.ADMINISTRATIVE, ControllerType.DISCOVERY):
             self._why_none = f"it is a controller of type {ControllerType(kind).name}"
             return
@@ -80,15 +86,15 @@ class QueuePairs:
             self.most = min(self._commands.request_queues(_MOST), _MOST)
         except NvmeStatusError as error:
             self._why_none = str(error)
-            self._controller.warn(f"there are no I/O queues, only admin commands, since {error}")
+            self._device.warn(f"there are no I/O queues, only admin commands, since {error}")
 
     def _set_up_shadow(self) -> None:
-        controller = self._controller
-        supported = controller.identify.oacs.dbcs and not controller.cap.dstrd
+        device = self._device
+        supported = device.identify.oacs.dbcs and not device.cap.dstrd
         if not supported or not self._shadow_doorbells:
             return
         if self.shadow is None:
-            self.shadow = controller.alloc(PAGE), controller.alloc(PAGE)
+            self.shadow = device.alloc(PAGE), device.alloc(PAGE)
         for page in self.shadow:
             page.fill(0)
         self._commands.set_shadow_doorbells(*self.shadow)
@@ -108,10 +114,10 @@ class QueuePairs:
 
         ``attempt`` takes what goes wrong with one. After a reset nothing is outstanding in any.
         """
-        with self._commands.lock:
-            resets = self._controller.resets  # whoever was making one has made it by now
+        with self._device.admin_lock:
+            resets = self._device.resets  # whoever was making one has made it by now
         for pair in self:
-            if pair.qid not in self._unsure and self._controller.resets == resets:
+            if pair.qid not in self._unsure and self._device.resets == resets:
                 attempt(pair.close)
 
     def free(self) -> None:
@@ -132,24 +138,26 @@ class QueuePairs:
         node: int | Placement | None,
     ) -> QueuePair:
         """Make one; see :meth:`Controller.queue_pair`."""
-        controller = self._controller
-        limit = min(controller.cap.mqes, MAX_DEPTH)
+        device = self._device
+        limit = min(device.cap.mqes, MAX_DEPTH)
         if depth is None:
             depth = min(DEFAULT_DEPTH, limit)
         depth = whole_number(depth, "the depth of a queue pair")
         if not 1 <= depth <= limit:
             raise ValueError(f"the depth of a queue pair here is 1 to {limit}, not {depth}")
-        supported = controller.identify.sgls.sgls != 0
+        supported = device.identify.sgls.sgls != 0
         if sgl and not supported:
             raise ValueError("the controller has no SGLs: leave sgl out")
         pair = None
         try:
             with self._taken_qid() as qid:
                 pair = QueuePair(
-                    controller,
+                    device,
+                    self._recovery,
                     qid,
                     depth,
-                    self._links(qid, controller.spin if spin is None else spin),
+                    self._links(qid, device.spin if spin is None else spin),
+                    delete=self.release,
                     use_sgl=supported if sgl is None else sgl,
                     node=node,
                     cids=self._cids.get(qid),
@@ -174,21 +182,21 @@ class QueuePairs:
         except BaseException:
             self._settle()
             raise
-        self._controller.lender.call()  # whoever waits for a queue pair may make one now
+        self._lender.call()  # whoever waits for a queue pair may make one now
 
     def _delete(self, pair: RawQueuePair) -> None:
-        with self._commands.lock:
+        with self._device.admin_lock:
             if self._by_id.get(pair.qid) is not pair:
                 return
             # First: a reset, if a command is not answered, would make them again.
             self._unsure.add(pair.qid)
-            if self._controller.answers:
+            if self._device.answers:
                 self._commands.delete_queues(pair)
             self._forget(pair)
 
     def _settle(self) -> None:
         """Delete what the controller may have, because an error or ctrl-C came in between."""
-        with self._commands.lock:
+        with self._device.admin_lock:
             for pair in self:
                 if self._is_unsure(pair):
                     with suppress(NvmeError):  # its id stays taken, up to a reset at most
@@ -211,9 +219,9 @@ class QueuePairs:
         lock.
         """
         while True:
-            with self._commands.lock:
+            with self._device.admin_lock:
                 # Under the lock: the kernel may ask for the device back at any time.
-                self._controller.check_open()
+                self._device.check_open()
                 self._settle()
                 qid = self._free_qid()
                 if qid is not None:
@@ -221,7 +229,7 @@ class QueuePairs:
                     return
             # Not under it, since whoever closes the controller has the queue pair's first.
             try:
-                idle = self._controller.lender.take()
+                idle = self._lender.take()
             except IndexError:
                 raise QueueFullError(
                     f"the controller grants {self.most} I/O queue pairs, all in use: close one"
@@ -231,12 +239,12 @@ class QueuePairs:
     def _free_qid(self) -> int | None:
         if self._why_none:
             raise NvmeError(
-                f"{self._controller.name} has no I/O queues, only admin commands: {self._why_none}"
+                f"{self._device.name} has no I/O queues, only admin commands: {self._why_none}"
             )
         return next((qid for qid in range(1, self.most + 1) if qid not in self._by_id), None)
 
     def _links(self, qid: int, spin: float) -> QueueLinks:
-        links = replace(doorbells_of(self._controller, qid), shadow=self.shadow, spin=spin)
+        links = replace(doorbells_of(self._device, qid), shadow=self.shadow, spin=spin)
         if spin == math.inf:
             return links
         if not self._interrupts:
@@ -246,7 +254,7 @@ class QueuePairs:
         return replace(links, vector=vector, interrupt=self._interrupts[vector])
 
     def _arm_interrupts(self) -> None:
-        access = self._controller.access
+        access = self._device.access
         armed = access.arm_interrupts(max(min(access.interrupt_vectors, self.most + 1), 1))
         shared = len(armed) <= self.most
         self._interrupts = [replace(interrupt, shared=shared) for interrupt in armed]
@@ -261,10 +269,10 @@ class QueuePairs:
             page.view(np.uint32)[2 * qid : 2 * qid + 2] = 0
 
 
-def doorbells_of(controller: Controller, qid: int) -> QueueLinks:
+def doorbells_of(device: Device, qid: int) -> QueueLinks:
     """Tie a queue pair to its doorbells alone, as the admin queue pair is."""
-    stride = 4 << controller.cap.dstrd
-    base = controller.access.doorbells(DOORBELL_BASE + 2 * qid * stride, 2 * stride)
+    stride = 4 << device.cap.dstrd
+    base = device.access.doorbells(DOORBELL_BASE + 2 * qid * stride, 2 * stride)
     sq, cq = (
         DoorbellTarget(
             mmio=base.mmio and base.mmio + step,

@@ -137,7 +137,7 @@ pair, buffer = ctrl.queue_pair(4), ctrl.alloc(1 << 20)
 ctrl.namespaces[1].read(0, 1)
 kinds = type(threading.Lock()), type(threading.RLock())
 found = {id(o): o for o in gc.get_objects() if isinstance(o, threading.Condition)}
-for thing in (ctrl, pair, ctrl._admin, *ctrl._queue_pairs, ctrl._commands, ctrl.registers, ctrl.dma,
+for thing in (ctrl, pair, ctrl._admin, *ctrl._queue_pairs, ctrl._device, ctrl.registers, ctrl.dma,
               ctrl.lender, ctrl.access, *vars(ctrl.access).values()):
     for value in getattr(thing, "__dict__", {}).values():
         if isinstance(value, kinds):

@@ -200,7 +200,7 @@ def test_qemu_killed_under_polling(doomed: Doomed, how: str) -> None:
         for_ever(step)
     assert time.monotonic() - begin < PROMPT
     if how == "submit and ring":
-        ctrl.mark_removed()
+        ctrl._recovery.mark_removed()
     for call in (qp.poll, qp.wait, qp.drain, lambda: qp.submit_read(ns, 0, 1, buffers[7])):
         with pytest.raises(DeviceRemovedError, match="gone"):
             call()

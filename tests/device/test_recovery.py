@@ -209,8 +209,9 @@ def test_late_but_in_time_for_the_reset(qemu: None, monkeypatch: pytest.MonkeyPa
     """The controller did not abort the command (QEMU never does), and it ended: a success."""
     with nvme.open(SLOW.format(0.5e9)) as ctrl:
         aborted: list[bool] = []
-        abort = ctrl.abort
-        monkeypatch.setattr(ctrl, "abort", lambda *where: aborted.append(abort(*where)))
+        recovery = ctrl._recovery
+        abort = recovery.abort
+        monkeypatch.setattr(recovery, "abort", lambda *where: aborted.append(abort(*where)))
         ctrl.lender.give_back(ctrl.lender.lend())  # a queue pair, while there is time for it
         ctrl.timeout = 0.2
         assert ctrl.namespaces[1].read(0, 1) == bytes(512)

@@ -36,7 +36,7 @@ def busy(ctrl: Controller, turns: threading.Semaphore, ended: list[BaseException
         ended.append(error)
 
 
-def test_let_go_under_io(ctrl: Controller) -> None:
+def test_detach_under_io(ctrl: Controller) -> None:
     turns = threading.Semaphore(0)
     ended: list[BaseException] = []
     threads = [threading.Thread(target=busy, args=(ctrl, turns, ended)) for _ in range(3)]
@@ -44,7 +44,7 @@ def test_let_go_under_io(ctrl: Controller) -> None:
         thread.start()
     for _ in range(30):
         assert turns.acquire(timeout=60)
-    ctrl.let_go()
+    ctrl.detach()
     for thread in threads:
         thread.join(60)
     assert [type(error) for error in ended] == [DeviceRemovedError] * 3, ended
@@ -55,8 +55,8 @@ def test_everything_says_that_the_device_is_gone(ctrl: Controller) -> None:
     pair = ctrl.queue_pair(depth=4)
     buffer = ctrl.alloc(ns.block_size)
     pair.submit_read(ns, 0, 1, buffer)
-    ctrl.let_go()
-    ctrl.let_go()
+    ctrl.detach()
+    ctrl.detach()
     for call in (
         pair.poll,
         pair.wait,

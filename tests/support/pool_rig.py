@@ -37,7 +37,7 @@ def spanned(ctrl: Controller, length: int, offset: int = 0) -> DmaBuffer:
 
 def transfer(ctrl: Controller, pair: QueuePair, lba: int, buffer: DmaBuffer) -> int:
     """A transfer on this queue pair, lent by a lender that has no other."""
-    lender = Lender(ctrl)
+    lender = Lender(ctrl._device, ctrl.queue_pair)
     lender.give_back(pair)
     try:
         return lender.transfer(OPERATION, lba, buffer)

@@ -153,7 +153,7 @@ def test_the_text_of_one_that_is_gone(ctrl: Controller, soft: SoftController) ->
     assert repr(ctrl.registers) == "<Registers of soft>"
     with pytest.raises(nvme.DeviceRemovedError):
         _ = ctrl.registers.cap
-    ctrl.let_go()
+    ctrl.detach()
     assert repr(ctrl) == "<Controller soft, gone>"
 
 

@@ -73,12 +73,14 @@ def test_a_deletion_that_is_not_answered(soft: SoftController) -> None:
 
 
 @pytest.mark.parametrize("bus", [True, False])
-def test_a_controller_that_obeys_nothing(soft: SoftController, bus: bool) -> None:
+def test_a_controller_that_obeys_nothing(
+    soft: SoftController, bus: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither the shutdown nor CC.EN: the bus resets it; where that fails, too, it is let go."""
     soft.shuts_down = soft.becomes_disabled = False
     soft.bus_resets = bus
     ctrl = Controller(soft, ready_timeout=0.2)
-    ctrl._shutdown_seconds = 0.1
+    monkeypatch.setattr("pynvme_user.driver.controller.shutdown_seconds", lambda _: 0.1)
     with pytest.warns(ControllerWarning) as warned:
         ctrl.close()
     said = [str(each.message) for each in warned]

@@ -138,7 +138,7 @@ def test_no_transfer_once_the_device_is_gone(soft: SoftController, ctrl: Control
     soft.io = lambda sqe: seen.append(sqe.cdw10) or OK
     ns, buffer = ctrl.namespaces[1], ctrl.alloc(512)
     ns.read_into(1, buffer)
-    ctrl.mark_removed()
+    ctrl._recovery.mark_removed()
     with pytest.raises(DeviceRemovedError):
         ns.read_into(2, buffer)
     assert seen == [1]

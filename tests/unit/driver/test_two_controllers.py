@@ -128,7 +128,7 @@ def test_calls_copy_what_only_another_controller_reaches(rig: Rig) -> None:
 def test_a_queue_pair_that_another_controller_is_to_delete(rig: Rig) -> None:
     with rig.ours.queue_pair(4) as pair, rig.others.queue_pair(4) as other:
         assert pair.qid == other.qid
-        rig.others.release(pair)
+        rig.others._queue_pairs.release(pair)
         other.submit_flush(rig.others.namespaces[1])
         assert other.drain()[0].status.ok
         pair.submit_flush(rig.ours.namespaces[1])
