@@ -42,6 +42,7 @@ NEAREST = {
     "_vector": ("test_ring_vector.py", "test_ring_gather.py"),
     "_bench_due": ("test_arrivals.py", "test_loop*.py"),
     "_bench": ("test_loop*.py", "test_ring_gather.py"),
+    "_generator": ("test_generator.py",),
     "_histogram": ("test_histogram.py", "test_loop.py"),
     "_buffers": ("test_generator.py", "test_loop.py"),
     "_qtest": (),
@@ -82,6 +83,7 @@ UNIT = (
 PROGRAMS = {
     "ring": ("_ring", "_vector", "_clock"),
     "bench": ("_bench", "_bench_due", "_histogram", "_overhead", "_buffers"),
+    "due": ("_bench_due",),
     "split": ("_bench_split",),
     "many": ("_bench_many",),
     "qtest": ("_qtest",),

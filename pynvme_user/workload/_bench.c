@@ -1,6 +1,6 @@
 /* The benchmark's loop. See _bench.h. */
 #include "_bench.h"
-#include "_ring_inline.h"
+#include "_bench_inline.h"
 
 #include <string.h>
 
@@ -470,24 +470,13 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 
 	if (unlikely(err))
 		return err;
-	if (!qp->outstanding) {
-		if (b->stop || b->exhausted || !b->writes_left)
-			return 1;
-		if (b->wake - deadline.start > deadline.ticks)
-			return -ETIME;
-		spin_pause();
-		*now = ticks_now();
-		return 0;
-	}
-	if (b->records && b->record_count == b->record_limit)
+	if (!qp->outstanding)
+		return bench_idle(b, now, deadline);
+	if (bench_log_is_full(b))
 		return -ETIME;
 	if (b->reap_min > 1)
 		bench_await_many(qp, b->reap_min, deadline);
-	/* A turn that reaps nothing looks at what has become due. */
-	if (b->wake > *now && b->wake - deadline.start < deadline.ticks)
-		deadline.ticks = b->wake - deadline.start;
-	nvme_cq_await(qp, deadline);
-	*now = ticks_now();
+	bench_await(qp, b, now, deadline);
 	return bench_reap(qp, b, *now, 1);
 }
 

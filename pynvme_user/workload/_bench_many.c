@@ -1,6 +1,6 @@
 /* Several benchmarks in one thread. See _bench_many.h. */
 #include "_bench_many.h"
-#include "_ring_inline.h"
+#include "_bench_inline.h"
 
 /* Give one its turn. Returns whether the caller has to see to it. */
 static int member_turn(struct nvme_bench_member *member)
@@ -13,7 +13,7 @@ static int member_turn(struct nvme_bench_member *member)
 		member->done = nvme_bench_split_run(member->qp, member->split, 0);
 	else
 		member->done = nvme_bench_run(member->qp, member->bench, 0);
-	return member->done || (b->records && b->record_count == b->record_limit);
+	return member->done || bench_log_is_full(b);
 }
 
 int nvme_bench_run_many(struct nvme_bench_member *members, uint32_t count, uint64_t timeout_ns)

@@ -1,6 +1,6 @@
 /* I/Os of several commands. See _bench_split.h. */
 #include "_bench_split.h"
-#include "_ring_inline.h"
+#include "_bench_inline.h"
 
 #define NO_IO UINT32_MAX
 
@@ -296,22 +296,11 @@ static int split_round(struct nvme_qpair *qp, struct nvme_bench_split *s, uint64
 
 	if (unlikely(err))
 		return err;
-	if (!s->outstanding) {
-		if (b->stop || b->exhausted || !b->writes_left)
-			return 1;
-		if (b->wake - deadline.start > deadline.ticks)
-			return -ETIME;
-		spin_pause();
-		*now = ticks_now();
-		return 0;
-	}
-	if (b->records && b->record_count == b->record_limit)
+	if (!s->outstanding)
+		return bench_idle(b, now, deadline);
+	if (bench_log_is_full(b))
 		return -ETIME;
-	/* A turn that reaps nothing looks at what has become due. */
-	if (b->wake > *now && b->wake - deadline.start < deadline.ticks)
-		deadline.ticks = b->wake - deadline.start;
-	nvme_cq_await(qp, deadline);
-	*now = ticks_now();
+	bench_await(qp, b, now, deadline);
 	return split_reap(qp, s, *now);
 }
 

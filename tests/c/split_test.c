@@ -49,6 +49,7 @@ struct job {
 
 struct shape {
 	uint32_t depth;	 /* of the queue */
+	uint32_t spare;	 /* entries of the completion queue */
 	uint32_t ios;	 /* outstanding */
 	uint32_t blocks; /* of a command */
 	uint32_t direction;
@@ -64,7 +65,7 @@ static void job_init(struct job *job, struct shape shape, uint64_t ios)
 	struct nvme_workload *workload;
 
 	*job = (struct job){ .bench = bench };
-	pair_init(&job->pair, shape.depth, 0, shape.list_entries, 0);
+	pair_init(&job->pair, shape.depth, shape.spare, shape.list_entries, 0);
 	job->generator = allocate(1, sizeof(*job->generator));
 	job->again = allocate(1, sizeof(*job->again));
 	job->followed = allocate(shape.ios, sizeof(*job->followed));
@@ -171,19 +172,20 @@ static void fetch(struct job *job)
 	CHECK(job->open <= job->bench->depth);
 }
 
-/* Complete one of the fetched commands; where it was an I/O's last, that has its end. */
-static void complete_one(struct job *job)
+/* Complete one of the fetched commands, and return its CID; where it was an I/O's last, that ends. */
+static uint16_t complete_one(struct job *job)
 {
 	struct null_controller *controller = &job->pair.controller;
 	uint32_t index = random_below(controller->count);
 	uint16_t status = random_below(8) ? 0 : (uint16_t)random_below(0x8000);
 	struct followed *one = &job->followed[controller->fetched[index].prp1 / BUFFER];
 	uint32_t direction = one->io.direction;
+	uint16_t cid = controller->fetched[index].cid;
 
 	one->has_failed |= (status & 0x7ff) != 0;
 	null_controller_complete(controller, index, status);
 	if (--one->outstanding || one->seen < one->io.blocks)
-		return;
+		return cid;
 	one->is_open = 0;
 	job->open--;
 	if (one->has_failed) {
@@ -192,6 +194,7 @@ static void complete_one(struct job *job)
 		job->ios[direction]++;
 		job->blocks[direction] += one->io.blocks;
 	}
+	return cid;
 }
 
 /* What is counted is what the controller saw; `lost` have not ended. */
@@ -304,18 +307,64 @@ static void test_abandoned(struct shape shape)
 	free(out);
 }
 
-/* A completion that names nothing that is outstanding is not believed. */
-static void test_garbage(struct shape shape)
+/*
+ * A completion that names no command that is outstanding, after some that are right: of another queue,
+ * of no command's index, twice, of an earlier generation, or of the command that follows, where that is
+ * not announced. What was counted before it stays, and no I/O ends by it.
+ */
+static void test_garbage(struct shape shape, uint64_t rounds)
+{
+	while (rounds--) {
+		struct nvme_cqe cqe = { .sqid = 1 };
+		uint32_t right, left;
+		struct job job;
+		int err = 0;
+
+		shape.spare = 1 + random_below(4);
+		job_init(&job, shape, UINT64_C(1) << 40);
+		CHECK(!run(&job, 0));
+		fetch(&job);
+		right = 1 + random_below(job.pair.controller.count);
+		for (uint32_t n = right; n; n--)
+			cqe.cid = complete_one(&job);
+		left = job.pair.controller.count;
+		switch (random_below(right < 64 ? 5 : 4)) {
+		case 0:
+			cqe.sqid = (uint16_t)(2 + random_below(65534));
+			break;
+		case 1:
+			cqe.cid = (uint16_t)(random_below(65536) | job.pair.qp.index_mask);
+			break;
+		case 2:
+			break;
+		case 3:
+			cqe.cid = (uint16_t)(cqe.cid - job.pair.qp.generation * (1 + random_below(14)));
+			break;
+		default:
+			cqe.cid = (uint16_t)(cqe.cid + job.pair.qp.generation);
+		}
+		null_controller_post(&job.pair.controller, cqe);
+		/* A turn has 64 commands at most, so it may take two to come to it. */
+		for (uint32_t n = 0; n < 9 && !err; n++)
+			err = run(&job, 0);
+		CHECK(err == -EPROTO);
+		CHECK(job.pair.qp.outstanding >= left);
+		for (uint32_t direction = 0; direction < 3; direction++)
+			CHECK(job.bench->results[direction].ios == job.ios[direction] &&
+			      job.bench->results[direction].failed == job.failed[direction]);
+		job_free(&job);
+	}
+}
+
+/* One that is there before anything is outstanding: nothing is submitted on top of it. */
+static void test_stray(struct shape shape)
 {
 	struct job job;
 
 	job_init(&job, shape, UINT64_C(1) << 40);
-	CHECK(!run(&job, 0));
-	fetch(&job);
-	null_controller_post(&job.pair.controller,
-			     (struct nvme_cqe){ .sqid = 1, .cid = 0xffff });
+	null_controller_post(&job.pair.controller, (struct nvme_cqe){ .sqid = 1 });
 	CHECK(run(&job, 0) == -EPROTO && run(&job, 0) == -EPROTO);
-	check_counts(&job, job.open);
+	CHECK(!job.pair.qp.outstanding && !null_controller_fetch(&job.pair.controller));
 	job_free(&job);
 }
 
@@ -373,7 +422,8 @@ int main(int argc, char **argv)
 		test_counts(shape, scaled(5000));
 		test_stop(shape);
 		test_abandoned(shape);
-		test_garbage(shape);
+		test_garbage(shape, scaled(300));
+		test_stray(shape);
 	}
 	test_not_written(1, 0);
 	test_not_written(2, 1);

@@ -49,7 +49,7 @@ def vector(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
     qp.read_many(ns, [0], 1, buffer).check()
 
 
-def benchmark(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
+def benchmark(ns: Namespace, qp: QueuePair, buffer: DmaBuffer, command_blocks: int = 0) -> None:
     memory = ns.controller.alloc(DEPTH * 512)
     work = Workload(
         generator("read", size=512, number_ios=1),
@@ -58,6 +58,7 @@ def benchmark(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
         queue_depth=DEPTH,
         block_shift=9,
         depth=1,
+        command_blocks=command_blocks,
     )
     while not qp.advance(work, 1_000_000_000, geometry=ns.current(), keep=memory):
         pass
@@ -67,11 +68,15 @@ def benchmark(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
     buffer[:] = memory[filled[0] * 512 :][:512]
 
 
+def benchmark_of_commands(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
+    benchmark(ns, qp, buffer, command_blocks=1)
+
+
 def raw(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
     ns.controller.io(NvmOpcode.READ, nsid=1, buffer=buffer)
 
 
-WAYS = [call, bytes_of_blocks, submit_and_poll, vector, benchmark, raw]
+WAYS = [call, bytes_of_blocks, submit_and_poll, vector, benchmark, benchmark_of_commands, raw]
 
 
 class Hostile:
