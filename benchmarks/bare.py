@@ -85,8 +85,8 @@ class Bare:
         self._which, self._pair, self._buffer = which, pair, buffer
         core = _core()
         self._run = {"loop": core.bare_loop_run, "doorbells": core.bare_doorbells_run}[which]
-        self._iovas = (c_uint64 * pair.sq_entries)(
-            *(buffer.iova + cid % pair.depth * IO_SIZE for cid in range(pair.sq_entries))
+        self._iovas = (c_uint64 * pair.queue.sq_entries)(
+            *(buffer.iova + cid % pair.depth * IO_SIZE for cid in range(pair.queue.sq_entries))
         )
         self._command = SQE.build(opc=OPCODES[rw], nsid=ns.nsid)
         self._blocks = IO_SIZE // ns.block_size

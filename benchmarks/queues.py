@@ -47,7 +47,7 @@ def memory_of(pair: nvme.QueuePair) -> dict[str, int]:
     """Bytes that a queue pair takes: rings and PRP lists for the device, trackers for the host."""
     pages = -(-pair.controller.max_transfer // PAGE)
     return {
-        "rings": pair.sq_entries * SQE_SIZE + pair.cq_entries * CQE_SIZE,
+        "rings": pair.queue.sq_entries * SQE_SIZE + pair.queue.cq_entries * CQE_SIZE,
         "prp_lists": pair.depth * 8 * (1 << (pages - 1).bit_length()),
         "host": pair.depth * (_TRACKER_SIZE + COMPLETION_DTYPE.itemsize),
     }

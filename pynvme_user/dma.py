@@ -14,13 +14,13 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
-from pynvme_user.access.base import Access, DmaRegion
+from pynvme_user.access.base import DmaRegion
 from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError, ForkedError
 from pynvme_user.host.numa import Placement, near
 from pynvme_user.units import whole_number
@@ -193,12 +193,28 @@ def _buffer(allocation: Allocation) -> DmaBuffer:
     return buffer
 
 
+class MemorySource(Protocol):
+    """Where the memory comes from that a device reaches: see :class:`Access`."""
+
+    name: str
+    numa_node: int | None
+
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
+        """Provide at least ``length`` bytes of zeroed memory, contiguous in IOVA."""
+
+    def release_dma(self, region: DmaRegion) -> None:
+        """Take a region back."""
+
+    def map_dma(self, address: int, length: int) -> DmaRegion:
+        """Map memory that the user brings."""
+
+
 class DmaPool:
     """The DMA memory of one controller. Thread-safe."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        node = access.numa_node
+    def __init__(self, source: MemorySource) -> None:
+        self._source = source
+        node = source.numa_node
         self._placement = near(() if node is None else (node,))
         self._regions: list[_Extents] = []
         # Reentrant: a finalizer may run in the middle of an allocation, by the garbage collector.
@@ -248,7 +264,7 @@ class DmaPool:
 
     def _check_open(self) -> None:
         if self._owner is not None:
-            raise ForkedError(self._access.name, self._owner)
+            raise ForkedError(self._source.name, self._owner)
         if self._removed:
             raise DeviceRemovedError("the device is gone: open it again when it is back")
         if self._closed:
@@ -260,7 +276,7 @@ class DmaPool:
                 offset = extents.take(length)
                 if offset is not None:
                     return extents, offset
-        region = self._access.allocate_dma(max(length, _GROW), placement)
+        region = self._source.allocate_dma(max(length, _GROW), placement)
         extents = _Extents(region, placement)
         self._regions.append(extents)
         offset = extents.take(length)
@@ -289,7 +305,7 @@ class DmaPool:
             return
         if self._is_spare(extents):
             self._regions.remove(extents)
-            self._access.release_dma(extents.region)
+            self._source.release_dma(extents.region)
 
     def _is_spare(self, extents: _Extents) -> bool:
         """Whether it can go: one region stays, since the next allocation would only map it again.
@@ -309,7 +325,7 @@ class DmaPool:
         array = as_bytes(data)
         with self._lock:
             self._check_open()
-            region = self._access.map_dma(address_of(array), array.nbytes)
+            region = self._source.map_dma(address_of(array), array.nbytes)
         allocation = Allocation(self, region.address, region.length, region.iova, array)
         unmap = partial(self._unmap, region)
         weakref.finalize(allocation, self._finalize, unmap).atexit = False
@@ -317,7 +333,7 @@ class DmaPool:
 
     def _unmap(self, region: DmaRegion) -> None:
         if not self._closed and owned.is_here():  # else the access has unmapped everything
-            self._access.release_dma(region)
+            self._source.release_dma(region)
 
     def iova(self, array: npt.NDArray[Any]) -> int | None:
         """Address of a contiguous array as the device sees it; None if it is not DMA memory.

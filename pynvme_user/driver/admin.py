@@ -13,21 +13,17 @@ from typing import Any, TypedDict
 
 import numpy.typing as npt
 
-from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
+from pynvme_user.dma import PAGE, BytesLike, as_bytes
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, Recovery
 from pynvme_user.driver.queue_pair import ABORT_SECONDS, RawQueuePair
-from pynvme_user.errors import NvmeError, NvmeStatusError, NvmeTimeoutError
+from pynvme_user.errors import NvmeTimeoutError
 from pynvme_user.spec.commands import (
     SQE,
     AbortCdw10,
     AbortResult,
     AdminOpcode,
-    CreateCqCdw11,
-    CreateQueueCdw10,
-    CreateSqCdw11,
     DataTransfer,
-    DeleteQueueCdw10,
     FeatureId,
     IdentifyCdw10,
     IdentifyCdw11,
@@ -36,15 +32,7 @@ from pynvme_user.spec.commands import (
     NvmOpcode,
     SetFeaturesCdw10,
 )
-from pynvme_user.spec.status import CommandSpecificStatus
-
-#: How a controller says that there is no such queue to delete; the second is QEMU's, of a
-#: completion queue.
-NO_SUCH_QUEUE = (
-    CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER,
-    CommandSpecificStatus.COMPLETION_QUEUE_INVALID,
-)
-
+from pynvme_user.spec.status import Status
 
 #: Commands after which a namespace may have another format or size, or be another one.
 CHANGE_NAMESPACES = frozenset(
@@ -91,21 +79,21 @@ class AdminCommands:
         self._recovery = recovery
         self._pair = pair
         self._changing_namespaces = changing_namespaces
-        self._told: Callable[[Completion], None] = _ignore  # of the last command's end
+        self._ended: Callable[[Status], None] = _ignore  # of the last command
 
     def execute(
         self,
         command: SQE,
         buffer: npt.NDArray[Any] | None = None,
         timeout: float | None = None,
-        told: Callable[[Completion], None] | None = None,
+        ended: Callable[[Status], None] | None = None,
     ) -> Completion:
         """Run a command and return its completion, whatever its status.
 
         ``buffer`` is DMA memory. Once ``timeout`` seconds, by default the controller's, have
-        passed, the controller is reset; the completion tells. ``told`` is called with it, too, also
-        where that is later, since ctrl-C or an error came in between. While the controller is being
-        set up NvmeTimeoutError is raised instead.
+        passed, the controller is reset; the completion tells. ``ended`` is called with its status,
+        also where that is later, since ctrl-C or an error came in between. While the controller is
+        being set up NvmeTimeoutError is raised instead.
         """
         seconds = self._device.timeout if timeout is None else timeout
         with self._device.admin_lock:
@@ -113,19 +101,19 @@ class AdminCommands:
             deadline = time.monotonic() + seconds
             while self._pair.outstanding:
                 for done in self._wait(deadline, "an earlier command"):
-                    self._told(done)
+                    self._ended(done.status)
             # Left by a reset that its own caller saw as an exception: not this command's end.
             self._pair.hand_over()
             changing = command.opc in CHANGE_NAMESPACES
             with self._changing_namespaces() if changing else nullcontext():
-                self._told = told or _ignore
+                self._ended = ended or _ignore
                 cid = self._pair.submit(command, buffer)
                 deadline = time.monotonic() + seconds
                 while True:
                     for done in self._wait(deadline, describe(command, admin=True)):
                         if done.cid == cid:
-                            self._told(done)
-                            self._told = _ignore
+                            self._ended(done.status)
+                            self._ended = _ignore
                             return done
 
     def _wait(self, deadline: float, what: str) -> list[Completion]:
@@ -137,10 +125,15 @@ class AdminCommands:
         return done
 
     def run(
-        self, command: SQE, buffer: npt.NDArray[Any] | None = None, timeout: float | None = None
+        self,
+        command: SQE,
+        buffer: npt.NDArray[Any] | None = None,
+        timeout: float | None = None,
+        *,
+        ended: Callable[[Status], None] | None = None,
     ) -> Completion:
         """Run a command as :meth:`execute`; raise what its status says."""
-        done = self.execute(command, buffer, timeout)
+        done = self.execute(command, buffer, timeout, ended)
         check(done.status, describe(command, admin=True), done.timed_out)
         return done
 
@@ -172,74 +165,8 @@ class AdminCommands:
         granted = NumberOfQueuesResult(self.run(command).result)
         return min(granted.nsqa, granted.ncqa) + 1
 
-    def set_shadow_doorbells(self, shadow: DmaBuffer, event_index: DmaBuffer) -> None:
-        """Tell the controller of these two pages (Base 2.0, section 5.8)."""
-        self.run(
-            SQE.build(
-                opc=AdminOpcode.DOORBELL_BUFFER_CONFIG, prp1=shadow.iova, prp2=event_index.iova
-            )
-        )
 
-    def create_queues(self, pair: RawQueuePair) -> None:
-        """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5).
-
-        ``pair.owed`` tells of which the controller has, or may have.
-        """
-        self._create_queue(
-            pair,
-            SQE.build(
-                opc=AdminOpcode.CREATE_IO_CQ,
-                prp1=pair.cq_iova,
-                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.cq_entries - 1),
-                cdw11=CreateCqCdw11.build(pc=1, ien=pair.sleeps, iv=pair.vector),
-            ),
-            AdminOpcode.DELETE_IO_CQ,
-        )
-        self._create_queue(
-            pair,
-            SQE.build(
-                opc=AdminOpcode.CREATE_IO_SQ,
-                prp1=pair.sq_iova,
-                cdw10=CreateQueueCdw10.build(qid=pair.qid, qsize=pair.sq_entries - 1),
-                cdw11=CreateSqCdw11.build(pc=1, cqid=pair.qid),
-            ),
-            AdminOpcode.DELETE_IO_SQ,
-        )
-
-    def _create_queue(self, pair: RawQueuePair, command: SQE, undo: AdminOpcode) -> None:
-        def told(done: Completion) -> None:
-            if not done.status.ok:
-                pair.owed.discard(undo)
-
-        pair.owed.add(undo)
-        done = self.execute(command, told=told)
-        try:
-            check(done.status, describe(command, admin=True), done.timed_out)
-        except NvmeStatusError as error:
-            if done.status.code() != CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER:
-                raise
-            raise NvmeError(
-                f"queue id {pair.qid} is taken by a queue that queue_pair() did not make "
-                f"({error}): delete it first"
-            ) from error
-
-    def delete_queues(self, pair: RawQueuePair) -> None:
-        """Delete the submission queue, then the completion queue (Base 2.0, 5.6 and 5.7).
-
-        Those that ``pair.owed`` tells of, and no others with its id. One that is not there is as
-        good as deleted.
-        """
-        for opcode in (AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ):
-            if opcode not in pair.owed:
-                continue
-            command = SQE.build(opc=opcode, cdw10=DeleteQueueCdw10.build(qid=pair.qid))
-            done = self.execute(command)
-            if done.status.code() not in NO_SUCH_QUEUE:
-                check(done.status, describe(command, admin=True), done.timed_out)
-            pair.owed.discard(opcode)
-
-
-def _ignore(done: Completion) -> None:
+def _ignore(status: Status) -> None:
     """Nobody is told of a command's end besides its caller."""
 
 

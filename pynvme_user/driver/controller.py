@@ -15,18 +15,17 @@ from contextlib import ExitStack, contextmanager
 from typing import Self, Unpack
 
 from pynvme_user import owned
-from pynvme_user.access.base import Access
 from pynvme_user.dma import BytesLike, DmaBuffer, DmaPool
 from pynvme_user.driver.admin import AdminCommands, CommandFields, describe, reachable
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.lifecycle import Lifecycle, shutdown_seconds
-from pynvme_user.driver.names import open_access
+from pynvme_user.driver.names import open_transport
 from pynvme_user.driver.namespace import Namespaces
 from pynvme_user.driver.pool import Lender
 from pynvme_user.driver.queue_pair import RawQueuePair
-from pynvme_user.driver.queue_table import QueuePairs, doorbells_of
+from pynvme_user.driver.queue_table import QueuePairs
 from pynvme_user.driver.recovery import ControllerRecovery
 from pynvme_user.driver.registers import Registers
 from pynvme_user.driver.removal import RemovalWatch
@@ -35,6 +34,7 @@ from pynvme_user.host.numa import Placement
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP
+from pynvme_user.transport.base import Transport
 from pynvme_user.units import check_seconds
 
 ADMIN_DEPTH = 63
@@ -43,11 +43,10 @@ ADMIN_DEPTH = 63
 class Controller:
     """An enabled NVMe controller. A context manager: closing it shuts the controller down.
 
-    Made by :func:`pynvme_user.open`; from here on the access is the controller's, which closes
-    it, also when it cannot be enabled. ``timeout`` is what one command may take, in seconds, before
-    it is aborted and, if that does not help, the controller is reset. ``spin`` is how long waits
-    spin before they sleep for an interrupt, unless a queue pair says otherwise.
-    ``shadow_doorbells=False`` leaves them out where the controller has them (Base 2.0, 5.8).
+    Made by :func:`pynvme_user.open`; from here on the transport is the controller's, which
+    closes it, also when it cannot be enabled. ``timeout`` is what one command may take, in seconds,
+    before it is aborted and, if that does not help, the controller is reset. ``spin`` is how long
+    waits spin before they sleep for an interrupt, unless a queue pair says otherwise.
     ``ready_timeout`` is what the controller may take to become ready or disabled, in seconds; the
     default is what it says itself, from 5 to 130. ``plain_cids=True`` is for a controller that
     takes no CID above the depth of its queue: a completion that comes twice is then not told from
@@ -56,18 +55,17 @@ class Controller:
 
     def __init__(
         self,
-        access: Access,
+        transport: Transport,
         *,
         timeout: float = 30.0,
         spin: float = math.inf,
-        shadow_doorbells: bool = True,
         ready_timeout: float | None = None,
         plain_cids: bool = False,
     ) -> None:
         self._end_lock = threading.RLock()  # taken before any other
         self._removal: RemovalWatch | None = None
         with ExitStack() as undo:
-            undo.callback(access.close)
+            undo.callback(transport.close)
             check_seconds(timeout, "a timeout")
             if not isinstance(spin, int | float):
                 raise TypeError(f"spin is a number of seconds, not {spin!r}")
@@ -75,7 +73,7 @@ class Controller:
                 raise ValueError(f"spin is a number of seconds from 0 on, not {spin}")
             if ready_timeout is not None:
                 check_seconds(ready_timeout, "ready_timeout")
-            device = Device(access, timeout=timeout, spin=spin, plain_cids=plain_cids)
+            device = Device(transport, timeout=timeout, spin=spin, plain_cids=plain_cids)
             self._device = device
             device.controller = self
             undo.callback(device.dma.close)
@@ -83,13 +81,11 @@ class Controller:
             device.cap = self._lifecycle.cap
             recovery = self._recovery = ControllerRecovery(device, self._lifecycle)
             depth = min(ADMIN_DEPTH, device.cap.mqes)
-            self._admin = RawQueuePair(device, recovery, 0, depth, doorbells_of(device, 0))
+            self._admin = RawQueuePair(device, recovery, transport.admin_queue(depth, device.cap))
             self._commands = AdminCommands(device, recovery, self._admin, self._changing_namespaces)
             #: Queue pairs for single calls.
             self.lender = Lender(device, self.queue_pair)
-            self._queue_pairs = QueuePairs(
-                device, recovery, self._commands, self.lender, shadow_doorbells=shadow_doorbells
-            )
+            self._queue_pairs = QueuePairs(device, recovery, self._commands, self.lender)
             #: The active namespaces, by namespace id.
             self.namespaces = Namespaces(device, self._commands, self.lender)
             recovery.serve(self._admin, self._commands, self._queue_pairs, self.namespaces)
@@ -97,12 +93,10 @@ class Controller:
             recovery.disable()
             recovery.enable()
             device.change_state(State.LIVE)
-            if access.request_fd is not None or access.error_fd is not None:
+            asked, failed = transport.request_fd, transport.error_fd
+            if asked is not None or failed is not None:
                 self._removal = RemovalWatch(
-                    access.request_fd,
-                    recovery.detach,
-                    access.error_fd,
-                    recovery.uncorrectable_error,
+                    asked, recovery.detach, failed, recovery.uncorrectable_error
                 )
             undo.pop_all()
         _open_controllers.add(self)
@@ -123,9 +117,9 @@ class Controller:
         return self._device.name
 
     @property
-    def access(self) -> Access:
+    def transport(self) -> Transport:
         """The way to the device."""
-        return self._device.access
+        return self._device.transport
 
     @property
     def registers(self) -> Registers:
@@ -347,7 +341,7 @@ class Controller:
             if device.state is State.CLOSED:
                 return
             last.callback(self._end)
-            last.callback(device.close_access)
+            last.callback(device.close_transport)
             last.callback(device.dma.close)
             last.callback(self._end_queue_pairs)
             last.callback(self._recovery.quiesce)
@@ -432,14 +426,13 @@ def open(
     Raises DeviceNameError, DeviceAccessError, DeviceBusyError, or what went wrong on the way to
     CSTS.RDY.
     """
-    access = open_access(name)
+    transport = open_transport(name, shadow_doorbells=shadow_doorbells)
     if spin is None:
-        spin = 0.0 if access.interrupts_wanted else math.inf
+        spin = 0.0 if transport.access.interrupts_wanted else math.inf
     return Controller(
-        access,
+        transport,
         timeout=timeout,
         spin=spin,
-        shadow_doorbells=shadow_doorbells,
         ready_timeout=ready_timeout,
         plain_cids=plain_cids,
     )

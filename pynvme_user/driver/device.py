@@ -11,8 +11,7 @@ from enum import IntEnum
 from typing import Any, Protocol
 
 from pynvme_user import owned
-from pynvme_user.access.base import Access
-from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
+from pynvme_user.dma import PAGE, DmaBuffer
 from pynvme_user.driver.registers import Registers
 from pynvme_user.errors import (
     ClosedError,
@@ -25,6 +24,7 @@ from pynvme_user.errors import (
 from pynvme_user.host.numa import Placement
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP, CC, CSTS
+from pynvme_user.transport.base import Transport
 
 
 class State(IntEnum):
@@ -58,10 +58,12 @@ class Device:
     cap: CAP  # from before the controller is enabled
     identify: IdentifyController  # from its first Identify on; as of the last reset
 
-    def __init__(self, access: Access, *, timeout: float, spin: float, plain_cids: bool) -> None:
-        self.access = access
-        self.registers = Registers(access)
-        self.dma = DmaPool(access)
+    def __init__(
+        self, transport: Transport, *, timeout: float, spin: float, plain_cids: bool
+    ) -> None:
+        self.transport = transport
+        self.registers = Registers(transport.name, transport.properties)
+        self.dma = transport.memory
         self.timeout = timeout  # seconds, of one command
         self.spin = spin  # seconds, before a wait sleeps
         self.plain_cids = plain_cids
@@ -90,7 +92,7 @@ class Device:
     @property
     def name(self) -> str:
         """The device's name."""
-        return self.access.name
+        return self.transport.name
 
     def alloc(self, length: int, *, node: int | Placement | None = None) -> DmaBuffer:
         """Allocate zeroed DMA memory; see :meth:`Controller.alloc`."""
@@ -100,10 +102,10 @@ class Device:
         """Warn of what this device does not do, and work goes on without."""
         warnings.warn(f"{self.name}: {text}", ControllerWarning, stacklevel=2)
 
-    def close_access(self) -> None:
-        """Close the access, while nobody reads a register."""
+    def close_transport(self) -> None:
+        """Close the transport, while nobody reads a register."""
         with self.registers.lock:
-            self.access.close()
+            self.transport.close()
 
     # --- state --------------------------------------------------------------------------------
 
@@ -154,8 +156,8 @@ class Device:
     # --- health -------------------------------------------------------------------------------
 
     def check_present(self) -> None:
-        """Raise DeviceRemovedError if the access knows that the device is gone."""
-        if not self.access.alive():
+        """Raise DeviceRemovedError if the transport knows that the device is gone."""
+        if not self.transport.alive():
             raise self._gone()
 
     def check_alive(self) -> None:

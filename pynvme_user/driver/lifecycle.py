@@ -9,9 +9,6 @@ from pynvme_user.dma import PAGE
 from pynvme_user.driver.registers import Registers
 from pynvme_user.errors import ControllerFatalError, NvmeError, NvmeTimeoutError
 from pynvme_user.spec.registers import (
-    ACQ,
-    AQA,
-    ASQ,
     CAP,
     CC,
     CRTO,
@@ -132,11 +129,8 @@ class Lifecycle:
             self._registers.write(cc.replace(en=0, shn=ShutdownNotification.NONE))
         self._wait_for("become disabled", lambda s: not s.rdy, self._ready_seconds)
 
-    def enable(self, entries: int, sq_iova: int, cq_iova: int) -> None:
-        """Enable a disabled controller with admin queues of ``entries`` at these places (3.5.1)."""
-        self._registers.write(AQA.build(asqs=entries - 1, acqs=entries - 1))
-        self._registers.write(ASQ(sq_iova))
-        self._registers.write(ACQ(cq_iova))
+    def enable(self) -> None:
+        """Enable a disabled controller, which knows of its admin queue (3.5.1)."""
         self._never_ready = False
         self._registers.write(CC.build(en=1, css=command_set(self.cap), iosqes=6, iocqes=4))
         if self._wait_ready().cfs:

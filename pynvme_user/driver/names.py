@@ -1,4 +1,4 @@
-"""Device names: which access a name stands for, and opening it."""
+"""Device names: which transport and access a name stands for, and opening it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pynvme_user.access.base import Access
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
 from pynvme_user.host.pci import name_error
 from pynvme_user.host.sysfs import PciFunction
+from pynvme_user.transport.pcie import PcieTransport
 
 NAMES = (
     "a device is named for example 0000:01:00.0, vfio:0000:01:00.0, uio:0000:01:00.0, "
@@ -17,6 +18,11 @@ NAMES = (
 )
 
 _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])", re.IGNORECASE)
+
+
+def open_transport(name: str, *, shadow_doorbells: bool = True) -> PcieTransport:
+    """Open the device of that name; as :func:`open_access`."""
+    return PcieTransport(open_access(name), shadow_doorbells=shadow_doorbells)
 
 
 def open_access(name: str) -> Access:

@@ -11,14 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
-from pynvme_user.dma import PAGE, DmaBuffer, Span, address_of
+from pynvme_user.dma import Span, address_of
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.errors import (
@@ -27,38 +26,17 @@ from pynvme_user.errors import (
     DeviceRemovedError,
     NvmeError,
 )
-from pynvme_user.host.numa import Placement
-from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.native import ClockWatch, U16Array, fail
-from pynvme_user.ring import CQE_SIZE, SQE_SIZE, Loop, Operation, Ring
-from pynvme_user.spec.commands import SQE, AdminOpcode
+from pynvme_user.ring import Loop, Operation, Ring
+from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.base import Queue
 
 #: C spins for this long at most before Python looks at signals and at the device's health.
 SLICE_NS = 100_000_000
-#: What a transfer is limited to besides MDTS: a PRP list that fits in one page.
-MAX_TRANSFER = PAGE // 8 * PAGE
-#: Entries of a completion queue at least, where the controller has them: a page of them.
-_MIN_CQ_ENTRIES = PAGE // CQE_SIZE
-#: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the
-#: controller has them, and room behind them in their last page.
-_SQ_AHEAD = 4
 #: How long an aborted command may take to end before the controller is reset.
 ABORT_SECONDS = 2.0
 OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
-_NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLinks:
-    """What ties a queue pair to its device: doorbells, their shadows, the interrupt."""
-
-    sq_doorbell: DoorbellTarget
-    cq_doorbell: DoorbellTarget
-    shadow: tuple[DmaBuffer, DmaBuffer] | None = None  # shadow doorbells, event indices
-    vector: int = 0
-    interrupt: Interrupt | None = None
-    spin: float = 0.0  # seconds
 
 
 class RawQueuePair:
@@ -78,20 +56,19 @@ class RawQueuePair:
         self,
         device: Device,
         recovery: Recovery,
-        qid: int,
-        depth: int,
-        links: QueueLinks,
+        queue: Queue,
         *,
         delete: Callable[[RawQueuePair], None] | None = None,
         use_sgl: bool = False,
-        node: int | Placement | None = None,
         cids: U16Array | None = None,
     ) -> None:
         self.device = device
         self._recovery = recovery
         self._delete = delete  # its queues, for close()
-        self.qid = qid
-        self.depth = depth
+        #: Its part of the transport.
+        self.queue = queue
+        self.qid = queue.qid
+        self.depth = queue.depth
         self._lock = threading.RLock()
         self._end_lock = threading.RLock()  # taken before any other
         self._wanted = False
@@ -101,39 +78,26 @@ class RawQueuePair:
         self.ready = False
         self.busy = False
         self.kept: tuple[object, ...] = ()
-        self._links = links
-        #: Entries of the queues. What is more than the depth takes makes them quicker: see _ring.h.
-        self.sq_entries = self.cq_entries = depth + 1
-        if qid:
-            most = device.cap.mqes + 1
-            pages = -(-(depth + 1 + 2 * _SQ_AHEAD) * SQE_SIZE // PAGE)
-            self.sq_entries = min(pages * PAGE // SQE_SIZE - _SQ_AHEAD, most)
-            self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
-        pool = device.dma
-        self._node = node
-        self._sq = pool.alloc(self.sq_entries * SQE_SIZE, node=node)
-        self._cq = pool.alloc(self.cq_entries * CQE_SIZE, node=node)
-        self._lists = _NO_MEMORY
-        list_entries = self._allocate_lists()
+        queue.restart(device.max_transfer)
         self._ring = Ring(
-            qid=qid,
-            depth=depth,
+            qid=queue.qid,
+            depth=queue.depth,
             page_shift=12,
-            sq=address_of(self._sq),
-            cq=address_of(self._cq),
-            prp_lists=address_of(self._lists),
-            prp_lists_iova=self._lists.iova,
-            prp_list_entries=list_entries,
+            sq=address_of(queue.sq),
+            cq=address_of(queue.cq),
+            prp_lists=address_of(queue.prp_lists),
+            prp_lists_iova=queue.prp_lists.iova,
+            prp_list_entries=queue.prp_list_entries,
             use_sgl=use_sgl,
-            sq_doorbell=links.sq_doorbell,
-            cq_doorbell=links.cq_doorbell,
-            sq_entries=self.sq_entries,
-            cq_entries=self.cq_entries,
+            sq_doorbell=queue.sq_doorbell,
+            cq_doorbell=queue.cq_doorbell,
+            sq_entries=queue.sq_entries,
+            cq_entries=queue.cq_entries,
             cids=cids,
             plain_cids=device.plain_cids,
         )
-        if links.interrupt:
-            self._ring.use_interrupt(links.interrupt, int(links.spin * 1e9))
+        if queue.interrupt:
+            self._ring.use_interrupt(queue.interrupt, int(queue.spin * 1e9))
         # What C reads of a transfer, and what of it is there already.
         self.transfer = self._ring.transfer_struct
         self.transfer.timeout_ns = SLICE_NS
@@ -143,8 +107,6 @@ class RawQueuePair:
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
         self._aborted: list[Completion] = []
         self._abandoned = False  # by a reset: C keeps the CIDs of some of them back
-        #: The opcodes that delete what the controller has of it.
-        self.owed: set[AdminOpcode] = set()
         self._loop: Loop | None = None
         self._loop_keep: object = None
         self._loop_resets = 0
@@ -152,7 +114,7 @@ class RawQueuePair:
         self.loop_timed_out = False
         self._closing = False  # from the beginning of close(): nothing new begins
         self._closed = False  # from its end: nothing looks at the rings
-        self._start()
+        self._begin()
         owned.register(self)
 
     def forked(self, owner: int) -> None:
@@ -162,27 +124,13 @@ class RawQueuePair:
         self._closed = True
         self._ring.disown()
 
-    def _allocate_lists(self) -> int:
-        """Have memory for PRP lists of what one command carries; return the entries of each."""
-        # A list lies in one page, so that it needs no chaining: 2 MiB with 4 KiB pages. A reset may
-        # bring another MDTS; the admin queue is there before it is known.
-        most = self.device.max_transfer if self.qid else MAX_TRANSFER
-        list_entries = 1 << (max(1, most // PAGE) - 1).bit_length()
-        if self._lists.nbytes != self.depth * list_entries * 8:
-            self._lists = self.device.dma.alloc(self.depth * list_entries * 8, node=self._node)
-        return list_entries
-
-    def _start(self) -> None:
-        """Begin, with nothing outstanding, on zeroed memory: phase tags begin as 0."""
-        self._sq.fill(0)
-        self._cq.fill(0)
-        list_entries = self._allocate_lists()
-        self._ring.restart(address_of(self._lists), self._lists.iova, list_entries)
+    def _begin(self) -> None:
+        """Begin, with nothing outstanding, on a queue that has just begun."""
         self._buffers: list[object] = [None] * self.depth
         self._aborting = (-1, 0.0)
         self._watch = ClockWatch()
-        if self._links.shadow:
-            shadow, event_index = self._links.shadow
+        if self.queue.shadow:
+            shadow, event_index = self.queue.shadow
             self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
 
     @property
@@ -198,22 +146,7 @@ class RawQueuePair:
     @property
     def sleeps(self) -> bool:
         """Whether waits end in sleep, for an interrupt."""
-        return self._links.interrupt is not None
-
-    @property
-    def vector(self) -> int:
-        """The completion queue's interrupt vector."""
-        return self._links.vector
-
-    @property
-    def sq_iova(self) -> int:
-        """Address of the submission queue, for the device."""
-        return self._sq.iova
-
-    @property
-    def cq_iova(self) -> int:
-        """Address of the completion queue, for the device."""
-        return self._cq.iova
+        return self.queue.interrupt is not None
 
     @property
     def closed(self) -> bool:
@@ -534,19 +467,19 @@ class RawQueuePair:
         self._lock.release()
         return True
 
-    def restart(self, shadow: tuple[DmaBuffer, DmaBuffer] | None = None) -> None:
-        """Give every outstanding command its end and begin anew; DMA has stopped.
-
-        ``shadow`` are the shadow doorbells from now on.
-        """
+    def restart(self) -> None:
+        """Give every outstanding command its end and begin anew; DMA has stopped."""
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
             overdue = cid == self._aborting[0]
             self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
             self._abandoned = True
         self.kept = ()
         self._loop_keep = None
-        self._links = replace(self._links, shadow=shadow)
-        self._start()
+        queue = self.queue
+        queue.restart(self.device.max_transfer)
+        lists = queue.prp_lists
+        self._ring.restart(address_of(lists), lists.iova, queue.prp_list_entries)
+        self._begin()
 
     def take_aborted(self) -> list[Completion]:
         """Take the commands that a reset ended; for the controller's reset."""
@@ -588,11 +521,10 @@ class RawQueuePair:
         """Give the rings' memory back; for the controller, once the device no longer uses it."""
         with self.stopped():
             self._closed = True
-            self._sq = self._cq = self._lists = _NO_MEMORY
+            self.queue.free()
             self._buffers.clear()
             self.kept = ()
             self._loop_keep = None
-            self._links = replace(self._links, shadow=None)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.outstanding} of {self.depth} outstanding"

@@ -7,26 +7,19 @@ kept as long.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
-import numpy as np
-
-from pynvme_user.dma import PAGE, DmaBuffer
 from pynvme_user.driver.admin import AdminCommands
 from pynvme_user.driver.device import Device, Recovery
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.pool import Lender
-from pynvme_user.driver.queue_pair import QueueLinks, RawQueuePair
+from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
 from pynvme_user.host.numa import Placement
-from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.native import U16Array
 from pynvme_user.ring import MAX_DEPTH
 from pynvme_user.spec.identify_controller import ControllerType
-from pynvme_user.spec.registers import DOORBELL_BASE
 from pynvme_user.units import whole_number
 
 DEFAULT_DEPTH = 256
@@ -42,8 +35,6 @@ class QueuePairs:
         recovery: Recovery,
         commands: AdminCommands,
         lender: Lender,
-        *,
-        shadow_doorbells: bool,
     ) -> None:
         self._device = device
         self._recovery = recovery
@@ -54,10 +45,6 @@ class QueuePairs:
         self._unsure: set[int] = set()
         #: Of each id that was in use: where its next queue pair's CIDs go on.
         self._cids: dict[int, U16Array] = {}
-        self._shadow_doorbells = shadow_doorbells
-        #: Shadow doorbells and event indices, where the controller has them and they are wanted.
-        self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
-        self._interrupts: Sequence[Interrupt] = ()
         #: What the controller grants, and, where that is none, why.
         self.most = 0
         self._why_none = ""
@@ -71,12 +58,7 @@ class QueuePairs:
     # --- what each enable needs ---------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Configure shadow doorbells and the number of queues; without what is refused of these."""
-        try:
-            self._set_up_shadow()
-        except NvmeStatusError as error:
-            self.shadow = None
-            self._device.warn(f"each doorbell is a register write, since {error}")
+        """Ask for I/O queues; there are none where they are refused."""
         self.most, self._why_none = 0, ""
         kind = self._device.identify.cntrltype
         if kind in (ControllerType.ADMINISTRATIVE, ControllerType.DISCOVERY):
@@ -88,26 +70,14 @@ class QueuePairs:
             self._why_none = str(error)
             self._device.warn(f"there are no I/O queues, only admin commands, since {error}")
 
-    def _set_up_shadow(self) -> None:
-        device = self._device
-        supported = device.identify.oacs.dbcs and not device.cap.dstrd
-        if not supported or not self._shadow_doorbells:
-            return
-        if self.shadow is None:
-            self.shadow = device.alloc(PAGE), device.alloc(PAGE)
-        for page in self.shadow:
-            page.fill(0)
-        self._commands.set_shadow_doorbells(*self.shadow)
-
     def restart(self) -> None:
         """Make them again after a reset, which has deleted them all."""
         for pair in self:
             if self._is_unsure(pair):
                 self._forget(pair)
                 continue
-            pair.owed.clear()
-            pair.restart(self.shadow)
-            self._commands.create_queues(pair)
+            pair.restart()
+            pair.queue.connect(self._commands.run)
 
     def close(self, attempt: Callable[[Callable[[], None]], None]) -> None:
         """Close those that are open, before the controller is shut down, which ends the rest.
@@ -125,7 +95,6 @@ class QueuePairs:
         # Not with this object, which a cycle of references may keep for long: hugepages are few.
         for pair in self:
             pair.free()
-        self.shadow = None
 
     # --- one queue pair -----------------------------------------------------------------------
 
@@ -154,17 +123,21 @@ class QueuePairs:
                 pair = QueuePair(
                     device,
                     self._recovery,
-                    qid,
-                    depth,
-                    self._links(qid, device.spin if spin is None else spin),
+                    device.transport.queue(
+                        qid,
+                        depth,
+                        device.cap,
+                        of=self.most,
+                        spin=device.spin if spin is None else spin,
+                        node=node,
+                    ),
                     delete=self.release,
                     use_sgl=supported if sgl is None else sgl,
-                    node=node,
                     cids=self._cids.get(qid),
                 )
                 self._unsure.add(qid)
                 self._by_id[qid] = pair
-                self._commands.create_queues(pair)
+                pair.queue.connect(self._commands.run)
                 self._unsure.discard(qid)
             return pair
         except BaseException:
@@ -191,7 +164,7 @@ class QueuePairs:
             # First: a reset, if a command is not answered, would make them again.
             self._unsure.add(pair.qid)
             if self._device.answers:
-                self._commands.delete_queues(pair)
+                pair.queue.disconnect(self._commands.run)
             self._forget(pair)
 
     def _settle(self) -> None:
@@ -209,7 +182,6 @@ class QueuePairs:
     def _forget(self, pair: RawQueuePair) -> None:
         if self._by_id.get(pair.qid) is pair:
             del self._by_id[pair.qid]
-            self._clear_shadow(pair.qid)
             self._cids[pair.qid] = pair.cids
         self._unsure.discard(pair.qid)
 
@@ -242,44 +214,3 @@ class QueuePairs:
                 f"{self._device.name} has no I/O queues, only admin commands: {self._why_none}"
             )
         return next((qid for qid in range(1, self.most + 1) if qid not in self._by_id), None)
-
-    def _links(self, qid: int, spin: float) -> QueueLinks:
-        links = replace(doorbells_of(self._device, qid), shadow=self.shadow, spin=spin)
-        if spin == math.inf:
-            return links
-        if not self._interrupts:
-            self._arm_interrupts()
-        # Vector 0 is the admin queue's, shared where there is no other.
-        vector = qid % len(self._interrupts)
-        return replace(links, vector=vector, interrupt=self._interrupts[vector])
-
-    def _arm_interrupts(self) -> None:
-        access = self._device.access
-        armed = access.arm_interrupts(max(min(access.interrupt_vectors, self.most + 1), 1))
-        shared = len(armed) <= self.most
-        self._interrupts = [replace(interrupt, shared=shared) for interrupt in armed]
-
-    def _clear_shadow(self, qid: int) -> None:
-        """Zero the shadow doorbells of queues that are deleted, for the next with their id.
-
-        Then, and not before those are created: until the controller agrees, the id may be that of
-        queues that the user made by commands of his own.
-        """
-        for page in self.shadow or ():
-            page.view(np.uint32)[2 * qid : 2 * qid + 2] = 0
-
-
-def doorbells_of(device: Device, qid: int) -> QueueLinks:
-    """Tie a queue pair to its doorbells alone, as the admin queue pair is."""
-    stride = 4 << device.cap.dstrd
-    base = device.access.doorbells(DOORBELL_BASE + 2 * qid * stride, 2 * stride)
-    sq, cq = (
-        DoorbellTarget(
-            mmio=base.mmio and base.mmio + step,
-            post=base.post,
-            context=base.context,
-            address=base.base + step,
-        )
-        for step in (0, stride)
-    )
-    return QueueLinks(sq_doorbell=sq, cq_doorbell=cq)

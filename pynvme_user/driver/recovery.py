@@ -13,7 +13,7 @@ from pynvme_user.driver.admin import AdminCommands
 from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.lifecycle import Lifecycle
 from pynvme_user.driver.namespace import Namespaces
-from pynvme_user.driver.queue_pair import MAX_TRANSFER, RawQueuePair
+from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.driver.queue_table import QueuePairs
 from pynvme_user.errors import (
     ControllerFatalError,
@@ -51,8 +51,8 @@ class ControllerRecovery:
 
     def enable(self) -> None:
         """Enable a disabled controller with its admin queue, and set it up."""
-        admin = self._admin
-        self._lifecycle.enable(admin.depth + 1, admin.sq_iova, admin.cq_iova)
+        self._device.transport.enable_admin_queue(self._admin.queue, self._device.registers.write)
+        self._lifecycle.enable()
         self._set_up()
 
     def _set_up(self) -> None:
@@ -60,8 +60,9 @@ class ControllerRecovery:
         device = self._device
         page = self._commands.identify(Cns.CONTROLLER)
         device.identify = IdentifyController.from_bytes(page)
-        mdts = device.identify.mdts
-        device.max_transfer = min(PAGE << mdts, MAX_TRANSFER) if mdts else MAX_TRANSFER
+        most, mdts = device.transport.max_transfer, device.identify.mdts
+        device.max_transfer = min(PAGE << mdts, most) if mdts else most
+        device.transport.set_up(device.identify, device.cap, self._commands.run, device.warn)
         self._queue_pairs.set_up()
 
     def disable(self) -> None:
@@ -70,7 +71,7 @@ class ControllerRecovery:
             self._lifecycle.disable()
         except NvmeTimeoutError as late:
             try:
-                self._device.access.reset()
+                self._device.transport.reset()
             except DeviceRemovedError:
                 raise
             except NvmeError as error:
@@ -164,7 +165,7 @@ class ControllerRecovery:
                 return
             for pair in (self._admin, *self._queue_pairs):
                 last.enter_context(pair.stopped())
-            last.callback(device.close_access)
+            last.callback(device.close_transport)
             last.callback(device.dma.close, removed=True)
             last.callback(self.mark_removed)
             # What cannot be disabled, or reset while it is removed, has its bus mastering off.

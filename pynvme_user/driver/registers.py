@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pynvme_user import owned
-from pynvme_user.access.base import Access
-from pynvme_user.driver.names import open_access
+from pynvme_user.driver.names import open_transport
 from pynvme_user.errors import DeviceRemovedError
 from pynvme_user.spec.fields import Register
 from pynvme_user.spec.registers import REGISTERS, VS
+from pynvme_user.transport.base import Properties
 
 RegisterT = TypeVar("RegisterT", bound=Register)
 
@@ -25,9 +25,9 @@ class Registers:
 
     _types = {register.__name__.lower(): register for register in REGISTERS}
 
-    def __init__(self, access: Access) -> None:
-        self._name = access.name
-        self._region = access.registers
+    def __init__(self, name: str, properties: Properties) -> None:
+        self._name = name
+        self._properties = properties
         #: Held while a register is accessed, and by whoever takes the mapping away.
         self.lock = threading.RLock()
         owned.register(self)
@@ -42,19 +42,19 @@ class Registers:
         Raises DeviceRemovedError if it reads all ones and so does VS, which never does.
         """
         with self.lock:
-            value = self._region.read(self._offset(register), register.width // 8)
+            value = self._properties.read(self._offset(register), register.width // 8)
             gone = value == (1 << register.width) - 1 and self._gone()
         if gone:
             raise DeviceRemovedError("the device is gone: its registers read all ones")
         return register(value)
 
     def _gone(self) -> bool:
-        return self._region.read(self._offset(VS), 4) == 0xFFFF_FFFF
+        return self._properties.read(self._offset(VS), 4) == 0xFFFF_FFFF
 
     def write(self, register: Register) -> None:
         """Write a register."""
         with self.lock:
-            self._region.write(self._offset(type(register)), register.width // 8, int(register))
+            self._properties.write(self._offset(type(register)), register.width // 8, int(register))
 
     @staticmethod
     def _offset(register: type[Register]) -> int:
@@ -87,8 +87,8 @@ def open_registers(name: str) -> Iterator[Registers]:
     Nothing is written to them, and no command is sent. Raises DeviceNameError, DeviceAccessError,
     DeviceBusyError.
     """
-    access = open_access(name)
+    transport = open_transport(name)
     try:
-        yield Registers(access)
+        yield Registers(transport.name, transport.properties)
     finally:
-        access.close()
+        transport.close()

@@ -19,13 +19,22 @@ import pytest
 
 import pynvme_user
 from pynvme_user import Controller, Namespace, NvmeStatusError
-from pynvme_user.driver.admin import NO_SUCH_QUEUE
 from pynvme_user.spec.commands import AdminOpcode
+from pynvme_user.transport.pcie import NO_SUCH_QUEUE
 
 #: What creation and deletion go through; deeper down there is only data, and C.
 FILES = {
-    str(Path(pynvme_user.__file__).parent / "driver" / f"{name}.py")
-    for name in ("controller", "queue_table", "admin", "queue_pair", "pool")
+    str(Path(pynvme_user.__file__).parent / f"{name}.py")
+    for name in (
+        "driver/admin",
+        "driver/controller",
+        "driver/device",
+        "driver/pool",
+        "driver/queue_pair",
+        "driver/queue_table",
+        "driver/recovery",
+        "transport/pcie",
+    )
 }
 
 
@@ -146,7 +155,7 @@ def test_creation(controller: Controller, ns: Namespace, qid: int) -> None:
 
     places = interrupted_everywhere(attempt)
     assert len(places) > 50
-    assert any(place.startswith("AdminCommands.create_queues") for place in places)
+    assert any(place.startswith("PcieQueue.connect") for place in places)
     assert controller.resets == resets
 
 
@@ -163,7 +172,7 @@ def test_deletion(controller: Controller, ns: Namespace, qid: int) -> None:
 
     places = interrupted_everywhere(attempt)
     assert len(places) > 30
-    assert any(place.startswith("AdminCommands.delete_queues") for place in places)
+    assert any(place.startswith("PcieQueue.disconnect") for place in places)
     assert controller.resets == resets
 
 

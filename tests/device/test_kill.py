@@ -31,7 +31,7 @@ import sys
 import pynvme_user as nvme
 ctrl = nvme.open(sys.argv[1])
 ns = ctrl.namespaces[1]
-print(ctrl.access._emulator.pid, flush=True)
+print(ctrl.transport.access._emulator.pid, flush=True)
 data = bytes(range(256)) * (8 << 12)
 while True:
     ns.write(0, data)
@@ -141,7 +141,7 @@ def doomed() -> Iterator[tuple[Controller, Callable[[], None]]]:
     timers = []
 
     def kill_soon() -> None:
-        timer = threading.Timer(0.1, os.kill, (ctrl.access._emulator.pid, signal.SIGKILL))
+        timer = threading.Timer(0.1, os.kill, (ctrl.transport.access._emulator.pid, signal.SIGKILL))
         timer.start()
         timers.append(timer)
 
@@ -236,7 +236,7 @@ def test_qemu_killed_under_many_threads() -> None:
     for thread in threads:
         thread.start()
     time.sleep(0.2)
-    os.kill(ctrl.access._emulator.pid, signal.SIGKILL)
+    os.kill(ctrl.transport.access._emulator.pid, signal.SIGKILL)
     for thread in threads:
         thread.join(60)
     assert [type(error) for error in ended] == [DeviceRemovedError] * 4

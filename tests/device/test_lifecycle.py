@@ -102,7 +102,7 @@ def test_close_twice_and_use_after_close(device_name: str) -> None:
         lambda: ctrl.map(bytes(4096)),
         lambda: ctrl.identify_page(1),
         lambda: ctrl.registers.cap,
-        lambda: ctrl.access.region(RegionIndex.CONFIG).read(0, 2),
+        lambda: ctrl.transport.access.region(RegionIndex.CONFIG).read(0, 2),
         ctrl.__enter__,
         qp.__enter__,
     ):
@@ -186,7 +186,7 @@ for lba in range(8):
     qp.submit_read(ns, lba, 1, ctrl.alloc(ns.block_size))
     if lba == 4:
         qp.ring()
-emulator = getattr(ctrl.access, "_emulator", None)
+emulator = getattr(ctrl.transport.access, "_emulator", None)
 print(emulator.pid if emulator else 0, flush=True)
 exec(json.loads(line))
 """

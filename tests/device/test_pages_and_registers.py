@@ -91,7 +91,7 @@ def test_namespaces_are_a_mapping(controller: Controller, ns: Namespace) -> None
 def test_regions_of_the_function(controller: Controller) -> None:
     """Configuration space and BAR0, where the device is a PCI function."""
     try:
-        config = controller.access.region(RegionIndex.CONFIG)
+        config = controller.transport.access.region(RegionIndex.CONFIG)
     except NvmeError as error:
         pytest.skip(f"the device is no PCI function: {error}")
     assert config.read(0x0A, 2) == 0x0108  # mass storage, non-volatile memory
@@ -101,6 +101,6 @@ def test_regions_of_the_function(controller: Controller) -> None:
     config.write(0x3C, 1, line ^ 0xFF)
     assert config.read(0x3C, 1) == line ^ 0xFF
     config.write(0x3C, 1, line)
-    bar = controller.access.region(RegionIndex.BAR0)
+    bar = controller.transport.access.region(RegionIndex.BAR0)
     assert bar.read(0, 8) == int(controller.cap)
     assert bar.read(8, 4) == int(controller.registers.vs)

@@ -89,7 +89,9 @@ def test_queues_and_buffers_on_a_node(controller: Controller, model: Model) -> N
     with controller.queue_pair(4, node=node) as qp:
         buffer = controller.alloc(8 * model.ns.block_size, node=node)
         if not controller.name.startswith("uio:"):  # whose pages are found in another mapping
-            assert nodes_of(free, buffer, qp._sq, qp._cq, qp._lists) == {f"bind:{node}"}
+            assert nodes_of(free, buffer, qp.queue.sq, qp.queue.cq, qp.queue.prp_lists) == {
+                f"bind:{node}"
+            }
         with pytest.raises(DmaError, match=f"bind:{node + 1000}: the nodes with memory"):
             controller.alloc(1, node=node + 1000)
         with pytest.raises(DmaError, match="the nodes with memory"):
@@ -98,7 +100,7 @@ def test_queues_and_buffers_on_a_node(controller: Controller, model: Model) -> N
         assert done.check().status.size == 8
         assert np.array_equal(buffer, model.part(model.first, 8))
     with controller.queue_pair(4) as qp:  # and none of its memory on that of others
-        assert f"bind:{node}" not in nodes_of(qp._sq, qp._cq, qp._lists)
+        assert f"bind:{node}" not in nodes_of(qp.queue.sq, qp.queue.cq, qp.queue.prp_lists)
 
 
 def test_all_queue_pairs_and_one_more(controller: Controller, model: Model) -> None:
@@ -361,9 +363,9 @@ def test_a_completion_queue_of_more_entries(
     ns = model.ns
     buffer = controller.alloc(depth * ns.block_size)
     with controller.queue_pair(min(depth, most(controller))) as qp:
-        spare = qp.cq_entries - (qp.depth + 1)
+        spare = qp.queue.cq_entries - (qp.depth + 1)
         assert spare > 0 or qp.depth == most(controller)
-        for turn in range(2 * qp.cq_entries // qp.depth + 2):
+        for turn in range(2 * qp.queue.cq_entries // qp.depth + 2):
             parts = {}
             for n in range(qp.depth):
                 part = buffer[n * ns.block_size : (n + 1) * ns.block_size]
@@ -372,7 +374,7 @@ def test_a_completion_queue_of_more_entries(
                 parts[qp.submit_read(ns, lba, 1, part)] = lba, part
             assert {done.cid for done in qp.drain()} == set(parts)
             assert all(np.array_equal(part, model.part(lba, 1)) for lba, part in parts.values())
-        count = min(3 * qp.cq_entries, model.blocks)
+        count = min(3 * qp.queue.cq_entries, model.blocks)
         many = controller.alloc(count * ns.block_size)
         qp.read_many(ns, model.first + np.arange(count), 1, many).check()
         assert np.array_equal(many, model.part(model.first, count))

@@ -225,7 +225,7 @@ def test_late_but_in_time_for_the_reset(qemu: None, monkeypatch: pytest.MonkeyPa
 def forge(pair: QueuePair, cid: int, sqid: int) -> None:
     """Put a completion where the controller's next one belongs."""
     state = pair._ring._qp
-    entry = pair._cq.view(np.uint16).reshape(-1, 8)[state.cq_head]
+    entry = pair.queue.cq.view(np.uint16).reshape(-1, 8)[state.cq_head]
     entry[4:] = 0, sqid, cid, state.expected >> 48
 
 

@@ -86,6 +86,6 @@ def test_a_closed_controller_keeps_no_memory_of_its_own(device_name: str) -> Non
     with nvme.open(device_name) as ctrl:
         ctrl.namespaces[1].read(0, 1)
         pair = ctrl.queue_pair(depth=4)
-        rings = [weakref.ref(queues._sq._allocation) for queues in (pair, ctrl._admin)]
+        rings = [weakref.ref(queues.queue.sq._allocation) for queues in (pair, ctrl._admin)]
     assert [ring() for ring in rings] == [None, None]
     assert pair.outstanding == 0

@@ -74,12 +74,12 @@ def test_doorbells_of_the_variant(variant: Controller, request: pytest.FixtureRe
             qp.submit_flush(ns)
             qp.drain()
         if request.node.callspec.id == "no shadow doorbells":
-            assert variant._queue_pairs.shadow is None
+            assert variant.transport.shadow is None
             assert qp.doorbell_writes == 50
         else:
-            assert variant._queue_pairs.shadow is not None
+            assert variant.transport.shadow is not None
             tail, event_index = (
-                int(page.view(np.uint32)[2 * qp.qid]) for page in variant._queue_pairs.shadow
+                int(page.view(np.uint32)[2 * qp.qid]) for page in variant.transport.shadow
             )
             assert tail == 50
             assert 0 < event_index <= 50

@@ -143,8 +143,8 @@ def uses(ctrl: Controller, pair: Any, buffer: Any) -> dict[str, Callable[[], obj
         "reset": ctrl.reset,
         "shutdown": ctrl.shutdown,
         "check_alive": ctrl.check_alive,
-        "region": lambda: ctrl.access.region(RegionIndex.CONFIG),
-        "bus reset": ctrl.access.reset,
+        "region": lambda: ctrl.transport.access.region(RegionIndex.CONFIG),
+        "bus reset": ctrl.transport.access.reset,
         "with a controller": ctrl.__enter__,
     }
 
@@ -257,7 +257,7 @@ def main(device: str, child_device: str, start: str, rounds: str) -> None:
         for _ in range(int(rounds)):
             one_round(parent, start, child_device, faults)
             done += 1
-        alive = ctrl.access.alive()
+        alive = ctrl.transport.access.alive()
         ours, theirs = multiprocessing.Pipe()
         last = process_of(start)(target=wait_and_open, args=(device, theirs))
         last.start()

@@ -32,8 +32,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     from soft_controller import SoftController
 
-    import pynvme_user.driver.controller
-    import pynvme_user.driver.registers
+    import pynvme_user.driver.names
     from pynvme_user.access.base import Access
     from pynvme_user.cli.main import main
 
@@ -44,6 +43,5 @@ if __name__ == "__main__":
         exec(code, {"soft": soft})
         return soft
 
-    for module in (pynvme_user.driver.controller, pynvme_user.driver.registers):
-        module.open_access = open_access  # type: ignore[attr-defined]
+    pynvme_user.driver.names.open_access = open_access
     sys.exit(main())

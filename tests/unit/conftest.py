@@ -10,6 +10,7 @@ from soft_controller import SoftController
 
 from pynvme_user import Controller
 from pynvme_user.bench.results.result import RunResult
+from pynvme_user.transport.pcie import PcieTransport
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,7 +32,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ctrl(soft: SoftController, impatient: None) -> Iterator[Controller]:
-    with Controller(soft, ready_timeout=0.5) as ctrl:
+    with Controller(PcieTransport(soft), ready_timeout=0.5) as ctrl:
         yield ctrl
 
 

@@ -180,11 +180,11 @@ def test_no_such_name() -> None:
 
 DATA = b"x" * 512
 WRONG: dict[str, Callable[[Controller], object]] = {
-    "a timeout is a number of seconds, not '5'": lambda c: Controller(c.access, timeout="5"),  # type: ignore[arg-type]
-    "a timeout is a positive number": lambda c: Controller(c.access, timeout=float("nan")),
-    "a year of them, not inf": lambda c: Controller(c.access, timeout=float("inf")),
-    "spin is a number of seconds, not 'x'": lambda c: Controller(c.access, spin="x"),  # type: ignore[arg-type]
-    "spin is a number of seconds from 0": lambda c: Controller(c.access, spin=float("nan")),
+    "a timeout is a number of seconds, not '5'": lambda c: Controller(c.transport, timeout="5"),  # type: ignore[arg-type]
+    "a timeout is a positive number": lambda c: Controller(c.transport, timeout=float("nan")),
+    "a year of them, not inf": lambda c: Controller(c.transport, timeout=float("inf")),
+    "spin is a number of seconds, not 'x'": lambda c: Controller(c.transport, spin="x"),  # type: ignore[arg-type]
+    "spin is a number of seconds from 0": lambda c: Controller(c.transport, spin=float("nan")),
     "length of a buffer is a whole number, not '1M'": lambda c: c.alloc("1M"),  # type: ignore[arg-type]
     "length of a buffer is a whole number, not 1.5": lambda c: c.alloc(1.5),  # type: ignore[arg-type]
     "a node is a whole number, not '0'": lambda c: c.alloc(1, node="0"),  # type: ignore[arg-type]

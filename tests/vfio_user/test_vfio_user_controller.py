@@ -120,10 +120,10 @@ def test_small_buffers_share_mappings(ctrl: Controller) -> None:
 def test_the_command_register() -> None:
     with served() as (name, _):
         ctrl = nvme.open(name)
-        config = ctrl.access.region(RegionIndex.CONFIG)
+        config = ctrl.transport.access.region(RegionIndex.CONFIG)
         assert config.read(4, 2) == 0x406  # memory, bus master, INTx disabled
         assert config.read(0x42, 2) & 0xC000 == 0  # MSI-X off
-        ctrl.access.reset()
+        ctrl.transport.access.reset()
         assert config.read(4, 2) == 0x406
         ctrl.close()
 
@@ -135,13 +135,13 @@ def test_interrupts(spin: float) -> None:
         with ctrl.queue_pair(8) as qp:
             assert qp.sleeps
             # MSI-X is enabled, and not masked
-            assert ctrl.access.region(RegionIndex.CONFIG).read(0x42, 2) & 0xC000 == 0x8000
+            assert ctrl.transport.access.region(RegionIndex.CONFIG).read(0x42, 2) & 0xC000 == 0x8000
             for lba in range(200):
                 qp.submit_read(ns, lba, 1, buffer[:512])
                 (done,) = qp.drain()
                 assert done.status.ok
         ctrl.reset()
-        ctrl.access.reset()
+        ctrl.transport.access.reset()
         ctrl.reset()  # the vectors are passed anew with each reset of the function
         with ctrl.queue_pair(8) as qp:
             qp.read_many(ns, np.arange(1000), 1, ctrl.alloc(8 * 512), recycle=True).check()
@@ -166,7 +166,7 @@ def test_a_reset_of_the_function_under_load() -> None:
             for _ in range(8):
                 qp.submit_read(ns, 0, 8, buffer)
             qp.ring()
-            ctrl.access.reset()
+            ctrl.transport.access.reset()
             ctrl.reset()
             assert {done.status.ok for done in qp.drain()} == {False}
             qp.submit_read(ns, 0, 8, buffer)
@@ -224,14 +224,14 @@ def test_a_server_that_is_killed_is_a_removed_device() -> None:
         for _ in range(8):
             qp.submit_read(ns, 0, 8, buffer)
         qp.ring()
-        assert ctrl.access.alive()
+        assert ctrl.transport.access.alive()
         timer = threading.Timer(0.2, server.kill)
         timer.start()
         start = time.monotonic()
         with pytest.raises(DeviceRemovedError):
             qp.drain()
         assert time.monotonic() - start < 5
-        assert not ctrl.access.alive()
+        assert not ctrl.transport.access.alive()
         with pytest.raises(DeviceRemovedError):
             ctrl.alloc(64 << 20)
         with pytest.raises(DeviceRemovedError):

@@ -119,7 +119,7 @@ def unmapped_address(ctrl: Controller) -> None:
 
 
 def mapped_ranges(ctrl: Controller) -> list[tuple[int, int]]:
-    regions = ctrl.access._dma._mapped.values()  # type: ignore[attr-defined]
+    regions = ctrl.transport.access._dma._mapped.values()  # type: ignore[attr-defined]
     return [(region.iova, region.iova + region.length) for region in regions]
 
 
@@ -131,9 +131,9 @@ def buffers(ctrl: Controller, container: int) -> None:
     held = [ctrl.alloc(size) for size in (3 << 20, 2 << 20, 5 << 20, PAGE)]
     own = mmap.mmap(-1, 16 * PAGE)
     brought = np.frombuffer(own, np.uint8)
-    region = ctrl.access.map_dma(brought.ctypes.data, brought.nbytes)
+    region = ctrl.transport.access.map_dma(brought.ctypes.data, brought.nbytes)
     during, locked_during = available_mappings(container), memory()["locked"]
-    ctrl.access.release_dma(region)
+    ctrl.transport.access.release_dma(region)
     held.clear()
     report(
         "buffers",
@@ -155,7 +155,7 @@ def every_mapping(ctrl: Controller, container: int) -> None:
     start = time.monotonic()
     try:
         while len(regions) <= total:
-            regions.append(ctrl.access.map_dma(address, PAGE))
+            regions.append(ctrl.transport.access.map_dma(address, PAGE))
     except DmaError as error:
         refusal = str(error)
     mapped = time.monotonic()
@@ -167,7 +167,7 @@ def every_mapping(ctrl: Controller, container: int) -> None:
     works_at_limit = bytes(ns.read(0, 8)) == b"\xaa" * PAGE
     again = time.monotonic()
     for region in regions:
-        ctrl.access.release_dma(region)
+        ctrl.transport.access.release_dma(region)
     released = time.monotonic()
     ctrl.alloc(8 << 20)
     report(

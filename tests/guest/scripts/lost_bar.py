@@ -22,7 +22,7 @@ def main(address: str) -> None:
         ns.write(0, b"kept".ljust(4096, b"!"))
         with ctrl.queue_pair(depth=4) as pair:
             buffer = ctrl.alloc(4096)
-            config = ctrl.access.region(RegionIndex.CONFIG)
+            config = ctrl.transport.access.region(RegionIndex.CONFIG)
             command = config.read(PCI_COMMAND, 2)
             config.write(PCI_COMMAND, 2, command & ~PCI_COMMAND_MEMORY)
             pair.submit_read(ns, 0, 4096 // ns.block_size, buffer)
@@ -36,7 +36,7 @@ def main(address: str) -> None:
                     result[name] = f"returned {call()!r}"
                 except DeviceRemovedError:
                     result[name] = "removed"
-        result["register"] = ctrl.access.registers.read(0x08, 4)
+        result["register"] = ctrl.transport.access.registers.read(0x08, 4)
     with nvme.open(f"vfio:{address}") as ctrl:
         result["works_again"] = bytes(ctrl.namespaces[1].read(0, 8)).startswith(b"kept!")
     print(json.dumps(result))

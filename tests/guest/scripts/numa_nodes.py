@@ -48,7 +48,7 @@ def nodes(*buffers: DmaBuffer) -> dict[int, int]:
 
 
 def queue_nodes(pair: QueuePair) -> dict[int, int]:
-    return nodes(pair._sq, pair._cq, pair._lists)
+    return nodes(pair.queue.sq, pair.queue.cq, pair.queue.prp_lists)
 
 
 def policies() -> dict[str, list[int]]:

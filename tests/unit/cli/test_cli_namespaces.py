@@ -16,6 +16,7 @@ from pynvme_user.cli.group import cli
 from pynvme_user.spec.commands import NSID_ALL
 from pynvme_user.spec.identify import LbaFormat
 from pynvme_user.spec.identify_controller import VWC, FlushBehavior
+from pynvme_user.transport.pcie import PcieTransport
 
 Run = Callable[..., tuple[str, int]]
 
@@ -44,7 +45,7 @@ def run(soft: SoftController, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     @contextmanager
     def opened(*_: object, plain_cids: bool, **__: object) -> Iterator[Controller]:
-        with Controller(soft, plain_cids=plain_cids) as ctrl:
+        with Controller(PcieTransport(soft), plain_cids=plain_cids) as ctrl:
             yield ctrl
 
     def run(*arguments: str) -> tuple[str, int]:

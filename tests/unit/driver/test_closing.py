@@ -31,6 +31,7 @@ from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.pcie import PcieTransport
 
 THREADS = 64
 ROUNDS = int(os.environ.get("CLOSING_ROUNDS", "3"))
@@ -139,7 +140,7 @@ def works(ctrl: Controller, n: int) -> Callable[[], int]:
 def test_under_64_threads() -> None:
     ends: Counter[str] = Counter()
     for _ in range(ROUNDS):
-        ctrl = Controller(SoftController(queues=(6, 6)))
+        ctrl = Controller(PcieTransport(SoftController(queues=(6, 6))))
         rest = Rest(ctrl)
         wrong: list[object] = []
         begun = [0] * THREADS

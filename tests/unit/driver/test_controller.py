@@ -23,13 +23,14 @@ from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.registers import CC, CSTS
 from pynvme_user.spec.status import CommandSpecificStatus, Status
+from pynvme_user.transport.pcie import PcieTransport
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
 def ctrl(soft: SoftController) -> Iterator[Controller]:
-    with Controller(soft, timeout=0.3) as ctrl:
+    with Controller(PcieTransport(soft), timeout=0.3) as ctrl:
         yield ctrl
 
 
@@ -64,7 +65,7 @@ def test_a_controller_in_any_state(soft: SoftController, state: str) -> None:
     soft.log.clear()
     # EN may not be cleared before RDY is set: it is waited for, and does not come.
     stopped = "bus reset" if state == "starting" else "disable"
-    with Controller(soft, ready_timeout=0.3) as ctrl:
+    with Controller(PcieTransport(soft), ready_timeout=0.3) as ctrl:
         assert soft.log == [stopped, "enable"]
         usable(ctrl)
 
@@ -72,33 +73,33 @@ def test_a_controller_in_any_state(soft: SoftController, state: str) -> None:
 def test_fatal_when_enabled(soft: SoftController) -> None:
     soft.fatal_when_enabled = True
     with pytest.raises(ControllerFatalError, match=r"CSTS.CFS\) when it was enabled"):
-        Controller(soft)
+        Controller(PcieTransport(soft))
     assert soft.log == ["enable", "disable", "closed"]
 
 
 def test_gone_from_the_beginning(soft: SoftController) -> None:
     soft.gone = True
     with pytest.raises(DeviceRemovedError, match="its registers read all ones"):
-        Controller(soft)
+        Controller(PcieTransport(soft))
     assert soft.log == ["closed"]
 
 
 def test_pages_that_are_too_large() -> None:
     soft = SoftController(mpsmin=4)
     with pytest.raises(NvmeError, match="smallest memory page is 65536 bytes"):
-        Controller(soft)
+        Controller(PcieTransport(soft))
     assert soft.log == ["closed"]
 
 
 @pytest.mark.parametrize("dstrd", [0, 1, 4])
 def test_doorbell_strides(dstrd: int) -> None:
-    with Controller(SoftController(dstrd=dstrd)) as ctrl:
+    with Controller(PcieTransport(SoftController(dstrd=dstrd))) as ctrl:
         usable(ctrl)
 
 
 @pytest.mark.parametrize(("queues", "pairs"), [((3, 5), 3), ((5, 2), 2), ((1, 1), 1)])
 def test_the_lesser_of_the_queues_granted(queues: tuple[int, int], pairs: int) -> None:
-    with Controller(SoftController(queues=queues)) as ctrl:
+    with Controller(PcieTransport(SoftController(queues=queues))) as ctrl:
         assert ctrl.max_queue_pairs == pairs
         for _ in range(pairs):
             ctrl.queue_pair(2)

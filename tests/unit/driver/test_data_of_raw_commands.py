@@ -10,6 +10,7 @@ from pynvme_user import Controller
 from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, NvmOpcode
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.pcie import PcieTransport
 
 LARGEST = 2 << 20
 
@@ -64,7 +65,7 @@ def test_the_largest_transfer(
 ) -> None:
     """At any offset in a page, and from memory that the device does not reach."""
     set_mdts(soft, mdts)
-    with Controller(soft) as ctrl:
+    with Controller(PcieTransport(soft)) as ctrl:
         length = min(4096 << mdts, LARGEST) if mdts else LARGEST
         assert ctrl.max_transfer == length
         data = pattern(length)
@@ -89,7 +90,7 @@ def test_the_largest_transfer(
 def test_a_reset_brings_another_mdts(soft: SoftController) -> None:
     """As new firmware does: what a command carries is found out again, lists included."""
     set_mdts(soft, 3)
-    with Controller(soft) as ctrl, ctrl.queue_pair(4) as pair:
+    with Controller(PcieTransport(soft)) as ctrl, ctrl.queue_pair(4) as pair:
         assert ctrl.max_transfer == 32 << 10
         for mdts in (8, 2):
             set_mdts(soft, mdts)

@@ -16,6 +16,7 @@ from pynvme_user import Controller, ControllerFatalError, ControllerWarning, Dev
 from pynvme_user.access.ioctl import VFIO_PCI_REQ_IRQ_INDEX
 from pynvme_user.access.vfio import VfioAccess
 from pynvme_user.driver.completion import HOST_ABORTED
+from pynvme_user.transport.pcie import PcieTransport
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ def soft() -> Iterator[SoftController]:
 
 @pytest.fixture
 def ctrl(soft: SoftController) -> Iterator[Controller]:
-    with Controller(soft, ready_timeout=0.3) as ctrl:
+    with Controller(PcieTransport(soft), ready_timeout=0.3) as ctrl:
         yield ctrl
 
 
@@ -127,7 +128,7 @@ def test_one_of_the_two(soft: SoftController, missing: str) -> None:
     setattr(soft, missing, None)
     threads = threading.active_count()
     try:
-        with Controller(soft) as ctrl:
+        with Controller(PcieTransport(soft)) as ctrl:
             assert threading.active_count() == threads + 1
             if missing == "request_fd":
                 with pytest.warns(ControllerWarning):

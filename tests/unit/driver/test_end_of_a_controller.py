@@ -16,6 +16,7 @@ from pynvme_user import Controller, ControllerWarning
 from pynvme_user.driver import controller
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.transport.pcie import PcieTransport
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -43,7 +44,7 @@ def test_a_deletion_that_is_refused(
         return REFUSED if sqe.cdw10 in which else OK
 
     soft.admin = admin
-    ctrl = Controller(soft)
+    ctrl = Controller(PcieTransport(soft))
     for _ in range(3):
         ctrl.queue_pair(2)
     with pytest.warns(ControllerWarning, match=r"did not end as it should: Delete Io .* Invalid F"):
@@ -63,7 +64,7 @@ def test_a_deletion_that_is_not_answered(soft: SoftController) -> None:
         return None if sqe.opc == AdminOpcode.DELETE_IO_SQ else OK
 
     soft.admin = admin
-    ctrl = Controller(soft, timeout=2.0)
+    ctrl = Controller(PcieTransport(soft), timeout=2.0)
     for _ in range(3):
         ctrl.queue_pair(2)
     ctrl.close()
@@ -79,7 +80,7 @@ def test_a_controller_that_obeys_nothing(
     """Neither the shutdown nor CC.EN: the bus resets it; where that fails, too, it is let go."""
     soft.shuts_down = soft.becomes_disabled = False
     soft.bus_resets = bus
-    ctrl = Controller(soft, ready_timeout=0.2)
+    ctrl = Controller(PcieTransport(soft), ready_timeout=0.2)
     monkeypatch.setattr("pynvme_user.driver.controller.shutdown_seconds", lambda _: 0.1)
     with pytest.warns(ControllerWarning) as warned:
         ctrl.close()
@@ -95,7 +96,7 @@ def test_a_controller_that_obeys_nothing(
 def test_ctrl_c_in_the_middle(soft: SoftController) -> None:
     """It ends the step that it comes in, not the next ones."""
     soft.io = keep_reads
-    ctrl = Controller(soft)
+    ctrl = Controller(PcieTransport(soft))
     qp = ctrl.queue_pair(2)
     qp.submit_read(ctrl.namespaces[1], 0, 1, ctrl.alloc(512))
     main = threading.main_thread().ident
@@ -120,7 +121,7 @@ def test_a_failure_that_is_no_device_s(soft: SoftController) -> None:
         raise OSError("unmapped only in part")
 
     soft.close = close  # type: ignore[method-assign]
-    ctrl = Controller(soft)
+    ctrl = Controller(PcieTransport(soft))
     with pytest.raises(OSError, match="only in part"):
         ctrl.close()
     assert soft.log == IN_ORDER
@@ -132,10 +133,11 @@ AT_EXIT = """
 import os, sys
 from soft_controller import SoftController
 from pynvme_user import Controller
+from pynvme_user.transport.pcie import PcieTransport
 
 softs = [SoftController() for _ in range(3)]
 for soft in softs:
-    Controller(soft)
+    Controller(PcieTransport(soft))
 
 def close():
     softs[1].log.append("closed")

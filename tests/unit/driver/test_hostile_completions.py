@@ -20,6 +20,7 @@ from soft_controller import OK, SoftController
 from pynvme_user import Controller, ControllerFatalError, DmaBuffer, Namespace, QueuePair
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.loop import Workload
 
 ROUNDS = int(os.environ.get("PYNVME_USER_HOSTILE") or 30)
@@ -244,7 +245,7 @@ def test_plain_cids(soft: SoftController) -> None:
         return OK
 
     soft.io = soft.admin = look
-    with Controller(soft, plain_cids=True) as ctrl:
+    with Controller(PcieTransport(soft), plain_cids=True) as ctrl:
         buffer = ctrl.alloc(512)
         with ctrl.queue_pair(DEPTH) as qp:
             for _ in range(20):

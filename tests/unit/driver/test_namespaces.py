@@ -12,6 +12,7 @@ from pynvme_user.spec.commands import SQE, AdminOpcode, Cns
 from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, LbaFormat
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.transport.pcie import PcieTransport
 
 
 def lists(soft: SoftController, page: Callable[[int], Sequence[int]]) -> list[int]:
@@ -106,7 +107,7 @@ def test_no_list_of_active_namespaces(soft: SoftController, version: tuple[int, 
     soft.version = VS.build(mjr=version[0], mnr=version[1])
     missing = Status.of(GenericStatus.INVALID_NAMESPACE_OR_FORMAT)
     asked = old(soft, 5, {1: 100, 3: 700, 4: missing})
-    with Controller(soft) as ctrl:
+    with Controller(PcieTransport(soft)) as ctrl:
         assert ctrl.namespaces.ids == [1, 3]
         assert ctrl.namespaces[3].block_count == 700
         ctrl.namespaces[3].write(699, bytes(512))
@@ -120,7 +121,7 @@ def test_an_odd_one_does_not_hide_the_others(soft: SoftController) -> None:
     soft.version = VS.build(mjr=1)
     failing = Status.of(GenericStatus.INTERNAL_ERROR)
     old(soft, 3, {1: 100, 2: failing, 3: 100})
-    with Controller(soft) as ctrl:
+    with Controller(PcieTransport(soft)) as ctrl:
         assert ctrl.namespaces.ids == [1, 2, 3]
         ctrl.namespaces[3].write(0, bytes(512))
         with pytest.raises(NvmeStatusError, match="Internal Error"):
@@ -138,7 +139,7 @@ def test_no_end_of_tries(soft: SoftController, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("pynvme_user.driver.namespace.MOST_NAMESPACES", 20)
     soft.version = VS.build(mjr=1)
     asked = old(soft, 0xFFFFFFFF, {1: 100})
-    with Controller(soft) as ctrl:
+    with Controller(PcieTransport(soft)) as ctrl:
         assert ctrl.namespaces.ids == [1]
     assert asked.count(Cns.NAMESPACE) <= 21
 
@@ -159,7 +160,7 @@ def test_identifiers_of_before_there_was_a_list_of_them(
         return bytes(IdentifyNamespace.from_bytes(page).replace(eui64=b"EUI-64!!"))
 
     soft.identify = with_eui64
-    with Controller(soft) as ctrl:
+    with Controller(PcieTransport(soft)) as ctrl:
         known = ctrl.namespaces[1].identifiers
         assert (known.eui64, known.nguid, known.uuid, known.csi) == (b"EUI-64!!", None, None, None)
     assert Cns.NAMESPACE_DESCRIPTORS not in asked

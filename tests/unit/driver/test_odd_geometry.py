@@ -27,6 +27,7 @@ from pynvme_user.spec.identify import (
 from pynvme_user.spec.nvm import DatasetRange
 from pynvme_user.spec.registers import CAP, VS
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.transport.pcie import PcieTransport
 
 MIB = 1 << 20
 COUNTS = st.sampled_from([0, 1, 2, 1000, (1 << 32) + 5, (1 << 63) + 1, (1 << 64) - 1])
@@ -90,7 +91,7 @@ class Disk:
 
 @contextmanager
 def opened(disk: Disk) -> Iterator[Controller]:
-    with Controller(disk.soft) as ctrl:
+    with Controller(PcieTransport(disk.soft)) as ctrl:
         yield ctrl
 
 
@@ -281,7 +282,7 @@ def test_queues_of_one_entry_are_no_queues() -> None:
     soft = SoftController()
     soft.cap = CAP.build(mqes=0, to=1, css=1)
     with pytest.raises(NvmeError, match=r"CAP\.MQES is 0"):
-        Controller(soft)
+        Controller(PcieTransport(soft))
     assert soft.log[-1] == "closed"
 
 

@@ -30,6 +30,7 @@ from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.identify_controller import OACS
 from pynvme_user.spec.registers import CAP, CC, CRTO, CSTS, CommandSet
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.transport.pcie import PcieTransport
 
 IDENTIFY = AdminOpcode.IDENTIFY
 DOORBELLS = AdminOpcode.DOORBELL_BUFFER_CONFIG
@@ -46,7 +47,7 @@ def soft() -> SoftController:
 
 
 def opened(soft: SoftController, timeout: float = 30.0) -> Controller:
-    return Controller(soft, timeout=timeout, ready_timeout=0.3)
+    return Controller(PcieTransport(soft), timeout=timeout, ready_timeout=0.3)
 
 
 def left_nothing(soft: SoftController, threads: int) -> None:
@@ -54,7 +55,7 @@ def left_nothing(soft: SoftController, threads: int) -> None:
     assert soft.log[-1] == "closed"
     assert soft.log.count("closed") == 1
     assert soft.gone or not soft._cc.en
-    assert not any(one.access is soft for one in controller._open_controllers)
+    assert not any(one.transport.access is soft for one in controller._open_controllers)
     assert threading.active_count() == threads - 1  # the device's own
 
 
@@ -273,11 +274,11 @@ def test_shadow_doorbells_that_a_reset_loses(soft: SoftController) -> None:
     with opened(soft) as ctrl:
         qp = ctrl.queue_pair(4)
         assert len(shadow) == 1
-        assert qp._links.shadow is not None
+        assert qp.queue.shadow is not None
         fail_at(soft, DOORBELLS, lambda: REFUSED)
         with pytest.warns(ControllerWarning, match="each doorbell is a register write"):
             ctrl.reset()
-        assert qp._links.shadow is None
+        assert qp.queue.shadow is None
         qp.submit_flush(ctrl.namespaces[1])
         assert [done.status for done in qp.drain()] == [OK]
 
@@ -330,7 +331,7 @@ def test_a_time_that_is_none() -> None:
     for wrong in (0, -1):
         soft = SoftController()
         with pytest.raises(ValueError, match="ready_timeout is a positive number of seconds"):
-            Controller(soft, ready_timeout=wrong)
+            Controller(PcieTransport(soft), ready_timeout=wrong)
         assert soft.log == ["closed"]
 
 
@@ -358,7 +359,7 @@ def test_the_time_to_become_ready(
 def test_the_register_of_that_time_is_read(soft: SoftController) -> None:
     soft.cap = soft.cap.replace(to=0, crms=1)
     soft.crto = CRTO.build(crwmt=90)
-    with Controller(soft) as ctrl:
+    with Controller(PcieTransport(soft)) as ctrl:
         assert ctrl._lifecycle._ready_seconds == 47
 
 

@@ -12,12 +12,13 @@ import pytest
 from soft_controller import SoftController
 
 from pynvme_user import Controller, QueueFullError
+from pynvme_user.transport.pcie import PcieTransport
 
 
 @pytest.fixture
 def ctrl() -> Iterator[Controller]:
     """A controller that grants two queue pairs."""
-    with Controller(SoftController(queues=(2, 2))) as ctrl:
+    with Controller(PcieTransport(SoftController(queues=(2, 2)))) as ctrl:
         yield ctrl
 
 

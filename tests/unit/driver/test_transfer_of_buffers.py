@@ -18,6 +18,7 @@ from pynvme_user import (
 from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.pcie import PcieTransport
 
 
 def test_the_same_buffer_of_a_view(soft: SoftController, ctrl: Controller) -> None:
@@ -67,7 +68,7 @@ def test_a_buffer_of_another_controller_is_copied(
         seen.append(sqe.prp1)
         return OK
 
-    with Controller(SoftController()) as other:
+    with Controller(PcieTransport(SoftController())) as other:
         other_use = other.alloc(1 << 20)  # so that the two pools do not number alike
         buffer = other.alloc(512)
         other.namespaces[1].read_into(0, buffer)

@@ -13,6 +13,7 @@ from workload_rig import COMMANDS
 from pynvme_user import Controller, DmaBuffer, Namespace, QueuePair
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.loop import Workload
 
 
@@ -32,7 +33,7 @@ class Rig:
 
 @pytest.fixture
 def rig(soft: SoftController, ctrl: Controller) -> Iterator[Rig]:
-    with Controller(SoftController()) as other:
+    with Controller(PcieTransport(SoftController())) as other:
         yield Rig(soft, ctrl, other)
 
 

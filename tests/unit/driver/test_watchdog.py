@@ -21,6 +21,7 @@ from pynvme_user.native import ClockWatch, ffi, lib
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.registers import CC, CSTS
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.loop import Workload
 
 #: An LBA whose command is kept for ever, beside others that complete.
@@ -30,7 +31,7 @@ TIMEOUT = 0.5
 
 @pytest.fixture
 def ctrl(soft: SoftController, impatient: None) -> Iterator[Controller]:
-    with Controller(soft, ready_timeout=2) as ctrl:
+    with Controller(PcieTransport(soft), ready_timeout=2) as ctrl:
         ctrl.namespaces[1].read(0, 1)  # identified, and a queue pair made, with time for it
         ctrl.timeout = TIMEOUT
         yield ctrl
@@ -235,7 +236,7 @@ def test_no_healthy_command_is_aborted(
     clock: Clock, soft: SoftController, impatient: None, step: int
 ) -> None:
     """The counter steps while a read is under way that takes a third of the timeout."""
-    with Controller(soft, timeout=30) as ctrl:
+    with Controller(PcieTransport(soft), timeout=30) as ctrl:
         ns = ctrl.namespaces[1]
         soft.io = lambda _: None
         with ctrl.queue_pair(2) as qp:

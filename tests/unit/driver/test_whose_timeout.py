@@ -13,6 +13,7 @@ from pynvme_user import Controller, NvmeStatusError, NvmeTimeoutError
 from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.transport.pcie import PcieTransport
 
 CALLS: dict[str, Callable[[Controller], object]] = {
     "transfer": lambda ctrl: ctrl.namespaces[1].read_into(0, ctrl.alloc(512)),
@@ -38,7 +39,7 @@ def keep(_: SQE) -> Status | None:
 
 @pytest.fixture
 def patient(soft: SoftController) -> Iterator[Controller]:
-    with Controller(soft) as ctrl:
+    with Controller(PcieTransport(soft)) as ctrl:
         yield ctrl
 
 

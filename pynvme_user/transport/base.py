@@ -1,0 +1,104 @@
+"""The seam: what the driver needs of a way to a controller, whichever NVMe transport that is.
+
+It knows no commands but those that connect a queue, which it is given the means to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pynvme_user.dma import DmaBuffer, DmaPool
+from pynvme_user.host.numa import Placement
+from pynvme_user.links import DoorbellTarget, Interrupt
+from pynvme_user.spec.commands import SQE
+from pynvme_user.spec.fields import Register
+from pynvme_user.spec.identify import IdentifyController
+from pynvme_user.spec.registers import CAP
+from pynvme_user.spec.status import Status
+
+
+class Properties(Protocol):
+    """The controller's properties, as offsets and widths (Base 2.0, section 3.1.3)."""
+
+    def read(self, offset: int, width: int) -> int:
+        """Read ``width`` bytes (4 or 8) at ``offset``, little-endian."""
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        """Write ``width`` bytes (4 or 8) at ``offset``, little-endian."""
+
+
+class RunAdmin(Protocol):
+    """Runs an admin command to its end, and raises what its status says."""
+
+    def __call__(self, command: SQE, *, ended: Callable[[Status], None] | None = None) -> object:
+        """Call ``ended`` with its status, too, also where that is known only after an error."""
+
+
+class Queue(Protocol):
+    """One queue pair's part of a transport: its rings and PRP lists, and how C rings and waits."""
+
+    qid: int
+    depth: int  # commands outstanding at most
+    sq_entries: int
+    cq_entries: int
+    sq: DmaBuffer
+    cq: DmaBuffer
+    prp_lists: DmaBuffer  # one for each command
+    prp_list_entries: int
+    sq_doorbell: DoorbellTarget
+    cq_doorbell: DoorbellTarget
+    interrupt: Interrupt | None  # None: poll
+    spin: float  # seconds, before a wait sleeps
+
+    @property
+    def shadow(self) -> tuple[DmaBuffer, DmaBuffer] | None:
+        """Shadow doorbells and event indices, where it has them."""
+
+    def restart(self, max_transfer: int) -> None:
+        """Begin anew, with empty rings and unknown to the controller, whose DMA has stopped."""
+
+    def connect(self, run: RunAdmin) -> None:
+        """Create it at the controller."""
+
+    def disconnect(self, run: RunAdmin) -> None:
+        """Delete what :meth:`connect` created, or may have created. Its id may be used again."""
+
+    def free(self) -> None:
+        """Give its memory back; the device no longer uses it."""
+
+
+class Transport(Protocol):
+    """A way to one controller, which owns it and closes it last."""
+
+    name: str  # the device name under which it was opened
+    properties: Properties
+    memory: DmaPool
+    max_transfer: int  # bytes that one command carries at most, whatever MDTS says
+    request_fd: int | None  # an eventfd: the kernel wants the device back, so close it
+    error_fd: int | None  # an eventfd: the device had an uncorrectable error, so reset it
+
+    def admin_queue(self, depth: int, cap: CAP) -> Queue:
+        """Make the admin queue, which is polled."""
+
+    def enable_admin_queue(self, queue: Queue, write: Callable[[Register], None]) -> None:
+        """Let a disabled controller know of its admin queue."""
+
+    def set_up(
+        self, identify: IdentifyController, cap: CAP, run: RunAdmin, warn: Callable[[str], None]
+    ) -> None:
+        """Do what each enable needs, and ``warn`` of what is refused and can be done without."""
+
+    def queue(
+        self, qid: int, depth: int, cap: CAP, *, of: int, spin: float, node: int | Placement | None
+    ) -> Queue:
+        """Make one of ``of`` I/O queues. Raises DeviceAccessError where its waits cannot sleep."""
+
+    def reset(self) -> None:
+        """Reset the controller by other means than CC.EN, so that its DMA has stopped."""
+
+    def alive(self) -> bool:
+        """Tell whether the device can still be there."""
+
+    def close(self) -> None:
+        """Stop DMA and give the device back. Safe to call twice."""
