@@ -90,6 +90,16 @@ class WorkloadGroup:
             workload.give_up(status)
 
     @property
+    def stopped(self) -> bool:
+        """Whether one of them is to submit no more."""
+        return any(workload.stopped for workload in self._workloads)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether one of them was given up, and did not go on."""
+        return any(workload.given_up for workload in self._workloads)
+
+    @property
     def exhausted(self) -> bool:
         """Whether there is no further I/O to submit."""
         return all(workload.exhausted for workload in self._workloads)

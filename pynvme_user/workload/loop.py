@@ -192,6 +192,8 @@ class Workload:
         self._set_pace(pace)
         self._mix(generator, pace, noted=verifier is not None)
         self._paused = 0  # ticks since when nothing arrives
+        #: Whether what had no outcome was given up, and it did not go on since.
+        self.given_up = False
         if ios is not None:
             self.go_through(ios)
         if contents is not None:
@@ -519,9 +521,15 @@ class Workload:
         self._bench.stop = 1
         self._bench.record_limit = len(self._records)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it is to submit no more."""
+        return bool(self._bench.stop)
+
     def go_on(self) -> None:
         """Submit again after :meth:`stop`; once that has drained."""
         self._bench.stop = 0
+        self.given_up = False
         self._bench.held_until = lib.nvme_ticks()
         self._bench.record_limit = self._record_limit
 
@@ -532,6 +540,7 @@ class Workload:
         else:
             lib.nvme_bench_give_up(self._bench_pointer, self._queue_depth)
         self.stop()
+        self.given_up = True
 
     @property
     def _bench_pointer(self) -> object:

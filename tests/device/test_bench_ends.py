@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from bench_rig import READ, TRIM, WRITE, job, once_runs, run
@@ -14,8 +16,12 @@ import pynvme_user as nvme
 from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.run import engine
 from pynvme_user.driver.completion import HOST_ABORTED
+from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.io_queue_pair import QueuePairGroup
 from pynvme_user.errors import DmaError
 from pynvme_user.host.numa import memory_nodes
+from pynvme_user.spec.commands import AdminOpcode
+from pynvme_user.workload.loop import Workload
 
 # --- errors ---------------------------------------------------------------------------------------
 
@@ -51,6 +57,96 @@ def test_what_continue_on_error_does_not_name_ends_the_job(fast: str) -> None:
     result = run(fast, rw="write", bs="4k", rate_iops=400, number_ios=400, continue_on_error="read")
     assert result.directions[WRITE].ios < 300
     assert not result.ok
+
+
+# --- resets ---------------------------------------------------------------------------------------
+
+
+def reset_once(monkeypatch: pytest.MonkeyPatch, submitted: int, outstanding: bool) -> list[int]:
+    """Reset the controller of the job named ``job``, between two looks of its thread.
+
+    Once so many I/Os were submitted, while something is outstanding or not; what is returned has
+    them then.
+    """
+    done: list[int] = []
+    of_job: list[nvme.Namespace] = []
+    current = nvme.Namespace.current
+
+    def look(ns: nvme.Namespace) -> Geometry:
+        geometry = current(ns)
+        of_job[:] = [ns]
+        return geometry
+
+    def begun_late(advance: Callable[..., bool]) -> Callable[..., bool]:
+        def late(pair: Any, loop: Workload, timeout_ns: int, **options: Any) -> bool:
+            ours = threading.current_thread().name == "job" and not done
+            if ours and loop.submitted >= submitted:
+                pairs = pair._pairs if isinstance(pair, QueuePairGroup) else [pair]
+                if any(one.outstanding for one in pairs) == outstanding:
+                    done.append(loop.submitted)
+                    of_job[0].controller.reset()
+            return advance(pair, loop, timeout_ns, **options)
+
+        return late
+
+    monkeypatch.setattr(nvme.Namespace, "current", look)
+    for kind in (nvme.QueuePair, QueuePairGroup):
+        monkeypatch.setattr(kind, "advance", begun_late(kind.advance))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("submitted", "options"),
+    [
+        (0, {"number_ios": 100}),
+        (0, {"number_ios": 100, "queues": 3}),
+        (2, {"number_ios": 20, "rate_iops": 40}),
+        (2, {"number_ios": 20, "rate_iops": 40, "ramp_time": "200ms"}),
+    ],
+    ids=str,
+)
+def test_a_reset_with_nothing_outstanding_ends_no_job(
+    fast: str, monkeypatch: pytest.MonkeyPatch, submitted: int, options: dict[str, object]
+) -> None:
+    done = reset_once(monkeypatch, submitted, False)
+    result = run(fast, rw="randread", bs="4k", **options)
+    assert len(done) == 1
+    assert result.ok
+    assert not result.errors
+    in_ramp = 10 if "ramp_time" in options else 0
+    assert 0 <= int(str(options["number_ios"])) - result.directions[READ].ios <= in_ramp
+
+
+def test_a_reset_with_ios_outstanding_ends_the_job_with_their_errors(
+    slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = reset_once(monkeypatch, 4, True)
+    result = run(slow, rw="randread", bs="4k", iodepth=4, number_ios=2000)
+    assert len(done) == 1
+    assert not result.ok
+    assert result.errors == {int(HOST_ABORTED): 4}
+    assert result.directions[READ].ios < 2000
+
+
+def test_another_format_just_before_the_first_io(
+    qemu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the job was made for is not there any more."""
+    current = nvme.Namespace.current
+    formatted: list[int] = []
+
+    def look(ns: nvme.Namespace) -> Geometry:
+        geometry = current(ns)
+        if threading.current_thread().name == "job" and not formatted:
+            formatted.append(ns.nsid)
+            ns.controller.admin(AdminOpcode.FORMAT_NVM, nsid=ns.nsid, cdw10=4)
+        return geometry
+
+    monkeypatch.setattr(nvme.Namespace, "current", look)
+    result = run("qemu:?size=16M", rw="randread", bs="4k", number_ios=10)
+    assert not result.ok
+    assert "its block size changed from 512 bytes to 4096" in result.failure
+    assert result.directions[READ].ios == 0
 
 
 # --- a device that goes away ----------------------------------------------------------------------

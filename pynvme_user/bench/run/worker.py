@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
 from functools import partial
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pynvme_user.bench.jobs.job import Job, JobError
 from pynvme_user.bench.results.result import JobResult
+from pynvme_user.bench.run.drive import Drive
 from pynvme_user.bench.run.flow import Flow
 from pynvme_user.bench.run.limits import Limits, fails
 from pynvme_user.bench.run.outcome import averaged_ms, job_result
@@ -41,7 +42,6 @@ from pynvme_user.bench.run.write_data import contents, contents_of, fill
 from pynvme_user.bench.run.zoned import ZonedPlan, ZoneMap
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.driver.completion import HOST_ABORTED
-from pynvme_user.driver.geometry import Geometry
 from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
 from pynvme_user.errors import NvmeError
 from pynvme_user.host.numa import Placement, near_cpus
@@ -103,7 +103,7 @@ class Part:
         self._measured: Measured | None = None
         self._verification: Verification | None = None
         self._workload: Workload | WorkloadGroup | None = None
-        self._go_on: Callable[..., bool]  # QueuePair.advance(), of its queue pairs
+        self._drive: Drive
         #: What is asked for while it runs: when the run began, and the answer.
         self._asked: float | None = None
         self._answers: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
@@ -161,7 +161,7 @@ class Part:
                 if self._plan is not None:
                     self._plan.begin()
                 ready.wait()
-                self._run(pair, buffer)
+                self._run()
         except threading.BrokenBarrierError:
             pass  # another part could not be set up, and says why
         except Exception as error:
@@ -228,10 +228,11 @@ class Part:
         ]
         if isinstance(pair, QueuePairGroup):
             group = WorkloadGroup(workloads, blocks=job.smallest_block >> ns.block_shift)
-            self._workload, self._go_on = group, partial(pair.advance, group, keep=buffer)
+            self._workload = group
+            self._drive = Drive(partial(pair.advance, group, keep=buffer), group, ns)
         else:
             self._workload = workloads[0]
-            self._go_on = partial(pair.advance, self._workload, keep=buffer)
+            self._drive = Drive(partial(pair.advance, workloads[0], keep=buffer), workloads[0], ns)
         if self._plan is not None and self._verification is not None:
             self._plan.verifier = self._verification.verifier
         self._measured = Measured(
@@ -246,7 +247,7 @@ class Part:
 
     # --- phases -------------------------------------------------------------------------------
 
-    def _run(self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer) -> None:
+    def _run(self) -> None:
         job, workload, verification = self.job, self._used_workload, self._verification
         self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
         self._next_look = time.monotonic() + SAMPLE_SECONDS
@@ -259,9 +260,9 @@ class Part:
         if ramps and self._goes_on:
             ramp_end = self._after(job.ramp_time)
             if self._plan is not None:
-                self._run_zoned(pair, buffer, ramp_end, self._plan)
+                self._run_zoned(ramp_end, self._plan)
             else:
-                self._advance(pair, buffer, ramp_end, drain=False)
+                self._advance(ramp_end, drain=False)
             if not _is_past(ramp_end):
                 self.notes.append(
                     f"ended before its ramp_time of {job.ramp_time:g} s was over: nothing was "
@@ -269,7 +270,7 @@ class Part:
                 )
         if not self._goes_on:  # in its ramp, or before its first I/O
             workload.stop()
-            self._advance(pair, buffer, None)
+            self._advance(None)
         self.phase = "run"
         measured = self._used_measured
         measured.begin({Direction.READ} if job.verify_only else job.directions)
@@ -283,24 +284,24 @@ class Part:
                 self.phase = _VERIFYING
                 most = max(1, self._piece >> self.target.ns.block_shift)
                 zone = self.target.zone_blocks
-                self._go_through(pair, buffer, verification.promised(most, zone))
+                self._go_through(verification.promised(most, zone))
             elif self._plan is not None and job.verify_only:
                 self.phase = _VERIFYING
                 blocks = job.block_sizes[Direction.WRITE].largest >> self.target.ns.block_shift
-                self._go_through(pair, buffer, self._plan.all_written(blocks))
+                self._go_through(self._plan.all_written(blocks))
             elif self._plan is not None:
-                self._run_zoned(pair, buffer, deadline, self._plan)
+                self._run_zoned(deadline, self._plan)
             elif verification is not None and verification.has_backlog:
-                self._run_with_backlog(pair, buffer, deadline, verification)
+                self._run_with_backlog(deadline, verification)
             else:
-                self._advance(pair, buffer, deadline)
+                self._advance(deadline)
             self._leave_flow()  # what is read back has no part in the proportion
             wrote = Direction.WRITE in job.directions and not job.verify_only
             if verification is not None and wrote and job.do_verify and self._goes_on:
                 self.phase = _VERIFYING
                 plan = self._plan
                 written = plan.written_ios() if plan else verification.written(self._only_workload)
-                self._go_through(pair, buffer, written)
+                self._go_through(written)
             if job.end_fsync and self._goes_on:
                 self.target.ns.flush()
         except NvmeError as error:
@@ -310,63 +311,46 @@ class Part:
         finally:
             self._finished = measured.end()
 
-    def _run_zoned(
-        self,
-        pair: QueuePair | QueuePairGroup,
-        buffer: DmaBuffer,
-        deadline: float | None,
-        plan: ZonedPlan,
-    ) -> None:
+    def _run_zoned(self, deadline: float | None, plan: ZonedPlan) -> None:
         """Do what is planned for the zones, piece by piece."""
         workload, depth = self._only_workload, self._only_workload.depth
         if self.job.verify is not None:
             workload.depth = 1  # one after another, each at the write pointer
         for ios in plan.pieces():
             workload.go_through(ios)
-            self._advance(pair, buffer, deadline)
+            self._advance(deadline)
             if not self._goes_on or _is_past(deadline):
                 plan.cut(workload.list_done)
                 break
             if self.job.verify_backlog:
                 workload.depth = depth
-                self._go_through(pair, buffer, plan.written_ios())
+                self._go_through(plan.written_ios())
                 plan.written.clear()
                 if not self._goes_on:
                     break
                 workload.depth = 1
         workload.depth = depth
 
-    def _run_with_backlog(
-        self,
-        pair: QueuePair | QueuePairGroup,
-        buffer: DmaBuffer,
-        deadline: float | None,
-        verification: Verification,
-    ) -> None:
+    def _run_with_backlog(self, deadline: float | None, verification: Verification) -> None:
         """Trim and read back, each after so many writes."""
         workload = self._only_workload
         verification.begin_backlog(workload)
         at_end = False
         while not at_end and self._goes_on and not _is_past(deadline):
             workload.pause_after(verification.writes_left(workload))
-            self._advance(pair, buffer, deadline)
+            self._advance(deadline)
             at_end = workload.exhausted
             if self._goes_on:
                 workload.pause_after(None)
-                self._go_through(pair, buffer, verification.backlog(workload))
+                self._go_through(verification.backlog(workload))
                 workload.resume()
 
-    def _go_through(
-        self,
-        pair: QueuePair | QueuePairGroup,
-        buffer: DmaBuffer,
-        pieces: Iterable[npt.NDArray[np.void]],
-    ) -> None:
+    def _go_through(self, pieces: Iterable[npt.NDArray[np.void]]) -> None:
         """Do these, each piece of one direction, in a phase of its own."""
         for ios in pieces:
             self._used_measured.enter({Direction(int(ios["direction"][0]))})
             self._only_workload.go_through(ios, rated=False)
-            self._advance(pair, buffer, None)
+            self._advance(None)
             if not self._goes_on:
                 break
         self._used_measured.enter(self.job.directions)
@@ -398,20 +382,13 @@ class Part:
 
     _gives_up = False
 
-    def _advance(
-        self,
-        pair: QueuePair | QueuePairGroup,
-        buffer: DmaBuffer,
-        deadline: float | None,
-        *,
-        drain: bool = True,
-    ) -> None:
+    def _advance(self, deadline: float | None, *, drain: bool = True) -> None:
         """Run the workload to its end, the deadline or a reason to stop, and drain it.
 
         Without ``drain`` the next call goes on after the deadline.
         """
         job, workload, measured = self.job, self._used_workload, self._used_measured
-        geometry = self.target.ns.current()
+        self._drive.begin()
         stopped = False
         while True:
             now = time.monotonic()
@@ -420,7 +397,7 @@ class Part:
             if self._flow is not None:
                 until = min(until, now + _FLOW_SLICE)
             slice_ns = max(0, int((until - now) * _NS))
-            ended = self._go_on(slice_ns, geometry=geometry)
+            ended = self._drive(slice_ns)
             now = time.monotonic()
             measured.take_records()
             if self._verification is not None:
@@ -438,7 +415,7 @@ class Part:
             if fails(job, workload):
                 self._gives_up = True
             if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
-                self._drain(pair, buffer, geometry)
+                self._drain()
                 self._wait_for_others(self._flow, deadline)
                 if workload.exhausted:
                     return
@@ -453,14 +430,12 @@ class Part:
             else:
                 self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)
 
-    def _drain(
-        self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer, geometry: Geometry
-    ) -> None:
+    def _drain(self) -> None:
         """Let what is outstanding end, so that no pause counts as its latency."""
         workload = self._used_workload
         workload.stop()
         slice_ns = int(SAMPLE_SECONDS * _NS)
-        while not self._go_on(slice_ns, geometry=geometry):
+        while not self._drive(slice_ns):
             self._used_measured.take_records()
         workload.go_on()
 
