@@ -108,6 +108,7 @@ def reset_once(monkeypatch: pytest.MonkeyPatch, submitted: int, outstanding: boo
 def test_a_reset_with_nothing_outstanding_ends_no_job(
     fast: str, monkeypatch: pytest.MonkeyPatch, submitted: int, options: dict[str, object]
 ) -> None:
+    renew(fast)
     done = reset_once(monkeypatch, submitted, False)
     result = run(fast, rw="randread", bs="4k", **options)
     assert len(done) == 1

@@ -18,6 +18,7 @@ from pynvme_user.bench.jobs.job import (
     Zones,
 )
 from pynvme_user.bench.jobs.options import find
+from pynvme_user.bench.jobs.readers import namespace_of
 from pynvme_user.bench.jobs.validation import validated
 from pynvme_user.workload.direction import Direction
 
@@ -63,8 +64,11 @@ class Draft:
             raise JobError(f"{name} has more than {_LONGEST} characters")
         try:
             value = option.read(text)
+            nsid = namespace_of(text) if option.key == "filenames" else None
         except JobError as error:
             raise JobError(f"{name}={text}: {error}") from None
+        if nsid is not None:
+            self.set("nsid", str(nsid), shared=shared)
         if more:
             value = self._values[option.key] + value
             text = f"{self._given[option.key][1]}:{text}"

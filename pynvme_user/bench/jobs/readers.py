@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from pynvme_user.bench.jobs import unsupported
+from pynvme_user.bench.jobs import spdk, unsupported
 from pynvme_user.bench.jobs import values as v
 from pynvme_user.bench.jobs.job import UNIFORM, Distribution, DistributionKind, JobError, Workload
 from pynvme_user.host.numa import Placement
@@ -165,7 +165,7 @@ def _content(path: str) -> bytes:
 _DEVICE = re.compile(
     # A PCI address, alone or after a scheme; options go up to the next name.
     r"(?:(?:vfio|uio):)?(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?:\?[^:]*)?(?=:|$)"
-    r"|(?:qemu|vfio-user):|/",
+    r"|(?:qemu|vfio-user):|/|" + spdk.NAME,
     re.IGNORECASE,
 )
 
@@ -174,8 +174,24 @@ def filenames(text: str) -> tuple[str, ...]:
     r"""Read the devices of ``filename=``.
 
     A colon separates two of them only where the next one can be seen to begin: with ``qemu:``,
-    ``vfio-user:``, ``vfio:``, ``uio:``, a PCI address or a ``/``. As in fio, ``\:`` never does.
+    ``vfio-user:``, ``vfio:``, ``uio:``, a PCI address, a ``/``, or SPDK's ``trtype=``. As in fio,
+    ``\:`` never does.
     """
+    names = tuple(spdk.device(name)[0] for name in _filenames(text))
+    if not names:
+        raise JobError("filename= names no device")
+    return names
+
+
+def namespace_of(text: str) -> int | None:
+    """Tell which namespace ``filename=`` names, where that is one as SPDK writes it."""
+    found = {spdk.device(name)[1] for name in _filenames(text)}
+    if len(found) > 1:
+        raise JobError("it names several namespaces: give each a job of its own, with nsid=")
+    return found.pop()
+
+
+def _filenames(text: str) -> list[str]:
     text = text.strip()
     names: list[str] = []
     start = 0
@@ -188,9 +204,7 @@ def filenames(text: str) -> tuple[str, ...]:
             end += 1
         names.append(text[start:end].replace("\\:", ":"))
         start = end + 1
-    if not names:
-        raise JobError("filename= names no device")
-    return tuple(names)
+    return names
 
 
 def nodes(text: str) -> frozenset[int]:

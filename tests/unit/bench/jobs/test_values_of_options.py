@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynvme_user.bench.jobs import readers, values
+from pynvme_user.bench.jobs.builder import Draft
 from pynvme_user.bench.jobs.job import JobError, Size
 
 
@@ -146,7 +147,44 @@ def test_patterns_from_files(tmp_path: Path) -> None:
         (r"vfio-user:/run/a\:/run/b", ("vfio-user:/run/a:/run/b",)),
         ("/dev/sda:/dev/sdb", ("/dev/sda", "/dev/sdb")),
         ("controller:?delay=5", ("controller:?delay=5",)),
+        ("trtype=PCIe traddr=0000.01.00.0 ns=1", ("0000:01:00.0",)),
+        ("traddr=1.02.1f.7", ("0001:02:1f.7",)),
+        ("trtype:PCIe traddr:0000:01:00.0 ns:1", ("0000:01:00.0",)),
+        (r"trtype=pcie traddr=0000\:01\:00.0", ("0000:01:00.0",)),
+        (
+            "trtype=PCIe traddr=0000.01.00.0 ns=1:trtype=PCIe traddr=0000.02.00.0 ns=1:qemu:",
+            ("0000:01:00.0", "0000:02:00.0", "qemu:"),
+        ),
     ],
 )
 def test_device_names(text: str, names: tuple[str, ...]) -> None:
     assert readers.filenames(text) == names
+
+
+def test_spdks_device_names_say_the_namespace() -> None:
+    name = "trtype=PCIe traddr=0000.01.00.0"
+    assert Draft([("filename", f"{name} ns=3")]).job("a")[0].nsid == 3
+    assert Draft([("filename", name)]).job("a")[0].nsid is None
+    assert Draft([("filename", f"{name} ns=3"), ("nsid", "2")]).job("a")[0].nsid == 2
+    with pytest.raises(JobError, match=r"several namespaces: give each a job of its own, with ns"):
+        Draft([("filename", f"{name} ns=1:{name} ns=2")])
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "trtype=TCP adrfam=IPv4 traddr=10.0.0.1 ns=1",
+            "TCP is not supported: devices are reached",
+        ),
+        ("trtype=VFIOUSER traddr=/run/a", "named as vfio-user:/path/to/socket"),
+        ("trtype=PCIe", "write trtype=PCIe traddr=0000.01.00.0 ns=1, which is 0000:01:00.0"),
+        ("trtype=PCIe traddr=0000.01.00.0 ns=x", "is no device of SPDK's"),
+        ("trtype=PCIe traddr=0000.01.00.0 subnqn=a", "is no device of SPDK's"),
+        ("trtype=PCIe traddr=0000.01.00.0 ns", "is no device of SPDK's"),
+        ("trtype=PCIe traddr=0000.01.00.9", "is no device of SPDK's"),
+    ],
+)
+def test_devices_of_spdks_that_are_not_reached(name: str, sentence: str) -> None:
+    with pytest.raises(JobError, match=sentence):
+        Draft([("filename", name)])
