@@ -13,10 +13,11 @@ BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py \
 demo: $(VENV)/built
 	@$(BIN)/python examples/demo.py
 
-# Everything on QEMU's NVMe and in guests, then the device tests once more over vfio-user; and on
-# SPDK's target, if SPDK_TARGET is the socket of one (whose namespace is overwritten).
+# Everything on QEMU's NVMe and in guests, then the device tests once more on the software controller,
+# in this process and over vfio-user; and on SPDK's target, if SPDK_TARGET is the socket of one (whose namespace is overwritten).
 test: $(VENV)/test
 	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests/device --device soft: -q -r fE
 	$(BIN)/python -m pytest tests/device --device controller: -q -r fE
 	$(if $(SPDK_TARGET),$(BIN)/python -m pytest tests/device --device vfio-user:$(SPDK_TARGET) -q -r fE)
 

@@ -53,6 +53,9 @@ CONTROLLER_SOURCES = (
     "testing/_controller.c",
     "testing/_admin.c",
     "testing/_data.c",
+    "testing/_queues.c",
+    "testing/_registers.c",
+    "testing/_rules.c",
     "testing/_storage.c",
 )
 
@@ -88,6 +91,10 @@ def extension(name: str, headers: tuple[str, ...], sources: tuple[str, ...]) -> 
 
 ffibuilder = extension("_ring_cffi", HEADERS, SOURCES)
 controller = extension("testing._controller_cffi", CONTROLLER_HEADERS, CONTROLLER_SOURCES)
+# What it asks of rules in Python.
+controller.cdef(
+    'extern "Python" uint32_t testing_answer(void *context, struct controller_call *call);'
+)
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

@@ -11,6 +11,7 @@ number, and with it what is printed.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import socket
@@ -33,11 +34,19 @@ class Owned(Protocol):
         """
 
 
+class Closed(Protocol):
+    """An object that is closed at the interpreter's exit at the latest."""
+
+    def close(self) -> None:
+        """Give back what it has. Safe to call twice."""
+
+
 #: Held while this process forks, and for what no fork may cut in two: making a descriptor here.
 no_fork = threading.RLock()
 _descriptors: set[int] = set()
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 _objects: weakref.WeakSet[Owned] = weakref.WeakSet()
+_closed_at_exit: weakref.WeakSet[Closed] = weakref.WeakSet()
 _pid = os.getpid()
 
 
@@ -45,6 +54,21 @@ def register(thing: Owned) -> None:
     """Tell an object of a fork, in the child, as long as it lives."""
     with no_fork:
         _objects.add(thing)
+
+
+def close_at_exit(thing: Closed) -> None:
+    """Close an object at the interpreter's exit, after the controllers, if it still lives then."""
+    with no_fork:
+        _closed_at_exit.add(thing)
+
+
+def _close_what_is_left() -> None:
+    for thing in list(_closed_at_exit):
+        thing.close()
+
+
+# What is registered first is called last: the driver registers its own later.
+atexit.register(_close_what_is_left)
 
 
 def descriptor(make: Callable[_P, int], *args: _P.args, **named: _P.kwargs) -> int:
@@ -123,6 +147,7 @@ def _leave_to_parent() -> None:
     for thing in list(_objects):
         thing.forked(owner)
     _objects.clear()
+    _closed_at_exit.clear()
     no_fork.release()
 
 

@@ -134,8 +134,11 @@ def ns(controller: Controller) -> Namespace:
 
 
 @pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
-def variant(request: pytest.FixtureRequest, qemu: None) -> Iterator[Controller]:
+def variant(request: pytest.FixtureRequest, device_name: str) -> Iterator[Controller]:
     """Controllers of other properties, one after the other."""
     options, shadow = request.param
-    with nvme.open(f"qemu:?{options}", shadow_doorbells=shadow) as ctrl:
+    scheme = "soft:" if device_name.startswith("soft:") else "qemu:"
+    if scheme == "qemu:":
+        request.getfixturevalue("qemu")
+    with nvme.open(f"{scheme}?{options}", shadow_doorbells=shadow) as ctrl:
         yield ctrl

@@ -21,7 +21,7 @@ from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.lifecycle import Lifecycle, shutdown_seconds
-from pynvme_user.driver.names import open_transport
+from pynvme_user.driver.names import Openable, open_transport
 from pynvme_user.driver.namespace import Namespaces
 from pynvme_user.driver.pool import Lender
 from pynvme_user.driver.queue_pair import RawQueuePair
@@ -397,7 +397,7 @@ class Controller:
 
 
 def open(
-    name: str,
+    name: Openable,
     *,
     timeout: float = 30.0,
     spin: float | None = None,
@@ -408,13 +408,14 @@ def open(
     """Open a device and enable its controller.
 
     ``name`` as in the README's table, for example ``"qemu:disk.img?size=1G"`` or
-    ``"0000:01:00.0"``; ``timeout`` is what one command may take, in seconds. ``spin`` is how many
-    seconds a wait spins before it sleeps for an interrupt; the default is to poll, or, where the
-    name asks for interrupts, to sleep at once. ``shadow_doorbells=False`` writes each doorbell to
-    its register, also where the controller could look at memory instead. ``ready_timeout`` is what
-    the controller may take to become ready, in seconds; the default is what it says itself, from
-    5 to 130. ``plain_cids=True`` is for a controller that takes no CID above the depth of its
-    queue: a completion that comes twice is then not told from the next command's.
+    ``"0000:01:00.0"``, or a :class:`pynvme_user.testing.SoftDevice`; ``timeout`` is what one
+    command may take, in seconds. ``spin`` is how many seconds a wait spins before it sleeps for an
+    interrupt; the default is to poll, or, where the name asks for interrupts, to sleep at once.
+    ``shadow_doorbells=False`` writes each doorbell to its register, also where the controller could
+    look at memory instead. ``ready_timeout`` is what the controller may take to become ready, in
+    seconds; the default is what it says itself, from 5 to 130. ``plain_cids=True`` is for a
+    controller that takes no CID above the depth of its queue: a completion that comes twice is then
+    not told from the next command's.
 
     What the controller refuses and can be done without is a ControllerWarning: shadow doorbells,
     I/O queues.

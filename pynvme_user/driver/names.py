@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from pynvme_user.access.base import Access
@@ -14,24 +15,30 @@ from pynvme_user.transport.pcie import PcieTransport
 
 NAMES = (
     "a device is named for example 0000:01:00.0, vfio:0000:01:00.0, uio:0000:01:00.0, "
-    "vfio-user:/path/to/socket, qemu:disk.img?size=1G, or qemu: for a temporary disk"
+    "vfio-user:/path/to/socket, qemu:disk.img?size=1G, soft:disk.img?size=1G, or qemu: for a "
+    "temporary disk"
 )
+
+#: A device's name, or a device that is open already, such as a SoftDevice.
+Openable: TypeAlias = str | Access
 
 _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])", re.IGNORECASE)
 
 
-def open_transport(name: str, *, shadow_doorbells: bool = True) -> PcieTransport:
+def open_transport(name: Openable, *, shadow_doorbells: bool = True) -> PcieTransport:
     """Open the device of that name; as :func:`open_access`."""
     return PcieTransport(open_access(name), shadow_doorbells=shadow_doorbells)
 
 
-def open_access(name: str) -> Access:
-    """Open the device of that name.
+def open_access(name: Openable) -> Access:
+    """Open the device of that name; one that is open already stays itself.
 
     Raises DeviceNameError if the name does not parse, DeviceAccessError if there is no such
     device or it cannot be opened, DeviceBusyError if somebody else has it, TypeError for what is
     no str.
     """
+    if isinstance(name, Access):
+        return name
     if not isinstance(name, str):
         raise TypeError(
             f"a device name is a str, not {name!r}: for an image write 'qemu:disk.img', with "
@@ -50,6 +57,10 @@ def open_access(name: str) -> Access:
             from pynvme_user.access.qtest import QtestAccess
 
             return QtestAccess(rest)
+        case "soft":
+            from pynvme_user.testing.device import SoftDevice
+
+            return SoftDevice(rest)
         case "vfio-user":
             from pynvme_user.access.vfio_user import VfioUserAccess
 

@@ -58,7 +58,7 @@ static uint16_t create_cq(struct controller *c, const struct nvme_sqe *sqe)
 	if (!entries)
 		return status;
 	c->created = 1;
-	c->doorbells[2 * qid + 1] = 0;
+	*controller_bell(c, qid, 1) = 0;
 	c->cqs[qid] = (struct cq){
 		.entries = entries,
 		.size = (sqe->cdw10 >> 16) + 1,
@@ -76,7 +76,7 @@ static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
 	uint32_t cqid = sqe->cdw11 >> 16;
 	uint32_t size = (sqe->cdw10 >> 16) + 1;
 	struct nvme_sqe *entries;
-	struct held *held = NULL;
+	struct held *held;
 	uint16_t status;
 
 	if (!qid || c->sqs[qid].entries)
@@ -86,17 +86,17 @@ static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
 	entries = queue_memory(c, sqe, sizeof(struct nvme_sqe), &status);
 	if (!entries)
 		return status;
-	if (c->delay_ticks || c->slow_ticks) {
-		held = calloc(size, sizeof(*held));
-		if (!held)
-			return DATA_TRANSFER_ERROR;
-	}
-	c->doorbells[2 * qid] = 0;
+	/* Pages of it come to be when a command is held there. */
+	held = calloc(size, sizeof(*held));
+	if (!held)
+		return INTERNAL_ERROR;
+	*controller_bell(c, qid, 0) = 0;
 	c->sqs[qid] = (struct sq){
 		.entries = entries,
 		.held = held,
 		.size = size,
 		.cqid = cqid,
+		.next_due = NEVER,
 		.iova = sqe->prp1,
 	};
 	c->cqs[cqid].sqs++;
@@ -108,17 +108,18 @@ static int cq_has_room(const struct controller *c, uint32_t cqid)
 {
 	const struct cq *cq = &c->cqs[cqid];
 
-	return (cq->tail + 1) % cq->size != c->doorbells[2 * cqid + 1];
+	return (cq->tail + 1) % cq->size != *controller_bell(c, cqid, 1);
 }
 
 static uint16_t delete_sq(struct controller *c, const struct nvme_sqe *sqe)
 {
 	uint32_t qid = queue_id(c, sqe);
 	struct sq *sq = &c->sqs[qid];
-	uint32_t tail = c->doorbells[2 * qid];
+	uint32_t tail;
 
 	if (!qid || !sq->entries)
 		return INVALID_QID;
+	tail = *controller_bell(c, qid, 0);
 	/* What was not executed: as much as its completion queue has room for. */
 	for (uint32_t i = 0; i < sq->held_count && cq_has_room(c, sq->cqid); i++)
 		controller_complete(c, sq, qid, sq->held[i].sqe.cid, ABORTED_SQ_DELETION, 0);
@@ -129,7 +130,6 @@ static uint16_t delete_sq(struct controller *c, const struct nvme_sqe *sqe)
 		controller_complete(c, sq, qid, cid, ABORTED_SQ_DELETION, 0);
 	}
 	c->cqs[sq->cqid].sqs--;
-	c->held -= sq->held_count;
 	free(sq->held);
 	*sq = (struct sq){ 0 };
 	for (uint32_t i = 0; i < c->live_count; i++)
@@ -258,13 +258,41 @@ static uint16_t get_features(struct controller *c, const struct nvme_sqe *sqe, u
 
 static uint16_t renew(struct controller *c, const struct nvme_sqe *sqe)
 {
-	uint64_t value = (uint64_t)sqe->cdw13 << 32 | sqe->cdw12;
+	const struct controller_rule rule = {
+		.action = sqe->cdw10,
+		.opcode = sqe->cdw10 == CONTROLLER_STATUS ? -2 : -1,
+		.qid = -1,
+		.nth = sqe->cdw11,
+		.every = sqe->cdw11,
+		.value = (int64_t)((uint64_t)sqe->cdw13 << 32 | sqe->cdw12),
+	};
 
-	if (controller_set_fault(c, sqe->cdw10, sqe->cdw11, (int64_t)value))
+	controller_rules_clear(c);
+	if (sqe->cdw11 && controller_rule_add(c, &rule) < 0)
 		return INVALID_FIELD;
 	memset(&c->log, 0, sizeof(c->log));
 	controller_zero_blocks(c, 0, c->config.blocks);
 	return SUCCESS;
+}
+
+/* Abort (section 5.1): what takes its time or is kept can be. A completion comes for both. */
+static uint16_t abort_command(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
+{
+	uint32_t sqid = sqe->cdw10 & 0xffff;
+
+	*dw0 = sqid >= QUEUES_MAX ||
+	       controller_end_held(c, sqid, (uint16_t)(sqe->cdw10 >> 16), ABORTED_BY_REQUEST);
+	return SUCCESS;
+}
+
+static uint16_t keep_event_request(const struct controller *c)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < c->sqs[0].held_count; i++)
+		count += c->sqs[0].held[i].due == NEVER &&
+			 c->sqs[0].held[i].sqe.opc == ASYNC_EVENT_REQUEST;
+	return count == AER_MAX ? AER_LIMIT_EXCEEDED : KEPT;
 }
 
 uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
@@ -284,20 +312,16 @@ uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint
 		return create_cq(c, sqe);
 	case 0x06:
 		return identify(c, sqe);
-	case 0x08: /* Abort: each command is soon over by itself */
-		*dw0 = 1;
-		return SUCCESS;
+	case 0x08:
+		return abort_command(c, sqe, dw0);
 	case 0x09:
 		return set_features(c, sqe, dw0);
 	case 0x0a:
 		return get_features(c, sqe, dw0);
 	case CONTROLLER_RENEW:
 		return renew(c, sqe);
-	case 0x0c: /* Asynchronous Event Request: nothing ever happens here */
-		if (c->aer_count == AER_MAX)
-			return AER_LIMIT_EXCEEDED;
-		c->aers[c->aer_count++] = sqe->cid;
-		return NO_COMPLETION;
+	case ASYNC_EVENT_REQUEST:
+		return keep_event_request(c);
 	}
 	return INVALID_OPCODE;
 }

@@ -20,20 +20,29 @@ struct sgl {
 void *controller_translate(struct controller *c, uint64_t iova, uint64_t length)
 {
 	/* A queue's data mostly lies where the last piece did. */
-	uint32_t i = c->last_region;
+	const struct region *region;
+	uint32_t low = 0, high = c->region_count;
 
-	for (uint32_t tried = 0; tried < c->region_count; tried++, i++) {
-		if (i >= c->region_count)
-			i = 0;
-		const struct region *region = &c->regions[i];
-		uint64_t offset = iova - region->iova;
+	if (!high)
+		return NULL;
+	region = &c->regions[c->last_region];
+	if (iova - region->iova >= region->length) {
+		while (high - low > 1) {
+			uint32_t middle = (low + high) / 2;
 
-		if (offset < region->length && length <= region->length - offset) {
-			c->last_region = i;
-			return region->address + offset;
+			if (c->regions[middle].iova <= iova)
+				low = middle;
+			else
+				high = middle;
 		}
+		region = &c->regions[low];
+		if (iova - region->iova >= region->length)
+			return NULL;
+		c->last_region = low;
 	}
-	return NULL;
+	if (length > region->length - (iova - region->iova))
+		return NULL;
+	return region->address + (iova - region->iova);
 }
 
 static uint16_t move_piece(struct controller *c, enum move move, uint8_t *media, uint64_t iova,
@@ -189,7 +198,8 @@ static uint16_t deallocate(struct controller *c, const struct nvme_sqe *sqe)
 		    ranges[i].blocks > c->config.blocks - ranges[i].lba)
 			return LBA_OUT_OF_RANGE;
 	for (uint32_t i = 0; i < count && sqe->cdw11 & 4; i++)
-		if (!controller_plants(c, FAULT_KEPT, ranges[i].lba))
+		if (!controller_plants(c, sqe, CONTROLLER_KEPT_TRIM, ranges[i].lba,
+				       ranges[i].blocks))
 			controller_zero_blocks(c, ranges[i].lba, ranges[i].blocks);
 	return SUCCESS;
 }
@@ -224,9 +234,6 @@ uint16_t controller_io(struct controller *c, const struct nvme_sqe *sqe)
 	}
 	if (lba >= c->config.blocks || blocks > c->config.blocks - lba)
 		return LBA_OUT_OF_RANGE;
-	if ((sqe->opc == OPC_READ || sqe->opc == OPC_WRITE) &&
-	    controller_plants(c, FAULT_STATUS, lba))
-		return c->config.fault_value & 0x7ff;
 	if (!c->config.storage)
 		return SUCCESS;
 	switch (sqe->opc) {

@@ -9,10 +9,12 @@
 
 #define PAGE_SIZE   4096u
 #define QUEUES_MAX  129u /* with the admin queue */
-#define REGIONS_MAX 128u
 #define VECTORS_MAX 256u
 #define PAGES_MAX   16u
+#define RULES_MAX   64u
 #define AER_MAX	    4u
+
+#define NEVER UINT64_MAX
 
 #define FORCE_UNIT_ACCESS (1u << 30) /* of a write's CDW12 */
 
@@ -22,6 +24,8 @@ enum status {
 	INVALID_OPCODE = 0x4001,
 	INVALID_FIELD = 0x4002,
 	DATA_TRANSFER_ERROR = 0x0004,
+	INTERNAL_ERROR = 0x4006,
+	ABORTED_BY_REQUEST = 0x0007,
 	ABORTED_SQ_DELETION = 0x0008,
 	INVALID_NAMESPACE = 0x400b,
 	COMMAND_SEQUENCE_ERROR = 0x400c,
@@ -39,7 +43,7 @@ enum status {
 	INVALID_QUEUE_DELETION = 0x410c,
 	NOT_SAVEABLE = 0x410d,
 	COMPARE_FAILURE = 0x0285,
-	NO_COMPLETION = 0xffff, /* the command is kept */
+	KEPT = 0xffff, /* no status: the command is kept */
 };
 
 /* I/O commands, NVM Command Set 1.0 figure 19, and Flush. */
@@ -51,6 +55,12 @@ enum opcode {
 	OPC_WRITE_ZEROES = 0x08,
 	OPC_DATASET_MANAGEMENT = 0x09,
 };
+
+#define ASYNC_EVENT_REQUEST 0x0c /* an admin command */
+
+/* CSTS, NVMe Base 2.0 section 3.1.3.6. */
+#define CSTS_RDY 1u
+#define CSTS_CFS 2u
 
 struct region {
 	uint64_t iova;
@@ -64,15 +74,25 @@ struct page {
 	uint8_t data[PAGE_SIZE];
 };
 
-/* A command that was fetched and takes its time. */
+/* A command that was fetched and does not end at once. */
 struct held {
 	struct nvme_sqe sqe;
-	uint64_t due; /* ticks */
+	uint64_t due;	 /* ticks; NEVER: kept */
+	int64_t value;	 /* of the rule */
+	uint32_t action; /* enum controller_action */
+	uint32_t dw0;
+	int done;
+};
+
+struct rule {
+	struct controller_rule rule;
+	uint32_t id;
+	uint64_t delay; /* ticks */
 };
 
 struct sq {
 	struct nvme_sqe *entries; /* NULL: there is no such queue */
-	struct held *held;	  /* room for `size`, in the order of arrival; only with a delay */
+	struct held *held;	  /* room for `size`, in the order of arrival */
 	uint32_t held_count;
 	uint32_t size;
 	uint32_t head;
@@ -96,39 +116,76 @@ struct cq {
 struct controller {
 	struct controller_config config;
 	volatile uint32_t *doorbells;
+	uint32_t stride; /* of doorbells: log2 of how many apart */
 	uint64_t delay_ticks, slow_ticks;
 	uint64_t arrivals;   /* I/O commands that were given a time to take */
 	uint64_t busy_until; /* with `in_turn`: when the last one of them ends */
-	uint32_t held;	     /* commands of all queues that take their time */
+	int one_by_one;	     /* I/O commands take time, or there are rules */
 	struct sq sqs[QUEUES_MAX];
 	struct cq cqs[QUEUES_MAX];
 	uint32_t live[QUEUES_MAX]; /* the submission queues that there are */
 	uint32_t live_count;
 	struct controller_log log;
-	uint64_t candidates; /* commands that could have the fault */
-	uint8_t *previous;   /* what each block held before its last write; for FAULT_STALE_READ */
-	uint8_t *was_read;   /* of each block, since its last write; likewise */
+	struct rule rules[RULES_MAX];
+	uint32_t rule_count;
+	uint32_t last_rule; /* the id given last */
+	uint8_t *previous;  /* what each block held before its last write; for stale reads */
+	uint8_t *was_read;  /* of each block, since its last write; likewise */
 
 	uint32_t cc, csts, aqa, intm;
 	uint64_t asq, acq;
 	uint16_t command; /* PCI */
+	uint32_t quirks;
 	uint32_t features[256];
-	uint16_t aers[AER_MAX];
-	uint32_t aer_count;
 	int created; /* an I/O queue was, since the reset */
 
-	struct region regions[REGIONS_MAX];
-	uint32_t region_count;
+	struct region *regions; /* by IOVA */
+	uint32_t region_count, region_room;
 	uint32_t last_region;
 	struct page pages[PAGES_MAX];
 	uint32_t page_count;
 	int events[VECTORS_MAX];
 
+	/* A page of its own, of which a forked child finds zeros: there, nothing runs. */
+	volatile int *here;
 	pthread_t thread;
-	int spin, started;
-	/* The running thread and its visitors: see controller_enter(). */
+	int started;
+	enum controller_wait wait;
+	/* The thread and its visitors: see controller_enter(). */
+	pthread_mutex_t visitor;
 	int running, stop, entering, entered;
+	int asleep; /* a futex */
 };
+
+/* The doorbell of a submission queue; the next is its completion queue's. */
+static inline volatile uint32_t *controller_bell(const struct controller *c, uint32_t qid, int cq)
+{
+	return &c->doorbells[(size_t)(2 * qid + (cq != 0)) << c->stride];
+}
+
+/*
+ * Let the caller alone see and change the controller until controller_leave(): the thread is
+ * between two rounds then. In `answer`, where the caller is in the midst of one, nothing happens.
+ */
+void controller_enter(struct controller *c);
+void controller_leave(struct controller *c);
+
+/* Without a thread: do what is to be done now. Entered. */
+void controller_settle(struct controller *c);
+
+/* Tell whose `answer` this thread is about to call; NULL afterwards. */
+void controller_answering(const struct controller *c);
+
+/* Look at each queue once; returns how many commands ended. Does not wait. */
+uint32_t controller_poll(struct controller *c);
+
+/* When the next command ends that takes its time, in ticks; NEVER. */
+uint64_t controller_next_due(const struct controller *c);
+
+uint64_t controller_ticks_of(uint64_t ns);
+
+/* Take all queues away, with what is in them. */
+void controller_drop_queues(struct controller *c);
 
 /* Where `length` bytes at `iova` are here; NULL if they do not all lie in one mapping. */
 void *controller_translate(struct controller *c, uint64_t iova, uint64_t length);
@@ -150,24 +207,25 @@ uint16_t controller_write_blocks(struct controller *c, const struct nvme_sqe *sq
 				 uint64_t blocks);
 
 /*
- * Set the fault that is to be planted, from now on. Returns 0, or -EINVAL or -ENOMEM, then with
- * none.
+ * The first rule, in the order of their making, with that fault of data for an I/O command and these
+ * blocks of it, whose turn it is: counted and logged. NULL: none.
  */
-int controller_set_fault(struct controller *c, uint32_t kind, uint32_t every, int64_t value);
+const struct controller_rule *controller_plants(struct controller *c, const struct nvme_sqe *sqe,
+						enum controller_action action, uint64_t lba,
+						uint64_t blocks);
+
+/* Find the rule for a command that arrives; EXECUTE without delay where there is none. */
+void controller_judge(struct controller *c, uint32_t qid, struct held *held);
+
+int controller_rule_add(struct controller *c, const struct controller_rule *rule);
+
+/* Remove all rules. */
+void controller_rules_clear(struct controller *c);
 
 /* Zero blocks of the storage, if there is one. */
 void controller_zero_blocks(struct controller *c, uint64_t lba, uint64_t blocks);
 
-/* Whether the turn of this command, which could have the fault, has come; notes that it has it. */
-int controller_is_turn(struct controller *c, uint64_t lba);
-
-/* Whether `kind` is to be planted in this command. */
-static inline int controller_plants(struct controller *c, enum controller_fault kind, uint64_t lba)
-{
-	return c->config.fault == kind && controller_is_turn(c, lba);
-}
-
-/* Execute a command; a status, or NO_COMPLETION. */
+/* Execute a command; a status, or KEPT. */
 uint16_t controller_io(struct controller *c, const struct nvme_sqe *sqe);
 uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0);
 
@@ -177,5 +235,8 @@ void controller_fail(struct controller *c);
 /* Write a completion. The queue has room. */
 void controller_complete(struct controller *c, const struct sq *sq, uint32_t sqid, uint16_t cid,
 			 uint16_t status, uint32_t dw0);
+
+/* End a command that is held, or fetched next, with a status soon; -ENOENT where there is none. */
+int controller_end_held(struct controller *c, uint32_t qid, uint16_t cid, uint16_t status);
 
 #endif

@@ -1,50 +1,22 @@
 /* The storage, and the faults that are planted between it and the host. */
+#define _DEFAULT_SOURCE
 #include "_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-int controller_is_turn(struct controller *c, uint64_t lba)
-{
-	if (++c->candidates % c->config.fault_every)
-		return 0;
-	if (c->log.planted < CONTROLLER_PLANTED)
-		c->log.lbas[c->log.planted] = lba;
-	c->log.planted++;
-	return 1;
-}
-
-int controller_set_fault(struct controller *c, uint32_t kind, uint32_t every, int64_t value)
-{
-	size_t blocks = c->config.blocks;
-
-	free(c->previous);
-	free(c->was_read);
-	c->previous = c->was_read = NULL;
-	c->config.fault = FAULT_NONE;
-	c->candidates = 0;
-	if (kind >= FAULTS || (kind && !every) || (kind == FAULT_TORN_WRITE && value < 1))
-		return -EINVAL;
-	if (kind == FAULT_STALE_READ && c->config.storage) {
-		c->previous = calloc(blocks, (size_t)1 << c->config.block_shift);
-		c->was_read = calloc(blocks, 1);
-		if (!c->previous || !c->was_read)
-			return -ENOMEM;
-	}
-	c->config.fault = kind;
-	c->config.fault_every = every;
-	c->config.fault_value = value;
-	return 0;
-}
+/* From here on a system call is cheaper than the memory. */
+#define DISCARDED (1u << 20)
 
 static uint8_t *media_at(const struct controller *c, uint64_t lba)
 {
 	return c->config.storage + (lba << c->config.block_shift);
 }
 
-static void flip(const struct controller *c, uint8_t *data, uint64_t length)
+static void flip(const struct controller_rule *rule, uint8_t *data, uint64_t length)
 {
-	uint64_t bit = (uint64_t)c->config.fault_value % (8 * length);
+	uint64_t bit = (uint64_t)rule->value % (8 * length);
 
 	data[bit / 8] ^= (uint8_t)(1u << bit % 8);
 }
@@ -76,27 +48,30 @@ uint16_t controller_read_blocks(struct controller *c, const struct nvme_sqe *sqe
 {
 	uint64_t length = blocks << c->config.block_shift;
 	uint8_t *media = media_at(c, lba);
+	const struct controller_rule *rule;
 	uint16_t status;
 
 	if (c->was_read) {
-		if (are_read(c, lba, blocks) && controller_plants(c, FAULT_STALE_READ, lba))
+		if (are_read(c, lba, blocks) &&
+		    controller_plants(c, sqe, CONTROLLER_STALE_READ, lba, blocks))
 			media = c->previous + (lba << c->config.block_shift);
 		memset(c->was_read + lba, 1, blocks);
 	}
-	if (!controller_plants(c, FAULT_READ_FLIP, lba))
+	rule = controller_plants(c, sqe, CONTROLLER_READ_FLIP, lba, blocks);
+	if (!rule)
 		return controller_move(c, sqe, TO_HOST, media, length);
 	/* The storage is right, and for this one read it is not. */
-	flip(c, media, length);
+	flip(rule, media, length);
 	status = controller_move(c, sqe, TO_HOST, media, length);
-	flip(c, media, length);
+	flip(rule, media, length);
 	return status;
 }
 
 /* Store the first blocks of a write alone. */
 static uint16_t write_torn(struct controller *c, const struct nvme_sqe *sqe, uint64_t lba,
-			   uint64_t blocks)
+			   uint64_t blocks, uint64_t stored_blocks)
 {
-	uint64_t stored = (uint64_t)c->config.fault_value << c->config.block_shift;
+	uint64_t stored = stored_blocks << c->config.block_shift;
 	uint64_t length = blocks << c->config.block_shift;
 	uint8_t *rest = malloc(length - stored);
 	uint16_t status;
@@ -115,22 +90,39 @@ uint16_t controller_write_blocks(struct controller *c, const struct nvme_sqe *sq
 				 uint64_t blocks)
 {
 	uint64_t length = blocks << c->config.block_shift;
-	/* Wraps to a number beyond all blocks where it would be below the first. */
-	uint64_t elsewhere = lba + (uint64_t)c->config.fault_value;
+	const struct controller_rule *rule;
 	uint16_t status;
 
-	if (controller_plants(c, FAULT_LOST_WRITE, lba))
+	if (controller_plants(c, sqe, CONTROLLER_LOST_WRITE, lba, blocks))
 		return SUCCESS;
-	if (blocks > (uint64_t)c->config.fault_value && controller_plants(c, FAULT_TORN_WRITE, lba))
-		return write_torn(c, sqe, lba, blocks);
-	if (elsewhere < c->config.blocks && blocks <= c->config.blocks - elsewhere &&
-	    controller_plants(c, FAULT_MISDIRECTED, lba))
-		lba = elsewhere;
+	rule = controller_plants(c, sqe, CONTROLLER_TORN_WRITE, lba, blocks);
+	if (rule)
+		return write_torn(c, sqe, lba, blocks, (uint64_t)rule->value);
+	rule = controller_plants(c, sqe, CONTROLLER_MISDIRECTED, lba, blocks);
+	if (rule)
+		lba += (uint64_t)rule->value;
 	keep_previous(c, lba, blocks);
 	status = controller_move(c, sqe, FROM_HOST, media_at(c, lba), length);
-	if (!status && controller_plants(c, FAULT_WRITE_FLIP, lba))
-		flip(c, media_at(c, lba), length);
-	return status;
+	if (status)
+		return status;
+	rule = controller_plants(c, sqe, CONTROLLER_WRITE_FLIP, lba, blocks);
+	if (rule)
+		flip(rule, media_at(c, lba), length);
+	return SUCCESS;
+}
+
+/* As memset() to 0; the pages of a large piece are given back. */
+static void zero(uint8_t *start, uint64_t length)
+{
+	uint8_t *first = start + (-(uintptr_t)start & (PAGE_SIZE - 1));
+	uint8_t *last = start + length - ((uintptr_t)(start + length) & (PAGE_SIZE - 1));
+
+	if (length < DISCARDED || madvise(first, (size_t)(last - first), MADV_REMOVE)) {
+		memset(start, 0, length);
+		return;
+	}
+	memset(start, 0, (size_t)(first - start));
+	memset(last, 0, (size_t)(start + length - last));
 }
 
 void controller_zero_blocks(struct controller *c, uint64_t lba, uint64_t blocks)
@@ -138,5 +130,5 @@ void controller_zero_blocks(struct controller *c, uint64_t lba, uint64_t blocks)
 	if (!c->config.storage)
 		return;
 	keep_previous(c, lba, blocks);
-	memset(media_at(c, lba), 0, blocks << c->config.block_shift);
+	zero(media_at(c, lba), blocks << c->config.block_shift);
 }

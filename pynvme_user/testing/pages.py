@@ -1,4 +1,4 @@
-"""What the controller says of itself: Identify pages (NVMe Base 2.0, section 5.17)."""
+"""What the controller says of itself: Identify pages, and PCI configuration space."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from pynvme_user.spec.registers import VS
 
 PAGE = 4096
 _AERL = 3  # _admin.c keeps four
+CONFIG_SIZE = 4096
+PCI_COMMAND = 0x04
+_MSIX_AT = 0x40
+_MSIX_BAR = 4
 _UUID = bytes.fromhex("6e766d65757365728000000000000001")
 
 
@@ -51,3 +55,17 @@ def identify_pages(
         (Cns.ACTIVE_NAMESPACES, False, (1).to_bytes(4, "little").ljust(PAGE, b"\0")),
         (Cns.NAMESPACE_DESCRIPTORS, True, descriptor.ljust(PAGE, b"\0")),
     ]
+
+
+def configuration_space(vectors: int) -> bytearray:
+    """Make that of an NVMe controller with MSI-X (PCI Local Bus 3.0, section 6.1)."""
+    space = bytearray(CONFIG_SIZE)
+    space[0x06] = 0x10  # status: there are capabilities
+    space[0x09:0x0C] = bytes([0x02, 0x08, 0x01])
+    space[0x10] = 0x04  # BAR0 has 64 bits
+    space[0x34] = _MSIX_AT
+    space[_MSIX_AT] = 0x11
+    space[_MSIX_AT + 2 : _MSIX_AT + 4] = (vectors - 1).to_bytes(2, "little")
+    space[_MSIX_AT + 4] = _MSIX_BAR
+    space[_MSIX_AT + 8 : _MSIX_AT + 12] = (0x1000 | _MSIX_BAR).to_bytes(4, "little")
+    return space

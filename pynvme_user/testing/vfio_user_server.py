@@ -15,14 +15,14 @@ import contextlib
 import ctypes
 import dataclasses
 import errno
-import mmap
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pynvme_user.access import ioctl
 from pynvme_user.access.memory import map_shared, unmap
@@ -39,49 +39,29 @@ from pynvme_user.access.vfio_user_messages import (
     RegionAccess,
     Version,
 )
+from pynvme_user.errors import NvmeError
 from pynvme_user.testing.core import (
-    DOORBELL_PAGE,
-    FAULTS,
+    DOORBELLS,
     REGISTERS,
     Core,
     Options,
-    ffi,
     lib,
 )
+from pynvme_user.testing.device import parse_fault, parse_slow
+from pynvme_user.testing.pages import PCI_COMMAND, configuration_space
+from pynvme_user.testing.storage import Storage
 from pynvme_user.units import parse_size
 
 BAR0, BAR4, CONFIG, REGIONS = 0, 4, 7, 9
-BAR0_SIZE = REGISTERS + DOORBELL_PAGE
-MSIX_AT, PCI_COMMAND = 0x40, 0x04
+BAR0_SIZE = REGISTERS + DOORBELLS
 VECTORS = 129
 MAX_MESSAGE = HEADER_SIZE + 64 + (1 << 20)
 DEVICE_FLAGS = 1 << 0 | 1 << 1  # it can be reset; it is a PCI function
 
+P = ParamSpec("P")
+T = TypeVar("T")
 StructT = TypeVar("StructT", bound=ctypes.Structure)
 Answer = tuple[bytes, list[int]]  # a payload, and descriptors that stay ours
-
-
-def configuration_space() -> bytearray:
-    """Make that of an NVMe controller with MSI-X (PCI Local Bus 3.0, section 6.1)."""
-    space = bytearray(4096)
-    space[0x06] = 0x10  # status: there are capabilities
-    space[0x09:0x0C] = bytes([0x02, 0x08, 0x01])
-    space[0x10] = 0x04  # BAR0 has 64 bits
-    space[0x34] = MSIX_AT
-    space[MSIX_AT] = 0x11
-    space[MSIX_AT + 2 : MSIX_AT + 4] = (VECTORS - 1).to_bytes(2, "little")
-    space[MSIX_AT + 4] = BAR4
-    space[MSIX_AT + 8 : MSIX_AT + 12] = (0x1000 | BAR4).to_bytes(4, "little")
-    return space
-
-
-def storage(options: argparse.Namespace) -> mmap.mmap | None:
-    """Make the namespace's storage: memory, or a file that others may look at; None without."""
-    if options.image is None:
-        return mmap.mmap(-1, options.size) if options.memory else None
-    with options.image.open("a+b") as image:
-        image.truncate(options.size)
-        return mmap.mmap(image.fileno(), options.size)
 
 
 class RequestError(Exception):
@@ -92,6 +72,14 @@ class RequestError(Exception):
         self.number = number
 
 
+def refused(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """Call the controller; what it refuses, the client is refused."""
+    try:
+        return call(*args, **named)
+    except OSError as error:
+        raise RequestError(error.errno or errno.EINVAL) from error
+
+
 class Device:
     """The controller and its PCI function; outlives its clients."""
 
@@ -99,16 +87,24 @@ class Device:
         # The doorbells lie where the region has them, so that offsets are the file's.
         self.bar0 = os.memfd_create("doorbells", os.MFD_CLOEXEC)
         os.ftruncate(self.bar0, BAR0_SIZE)
-        doorbells = memoryview(mmap.mmap(self.bar0, BAR0_SIZE))[REGISTERS:]
-        names = [field.name for field in dataclasses.fields(Options)]
-        wanted = Options(**{name: getattr(options, name) for name in names})
+        doorbells = map_shared(self.bar0, BAR0_SIZE) + REGISTERS
+        self._storage = None
         try:
-            self._core = Core(wanted, storage(options), doorbells, spin=options.spin)
+            if options.memory or options.image:
+                self._storage = Storage(options.image or "", options.size)
+            wanted = [field.name for field in dataclasses.fields(Options) if field.name in options]
+            self._core = Core(
+                Options(**{name: getattr(options, name) for name in wanted}),
+                self._storage.address if self._storage else None,
+                doorbells,
+                wait=lib.CONTROLLER_SPIN if options.spin else lib.CONTROLLER_NAP,
+            )
+        except NvmeError as error:
+            raise SystemExit(str(error)) from None
         except ValueError:
             raise SystemExit(
                 "the controller cannot be made with these options: see --help"
             ) from None
-        self._handle = self._core.handle
         self._mapped: dict[int, int] = {}  # lengths, by IOVA
         self._events: dict[int, int] = {}  # eventfds, by vector
         self._spaces: dict[int, bytearray] = {}  # regions that are plain bytes
@@ -116,7 +112,7 @@ class Device:
 
     def reset(self) -> None:
         """Reset the controller, not the function: its configuration stays."""
-        lib.controller_reset(self._handle)
+        self._core.reset()
 
     def let_go(self) -> None:
         """Forget a client: its memory, its eventfds, the configuration it made."""
@@ -125,8 +121,8 @@ class Device:
             self._unmap(iova, length)
         for vector in list(self._events):
             self._set_event(vector, -1)
-        self._spaces = {CONFIG: configuration_space(), BAR4: bytearray(0x2000)}
-        lib.controller_set_command(self._handle, 0)
+        self._spaces = {CONFIG: configuration_space(VECTORS), BAR4: bytearray(0x2000)}
+        self._core.set_command(0)
 
     # Requests. What is left in the list of descriptors is closed by the caller.
 
@@ -147,7 +143,7 @@ class Device:
             return bytes(info), []
         capability = bytes(ioctl.vfio_info_cap_header(ioctl.VFIO_REGION_INFO_CAP_SPARSE_MMAP, 1))
         capability += (1).to_bytes(8, "little")  # one area, and padding
-        capability += bytes(ioctl.iommu_iova_range(REGISTERS, DOORBELL_PAGE))  # offset, length
+        capability += bytes(ioctl.iommu_iova_range(REGISTERS, DOORBELLS))  # offset, length
         info.size = BAR0_SIZE
         info.argsz += len(capability)
         info.flags = 3 | ioctl.VFIO_REGION_INFO_FLAG_MMAP
@@ -165,11 +161,8 @@ class Device:
         if access.region == BAR0:
             if start >= REGISTERS:
                 raise RequestError(errno.EPERM)
-            value = ffi.new("uint64_t *")
-            err = lib.controller_read(self._handle, start, access.count, value)
-            if err:
-                raise RequestError(-err)
-            return head + int(value[0]).to_bytes(8, "little")[: access.count], []
+            value = refused(self._core.read, start, access.count)
+            return head + value.to_bytes(access.count, "little"), []
         return head + self._space(access.region, end)[start:end], []
 
     def write(self, payload: bytes, descriptors: list[int]) -> Answer:
@@ -183,15 +176,13 @@ class Device:
             if start >= REGISTERS:
                 raise RequestError(errno.EPERM)
             value = int.from_bytes(data, "little")
-            err = lib.controller_write(self._handle, start, access.count, value)
-            if err:
-                raise RequestError(-err)
+            refused(self._core.write, start, access.count, value)
         else:
             space = self._space(access.region, end)
             space[start:end] = data
             if access.region == CONFIG:
                 command = int.from_bytes(space[PCI_COMMAND : PCI_COMMAND + 2], "little")
-                lib.controller_set_command(self._handle, command)
+                self._core.set_command(command)
         return head, []
 
     def _space(self, region: int, end: int) -> bytearray:
@@ -209,12 +200,11 @@ class Device:
             address = map_shared(descriptors[0], request.size, request.offset)
         except OSError as error:
             raise RequestError(error.errno or errno.EINVAL) from error
-        err = lib.controller_map(
-            self._handle, request.address, request.size, ffi.cast("void *", address)
-        )
-        if err:
+        try:
+            refused(self._core.map, request.address, request.size, address)
+        except RequestError:
             unmap(address, request.size)
-            raise RequestError(-err)
+            raise
         self._mapped[request.address] = request.size
         return b"", []
 
@@ -227,8 +217,7 @@ class Device:
         return payload, []
 
     def _unmap(self, iova: int, length: int) -> None:
-        address = lib.controller_unmap(self._handle, iova, length)
-        unmap(int(ffi.cast("uintptr_t", address)), length)
+        unmap(self._core.unmap(iova, length), length)
         del self._mapped[iova]
 
     def get_irq_info(self, payload: bytes, descriptors: list[int]) -> Answer:
@@ -258,7 +247,7 @@ class Device:
         return b"", []
 
     def _set_event(self, vector: int, fd: int) -> None:
-        lib.controller_set_event(self._handle, vector, fd)
+        self._core.set_event(vector, fd)
         before = self._events.pop(vector, -1)
         if before >= 0:
             os.close(before)
@@ -352,30 +341,12 @@ def serve(device: Device, listener: socket.socket, *, until_eof: bool) -> None:
         device.let_go()
 
 
-def slow(text: str) -> tuple[float, int]:
-    """Read ``US:N``."""
-    us, every = text.split(":")
-    return float(us), int(every)
-
-
-#: Values of faults where none is given.
-FAULT_VALUES = {"torn": 1, "misdirected": 8, "status": 0x281}
-
-
-def fault(text: str) -> tuple[str, int, int]:
-    """Read ``KIND:N[:VALUE]``."""
-    kind, every, *value = text.split(":")
-    if kind not in FAULTS or int(every) < 1 or len(value) > 1:
-        raise ValueError(text)
-    return kind, int(every), int(value[0], 0) if value else FAULT_VALUES.get(kind, 0)
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("socket", type=Path, help="where to listen")
     parser.add_argument("--memory", action="store_true", help="keep data (default: a null device)")
-    parser.add_argument("--image", type=Path, help="keep data, in this file")
+    parser.add_argument("--image", help="keep data, in this file")
     parser.add_argument("--size", type=parse_size, default="1G", help="of the namespace (1G)")
     parser.add_argument("--block-size", type=int, choices=(512, 1024, 2048, 4096), default=512)
     parser.add_argument("--queues", type=int, default=128, help="I/O queue pairs, 1 to 128")
@@ -384,7 +355,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--delay", type=float, default=0, help="us that each I/O command takes")
     parser.add_argument(
         "--slow",
-        type=slow,
+        type=parse_slow,
         default=(0.0, 0),
         metavar="US:N",
         help="us that each N-th I/O command takes instead",
@@ -394,7 +365,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--fault",
-        type=fault,
+        type=parse_fault,
         default=("none", 0, 0),
         metavar="KIND:N[:VALUE]",
         help="a fault in each N-th command that can have it, which says success nevertheless: "

@@ -20,6 +20,7 @@ PASTED = {
     "README.md": "",
     "docs/bench.md": "## First commands\n",
     "docs/performance.md": "## How it is measured\n",
+    "docs/testing.md": "## In ten lines\n",
     "docs/userspace-drivers.md": "# How a userspace driver gets at its device\n",
 }
 DISK = range(1 << 30, (1 << 30) + 1)
@@ -28,6 +29,7 @@ LEFT: dict[str, tuple[int, dict[str, range]]] = {
     "README.md": (3, {"disk.img": DISK}),
     "docs/bench.md": (1, {"disk.img": DISK, "sweep.html": range(10_001, 1 << 30)}),
     "docs/performance.md": (0, {}),
+    "docs/testing.md": (1, {}),
     "docs/userspace-drivers.md": (0, {}),
 }
 #: Lines that are not run here, by how they begin, and why.

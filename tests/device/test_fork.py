@@ -36,7 +36,7 @@ def script(code: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(params=["qemu", "vfio-user"])
+@pytest.fixture(params=["qemu", "vfio-user", "soft", "soft inline"])
 def devices(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The parent's device, which keeps its data, and a child's own."""
     if request.param == "qemu":
@@ -44,6 +44,11 @@ def devices(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
         image.touch()
         os.truncate(image, 16 << 20)
         yield f"qemu:{image}", "qemu:?size=16M"
+    elif request.param.startswith("soft"):
+        inline = int("inline" in request.param)
+        with nvme.open(f"soft:{tmp_path}/disk.img?size=16M"):
+            pass
+        yield f"soft:{tmp_path}/disk.img?inline={inline}", f"soft:?inline={inline}&size=16M"
     else:
         with software_controller.served() as (one, _), software_controller.served() as (two, _):
             yield one, two

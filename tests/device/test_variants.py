@@ -68,6 +68,8 @@ def test_doorbells_of_the_variant(variant: Controller, request: pytest.FixtureRe
 
     The completion queue has room for more than these, so that its register is left alone.
     """
+    if variant.name.startswith("soft:"):
+        pytest.skip("the software controller has no shadow doorbells")
     ns = variant.namespaces[1]
     with variant.queue_pair(8) as qp:
         for _ in range(50):

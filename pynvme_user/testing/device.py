@@ -1,0 +1,494 @@
+"""The software controller in this process, as a device: no QEMU, no socket, no privilege.
+
+Its registers are calls of C, its doorbells too, which wake its thread; its memory is this
+process's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from pynvme_user import owned
+from pynvme_user.access.base import (
+    Access,
+    DmaRegion,
+    Doorbells,
+    Region,
+    RegionIndex,
+    make_foreign,
+)
+from pynvme_user.access.iova import IovaSpace
+from pynvme_user.access.memory import PAGE_SIZE, allocate
+from pynvme_user.access.regions import (
+    PCI_COMMAND_INTX_DISABLE,
+    PCI_COMMAND_MASTER,
+    PCI_COMMAND_MEMORY,
+    check_access,
+)
+from pynvme_user.errors import DeviceNameError, DmaError
+from pynvme_user.host.numa import Placement
+from pynvme_user.links import Interrupt
+from pynvme_user.spec.status import Status, StatusCode
+from pynvme_user.testing.core import DOORBELLS, FAULTS, REGISTERS, Core, Options, ffi, lib
+from pynvme_user.testing.faults import Fault, Rule
+from pynvme_user.testing.pages import CONFIG_SIZE, PCI_COMMAND, configuration_space
+from pynvme_user.testing.storage import DEFAULT_SIZE, Storage
+from pynvme_user.units import parse_size
+
+_COMMAND = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE
+#: Far from what addresses of this process look like: who mixes the two is found out.
+_IOVAS = (1 << 36, (1 << 46) - 1)
+
+
+#: As QEMU's NVMe has them, where it does.
+_DEFAULTS = Options(queues=64, mdts=7)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a device name asks for."""
+
+    path: str = ""
+    null: bool = False
+    size: int | None = None
+    core: Options = _DEFAULTS
+    vectors: int = 65
+    inline: bool = False
+    spin: bool = False
+    interrupts: bool = False
+
+
+#: Values of faults where none is given.
+FAULT_VALUES = {"torn": 1, "misdirected": 8, "status": 0x281}
+
+
+def parse_slow(text: str) -> tuple[float, int]:
+    """Read ``US:N``. Raises ValueError."""
+    us, every = text.split(":")
+    return _time(us), _count(every)
+
+
+def parse_fault(text: str) -> tuple[str, int, int]:
+    """Read ``KIND:N[:VALUE]``. Raises ValueError."""
+    kind, every, *value = text.split(":")
+    if kind not in FAULTS or len(value) > 1:
+        raise ValueError
+    return kind, _count(every), int(value[0], 0) if value else FAULT_VALUES.get(kind, 0)
+
+
+def _time(text: str) -> float:
+    time = float(text)
+    if not 0 <= time <= 60e6:
+        raise ValueError
+    return time
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
+        raise ValueError
+    return int(text)
+
+
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return parse
+
+
+def _block_size(text: str) -> int:
+    if text not in ("512", "1024", "2048", "4096"):
+        raise ValueError
+    return int(text)
+
+
+def _size(text: str) -> int:
+    size = parse_size(text)
+    if not 0 < size < 1 << 46:
+        raise ValueError
+    return size
+
+
+def _switch(text: str) -> bool:
+    return {"0": False, "off": False, "1": True, "on": True}[text]
+
+
+def _word(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return parse
+
+
+#: Options of a device name: how each is read, and what it has to be. Those that QEMU's NVMe has,
+#: too, have its names.
+_OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
+    "size": (_size, "a size, for example 256M, up to 64T"),
+    "driver": (_word("file", "null-co"), "file, or null-co: no storage behind it"),
+    "logical_block_size": (_block_size, "512, 1024, 2048 or 4096"),
+    "mdts": (_between(0, 16), "0, which is no limit, to 16: the largest transfer is 4 KiB << mdts"),
+    "mqes": (_between(1, 0xFFFF), "1 to 65535"),
+    "max_ioqpairs": (_between(1, 128), "1 to 128"),
+    "msix_qsize": (_between(1, 256), "1 to 256"),
+    "dstrd": (_between(0, 10), "0 to 10"),
+    "delay": (_time, "us that each I/O command takes, up to a minute"),
+    "slow": (parse_slow, "US:N, what each N-th I/O command takes"),
+    "in_turn": (_switch, "0 or 1"),
+    "fault": (parse_fault, f"KIND:N[:VALUE], of the kinds {', '.join(list(FAULTS)[1:])}"),
+    "inline": (_switch, "0 or 1"),
+    "spin": (_switch, "0 or 1"),
+    "interrupts": (_word("msix"), "msix"),
+}
+_CORE = {
+    "logical_block_size": "block_size",
+    "max_ioqpairs": "queues",
+    **{name: name for name in ("mdts", "mqes", "dstrd", "delay", "slow", "in_turn", "fault")},
+}
+_REST = {"size": "size", "msix_qsize": "vectors", "inline": "inline", "spin": "spin"}
+
+
+def parse_settings(text: str) -> Settings:
+    """Read what follows ``soft:``, for example ``disk.img?size=1G``. Raises DeviceNameError."""
+    name = f"soft:{text}"
+    path, _, query = text.partition("?")
+    try:
+        # A plus sign is one: this is no form of a web page.
+        pairs = parse_qsl(
+            query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(query)
+        )
+    except ValueError:
+        raise DeviceNameError(f"{name!r}: write options as ?name=value&name=value") from None
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key not in _OPTIONS:
+            raise DeviceNameError(f"{name!r}: {key} is not an option: {', '.join(_OPTIONS)} are")
+        parse, what = _OPTIONS[key]
+        try:
+            found[key] = parse(value)
+        except (ValueError, KeyError):
+            raise DeviceNameError(f"{name!r}: {key} is {what}, not {value!r}") from None
+    core = {_CORE[key]: value for key, value in found.items() if key in _CORE}
+    rest = {_REST[key]: value for key, value in found.items() if key in _REST}
+    settings = Settings(
+        path,
+        found.get("driver") == "null-co",
+        core=replace(_DEFAULTS, **core),  # type: ignore[arg-type]
+        interrupts="interrupts" in found,
+        **rest,  # type: ignore[arg-type]
+    )
+    if settings.null and path:
+        raise DeviceNameError(f"{name!r}: driver=null-co has no storage: leave out the file")
+    if settings.inline and settings.spin:
+        raise DeviceNameError(f"{name!r}: inline=1 has no thread that could spin: leave out one")
+    return settings
+
+
+class SoftRegion:
+    """BAR0: registers, doorbells."""
+
+    def __init__(self, name: str, core: Core, size: int) -> None:
+        self.name = f"{name} BAR0"
+        self.size = size
+        self._core = core
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Refuse every access, in a child of process ``owner``."""
+        make_foreign(self, owner)
+
+    def read(self, offset: int, width: int) -> int:
+        """Read a register of 4 or 8 bytes, or a part of one; a doorbell reads as 0."""
+        check_access(self.name, self.size, offset, width)
+        if offset >= REGISTERS:
+            return 0
+        aligned = offset & ~3
+        value = self._core.read(aligned, max(width, 4))
+        return value >> 8 * (offset - aligned) & (1 << 8 * width) - 1
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        """Write a register of 4 or 8 bytes; fewer are lost, as NVMe has it."""
+        check_access(self.name, self.size, offset, width)
+        if width < 4:
+            return
+        if offset >= REGISTERS:
+            self._core.ring(offset - REGISTERS, value & 0xFFFF)
+        else:
+            self._core.write(offset, width, value)
+
+
+class SoftConfig:
+    """PCI configuration space."""
+
+    def __init__(self, name: str, core: Core, vectors: int) -> None:
+        self.name = f"{name} CONFIG"
+        self.size = CONFIG_SIZE
+        self._core = core
+        self._bytes = configuration_space(vectors)
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Refuse every access, in a child of process ``owner``."""
+        make_foreign(self, owner)
+
+    def read(self, offset: int, width: int) -> int:
+        """Read some bytes."""
+        check_access(self.name, self.size, offset, width)
+        self._check_open()
+        return int.from_bytes(self._bytes[offset : offset + width], "little")
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        """Write some bytes. Of what they mean, the command register alone is known."""
+        check_access(self.name, self.size, offset, width)
+        self._check_open()
+        self._bytes[offset : offset + width] = value.to_bytes(width, "little")
+        self._core.set_command(int.from_bytes(self._bytes[PCI_COMMAND : PCI_COMMAND + 2], "little"))
+
+    def _check_open(self) -> None:
+        _ = self._core.handle
+
+
+class SoftDevice(Access):
+    """The software controller: ``text`` is the device name behind ``soft:``.
+
+    A Controller made of it closes it. Raises DeviceNameError, DeviceAccessError, and
+    DeviceBusyError where another process uses the file.
+    """
+
+    emulated = True
+
+    def __init__(self, text: str = "") -> None:
+        self.name = f"soft:{text}"
+        settings = parse_settings(text)
+        options = settings.core
+        with contextlib.ExitStack() as undo:
+            storage = None
+            size = settings.size or DEFAULT_SIZE
+            if not settings.null:
+                storage = Storage(settings.path, settings.size)
+                undo.callback(storage.close)
+                size = storage.size
+            if size < options.block_size:
+                raise DeviceNameError(f"{self.name}: the size is less than one block")
+            length = DOORBELLS << options.dstrd
+            self._doorbells = np.zeros(length // 4, np.uint32)
+            if settings.inline:
+                wait = None
+            else:
+                wait = lib.CONTROLLER_SPIN if settings.spin else lib.CONTROLLER_SLEEP
+            self._core = Core(
+                replace(options, size=size),
+                storage.address if storage else None,
+                self._doorbells.ctypes.data,
+                wait=wait,
+            )
+            undo.callback(self._core.close)
+            self._undo = undo.pop_all()
+        self._posted = not settings.spin
+        self._vectors: list[int] = []
+        self.interrupt_vectors = settings.vectors
+        self.interrupts_wanted = settings.interrupts
+        self._iovas = IovaSpace([_IOVAS])
+        self._config = SoftConfig(self.name, self._core, settings.vectors)
+        self.registers: Region = SoftRegion(self.name, self._core, REGISTERS + length)
+        self._start_dma()
+        owned.close_at_exit(self)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_undo") and owned.is_here():
+            self.close()
+
+    # The seam
+
+    def doorbells(self, offset: int, length: int) -> Doorbells:
+        """Doorbells are calls of the controller; where its thread never sleeps, memory."""
+        at = offset - REGISTERS
+        if self._posted:
+            post = int(ffi.cast("uintptr_t", ffi.addressof(lib, "controller_doorbell")))
+            return Doorbells(post=post, context=self._core.address, base=at)
+        return Doorbells(mmio=self._doorbells.ctypes.data + at)
+
+    def region(self, index: RegionIndex) -> Region:
+        """BAR0 and configuration space are there."""
+        match index:
+            case RegionIndex.BAR0:
+                return self.registers
+            case RegionIndex.CONFIG:
+                return self._config
+        return super().region(index)
+
+    def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
+        """Memory of this process, in hugepages where they are free and fit."""
+        memory = allocate((length + PAGE_SIZE - 1) & -PAGE_SIZE, placement)
+        return self._map(memory.address, memory.length, memory.page_size, memory)
+
+    def map_dma(self, address: int, length: int) -> DmaRegion:
+        """Let the controller reach memory of the user's, whole pages."""
+        if (address | length) % PAGE_SIZE or not length:
+            raise DmaError(
+                f"{length} bytes at {address:#x} are not whole pages of {PAGE_SIZE} bytes: align "
+                "the memory to a page"
+            )
+        return self._map(address, length, PAGE_SIZE, None)
+
+    def _map(self, address: int, length: int, alignment: int, owner: object) -> DmaRegion:
+        iova = self._iovas.allocate(length, alignment)
+        self._core.map(iova, length, address)
+        return DmaRegion(address, length, iova, owner)
+
+    def release_dma(self, region: DmaRegion) -> None:
+        """Unmap."""
+        try:
+            self._core.unmap(region.iova, region.length)
+        except KeyError:
+            raise DmaError(
+                f"{self.name} has no DMA mapping at {region.iova:#x}: released twice?"
+            ) from None
+        self._iovas.release(region.iova, region.length)
+
+    def arm_interrupts(self, count: int) -> Sequence[Interrupt]:
+        """Give an eventfd for each of the MSI-X vectors 0 to ``count`` - 1; they close with us."""
+        self.check_vectors(count)
+        while len(self._vectors) < count:
+            eventfd = owned.descriptor(os.eventfd, 0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._vectors.append(eventfd)
+            self._core.set_event(len(self._vectors) - 1, eventfd)
+        return [Interrupt(event_fd=fd) for fd in self._vectors[:count]]
+
+    def _start_dma(self) -> None:
+        self._config.write(PCI_COMMAND, 2, _COMMAND)
+
+    def reset(self) -> None:
+        """Reset the function."""
+        self._core.reset()
+        self._start_dma()
+
+    def alive(self) -> bool:
+        """Tell that it is there, always: one that is gone reads as all ones."""
+        return True
+
+    def close(self) -> None:
+        """End its thread; give storage, memory and descriptors back. Safe to call twice."""
+        self._core.check_caller()
+        self._undo.close()
+        while self._vectors:
+            owned.close(self._vectors.pop())
+
+    # What it does wrong
+
+    def order(
+        self,
+        fault: Fault,
+        *,
+        opc: int | None = None,
+        admin: bool = False,
+        qid: int | None = None,
+        lbas: range | None = None,
+        nth: int = 1,
+        every: int = 1,
+        times: int = 0,
+        delay: float = 0.0,
+    ) -> Rule:
+        """Order a fault: what is to become of these commands, until the rule is removed.
+
+        I/O commands, or ``admin`` commands: of opcode ``opc``, of queue ``qid``, that touch one of
+        ``lbas``; without these, of any. It acts from the ``nth`` of them on, in each ``every``-th,
+        ``times`` times (0: for ever), and takes ``delay`` seconds. Raises ValueError for what no
+        rule can be.
+        """
+        if lbas is not None and (lbas.step != 1 or not lbas or lbas.start < 0):
+            raise ValueError(f"lbas is a range of blocks, such as range(0, 8), not {lbas!r}")
+        if not 0 <= delay <= 3600:
+            raise ValueError(f"a delay is 0 to 3600 seconds, not {delay}")
+        if nth < 1 or every < 1 or times < 0:
+            raise ValueError("nth and every are 1 or more, times is 0 or more")
+        try:
+            number = self._core.add_rule(
+                action=fault.action,
+                queues=lib.CONTROLLER_ADMIN if admin else lib.CONTROLLER_IO,
+                opcode=-1 if opc is None else int(opc),
+                qid=-1 if qid is None else qid,
+                lba=lbas.start if lbas else 0,
+                blocks=len(lbas) if lbas else 0,
+                nth=nth,
+                every=every,
+                times=times,
+                delay_ns=int(delay * 1e9),
+                value=fault.value,
+                answer=fault.answer,
+            )
+        except OSError as error:
+            raise ValueError(
+                f"no such rule ({error.strerror}): there are up to 64, and a fault of data is of "
+                "I/O commands, of all queues, without a delay"
+            ) from None
+        return Rule(self._core, number)
+
+    @property
+    def kept(self) -> int:
+        """How many commands it keeps."""
+        return self._core.kept
+
+    def release(self, status: Status | StatusCode | int = 0) -> int:
+        """End what it keeps with that status; return how many commands that were."""
+        return self._core.release(
+            int(Status.of(status)) if isinstance(status, StatusCode) else int(status)
+        )
+
+    def set_identify(self, cns: int, page: bytes, *, per_namespace: bool = False) -> None:
+        """Give the 4096 bytes that Identify returns for ``cns``; ``per_namespace``: for NSID 1."""
+        self._core.set_page(cns, page, per_namespace=per_namespace)
+
+    def send_event(self, dw0: int) -> bool:
+        """End an Asynchronous Event Request with that dword 0; False if none is there."""
+        return self._core.event(dw0)
+
+    def misbehave(
+        self,
+        *,
+        never_ready: bool = False,
+        never_disabled: bool = False,
+        fatal_when_enabled: bool = False,
+        never_shut_down: bool = False,
+        gone: bool = False,
+    ) -> None:
+        """Set what it does wrong besides commands; what is left out, it does right."""
+        self._core.set_quirks(
+            never_ready * lib.CONTROLLER_NEVER_READY
+            | never_disabled * lib.CONTROLLER_NEVER_DISABLED
+            | fatal_when_enabled * lib.CONTROLLER_FATAL_AT_ENABLE
+            | never_shut_down * lib.CONTROLLER_NEVER_SHUT_DOWN
+            | gone * lib.CONTROLLER_IS_GONE
+        )
+
+    def fail(self) -> None:
+        """Let it report a fatal error (CSTS.CFS) and do nothing more until it is reset."""
+        self._core.fail()
+
+    def counts(self) -> Counts:
+        """Return what it counted since it was made."""
+        log = self._core.log()
+        return Counts(*(int(getattr(log, name)) for name in Counts.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """I/O commands: struct controller_log."""
+
+    reads: int
+    writes: int
+    fua_writes: int
+    trims: int
+    flushes: int
+    deepest: int
+    planted: int

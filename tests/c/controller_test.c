@@ -1,0 +1,565 @@
+/*
+ * The software controller for the sanitizers and valgrind: a host that does as it should, with every
+ * rule, and one that does not, whose commands, doorbells and registers are random.
+ *
+ * Usage: controller_test [PERCENT], how much of the work to do.
+ */
+#define _DEFAULT_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "_controller.h"
+#include "null_controller.h"
+#include "test.h"
+
+#define PAGE   4096u
+#define BLOCKS 256u
+#define IOVA   UINT64_C(0x7000000000)
+#define PAGES  64u /* of the host: 4 of queues, the others of data */
+#define DEPTH  16u
+
+static uint64_t percent = 100;
+
+static uint64_t scaled(uint64_t count)
+{
+	return count * percent / 100 + 1;
+}
+
+/* --- a host ------------------------------------------------------------------------------ */
+
+struct queue {
+	struct nvme_sqe *sq;
+	struct nvme_cqe *cq;
+	uint32_t qid, tail, head;
+	uint16_t phase;
+};
+
+struct host {
+	struct controller *c;
+	uint8_t *memory; /* PAGES, mapped at IOVA */
+	uint8_t *storage;
+	uint32_t *doorbells;
+	struct queue admin, io;
+	uint32_t stride;
+	int waits; /* the controller has a thread */
+	uint16_t cid;
+};
+
+/* What `answer` is to say, and what it was asked. */
+struct answer {
+	uint32_t says;
+	uint32_t asked;
+	uint8_t data[512];
+};
+
+static uint32_t answer(void *context, struct controller_call *call)
+{
+	struct answer *answer = context;
+	const struct nvme_sqe *sqe = call->sqe;
+
+	answer->asked++;
+	CHECK(call->value == 77);
+	call->dw0 = 0xabcd;
+	if (sqe->opc == 1)
+		CHECK(!controller_call_move(call, 0, answer->data, sizeof(answer->data)));
+	if (sqe->opc == 2 && !answer->says)
+		CHECK(!controller_call_move(call, 1, answer->data, sizeof(answer->data)));
+	/* Of these it may call nothing else, but a read of its own state does no harm. */
+	controller_kept(call->controller);
+	return answer->says;
+}
+
+static uint8_t *page(const struct host *host, uint32_t number)
+{
+	return host->memory + (size_t)number * PAGE;
+}
+
+static uint64_t iova_of(uint32_t number)
+{
+	return IOVA + (uint64_t)number * PAGE;
+}
+
+static void ring(struct host *host, uint32_t qid, int cq, uint32_t value)
+{
+	uint64_t at = (uint64_t)((2 * qid + (uint32_t)cq) << host->stride) * 4;
+
+	CHECK(!controller_doorbell(host->c, at, value));
+}
+
+static void post(struct host *host, struct queue *queue, struct nvme_sqe sqe)
+{
+	queue->sq[queue->tail] = sqe;
+	queue->tail = (queue->tail + 1) % DEPTH;
+	ring(host, queue->qid, 0, queue->tail);
+}
+
+/* Take the next completion; 0 if there is none, at once or, with a thread, for a while. */
+static int take(struct host *host, struct queue *queue, struct nvme_cqe *cqe, uint32_t ms)
+{
+	struct nvme_cqe *entry = &queue->cq[queue->head];
+
+	for (uint32_t i = 0; (__atomic_load_n(&entry->status, __ATOMIC_ACQUIRE) & 1) != queue->phase;
+	     i++) {
+		if (!host->waits || i == ms * 10)
+			return 0;
+		usleep(100);
+	}
+	*cqe = *entry;
+	queue->head = (queue->head + 1) % DEPTH;
+	queue->phase ^= !queue->head;
+	ring(host, queue->qid, 1, queue->head);
+	return 1;
+}
+
+/* Run a command to its end; returns its status, with `result` its dword 0. */
+static uint16_t run(struct host *host, struct queue *queue, struct nvme_sqe sqe, uint32_t *result)
+{
+	struct nvme_cqe cqe;
+
+	sqe.cid = ++host->cid;
+	post(host, queue, sqe);
+	CHECK(take(host, queue, &cqe, 10000));
+	CHECK(cqe.cid == sqe.cid);
+	CHECK(cqe.sqid == queue->qid);
+	if (result)
+		*result = cqe.dw0;
+	return cqe.status >> 1;
+}
+
+static struct nvme_sqe io(uint8_t opc, uint32_t lba, uint32_t blocks, uint32_t at)
+{
+	struct nvme_sqe sqe = { .opc = opc, .nsid = 1, .prp1 = iova_of(at) };
+
+	sqe.cdw10 = lba;
+	sqe.cdw12 = blocks - 1;
+	if (blocks * 512 > PAGE)
+		sqe.prp2 = iova_of(at + 1);
+	return sqe;
+}
+
+static void write_register(struct host *host, uint32_t offset, uint32_t width, uint64_t value)
+{
+	CHECK(!controller_write(host->c, offset, width, value));
+}
+
+static uint32_t csts(struct host *host)
+{
+	uint64_t value;
+
+	CHECK(!controller_read(host->c, 0x1c, 4, &value));
+	return (uint32_t)value;
+}
+
+/* Enable the controller, and make an I/O queue pair. */
+static void start(struct host *host)
+{
+	host->admin = (struct queue){
+		.sq = (void *)page(host, 0), .cq = (void *)page(host, 1), .phase = 1
+	};
+	host->io = (struct queue){
+		.sq = (void *)page(host, 2), .cq = (void *)page(host, 3), .qid = 1, .phase = 1
+	};
+	memset(host->memory, 0, 4 * PAGE);
+	write_register(host, 0x24, 4, (DEPTH - 1) << 16 | (DEPTH - 1));
+	write_register(host, 0x28, 8, iova_of(0));
+	write_register(host, 0x30, 8, iova_of(1));
+	write_register(host, 0x14, 4, 0x00460001);
+	CHECK(csts(host) == 1);
+	CHECK(!run(host, &host->admin,
+		   (struct nvme_sqe){ .opc = 5,
+				      .prp1 = iova_of(3),
+				      .cdw10 = (DEPTH - 1) << 16 | 1,
+				      .cdw11 = 1 },
+		   NULL));
+	CHECK(!run(host, &host->admin,
+		   (struct nvme_sqe){ .opc = 1,
+				      .prp1 = iova_of(2),
+				      .cdw10 = (DEPTH - 1) << 16 | 1,
+				      .cdw11 = 1 << 16 | 1 },
+		   NULL));
+}
+
+static void host_init(struct host *host, struct answer *answers, int wait, uint32_t stride)
+{
+	struct controller_config config = {
+		.blocks = BLOCKS,
+		.block_shift = 9,
+		.mqes = DEPTH - 1,
+		.queues = 2,
+		.mdts = 1,
+		.dstrd = stride,
+		.version = 0x20000,
+		.to = 10,
+		.answer = answer,
+		.context = answers,
+	};
+
+	*host = (struct host){
+		.memory = aligned_alloc(PAGE, PAGES * PAGE),
+		.storage = allocate(BLOCKS, 512),
+		.doorbells = allocate(1, PAGE << stride),
+		.stride = stride,
+		.waits = wait >= 0,
+	};
+	CHECK(host->memory);
+	memset(host->memory, 0, PAGES * PAGE);
+	config.storage = host->storage;
+	config.doorbells = host->doorbells;
+	host->c = controller_new(&config);
+	CHECK(host->c);
+	CHECK(!controller_map(host->c, IOVA, PAGES * PAGE, host->memory));
+	for (uint32_t cns = 0; cns < 3; cns++)
+		CHECK(!controller_set_page(host->c, cns, cns == 0, host->memory));
+	controller_set_command(host->c, 0x406);
+	if (wait >= 0)
+		CHECK(!controller_start(host->c, (enum controller_wait)wait));
+	start(host);
+}
+
+static void host_free(struct host *host)
+{
+	controller_free(host->c);
+	free(host->memory);
+	free(host->storage);
+	free(host->doorbells);
+}
+
+static int order(struct host *host, uint32_t action, int32_t opcode, int64_t value)
+{
+	const struct controller_rule rule = {
+		.action = action,
+		.opcode = opcode,
+		.qid = -1,
+		.nth = 1,
+		.every = 1,
+		.times = 1,
+		.value = value,
+	};
+	int id = controller_add_rule(host->c, &rule);
+
+	CHECK(id > 0);
+	return id;
+}
+
+/* --- one that does as it should ---------------------------------------------------------- */
+
+/* Random writes and reads against a model. */
+static void test_data(struct host *host)
+{
+	uint8_t *model = allocate(BLOCKS, 512);
+
+	CHECK(!run(host, &host->io, io(8, 0, BLOCKS, 8), NULL));
+	for (uint64_t i = 0; i < scaled(2000); i++) {
+		uint32_t blocks = 1 + random_below(16), lba = random_below(BLOCKS - blocks + 1);
+		uint32_t at = 8 + random_below(PAGES - 10);
+
+		if (random_below(2)) {
+			memset(page(host, at), (int)random_below(256), blocks * 512);
+			memcpy(model + (size_t)lba * 512, page(host, at), blocks * 512);
+			CHECK(!run(host, &host->io, io(1, lba, blocks, at), NULL));
+		} else {
+			CHECK(!run(host, &host->io, io(2, lba, blocks, at), NULL));
+			CHECK(!memcmp(model + (size_t)lba * 512, page(host, at), blocks * 512));
+		}
+	}
+	CHECK(!memcmp(model, host->storage, BLOCKS * 512));
+	free(model);
+}
+
+/* --- rules ------------------------------------------------------------------------------- */
+
+static void test_status_and_completions(struct host *host)
+{
+	struct nvme_cqe cqe;
+	struct nvme_sqe sqe = io(2, 0, 1, 8);
+
+	order(host, CONTROLLER_STATUS, 2, 0x281);
+	CHECK(run(host, &host->io, io(2, 0, 1, 8), NULL) == 0x281);
+	order(host, CONTROLLER_TWICE, 2, 0);
+	CHECK(!run(host, &host->io, io(2, 0, 1, 8), NULL));
+	CHECK(take(host, &host->io, &cqe, 1000) && cqe.cid == host->cid);
+	order(host, CONTROLLER_WRONG_CID, 2, 0x8001);
+	sqe.cid = 3;
+	post(host, &host->io, sqe);
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == (3 ^ 0x8001));
+	order(host, CONTROLLER_WRONG_SQID, 2, 4);
+	post(host, &host->io, sqe);
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.sqid == (1 ^ 4));
+	CHECK(!controller_remove_rule(host->c, 0));
+}
+
+static void test_kept(struct host *host)
+{
+	struct nvme_cqe cqe;
+	struct nvme_sqe sqe = io(2, 0, 1, 8);
+	uint32_t result;
+
+	order(host, CONTROLLER_KEEP, 2, 0);
+	sqe.cid = 500;
+	post(host, &host->io, sqe);
+	while (!controller_kept(host->c))
+		sched_yield();
+	CHECK(!take(host, &host->io, &cqe, 1));
+	CHECK(!run(host, &host->admin, (struct nvme_sqe){ .opc = 8, .cdw10 = 501u << 16 | 1 },
+		   &result));
+	CHECK(result == 1);
+	CHECK(!run(host, &host->admin, (struct nvme_sqe){ .opc = 8, .cdw10 = 500u << 16 | 1 },
+		   &result));
+	CHECK(result == 0);
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 500 && cqe.status >> 1 == 7);
+	CHECK(!controller_kept(host->c));
+	order(host, CONTROLLER_KEEP, 2, 0);
+	post(host, &host->io, sqe);
+	while (!controller_kept(host->c))
+		sched_yield();
+	CHECK(controller_release(host->c, 0) == 1);
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 500 && !(cqe.status >> 1));
+	order(host, CONTROLLER_LOSE, 2, 0);
+	post(host, &host->io, sqe);
+	CHECK(!run(host, &host->admin, (struct nvme_sqe){ .opc = 8, .cdw10 = 500u << 16 | 1 },
+		   &result));
+	CHECK(result == 1);
+	CHECK(!controller_remove_rule(host->c, 0));
+}
+
+static void test_events(struct host *host)
+{
+	struct nvme_cqe cqe;
+
+	CHECK(controller_event(host->c, 1) == -EAGAIN);
+	for (uint16_t i = 0; i < 5; i++)
+		post(host, &host->admin, (struct nvme_sqe){ .opc = 0x0c, .cid = i });
+	CHECK(take(host, &host->admin, &cqe, 10000) && cqe.cid == 4 && cqe.status >> 1 == 0x4105);
+	CHECK(!controller_kept(host->c));
+	CHECK(!controller_event(host->c, 0x1234));
+	CHECK(take(host, &host->admin, &cqe, 10000) && cqe.cid == 0 && cqe.dw0 == 0x1234);
+	/* One of those that are left is aborted in the queue in which the Abort itself is. */
+	post(host, &host->admin, (struct nvme_sqe){ .opc = 8, .cid = 9, .cdw10 = 2u << 16 });
+	CHECK(take(host, &host->admin, &cqe, 10000));
+	CHECK(take(host, &host->admin, &cqe, 10000));
+}
+
+static void test_answers(struct host *host, struct answer *answers)
+{
+	const uint32_t says[] = { 0, 0x281, CONTROLLER_ANSWER_EXECUTE };
+	uint32_t result;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		answers->says = says[i];
+		memset(answers->data, (int)(i + 1), sizeof(answers->data));
+		order(host, CONTROLLER_ANSWER, 2, 77);
+		CHECK(run(host, &host->io, io(2, 0, 1, 8), &result) == (i == 1 ? 0x281 : 0));
+		CHECK(i == 2 || result == 0xabcd);
+		CHECK(i || page(host, 8)[511] == 1);
+	}
+	answers->says = CONTROLLER_ANSWER_EXECUTE;
+	order(host, CONTROLLER_ANSWER, 1, 77);
+	memset(page(host, 8), 9, 512);
+	CHECK(!run(host, &host->io, io(1, 0, 1, 8), NULL));
+	CHECK(answers->data[0] == 9 && answers->asked == 4);
+	CHECK(!controller_remove_rule(host->c, 0));
+}
+
+static void test_the_whole(struct host *host)
+{
+	uint64_t value;
+
+	order(host, CONTROLLER_FATAL, 2, 0);
+	post(host, &host->io, io(2, 0, 1, 8));
+	while (csts(host) != 3)
+		sched_yield();
+	write_register(host, 0x14, 4, 0);
+	CHECK(csts(host) == 0);
+	start(host);
+	order(host, CONTROLLER_GONE, 2, 0);
+	post(host, &host->io, io(2, 0, 1, 8));
+	while (csts(host) != UINT32_MAX)
+		sched_yield();
+	CHECK(!controller_read(host->c, 0, 8, &value) && value == UINT64_MAX);
+	controller_set_quirks(host->c, CONTROLLER_NEVER_DISABLED);
+	write_register(host, 0x14, 4, 0);
+	CHECK(csts(host) == 1);
+	controller_reset(host->c);
+	CHECK(csts(host) == 0);
+	controller_set_quirks(host->c, CONTROLLER_FATAL_AT_ENABLE);
+	write_register(host, 0x14, 4, 0x00460001);
+	CHECK(csts(host) & 2);
+	controller_set_quirks(host->c, 0);
+	controller_reset(host->c);
+	start(host);
+	/* The memory of its queues goes away. */
+	CHECK(controller_unmap(host->c, IOVA, PAGES * PAGE) == host->memory);
+	CHECK(csts(host) == 3);
+	controller_reset(host->c);
+	CHECK(!controller_map(host->c, IOVA, PAGES * PAGE, host->memory));
+	CHECK(controller_map(host->c, IOVA + PAGE, PAGE, host->memory) == -EEXIST);
+	start(host);
+}
+
+static void test_bad_rules(struct host *host)
+{
+	struct controller_rule rule = { .opcode = -1, .qid = -1, .nth = 1, .every = 1 };
+	int first;
+
+	rule.action = CONTROLLER_ACTIONS;
+	CHECK(controller_add_rule(host->c, &rule) == -EINVAL);
+	rule.action = CONTROLLER_TORN_WRITE;
+	CHECK(controller_add_rule(host->c, &rule) == -EINVAL);
+	rule.action = CONTROLLER_EXECUTE;
+	rule.nth = 0;
+	CHECK(controller_add_rule(host->c, &rule) == -EINVAL);
+	rule.nth = 1;
+	first = controller_add_rule(host->c, &rule);
+	for (uint32_t i = 1; i < 64; i++)
+		CHECK(controller_add_rule(host->c, &rule) == first + (int)i);
+	CHECK(controller_add_rule(host->c, &rule) == -ENOSPC);
+	CHECK(!controller_remove_rule(host->c, (uint32_t)first + 63));
+	CHECK(!controller_remove_rule(host->c, (uint32_t)first));
+	CHECK(controller_remove_rule(host->c, (uint32_t)first) == -ENOENT);
+	CHECK(controller_get_rule(host->c, (uint32_t)first, &rule) == -ENOENT);
+	CHECK(!controller_remove_rule(host->c, 0));
+}
+
+/* --- one that does not ------------------------------------------------------------------- */
+
+static uint64_t any_address(void)
+{
+	switch (random_below(4)) {
+	case 0:
+		return IOVA + random_below(PAGES * PAGE);
+	case 1:
+		return iova_of(8 + random_below(PAGES - 8));
+	case 2:
+		return (uint64_t)random_below(UINT32_MAX) << random_below(33);
+	}
+	return UINT64_MAX - random_below(5000);
+}
+
+static struct nvme_sqe any_command(void)
+{
+	struct nvme_sqe sqe = { 0 };
+
+	for (uint32_t i = 0; i < sizeof(sqe) / 4; i++)
+		((uint32_t *)&sqe)[i] = random_below(UINT32_MAX);
+	/* What gets further than a first look. Of what renews it little, since that takes long. */
+	sqe.opc = random_below(8) ? random_below(14) : random_below(256);
+	sqe.flags = (uint8_t)(random_below(4) ? 0x40 * random_below(4) : random_below(256));
+	sqe.nsid = random_below(4) ? 1 : sqe.nsid;
+	sqe.prp1 = any_address();
+	sqe.prp2 = any_address();
+	switch (random_below(3)) {
+	case 0: /* of blocks */
+		sqe.cdw10 = random_below(BLOCKS + 5);
+		sqe.cdw11 = random_below(4) ? 0 : 4;
+		sqe.cdw12 = random_below(20);
+		break;
+	case 1: /* of a queue, a page, a log, a feature */
+		sqe.cdw10 = random_below(4) | random_below(DEPTH + 2) << 16;
+		sqe.cdw11 = 1 | random_below(3) << 16;
+		sqe.cdw12 = sqe.cdw13 = 0;
+		break;
+	}
+	return sqe;
+}
+
+static void test_hostile_host(struct host *host)
+{
+	for (uint64_t i = 0; i < scaled(20000); i++) {
+		struct queue *queue = random_below(3) ? &host->io : &host->admin;
+		struct nvme_cqe cqe;
+		uint64_t value;
+
+		if (!random_below(4))
+			order(host, random_below(CONTROLLER_ANSWER), random_below(2) ? -1 : 2, 1);
+		if (!random_below(8))
+			controller_remove_rule(host->c, 0);
+		for (uint32_t at = 4 * PAGE; !random_below(8) && at < PAGES * PAGE; at += 8) {
+			value = any_address();
+			memcpy(host->memory + at, &value, sizeof(value));
+		}
+		post(host, queue, any_command());
+		while (take(host, queue, &cqe, 0))
+			;
+		if (!random_below(50))
+			ring(host, random_below(3), (int)random_below(2), random_below(40));
+		if (!random_below(50))
+			controller_write(host->c, random_below(0x40), 4 << random_below(2),
+					 random_below(UINT32_MAX));
+		if (!random_below(10)) {
+			controller_set_quirks(host->c, 0);
+			controller_remove_rule(host->c, 0);
+			controller_reset(host->c);
+			start(host);
+		}
+	}
+	controller_set_quirks(host->c, 0);
+	controller_remove_rule(host->c, 0);
+	controller_reset(host->c);
+	start(host);
+}
+
+/* --- its thread -------------------------------------------------------------------------- */
+
+static void *visit(void *context)
+{
+	struct host *host = context;
+	uint8_t *memory = allocate(1, PAGE);
+	struct controller_log log;
+
+	for (uint64_t i = 0; i < scaled(2000); i++) {
+		CHECK(!controller_map(host->c, 0x1000, PAGE, memory));
+		CHECK(controller_remove_rule(host->c, (uint32_t)order(host, CONTROLLER_EXECUTE, 2, 0)) ==
+		      0);
+		controller_get_log(host->c, &log);
+		CHECK(controller_unmap(host->c, 0x1000, PAGE) == memory);
+		if (!(i % 16))
+			usleep(100);
+	}
+	free(memory);
+	return NULL;
+}
+
+static void test_visitors(struct host *host)
+{
+	pthread_t thread;
+
+	CHECK(!pthread_create(&thread, NULL, visit, host));
+	test_data(host);
+	CHECK(!pthread_join(thread, NULL));
+}
+
+static void test_all(int wait, uint32_t stride)
+{
+	struct answer answers = { 0 };
+	struct host host;
+
+	host_init(&host, &answers, wait, stride);
+	CHECK(controller_doorbell(host.c, 2, 0) == -EINVAL);
+	CHECK(controller_doorbell(host.c, (uint64_t)PAGE << 11, 0) == -EINVAL);
+	test_data(&host);
+	test_bad_rules(&host);
+	test_status_and_completions(&host);
+	test_kept(&host);
+	test_answers(&host, &answers);
+	test_the_whole(&host);
+	test_data(&host);
+	test_events(&host);
+	if (wait >= 0)
+		test_visitors(&host);
+	else
+		test_hostile_host(&host);
+	host_free(&host);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1)
+		percent = strtoull(argv[1], NULL, 0);
+	test_all(-1, 0);
+	test_all(-1, 3);
+	test_all(CONTROLLER_SLEEP, 0);
+	test_all(CONTROLLER_NAP, 1);
+	return 0;
+}
