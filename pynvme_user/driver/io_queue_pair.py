@@ -455,14 +455,14 @@ class QueuePairGroup:
                 if loop.is_done(one):
                     pair._end_loop()
         left = [pair for pair, one in going if not loop.is_done(one)]
-        for pair in self._some(left):
-            pair._check_health(waited=False)
+        for number, pair in enumerate(self._some(left)):
+            pair._check_health(waited=False, asks=not number)
         if not left:
             loop.rearm()
         return not left
 
     def _some(self, pairs: list[QueuePair]) -> list[QueuePair]:
-        """Choose a tenth of them, the next ones each time: a look at a device reads a register."""
+        """Choose a tenth of them, the next ones each time: they are many to look at."""
         count = -(-len(pairs) // 10)
         first = self._next_looked_at % max(1, len(pairs))
         self._next_looked_at = first + count

@@ -316,11 +316,11 @@ class RawQueuePair:
 
     _health_due = 0.0
 
-    def _check_health(self, *, waited: bool) -> None:
+    def _check_health(self, *, waited: bool, asks: bool = True) -> None:
         """See whether the device is there and whether a command is overdue, ten times a second.
 
         That is by time, not by lack of completions: others may go on beside one that never ends. At
-        once where a wait was in vain.
+        once where a wait was in vain. Without ``asks`` another pair has just read the register.
         """
         now = time.monotonic()
         if now < self._health_due and not waited:
@@ -330,7 +330,8 @@ class RawQueuePair:
             if self._closed and self._aborted:
                 return  # close() found what is waited for: it is there to be taken
             self._check_not_ended()
-            self.device.check_alive()
+            if asks:
+                self.device.check_alive()
             # Should the device and its shadow doorbell have missed each other, this mends it.
             self._ring.kick()
             if self._watch.stepped():

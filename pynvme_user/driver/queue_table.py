@@ -23,7 +23,7 @@ from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.units import whole_number
 
 DEFAULT_DEPTH = 256
-_MOST = 128
+_MOST = 512
 
 
 class QueuePairs:

@@ -88,7 +88,7 @@ struct controller_config {
 	uint64_t blocks;
 	uint32_t block_shift; /* log2 of the block size */
 	uint32_t mqes;	      /* CAP.MQES: entries of a queue, minus 1 */
-	uint32_t queues;      /* I/O queues of each kind, up to 128 */
+	uint32_t queues;      /* I/O queues of each kind, up to 511 */
 	uint32_t mdts;	      /* 0: no limit */
 	uint32_t dstrd;	      /* CAP.DSTRD, up to 10 */
 	uint32_t version;     /* VS */

@@ -8,7 +8,7 @@
 #include "_controller.h"
 
 #define PAGE_SIZE   4096u
-#define QUEUES_MAX  129u /* with the admin queue */
+#define QUEUES_MAX  512u /* with the admin queue: as many doorbells as a page has */
 #define VECTORS_MAX 256u
 #define PAGES_MAX   16u
 #define RULES_MAX   64u

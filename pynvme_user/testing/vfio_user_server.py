@@ -349,7 +349,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--image", help="keep data, in this file")
     parser.add_argument("--size", type=parse_size, default="1G", help="of the namespace (1G)")
     parser.add_argument("--block-size", type=int, choices=(512, 1024, 2048, 4096), default=512)
-    parser.add_argument("--queues", type=int, default=128, help="I/O queue pairs, 1 to 128")
+    parser.add_argument("--queues", type=int, default=128, help="I/O queue pairs, 1 to 511 (128)")
     parser.add_argument("--mqes", type=int, default=0xFFFF, help="CAP.MQES, 1 to 65535")
     parser.add_argument("--mdts", type=int, default=5, help="4 KiB << MDTS; 0: no limit (5)")
     parser.add_argument("--delay", type=float, default=0, help="us that each I/O command takes")

@@ -90,14 +90,14 @@ class WorkloadGroup:
             workload.give_up(status)
 
     @property
-    def stopped(self) -> bool:
-        """Whether one of them is to submit no more."""
-        return any(workload.stopped for workload in self._workloads)
+    def given_up(self) -> bool:
+        """Whether one of them was given up before its end, and did not go on."""
+        return any(workload.given_up for workload in self._workloads)
 
     @property
-    def given_up(self) -> bool:
-        """Whether one of them was given up, and did not go on."""
-        return any(workload.given_up for workload in self._workloads)
+    def lost(self) -> int:
+        """I/Os that had no outcome then."""
+        return sum(workload.lost for workload in self._workloads)
 
     @property
     def exhausted(self) -> bool:
@@ -202,5 +202,7 @@ class WorkloadGroup:
 
     def take_records(self) -> npt.NDArray[np.void]:
         """Take the log since the last call, as RECORD_DTYPE, oldest first."""
+        if not self.keeps_records:
+            return self._first.take_records()
         records = np.concatenate([workload.take_records() for workload in self._workloads])
         return records[np.argsort(records["end_ns"], kind="stable")]

@@ -192,8 +192,8 @@ class Workload:
         self._set_pace(pace)
         self._mix(generator, pace, noted=verifier is not None)
         self._paused = 0  # ticks since when nothing arrives
-        #: Whether what had no outcome was given up, and it did not go on since.
-        self.given_up = False
+        #: Whether it was given up before its end, and did not go on; I/Os that had no outcome then.
+        self.given_up, self.lost = False, 0
         if ios is not None:
             self.go_through(ios)
         if contents is not None:
@@ -521,26 +521,21 @@ class Workload:
         self._bench.stop = 1
         self._bench.record_limit = len(self._records)
 
-    @property
-    def stopped(self) -> bool:
-        """Whether it is to submit no more."""
-        return bool(self._bench.stop)
-
     def go_on(self) -> None:
         """Submit again after :meth:`stop`; once that has drained."""
         self._bench.stop = 0
-        self.given_up = False
+        self.given_up, self.lost = False, 0
         self._bench.held_until = lib.nvme_ticks()
         self._bench.record_limit = self._record_limit
 
     def give_up(self, status: int) -> None:
         """Count what has no outcome as failed. Only once DMA has stopped."""
+        self.given_up, self.lost = not self._bench.stop, self.submitted - self.completed
         if self._split is not None:
             lib.nvme_bench_split_give_up(self._split)
         else:
             lib.nvme_bench_give_up(self._bench_pointer, self._queue_depth)
         self.stop()
-        self.given_up = True
 
     @property
     def _bench_pointer(self) -> object:

@@ -40,6 +40,7 @@ NOT_HERE = {
     "make bench": "takes minutes; tests/unit/test_benchmarks.py runs its parts",
     "python benchmarks/versus_spdk.py": "needs a build of SPDK",
     "python benchmarks/waiting.py": "needs a controller of which no other program knows",
+    "python benchmarks/queue_rates.py": "takes a minute; tests/unit/test_benchmarks.py runs it",
     "python benchmarks/rates.py": "takes a minute; tests/unit/test_benchmarks.py runs it",
     "python benchmarks/versus_fio.py": "needs fio, and takes minutes",
     "python -m pynvme_user.testing.vfio_user_server": "serves on; tests/vfio_user starts it",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 
 import pytest
-from bench_rig import READ, WRITE, job, once_runs, run
-from software_controller import read_log, renew
+from bench_rig import READ, WRITE, job, once_runs, run, seconds
+from software_controller import read_log, renew, served
 
 from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.run import engine
+from pynvme_user.workload.group import WorkloadGroup
+from pynvme_user.workload.loop import Workload
 
 
 @pytest.mark.parametrize("queues", [1, 2, 100])
@@ -71,6 +74,27 @@ def test_a_rate_is_the_job_s(fast: str) -> None:
     ios = [direction.ios for direction in result.directions]
     assert ios[READ] == pytest.approx(600, abs=55)  # one of each queue at the end
     assert ios[WRITE] == pytest.approx(200, abs=55)
+
+
+def test_each_of_500_queues_has_its_rate(qemu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one thread, and each alike: 2 s of 10 I/Os a second."""
+    groups: list[WorkloadGroup] = []
+    begin = WorkloadGroup.__init__
+
+    def made(group: WorkloadGroup, workloads: Sequence[Workload], *, blocks: int) -> None:
+        begin(group, workloads, blocks=blocks)
+        groups.append(group)
+
+    monkeypatch.setattr(WorkloadGroup, "__init__", made)
+    options = {"rate_iops": 5000, "queues": 500, "time_based": True, "runtime": 2}
+    with served("null&queues=511") as (name, _):
+        result = run(name, rw="randread", bs="4k", **options)
+    (group,) = groups
+    assert result.ok
+    counts = [one.submitted for one in group.members]
+    assert len(counts) == 500
+    assert 18 <= min(counts) <= max(counts) <= 21 + 10 * (seconds(result) - 2)
+    assert result.directions[READ].ios == sum(counts)
 
 
 def test_ramp_logs_and_clones(fast: str) -> None:

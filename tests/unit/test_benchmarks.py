@@ -105,11 +105,22 @@ def test_rates_of_both_directions(tmp_path: Path) -> None:
     assert all(float(row[5].replace(",", "")) >= 99 for row in rows)
 
 
+def test_rates_of_many_queue_pairs(tmp_path: Path) -> None:
+    table = tmp_path / "rates.md"
+    program = BENCHMARKS / "queue_rates.py"
+    arguments = ["10", "--seconds", "0.2", "--turns", "1", "--markdown", table]
+    subprocess.run([sys.executable, program, *arguments], check=True, timeout=300)
+    rows = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()[2:]]
+    assert [row[0].strip("| ") for row in rows] == ["500"] * 3
+    assert [row[1:3] for row in rows] == [["1", "1"], ["1", "2"], ["4", "4"]]
+    assert all(float(row[5].replace(",", "")) > 0 for row in rows)
+
+
 def test_beside_fio() -> None:
     """Jobs whose I/Os no machine's speed changes: fio's number of them is ours."""
     if not shutil.which("fio"):
         pytest.skip("fio is not installed: ./bootstrap bench")
-    names = ("four I/Os", "global", "100 KiB", "half", "strided", "bs=1m")
+    names = ("four I/Os", "global", "00 KiB", "half", "strided", "bs=1m", "loops", "backwards")
     done = subprocess.run(
         [sys.executable, BENCHMARKS / "versus_fio.py", *names],
         capture_output=True,
@@ -119,7 +130,7 @@ def test_beside_fio() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "differ" not in done.stdout
-    assert done.stdout.count("│ read ") + done.stdout.count("│ write ") == 10
+    assert done.stdout.count("│ read ") + done.stdout.count("│ write ") == 14
 
 
 def needs_valgrind(figures: dict[str, Any]) -> dict[str, Any]:

@@ -33,15 +33,13 @@ class Drive:
         """
         workload = self._workload
         while True:
-            outstanding = workload.submitted - workload.completed
-            may_go_on = not outstanding and not workload.stopped
             try:
                 ended = self._advance(timeout_ns, geometry=self._geometry)
             except NamespaceChangedError:
                 if workload.submitted != self._begun:
                     raise
             else:
-                if not (ended and workload.given_up and may_go_on):
+                if not (ended and workload.given_up) or workload.lost:
                     return ended
                 workload.go_on()
             self._geometry = self._ns.current()

@@ -136,7 +136,7 @@ def test_an_identify_page_of_anything(soft: SoftController, seed: object) -> Non
 def test_any_number_of_queues(soft: SoftController, granted: int) -> None:
     soft.queues_granted = (granted & 0xFFFF) + 1, (granted >> 16) + 1
     with opened(soft) as ctrl:
-        assert ctrl.max_queue_pairs == (128 if granted == 0xFFFF_FFFF else 1)
+        assert ctrl.max_queue_pairs == (512 if granted == 0xFFFF_FFFF else 1)
         ctrl.namespaces[1].flush()
 
 

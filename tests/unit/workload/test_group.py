@@ -15,6 +15,7 @@ from workload_rig import COMMANDS, SECOND, SLICE, workload
 from pynvme_user import Controller, ControllerFatalError
 from pynvme_user.driver.io_queue_pair import QueuePairGroup
 from pynvme_user.spec.commands import SQE
+from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.generator import Generator
 from pynvme_user.workload.group import WorkloadGroup
 from pynvme_user.workload.loop import Workload
@@ -202,6 +203,29 @@ def test_a_reset_gives_all_up(soft: SoftController, ctrl: Controller) -> None:
         assert group.submitted == group.completed == 4
         assert group.results["failed"].tolist() == [4, 0, 0, 0]
         assert one.outstanding == two.outstanding == 0
+
+
+def test_a_look_at_many_queues_reads_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    with Controller(PcieTransport(SoftController(queues=(30, 30)))) as ctrl:
+        device = ctrl.namespaces[1].device
+        alive = device.check_alive
+
+        def ask() -> None:
+            asked.append(1)
+            alive()
+
+        monkeypatch.setattr(device, "check_alive", ask)
+        pairs = [ctrl.queue_pair(2) for _ in range(21)]
+        group, buffer = on_pairs(ctrl, pairs, endless())  # type: ignore[arg-type]
+        geometry = ctrl.namespaces[1].current()
+        every = QueuePairGroup(pairs)
+        asked.clear()
+        assert not every.advance(group, 5_000_000, geometry=geometry, keep=buffer)  # type: ignore[arg-type]
+        assert len(asked) == 1
+        group.stop()
+        while not every.advance(group, 5_000_000, geometry=geometry, keep=buffer):  # type: ignore[arg-type]
+            pass
 
 
 def test_a_command_of_any_queue_that_is_overdue_is_aborted(
