@@ -23,7 +23,8 @@ from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.units import whole_number
 
 DEFAULT_DEPTH = 256
-_MOST = 512
+#: As many as the one page of shadow doorbells has, beside the admin queue's.
+_MOST = 511
 
 
 class QueuePairs:

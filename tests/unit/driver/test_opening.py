@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from soft_controller import OK, SoftController
 
@@ -26,6 +27,7 @@ from pynvme_user import (
 from pynvme_user.dma import DmaPool
 from pynvme_user.driver import controller
 from pynvme_user.driver.lifecycle import command_set, ready_seconds, shutdown_seconds
+from pynvme_user.driver.queue_table import QueuePairs
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.identify_controller import OACS
 from pynvme_user.spec.registers import CAP, CC, CRTO, CSTS, CommandSet
@@ -136,7 +138,7 @@ def test_an_identify_page_of_anything(soft: SoftController, seed: object) -> Non
 def test_any_number_of_queues(soft: SoftController, granted: int) -> None:
     soft.queues_granted = (granted & 0xFFFF) + 1, (granted >> 16) + 1
     with opened(soft) as ctrl:
-        assert ctrl.max_queue_pairs == (512 if granted == 0xFFFF_FFFF else 1)
+        assert ctrl.max_queue_pairs == (511 if granted == 0xFFFF_FFFF else 1)
         ctrl.namespaces[1].flush()
 
 
@@ -259,6 +261,22 @@ def test_without_shadow_doorbells(soft: SoftController) -> None:
             qp.submit_flush(ctrl.namespaces[1])
             qp.drain()
         assert qp.doorbell_writes == 9
+
+
+def test_the_last_queue_pair_has_its_shadow_doorbells_in_the_page(
+    soft: SoftController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft.queues_granted = 0x10000, 0x10000
+    monkeypatch.setattr(QueuePairs, "_free_qid", lambda pairs: pairs.most)
+    with opened(soft) as ctrl, ctrl.queue_pair(4) as qp:
+        assert qp.qid == ctrl.max_queue_pairs
+        assert qp.queue.shadow is not None
+        page = qp.queue.shadow[0].view(np.uint32)
+        qp.submit_flush(ctrl.namespaces[1])
+        qp.submit_flush(ctrl.namespaces[1])
+        qp.ring()
+        assert page[2 * qp.qid : 2 * qp.qid + 2].tolist() == [2, 0]
+        assert [done.status for done in qp.drain()] == [OK] * 2
 
 
 def test_shadow_doorbells_that_a_reset_loses(soft: SoftController) -> None:
