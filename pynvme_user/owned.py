@@ -18,7 +18,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import ParamSpec, Protocol
 
 _P = ParamSpec("_P")
@@ -63,8 +63,9 @@ def close_at_exit(thing: Closed) -> None:
 
 
 def _close_what_is_left() -> None:
-    for thing in list(_closed_at_exit):
-        thing.close()
+    with ExitStack() as each:  # whatever becomes of the others
+        for thing in list(_closed_at_exit):
+            each.callback(thing.close)
 
 
 # What is registered first is called last: the driver registers its own later.

@@ -484,6 +484,7 @@ class Namespaces(Mapping[int, Namespace]):
 
         Raises NvmeError where a list cannot be any more: it does not ascend, or does not end.
         """
+        self._device.check_usable()  # a register of what was given back says that it is closed
         version = self._device.registers.read(VS)
         if (version.mjr, version.mnr) >= (1, 1):  # before, CNS has one bit
             try:

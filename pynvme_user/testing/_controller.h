@@ -23,6 +23,8 @@
 
 struct controller;
 
+#define CONTROLLER_QUEUES 512 /* with the admin queue: as many doorbells as a page has */
+
 /*
  * What a rule does with a command. Up to CONTROLLER_KEPT_TRIM it says success, and its data is
  * wrong; only commands that can have the fault count.
@@ -98,8 +100,9 @@ struct controller_config {
 	uint32_t slow_every;  /* 0: none */
 	uint32_t in_turn;     /* they take their time one after the other, not together */
 	uint32_t *doorbells;  /* the caller's: two for each queue, DSTRD apart; 4 KiB or more */
-	/* Answers for rules that ask. Called without a lock of the driver's; calls nothing of
-	 * this header but controller_call_move(). May be NULL. */
+	/* Answers for rules that ask. Called without a lock of the driver's; of this header it
+	 * calls controller_call_move(), controller_post() and what tells but changes nothing.
+	 * May be NULL. */
 	uint32_t (*answer)(void *context, struct controller_call *call);
 	void *context;
 };
@@ -177,8 +180,26 @@ int controller_remove_rule(struct controller *c, uint32_t id);
 /* Let what is kept go on: each command ends with `status`; returns how many there were. */
 uint32_t controller_release(struct controller *c, uint16_t status);
 
-/* How many commands are kept, those of Asynchronous Event Request not among them. */
-uint32_t controller_kept(struct controller *c);
+/*
+ * Copy the 64 bytes and the queue's id of a kept command, the first having the index 0; those of
+ * Asynchronous Event Request are not among them. Returns 0, or -ENOENT: there are not so many.
+ */
+int controller_get_kept(struct controller *c, uint32_t index, void *sqe, uint32_t *qid);
+
+/* End a command that takes its time or is kept with that status. Returns 0 or -ENOENT. */
+int controller_end(struct controller *c, uint32_t qid, uint16_t cid, uint16_t status);
+
+/*
+ * Post a completion in a submission queue's completion queue, whether a command has that CID or
+ * not. Returns 0, -ENOENT without such a queue, or -EAGAIN: there is no room.
+ */
+int controller_post(struct controller *c, uint32_t qid, uint16_t cid, uint16_t status, uint32_t dw0);
+
+/*
+ * Tell which queues there are: for each id below CONTROLLER_QUEUES, bit 0 is a submission queue, bit
+ * 1 a completion queue.
+ */
+void controller_get_queues(struct controller *c, uint8_t *queues);
 
 /* End an Asynchronous Event Request with that dword 0. Returns 0, or -EAGAIN: there is none. */
 int controller_event(struct controller *c, uint32_t dw0);

@@ -8,7 +8,7 @@
 #include "_controller.h"
 
 #define PAGE_SIZE   4096u
-#define QUEUES_MAX  512u /* with the admin queue: as many doorbells as a page has */
+#define QUEUES_MAX  ((uint32_t)CONTROLLER_QUEUES)
 #define VECTORS_MAX 256u
 #define PAGES_MAX   16u
 #define RULES_MAX   64u

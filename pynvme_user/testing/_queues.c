@@ -180,12 +180,16 @@ static void complete_held(struct controller *c, uint32_t qid, const struct held 
 }
 
 /* Do with a command, whose time has come, what is to be done. */
-static void end(struct controller *c, uint32_t qid, struct held *held)
+static void end_due(struct controller *c, uint32_t qid, struct held *held)
 {
 	uint16_t status;
 
-	if (held->action == CONTROLLER_ANSWER)
+	if (held->action == CONTROLLER_ANSWER) {
 		ask(c, qid, held);
+		/* What it has posted may have taken the room. */
+		if (cq_is_full(c, &c->cqs[c->sqs[qid].cqid], c->sqs[qid].cqid))
+			return;
+	}
 	switch (held->action) {
 	case CONTROLLER_STATUS:
 		status = (uint16_t)held->value & 0x7fff;
@@ -229,7 +233,7 @@ static uint32_t poll_held(struct controller *c, uint32_t qid, uint32_t tail)
 		struct held *held = &sq->held[i];
 
 		if (held->due <= now && !cq_is_full(c, cq, sq->cqid)) {
-			end(c, qid, held);
+			end_due(c, qid, held);
 			/* With what failed went the queue; what is gone does nothing more. */
 			if (!sq->entries || c->quirks & CONTROLLER_IS_GONE)
 				return count;
@@ -292,19 +296,67 @@ uint32_t controller_release(struct controller *c, uint16_t status)
 	return count;
 }
 
-uint32_t controller_kept(struct controller *c)
+int controller_get_kept(struct controller *c, uint32_t index, void *sqe, uint32_t *qid)
 {
-	uint32_t count = 0;
+	int err = -ENOENT;
 
 	controller_enter(c);
-	for (uint32_t i = 0; i < c->live_count; i++) {
+	for (uint32_t i = 0; i < c->live_count && err; i++) {
 		struct sq *sq = &c->sqs[c->live[i]];
 
-		for (uint32_t at = 0; at < sq->held_count; at++)
-			count += is_kept(&sq->held[at], c->live[i]);
+		for (uint32_t at = 0; at < sq->held_count && err; at++) {
+			if (!is_kept(&sq->held[at], c->live[i]) || index--)
+				continue;
+			memcpy(sqe, &sq->held[at].sqe, sizeof(struct nvme_sqe));
+			*qid = c->live[i];
+			err = 0;
+		}
 	}
 	controller_leave(c);
-	return count;
+	return err;
+}
+
+int controller_end(struct controller *c, uint32_t qid, uint16_t cid, uint16_t status)
+{
+	int err = -ENOENT;
+
+	controller_enter(c);
+	if (qid < QUEUES_MAX)
+		err = controller_end_held(c, qid, cid, status);
+	controller_settle(c);
+	controller_leave(c);
+	return err;
+}
+
+int controller_post(struct controller *c, uint32_t qid, uint16_t cid, uint16_t status, uint32_t dw0)
+{
+	int err = 0;
+
+	controller_enter(c);
+	if (qid >= QUEUES_MAX || !c->sqs[qid].entries) {
+		err = -ENOENT;
+	} else {
+		const struct sq *sq = &c->sqs[qid];
+		struct cq *cq = &c->cqs[sq->cqid];
+
+		if (cq_is_full(c, cq, sq->cqid))
+			err = -EAGAIN;
+		else
+			controller_complete(c, sq, qid, cid, status, dw0);
+		if (!err && cq->interrupts)
+			interrupt(c, cq);
+	}
+	controller_leave(c);
+	return err;
+}
+
+void controller_get_queues(struct controller *c, uint8_t *queues)
+{
+	controller_enter(c);
+	for (uint32_t qid = 0; qid < QUEUES_MAX; qid++)
+		queues[qid] = (uint8_t)((c->sqs[qid].entries != NULL) |
+					(c->cqs[qid].entries != NULL) << 1);
+	controller_leave(c);
 }
 
 int controller_event(struct controller *c, uint32_t dw0)

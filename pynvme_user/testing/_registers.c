@@ -148,7 +148,7 @@ static uint32_t read_dword(const struct controller *c, uint32_t offset)
 	case CC:
 		return c->cc;
 	case CSTS:
-		return c->csts;
+		return __atomic_load_n(&c->csts, __ATOMIC_ACQUIRE);
 	case AQA:
 		return c->aqa;
 	case ASQ:
@@ -172,11 +172,10 @@ int controller_read(struct controller *c, uint32_t offset, uint32_t width, uint6
 {
 	if (!is_access(offset, width))
 		return -EINVAL;
-	controller_enter(c);
+	/* As hardware does, at any time: what is read changes in one store. */
 	*value = read_dword(c, offset);
 	if (width == 8)
 		*value |= (uint64_t)read_dword(c, offset + 4) << 32;
-	controller_leave(c);
 	return 0;
 }
 

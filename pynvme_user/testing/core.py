@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -131,8 +131,13 @@ class Core:
 
     @property
     def handle(self) -> Any:
-        """The C structure. Raises ClosedError once it is gone."""
+        """The C structure, to change something. Raises ClosedError once it is gone."""
         self.check_caller()
+        return self._look
+
+    @property
+    def _look(self) -> Any:
+        """The C structure, to look at."""
         if not self._handle:
             raise ClosedError("the software controller is closed: make another")
         return self._handle
@@ -160,7 +165,7 @@ class Core:
     def read(self, offset: int, width: int) -> int:
         """Read a register of 4 or 8 bytes. Raises OSError for what is none."""
         value = ffi.new("uint64_t *")
-        self._check(lib.controller_read(self.handle, offset, width, value))
+        self._check(lib.controller_read(self._look, offset, width, value))
         return int(value[0])
 
     def write(self, offset: int, width: int, value: int) -> None:
@@ -247,14 +252,32 @@ class Core:
         Raises KeyError for one that was removed.
         """
         rule = ffi.new("struct controller_rule *")
-        if lib.controller_get_rule(self.handle, number, rule):
+        if lib.controller_get_rule(self._look, number, rule):
             raise KeyError(number)
         return int(rule.seen), int(rule.acted)
 
-    @property
-    def kept(self) -> int:
-        """How many commands are kept."""
-        return int(lib.controller_kept(self.handle))
+    def kept(self) -> Iterator[tuple[int, bytes]]:
+        """Queue and 64 bytes of each command that is kept."""
+        sqe, qid = ffi.new("uint8_t[64]"), ffi.new("uint32_t *")
+        for index in itertools.count():
+            if lib.controller_get_kept(self._look, index, sqe, qid):
+                return
+            yield int(qid[0]), bytes(ffi.buffer(sqe))
+
+    def end(self, qid: int, cid: int, status: int) -> None:
+        """End a command that does not end by itself. Raises OSError."""
+        self._check(lib.controller_end(self.handle, qid, cid, status))
+
+    def post(self, qid: int, cid: int, status: int, dw0: int) -> None:
+        """Post a completion. Raises OSError."""
+        self._check(lib.controller_post(self.handle, qid, cid, status, dw0))
+
+    def queues(self) -> tuple[set[int], set[int]]:
+        """Tell the ids of the submission and of the completion queues that there are."""
+        found = ffi.new("uint8_t[]", lib.CONTROLLER_QUEUES)
+        lib.controller_get_queues(self._look, found)
+        bits = list(enumerate(ffi.buffer(found)[:]))
+        return {n for n, there in bits if there & 1}, {n for n, there in bits if there & 2}
 
     def release(self, status: int) -> int:
         """End what is kept; return how many commands that were."""
@@ -275,7 +298,7 @@ class Core:
     def log(self) -> Any:
         """Return what it counted: struct controller_log."""
         log = ffi.new("struct controller_log *")
-        lib.controller_get_log(self.handle, log)
+        lib.controller_get_log(self._look, log)
         return log
 
     def _check(self, result: int) -> int:

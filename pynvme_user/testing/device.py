@@ -35,9 +35,10 @@ from pynvme_user.access.regions import (
 from pynvme_user.errors import DeviceNameError, DmaError
 from pynvme_user.host.numa import Placement
 from pynvme_user.links import Interrupt
+from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status, StatusCode
 from pynvme_user.testing.core import DOORBELLS, FAULTS, REGISTERS, Core, Options, ffi, lib
-from pynvme_user.testing.faults import Fault, Rule
+from pynvme_user.testing.faults import Fault, Rule, status_number
 from pynvme_user.testing.pages import CONFIG_SIZE, PCI_COMMAND, configuration_space
 from pynvme_user.testing.storage import DEFAULT_SIZE, Storage
 from pynvme_user.units import parse_size
@@ -139,7 +140,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "logical_block_size": (_block_size, "512, 1024, 2048 or 4096"),
     "mdts": (_between(0, 16), "0, which is no limit, to 16: the largest transfer is 4 KiB << mdts"),
     "mqes": (_between(1, 0xFFFF), "1 to 65535"),
-    "max_ioqpairs": (_between(1, 128), "1 to 128"),
+    "max_ioqpairs": (_between(1, lib.CONTROLLER_QUEUES - 1), "1 to 511"),
     "msix_qsize": (_between(1, 256), "1 to 256"),
     "dstrd": (_between(0, 10), "0 to 10"),
     "delay": (_time, "us that each I/O command takes, up to a minute"),
@@ -258,6 +259,22 @@ class SoftConfig:
         _ = self._core.handle
 
 
+class _Resources:
+    """What a device has of this process: closed with it, or at the interpreter's exit."""
+
+    def __init__(self, core: Core, undo: contextlib.ExitStack) -> None:
+        self.vectors: list[int] = []  # eventfds
+        self._core = core
+        self._undo = undo
+
+    def close(self) -> None:
+        """Give all of it back. Safe to call twice."""
+        self._core.check_caller()
+        self._undo.close()
+        while self.vectors:
+            owned.close(self.vectors.pop())
+
+
 class SoftDevice(Access):
     """The software controller: ``text`` is the device name behind ``soft:``.
 
@@ -293,20 +310,20 @@ class SoftDevice(Access):
                 wait=wait,
             )
             undo.callback(self._core.close)
-            self._undo = undo.pop_all()
+            self._resources = _Resources(self._core, undo.pop_all())
         self._posted = not settings.spin
-        self._vectors: list[int] = []
+        self._vectors = self._resources.vectors
         self.interrupt_vectors = settings.vectors
         self.interrupts_wanted = settings.interrupts
         self._iovas = IovaSpace([_IOVAS])
         self._config = SoftConfig(self.name, self._core, settings.vectors)
         self.registers: Region = SoftRegion(self.name, self._core, REGISTERS + length)
         self._start_dma()
-        owned.close_at_exit(self)
+        owned.close_at_exit(self._resources)
 
     def __del__(self) -> None:
-        if hasattr(self, "_undo") and owned.is_here():
-            self.close()
+        if hasattr(self, "_resources") and owned.is_here():
+            self._resources.close()
 
     # The seam
 
@@ -379,10 +396,7 @@ class SoftDevice(Access):
 
     def close(self) -> None:
         """End its thread; give storage, memory and descriptors back. Safe to call twice."""
-        self._core.check_caller()
-        self._undo.close()
-        while self._vectors:
-            owned.close(self._vectors.pop())
+        self._resources.close()
 
     # What it does wrong
 
@@ -435,15 +449,35 @@ class SoftDevice(Access):
         return Rule(self._core, number)
 
     @property
-    def kept(self) -> int:
-        """How many commands it keeps."""
-        return self._core.kept
+    def kept(self) -> list[tuple[int, SQE]]:
+        """Queue and command of all that it keeps."""
+        return [(qid, SQE.from_bytes(sqe)) for qid, sqe in self._core.kept()]
 
     def release(self, status: Status | StatusCode | int = 0) -> int:
-        """End what it keeps with that status; return how many commands that were."""
-        return self._core.release(
-            int(Status.of(status)) if isinstance(status, StatusCode) else int(status)
-        )
+        """End all that it keeps with that status; return how many commands that were."""
+        return self._core.release(status_number(status))
+
+    def end(self, qid: int, cid: int, status: Status | StatusCode | int = 0) -> None:
+        """End one command that it keeps, or that takes its time. Raises KeyError for none."""
+        try:
+            self._core.end(qid, cid, status_number(status))
+        except OSError:
+            raise KeyError(f"queue {qid} has no command {cid} that could be ended") from None
+
+    def post(self, qid: int, cid: int, status: Status | StatusCode | int = 0, dw0: int = 0) -> None:
+        """Post a completion for a submission queue, whether a command has that CID or not.
+
+        Raises KeyError where there is no such queue, or its completion queue has no room.
+        """
+        try:
+            self._core.post(qid, cid, status_number(status), dw0)
+        except OSError:
+            raise KeyError(f"no completion can be posted for queue {qid}") from None
+
+    @property
+    def queues(self) -> tuple[set[int], set[int]]:
+        """The ids of the submission and of the completion queues that there are."""
+        return self._core.queues()
 
     def set_identify(self, cns: int, page: bytes, *, per_namespace: bool = False) -> None:
         """Give the 4096 bytes that Identify returns for ``cns``; ``per_namespace``: for NSID 1."""

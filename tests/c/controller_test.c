@@ -58,6 +58,7 @@ static uint32_t answer(void *context, struct controller_call *call)
 {
 	struct answer *answer = context;
 	const struct nvme_sqe *sqe = call->sqe;
+	uint8_t queues[CONTROLLER_QUEUES];
 
 	answer->asked++;
 	CHECK(call->value == 77);
@@ -67,7 +68,8 @@ static uint32_t answer(void *context, struct controller_call *call)
 	if (sqe->opc == 2 && !answer->says)
 		CHECK(!controller_call_move(call, 1, answer->data, sizeof(answer->data)));
 	/* Of these it may call nothing else, but a read of its own state does no harm. */
-	controller_kept(call->controller);
+	controller_get_queues(call->controller, queues);
+	CHECK(queues[0] == 3);
 	return answer->says;
 }
 
@@ -290,6 +292,18 @@ static void test_status_and_completions(struct host *host)
 	CHECK(!controller_remove_rule(host->c, 0));
 }
 
+static uint32_t kept(struct host *host)
+{
+	struct nvme_sqe sqe;
+	uint32_t count = 0, qid;
+
+	while (!controller_get_kept(host->c, count, &sqe, &qid)) {
+		CHECK(sqe.opc == 2 && qid == 1);
+		count++;
+	}
+	return count;
+}
+
 static void test_kept(struct host *host)
 {
 	struct nvme_cqe cqe;
@@ -299,7 +313,7 @@ static void test_kept(struct host *host)
 	order(host, CONTROLLER_KEEP, 2, 0);
 	sqe.cid = 500;
 	post(host, &host->io, sqe);
-	while (!controller_kept(host->c))
+	while (!kept(host))
 		sched_yield();
 	CHECK(!take(host, &host->io, &cqe, 1));
 	CHECK(!run(host, &host->admin, (struct nvme_sqe){ .opc = 8, .cdw10 = 501u << 16 | 1 },
@@ -309,13 +323,29 @@ static void test_kept(struct host *host)
 		   &result));
 	CHECK(result == 0);
 	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 500 && cqe.status >> 1 == 7);
-	CHECK(!controller_kept(host->c));
+	CHECK(!kept(host));
 	order(host, CONTROLLER_KEEP, 2, 0);
 	post(host, &host->io, sqe);
-	while (!controller_kept(host->c))
+	while (!kept(host))
 		sched_yield();
 	CHECK(controller_release(host->c, 0) == 1);
 	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 500 && !(cqe.status >> 1));
+	order(host, CONTROLLER_KEEP, 2, 0);
+	post(host, &host->io, sqe);
+	while (!kept(host))
+		sched_yield();
+	CHECK(controller_end(host->c, 1, 501, 0) == -ENOENT);
+	CHECK(controller_end(host->c, 200, 500, 0) == -ENOENT);
+	CHECK(!controller_end(host->c, 1, 500, 0x281));
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 500 && cqe.status >> 1 == 0x281);
+	CHECK(!controller_post(host->c, 1, 0x1234, 2, 0xabcd));
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 0x1234 && cqe.status >> 1 == 2);
+	CHECK(controller_post(host->c, 2, 0, 0, 0) == -ENOENT);
+	for (uint32_t i = 0; i < DEPTH - 1; i++)
+		CHECK(!controller_post(host->c, 1, 1, 0, 0));
+	CHECK(controller_post(host->c, 1, 1, 0, 0) == -EAGAIN);
+	while (take(host, &host->io, &cqe, 10))
+		CHECK(cqe.cid == 1);
 	order(host, CONTROLLER_LOSE, 2, 0);
 	post(host, &host->io, sqe);
 	CHECK(!run(host, &host->admin, (struct nvme_sqe){ .opc = 8, .cdw10 = 500u << 16 | 1 },
@@ -332,7 +362,7 @@ static void test_events(struct host *host)
 	for (uint16_t i = 0; i < 5; i++)
 		post(host, &host->admin, (struct nvme_sqe){ .opc = 0x0c, .cid = i });
 	CHECK(take(host, &host->admin, &cqe, 10000) && cqe.cid == 4 && cqe.status >> 1 == 0x4105);
-	CHECK(!controller_kept(host->c));
+	CHECK(!kept(host));
 	CHECK(!controller_event(host->c, 0x1234));
 	CHECK(take(host, &host->admin, &cqe, 10000) && cqe.cid == 0 && cqe.dw0 == 0x1234);
 	/* One of those that are left is aborted in the queue in which the Abort itself is. */

@@ -55,9 +55,7 @@ def answer_kept(soft: SoftController, status: Status) -> None:
     """Complete what the device has kept, once it has something."""
     while not soft.kept:
         time.sleep(0.001)
-    with soft._lock:
-        while soft.kept:
-            soft.complete(*soft.kept.pop(0), status)
+    soft.release(status)
 
 
 class CtrlC(threading.Thread):

@@ -1,74 +1,49 @@
-"""A controller in a thread of this process, for what no other device can be told to do.
+"""The software controller of pynvme_user.testing, which tests tell what to do by attributes.
 
 It fails to become ready, reports a fatal error, disappears, keeps commands for ever, aborts them or
-does not. Everything above the seam is the real thing, the C ring included.
+does not. Each command is answered in Python; all else is in C.
 """
 
 from __future__ import annotations
 
-import mmap
-import threading
-from collections.abc import Callable, Iterable, Iterator
+import ctypes
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
-from pynvme_user.access.base import Access, DmaRegion, Doorbells
-from pynvme_user.dma import PAGE, address_of
+from pynvme_user.access.base import DmaRegion
+from pynvme_user.dma import PAGE
 from pynvme_user.errors import DeviceAccessError
 from pynvme_user.host.numa import Placement
-from pynvme_user.spec.commands import CQE, SQE, AdminOpcode, Cns, FeatureId, NvmOpcode, PhaseStatus
-from pynvme_user.spec.fields import Register
+from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, FeatureId, NvmOpcode
 from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, LbaFormat
 from pynvme_user.spec.identify_controller import EntrySizes
-from pynvme_user.spec.registers import (
-    ACQ,
-    AQA,
-    ASQ,
-    CAP,
-    CC,
-    CRTO,
-    CSTS,
-    DOORBELL_BASE,
-    VS,
-    ShutdownNotification,
-    ShutdownStatus,
-)
-from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus, Status
+from pynvme_user.spec.registers import CAP, CC, CRTO, CSTS, VS, ShutdownNotification
+from pynvme_user.spec.status import Status
+from pynvme_user.testing import Command, Outcome, SoftDevice, faults
 
 BLOCKS = 1000
 OK = Status(0)
+_AT = {kind: kind.offset or 0 for kind in (CAP, VS, CC, CSTS, CRTO)}
+_CSS = int(CC.build(css=7))
 
 
-class Queue:
-    """A submission and a completion queue at IOVAs of the host's memory."""
-
-    def __init__(self, qid: int, entries: int, sq: int, cq: int, cq_entries: int) -> None:
-        self.qid, self.entries, self.sq = qid, entries, sq
-        self.cq, self.cq_entries = cq, cq_entries
-        self.head = self.tail = 0
-        self.phase = 1
-
-
-class SoftController(Access):
-    """The access and the controller behind it; what it does wrong are attributes."""
-
-    name = "soft"
+class SoftController(SoftDevice):
+    """A device without storage; what it does wrong are attributes."""
 
     def __init__(
         self, *, dstrd: int = 0, mpsmin: int = 0, queues: tuple[int, int] = (4, 4)
     ) -> None:
+        super().__init__(f"?driver=null-co&max_ioqpairs=511&dstrd={dstrd}")
+        self.name = "soft"
+        self.interrupt_vectors = 0
+        self._bar0, self.registers = self.registers, self
+        self.size = self._bar0.size
         self.cap = CAP.build(mqes=63, to=1, css=1, dstrd=dstrd, mpsmin=mpsmin, mpsmax=mpsmin)
         self.queues_granted = queues
         self.crto = CRTO(0)
-        self.becomes_ready = True
-        self.becomes_disabled = True
-        self.fatal_when_enabled = False
-        self.shuts_down = True
         self.bus_resets = True
-        self.gone = False
         #: Tells what becomes of an I/O command; None keeps it for ever.
-        self.io: Callable[[SQE], Status | None] = lambda _: OK
+        self.io: Callable[[SQE], Status | Outcome | None] = lambda _: OK
         #: The same of an admin command, which is run where the answer is OK.
         self.admin: Callable[[SQE], Status | None] = lambda _: OK
         #: Tells the page that Identify returns; None leaves it to the controller.
@@ -86,239 +61,224 @@ class SoftController(Access):
         self.fields: dict[str, Any] = {}
         self.log: list[str] = []
         self.on_disable: Callable[[], None] = lambda: None
-        self.kept: list[tuple[Queue, SQE]] = []
+        #: What registers say, whatever is so, until the controller is disabled or reset.
+        self.forced: dict[int, int] = {}
+        self._wrong: dict[str, bool] = {}
+        self._css = 0
+        self._cc_at_end: CC | None = None
+        self._regions: list[DmaRegion] = []
+        #: The command that is answered, and what becomes of the controller after that.
+        self._command: Command | None = None
+        self._outcome: Outcome | None = None
+        self.order(faults.answer(self._answer_io))
+        self.order(faults.answer(self._answer_admin), admin=True)
 
-        self.size = 0x2000
-        self.registers = self
-        self._csts = CSTS(0)
-        self._cc = CC(0)
-        self._set: dict[int, int] = {}
-        self._memory: list[tuple[DmaRegion, mmap.mmap]] = []
-        self._bells = np.zeros(self.size // 4, np.uint32)
-        self._queues: dict[int, Queue] = {}
-        self._cqs: dict[int, tuple[int, int]] = {}
-        self._lock = threading.RLock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+    # --- what it does wrong besides commands ----------------------------------------------------
+
+    def _quirk(name: str, *, good: bool) -> Any:  # type: ignore[misc]
+        def get(self: SoftController) -> bool:
+            return self._wrong.get(name, False) != good
+
+        def set(self: SoftController, value: bool) -> None:
+            self._wrong[name] = value != good
+            if self._command is None:
+                self.misbehave(**self._wrong)
+            elif value:  # of those, gone alone is set in an answer
+                self._outcome = Outcome.GONE
+
+        return property(get, set)
+
+    becomes_ready = _quirk("never_ready", good=True)
+    becomes_disabled = _quirk("never_disabled", good=True)
+    fatal_when_enabled = _quirk("fatal_when_enabled", good=False)
+    shuts_down = _quirk("never_shut_down", good=True)
+    gone = _quirk("gone", good=False)
+
+    def fail(self) -> None:
+        """Report a fatal error, and do nothing more."""
+        if self._command is None:
+            super().fail()
+        else:
+            self._outcome = Outcome.FATAL
 
     # --- the seam -----------------------------------------------------------------------------
 
-    def doorbells(self, offset: int, length: int) -> Doorbells:
-        return Doorbells(mmio=address_of(self._bells) + offset)
-
     def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
-        memory = mmap.mmap(-1, length)
-        address = address_of(np.frombuffer(memory, np.uint8))
-        region = DmaRegion(address, length, (1 + len(self._memory)) << 36, memory)
-        self._memory.append((region, memory))
+        region = super().allocate_dma(length, placement)
+        self._regions.append(region)
         return region
-
-    def release_dma(self, region: DmaRegion) -> None:
-        return
 
     def reset(self) -> None:
         self.log.append("bus reset")
         if not self.bus_resets:
             raise DeviceAccessError("soft cannot be reset: close it and open it again")
-        with self._lock:
-            self._stop_dma()
+        self.stop_dma()
 
-    def alive(self) -> bool:
-        return True
+    def stop_dma(self) -> None:
+        """What a reset by the bus does."""
+        self.forced.clear()
+        super().reset()
 
     def close(self) -> None:
         self.log.append("closed")
-        self._stop.set()
-        self._thread.join()
+        if self._cc_at_end is None:
+            self._cc_at_end = self._cc
+        super().close()
 
     # --- registers ----------------------------------------------------------------------------
 
+    @property
+    def _cc(self) -> CC:
+        return CC(self.read(_AT[CC], 4)) if self._cc_at_end is None else self._cc_at_end
+
+    @_cc.setter
+    def _cc(self, value: CC) -> None:
+        self.forced[_AT[CC]] = int(value)
+
+    @property
+    def _csts(self) -> CSTS:
+        return CSTS(self.read(_AT[CSTS], 4))
+
+    @_csts.setter
+    def _csts(self, value: CSTS) -> None:
+        self.forced[_AT[CSTS]] = int(value)
+
     def read(self, offset: int, width: int) -> int:
-        if self.gone:
+        value = self._bar0.read(offset, width)
+        if self.gone or value == (1 << 8 * width) - 1:
             return (1 << 8 * width) - 1
-        fixed: dict[int | None, Register] = {
-            CAP.offset: self.cap,
-            VS.offset: self.version,
-            CRTO.offset: self.crto,
-            CC.offset: self._cc,
-            CSTS.offset: self._csts,
-        }
-        return int(fixed.get(offset, self._set.get(offset, 0)))
+        says = {_AT[CAP]: self.cap, _AT[VS]: self.version, _AT[CRTO]: self.crto} | self.forced
+        if offset == _AT[CC]:
+            value |= self._css
+        return int(says.get(offset, value))
 
     def write(self, offset: int, width: int, value: int) -> None:
         if self.gone:
             return
-        with self._lock:
-            if offset != CC.offset:
-                self._set[offset] = value
-                return
-            before, self._cc = self._cc, CC(value)
-            if self._cc.en and not before.en:
-                self._enable()
-            elif before.en and not self._cc.en:
-                self.log.append("disable")
-                self.on_disable()
-                if self.becomes_disabled:
-                    self._stop_dma()
-            if self._cc.shn != ShutdownNotification.NONE:
-                self.log.append("shutdown")
-            if self._cc.shn != ShutdownNotification.NONE and self.shuts_down:
-                self._csts = self._csts.replace(shst=ShutdownStatus.COMPLETE)
+        if offset != _AT[CC]:
+            self._bar0.write(offset, width, value)
+            return
+        before, after = self._cc, CC(value)
+        if after.en and not before.en:
+            self.log.append("enable")
+        elif before.en and not after.en:
+            self.log.append("disable")
+            self.on_disable()
+            if self.becomes_disabled:
+                self.forced.clear()
+        if after.shn != ShutdownNotification.NONE:
+            self.log.append("shutdown")
+        if offset in self.forced:
+            self.forced[offset] = value
+        # The C controller has one command set, whatever CAP says here.
+        self._css = value & _CSS
+        self._bar0.write(offset, width, value & ~_CSS)
 
-    def _enable(self) -> None:
-        self.log.append("enable")
-        self._bells[DOORBELL_BASE // 4 :] = 0  # also of what was rung while it was disabled
-        if self.fatal_when_enabled:
-            self._csts = CSTS.build(cfs=1)
-        elif self.becomes_ready:
-            aqa = AQA(self._set[AQA.offset])  # type: ignore[index]
-            asq, acq = self._set[ASQ.offset], self._set[ACQ.offset]  # type: ignore[index]
-            admin = Queue(0, aqa.asqs + 1, asq, acq, aqa.acqs + 1)
-            self._queues = {0: admin}
-            self._csts = CSTS.build(rdy=1)
-
-    def _stop_dma(self) -> None:
-        self._csts = CSTS(0)
-        self._cc = self._cc.replace(en=0)
-        self._queues.clear()
-        self._cqs.clear()
-        self.kept.clear()
-        self._bells[DOORBELL_BASE // 4 :] = 0
-
-    def fail(self) -> None:
-        """Report a fatal error, and do nothing more."""
-        with self._lock:
-            self._csts = self._csts.replace(cfs=1)
-            self._queues.clear()
+    def enable_by_somebody(self, cc: CC) -> None:
+        """Let the controller be as somebody has left it: enabled, with an admin queue."""
+        asq, acq = super().allocate_dma(PAGE), super().allocate_dma(PAGE)
+        self._bar0.write(0x24, 4, 0x003F003F)
+        self._bar0.write(0x28, 8, asq.iova)
+        self._bar0.write(0x30, 8, acq.iova)
+        self.write(_AT[CC], 4, int(cc.replace(iosqes=6, iocqes=4)))
 
     # --- commands -----------------------------------------------------------------------------
 
-    def host(self, iova: int, length: int) -> memoryview:
-        """The host's memory, as the device sees it; fails where nothing is mapped."""
-        for region, memory in self._memory:
-            offset = iova - region.iova
-            if offset >= 0 and offset + length <= region.length:
-                return memoryview(memory)[offset : offset + length]
-        raise AssertionError(f"DMA to {iova:#x}, which is not mapped")
+    @property
+    def qid(self) -> int:
+        """The queue of the command that is answered."""
+        assert self._command is not None
+        return self._command.qid
 
-    def _bell(self, qid: int) -> int:
-        return int(self._bells[(DOORBELL_BASE + 2 * qid * (4 << self.cap.dstrd)) // 4])
+    @property
+    def _queues(self) -> dict[int, int]:
+        return {qid: qid for qid in sorted(self.queues[0])}
 
-    def _run(self) -> None:
-        while not self._stop.wait(0.0002):
-            with self._lock:
-                for queue in list(self._queues.values()):
-                    while queue.qid in self._queues and queue.head != self._bell(queue.qid):
-                        sqe = SQE.from_bytes(self.host(queue.sq + 64 * queue.head, 64))
-                        queue.head = (queue.head + 1) % queue.entries
-                        self._execute(queue, sqe)
+    def _answer_io(self, command: Command) -> Status | Outcome:
+        return self._answered(command, self.io, Outcome.KEEP)
 
-    def _execute(self, queue: Queue, sqe: SQE) -> None:
-        if queue.qid:
-            status = self.io(sqe)
-            if status is None:
-                self.kept.append((queue, sqe))
-            else:
-                self.complete(queue, sqe, status)
-            return
-        result: int | None = 0
+    def _answer_admin(self, command: Command) -> Status | Outcome:
+        return self._answered(command, self._run_admin, Outcome.LOSE)
+
+    def _answered(
+        self, command: Command, tell: Callable[[SQE], Status | Outcome | None], none: Outcome
+    ) -> Status | Outcome:
+        self._command, self._outcome = command, None
+        try:
+            said = tell(command.sqe)
+        finally:
+            self._command = None
+        return self._outcome or (none if said is None else said)
+
+    def _run_admin(self, sqe: SQE) -> Status | Outcome | None:
         status = self.admin(sqe)
-        if status is None:
-            return
-        if not status.ok:
-            self.complete(queue, sqe, status)
-            return
+        if status is None or not status.ok:
+            return status
+        assert self._command is not None
         match sqe.opc:
             case AdminOpcode.IDENTIFY:
-                self.host(sqe.prp1, 4096)[:] = self.identify(sqe) or self._page(sqe)
+                self.fill(sqe, self.identify(sqe) or self._page(sqe))
             case AdminOpcode.GET_LOG_PAGE:
                 self.fill(sqe, self.log_page[: 4 * ((sqe.cdw10 >> 16 | sqe.cdw11 << 16) + 1)])
             case AdminOpcode.FIRMWARE_DOWNLOAD:
                 self.given = self.data(sqe, 4 * (sqe.cdw10 + 1))
             case AdminOpcode.SET_FEATURES if sqe.cdw10 == FeatureId.NUMBER_OF_QUEUES:
-                result = self.queues_granted[0] - 1 | (self.queues_granted[1] - 1) << 16
-            case AdminOpcode.CREATE_IO_CQ if sqe.cdw10 & 0xFFFF in self._cqs:
-                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
-            case AdminOpcode.CREATE_IO_CQ:
-                self._cqs[sqe.cdw10 & 0xFFFF] = sqe.prp1, (sqe.cdw10 >> 16) + 1
-            case AdminOpcode.CREATE_IO_SQ if sqe.cdw10 & 0xFFFF in self._queues:
-                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
-            case AdminOpcode.CREATE_IO_SQ:
-                qid = sqe.cdw10 & 0xFFFF
-                self._queues[qid] = Queue(
-                    qid, (sqe.cdw10 >> 16) + 1, sqe.prp1, *self._cqs[sqe.cdw11 >> 16]
-                )
-            case AdminOpcode.DELETE_IO_SQ if sqe.cdw10 not in self._queues:
-                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
-            case AdminOpcode.DELETE_IO_SQ:
-                del self._queues[sqe.cdw10]
-                stride = 4 << self.cap.dstrd
-                at = (DOORBELL_BASE + 2 * sqe.cdw10 * stride) // 4
-                self._bells[[at, at + stride // 4]] = 0
-            case AdminOpcode.DELETE_IO_CQ if sqe.cdw10 not in self._cqs:
-                status = Status.of(CommandSpecificStatus.INVALID_QUEUE_IDENTIFIER)
-            case AdminOpcode.DELETE_IO_CQ:
-                del self._cqs[sqe.cdw10]
+                sqs, cqs = self.queues_granted
+                self._command.dw0 = sqs - 1 | (cqs - 1) << 16
+            case (
+                AdminOpcode.CREATE_IO_CQ
+                | AdminOpcode.CREATE_IO_SQ
+                | AdminOpcode.DELETE_IO_CQ
+                | AdminOpcode.DELETE_IO_SQ
+            ):
+                return Outcome.EXECUTE
             case AdminOpcode.ABORT:
-                result = self._abort(sqe)
-        if result is not None:
-            self.complete(queue, sqe, status, result)
+                self.log.append("abort")
+                if self.abort_answer:
+                    return Outcome.EXECUTE
+                self._command.dw0 = 1
+                return None if self.abort_answer is None else OK
+        return status
 
-    def _abort(self, sqe: SQE) -> int | None:
-        self.log.append("abort")
-        if self.abort_answer:
-            for queue, victim in self.kept:
-                if (queue.qid, victim.cid) == (sqe.cdw10 & 0xFFFF, sqe.cdw10 >> 16):
-                    self.kept.remove((queue, victim))
-                    self.complete(queue, victim, Status.of(GenericStatus.ABORTED_BY_REQUEST))
-                    return 0
-        return None if self.abort_answer is None else 1
-
-    def complete(self, queue: Queue, sqe: SQE, status: Status, result: int = 0) -> None:
-        """Post a completion."""
-        entry = CQE.build(
-            dw0=result,
-            sqhd=queue.head,
-            sqid=queue.qid,
-            cid=sqe.cid,
-            phase_status=PhaseStatus.build(p=queue.phase, sf=status),
-        )
-        where = self.host(queue.cq + 16 * queue.tail, 16)
-        where[:14] = bytes(entry)[:14]
-        where[14:] = bytes(entry)[14:]
-        queue.tail = (queue.tail + 1) % queue.cq_entries
-        if not queue.tail:
-            queue.phase ^= 1
+    def complete(self, qid: int, sqe: SQE, status: Status) -> None:
+        """Complete a command that is kept; post a completion for one that is not."""
+        if self._command is not None:
+            assert qid == self.qid
+            self._command.post(sqe.cid, status)
+        elif (qid, sqe.cid) in [(at, kept.cid) for at, kept in self.kept]:
+            self.end(qid, sqe.cid, status)
+        else:
+            self.post(qid, sqe.cid, status)
 
     # --- data ---------------------------------------------------------------------------------
 
+    def host(self, iova: int, length: int) -> memoryview:
+        """The host's memory, as the device sees it; fails where nothing is mapped."""
+        for region in self._regions:
+            offset = iova - region.iova
+            if offset >= 0 and offset + length <= region.length:
+                memory = (ctypes.c_ubyte * length).from_address(region.address + offset)
+                return memoryview(memory).cast("B")
+        raise AssertionError(f"DMA to {iova:#x}, which is not mapped")
+
     def fill(self, sqe: SQE, data: bytes) -> None:
-        """Move data to a command's memory in the host."""
-        for piece in self._pieces(sqe, len(data)):
-            piece[:], data = data[: len(piece)], data[len(piece) :]
+        """Move data to the memory of the command that is answered."""
+        assert self._command is not None
+        assert self._command.sqe == sqe
+        if sqe.flags.psdt:  # a data block, which may be longer
+            self.host(sqe.prp1, len(data))[:] = data
+        elif data:
+            status = self._command.fill(data)
+            assert status.ok, status.text
 
     def data(self, sqe: SQE, length: int) -> bytes:
-        """Return the data of a command's memory in the host."""
-        return b"".join(self._pieces(sqe, length))
-
-    def _pieces(self, sqe: SQE, length: int) -> Iterator[memoryview]:
-        """Follow the data pointer: an SGL's data block or PRPs, whose list is in one page."""
+        """Return the data of that command's memory."""
+        assert self._command is not None
+        assert self._command.sqe == sqe
         if sqe.flags.psdt:
-            assert sqe.prp2 >= length
-            yield self.host(sqe.prp1, length)
-            return
-        first = min(length, PAGE - sqe.prp1 % PAGE)
-        yield self.host(sqe.prp1, first)
-        left = length - first
-        if 0 < left <= PAGE:
-            yield self.host(sqe.prp2, left)
-        elif left:
-            count = -(-left // PAGE)
-            assert sqe.prp2 % PAGE + 8 * count <= PAGE
-            for entry in np.frombuffer(self.host(sqe.prp2, 8 * count), np.uint64).tolist():
-                yield self.host(entry, min(left, PAGE))
-                left -= PAGE
+            assert sqe.prp2 & 0xFFFFFFFF >= length
+            return bytes(self.host(sqe.prp1, length))
+        return self._command.data(length)
 
     def _page(self, sqe: SQE) -> bytes:
         match sqe.cdw10 & 0xFF:

@@ -28,6 +28,7 @@ from pynvme_user.spec import (
     zns,
 )
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.verify_state import StateFileError
 
 COPIES: list[Callable[[Any], Any]] = [
@@ -179,12 +180,18 @@ def test_no_such_name() -> None:
 # --- wrong types ---------------------------------------------------------------------------------
 
 DATA = b"x" * 512
+
+
+def another() -> PcieTransport:
+    return PcieTransport(SoftController())
+
+
 WRONG: dict[str, Callable[[Controller], object]] = {
-    "a timeout is a number of seconds, not '5'": lambda c: Controller(c.transport, timeout="5"),  # type: ignore[arg-type]
-    "a timeout is a positive number": lambda c: Controller(c.transport, timeout=float("nan")),
-    "a year of them, not inf": lambda c: Controller(c.transport, timeout=float("inf")),
-    "spin is a number of seconds, not 'x'": lambda c: Controller(c.transport, spin="x"),  # type: ignore[arg-type]
-    "spin is a number of seconds from 0": lambda c: Controller(c.transport, spin=float("nan")),
+    "a timeout is a number of seconds, not '5'": lambda _: Controller(another(), timeout="5"),  # type: ignore[arg-type]
+    "a timeout is a positive number": lambda _: Controller(another(), timeout=float("nan")),
+    "a year of them, not inf": lambda _: Controller(another(), timeout=float("inf")),
+    "spin is a number of seconds, not 'x'": lambda _: Controller(another(), spin="x"),  # type: ignore[arg-type]
+    "spin is a number of seconds from 0": lambda _: Controller(another(), spin=float("nan")),
     "length of a buffer is a whole number, not '1M'": lambda c: c.alloc("1M"),  # type: ignore[arg-type]
     "length of a buffer is a whole number, not 1.5": lambda c: c.alloc(1.5),  # type: ignore[arg-type]
     "a node is a whole number, not '0'": lambda c: c.alloc(1, node="0"),  # type: ignore[arg-type]

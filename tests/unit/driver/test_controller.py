@@ -57,10 +57,9 @@ def test_it_works_at_all(soft: SoftController, ctrl: Controller) -> None:
 @pytest.mark.parametrize("state", ["enabled", "starting", "failed", "shut down"])
 def test_a_controller_in_any_state(soft: SoftController, state: str) -> None:
     """What the last user left is quiesced first: disabled, and its queues forgotten."""
-    soft._set = {0x24: 0x003F003F, 0x28: 0, 0x30: 0}
     soft.becomes_ready = state != "starting"
     soft.fatal_when_enabled = state == "failed"
-    soft.write(CC.offset, 4, CC.build(en=1, shn=1 if state == "shut down" else 0))  # type: ignore[arg-type]
+    soft.enable_by_somebody(CC.build(en=1, shn=1 if state == "shut down" else 0))
     soft.becomes_ready, soft.fatal_when_enabled = True, False
     soft.log.clear()
     # EN may not be cleared before RDY is set: it is waited for, and does not come.
@@ -162,7 +161,7 @@ def test_an_interrupted_admin_command_ends_before_the_next_begins(
 
     soft.admin = admin
     interrupted(ctrl)
-    timer = threading.Timer(0.2, answer)
+    timer = threading.Timer(0.05, answer)
     timer.start()
     ctrl.admin(opcode=0xC1)
     timer.join()
@@ -252,7 +251,7 @@ def test_dma_that_cannot_be_stopped(soft: SoftController, ctrl: Controller) -> N
     qp.submit_read(ctrl.namespaces[1], 0, 1, ctrl.alloc(512))
     qp.ring()
     soft.becomes_disabled = False
-    stop_dma, soft._stop_dma = soft._stop_dma, lambda: None  # type: ignore[method-assign]
+    stop_dma, soft.stop_dma = soft.stop_dma, lambda: None  # type: ignore[method-assign]
     with pytest.raises(ControllerFatalError, match="did not become disabled"):
         ctrl.reset()
     assert qp.outstanding == 1
@@ -260,7 +259,7 @@ def test_dma_that_cannot_be_stopped(soft: SoftController, ctrl: Controller) -> N
     for call in (qp.poll, qp.drain):
         with pytest.raises(ControllerFatalError, match="can only be closed"):
             call()
-    soft._stop_dma = stop_dma  # type: ignore[method-assign]
+    soft.stop_dma = stop_dma  # type: ignore[method-assign]
 
 
 # --- queues that are not made, or not deleted ---------------------------------------------------
@@ -371,7 +370,6 @@ def test_registers_of_all_ones(soft: SoftController, ctrl: Controller, how: str)
         qp.submit_read(ns, 0, 4, buffer)
         qp.ring()
     soft.gone = True
-    soft._queues.clear()
 
     def poll() -> None:
         while not qp.poll():
@@ -405,7 +403,7 @@ def test_registers_of_all_ones(soft: SoftController, ctrl: Controller, how: str)
 
 def test_one_register_of_all_ones_is_a_value(soft: SoftController, ctrl: Controller) -> None:
     """Only VS, which never reads all ones, tells a removal."""
-    soft._set[0x24] = 0xFFFF_FFFF
+    soft.forced[0x24] = 0xFFFF_FFFF
     assert int(ctrl.registers.aqa) == 0xFFFF_FFFF
     assert not ctrl.removed
     assert ctrl.registers.read(CSTS).rdy

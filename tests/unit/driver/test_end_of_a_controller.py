@@ -16,6 +16,7 @@ from pynvme_user import Controller, ControllerWarning
 from pynvme_user.driver import controller
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.testing import SoftDevice
 from pynvme_user.transport.pcie import PcieTransport
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -117,7 +118,7 @@ def test_a_failure_that_is_no_device_s(soft: SoftController) -> None:
 
     def close() -> None:
         soft.log.append("closed")
-        soft._stop.set()
+        SoftDevice.close(soft)
         raise OSError("unmapped only in part")
 
     soft.close = close  # type: ignore[method-assign]

@@ -93,18 +93,13 @@ class Hostile:
 
     def _io(self, sqe: SQE) -> Status | None:
         self.reads += 1
-        (qid,) = [q for q in self._soft._queues if self._is_at(q, sqe)]
+        qid = self._soft.qid
         self.seen = [*self.seen[-40:], (qid, sqe)]
         if not self.armed:
             self._soft.fill(sqe, bytes([DATA]) * 512)
             return OK
         self.post(self._wrong_cid(qid, sqe), qid)
         return None
-
-    def _is_at(self, qid: int, sqe: SQE) -> bool:
-        queue = self._soft._queues[qid]
-        last = (queue.head - 1) % queue.entries
-        return qid > 0 and bytes(self._soft.host(queue.sq + 64 * last, 64)) == bytes(sqe)
 
     def _wrong_cid(self, qid: int, sqe: SQE) -> int:
         """Of an earlier command of the index, of another index, or of none."""
@@ -122,8 +117,7 @@ class Hostile:
         )
 
     def post(self, cid: int, qid: int) -> None:
-        queue = self._soft._queues[qid]
-        self._soft.complete(queue, self.seen[-1][1].replace(cid=cid), OK)
+        self._soft.complete(qid, self.seen[-1][1].replace(cid=cid), OK)
 
 
 @pytest.fixture

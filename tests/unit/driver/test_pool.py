@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from soft_controller import SoftController
+from soft_controller import OK, SoftController
 
 from pynvme_user import Controller, QueueFullError
 from pynvme_user.transport.pcie import PcieTransport
 
 
 @pytest.fixture
-def ctrl() -> Iterator[Controller]:
-    """A controller that grants two queue pairs."""
-    with Controller(PcieTransport(SoftController(queues=(2, 2)))) as ctrl:
+def soft() -> SoftController:
+    """One that grants two queue pairs."""
+    return SoftController(queues=(2, 2))
+
+
+@pytest.fixture
+def ctrl(soft: SoftController) -> Iterator[Controller]:
+    with Controller(PcieTransport(soft)) as ctrl:
         yield ctrl
 
 
@@ -34,8 +39,12 @@ def in_threads(work: list[threading.Thread]) -> Iterator[None]:
             assert not thread.is_alive()
 
 
-def test_64_threads_come_in_turn(ctrl: Controller) -> None:
-    """None does much less than the others, whichever way it takes to a queue pair."""
+def test_64_threads_come_in_turn(soft: SoftController, ctrl: Controller) -> None:
+    """None does much less than the others, whichever way it takes to a queue pair.
+
+    Each command takes so long that nearly all threads wait for a queue pair.
+    """
+    soft.io = lambda _: time.sleep(0.0005) or OK
     ns = ctrl.namespaces[1]
     done = [0] * 64
     begin, end = threading.Barrier(64), threading.Event()

@@ -177,7 +177,7 @@ def test_what_is_kept_is_aborted(device: SoftDevice, ctrl: Controller, ns: Names
     device.order(faults.keep(), opc=READ, times=1)
     with pytest.raises(NvmeTimeoutError):
         ns.read(0, 1)
-    assert (ctrl.resets, device.kept) == (0, 0)
+    assert (ctrl.resets, device.kept) == (0, [])
     usable(ctrl)
 
 
@@ -189,11 +189,40 @@ def test_what_is_kept_is_released(
     for lba in range(3):
         qp.submit_read(ns, lba, 1, buffer[:512])
     qp.ring()
-    until(lambda: device.kept == 3)
+    until(lambda: len(device.kept) == 3)
     assert device.release(GenericStatus.INTERNAL_ERROR) == 3
     done = qp.drain()
     assert [one.status.code() for one in done] == [GenericStatus.INTERNAL_ERROR] * 3
-    assert device.kept == device.release() == 0
+    assert (device.kept, device.release()) == ([], 0)
+
+
+def test_what_is_kept_is_ended_one_by_one(
+    device: SoftDevice, ctrl: Controller, ns: Namespace, qp: QueuePair
+) -> None:
+    device.order(faults.keep(), opc=READ)
+    cids = [qp.submit_read(ns, lba, 1, ctrl.alloc(512)) for lba in range(3)]
+    qp.ring()
+    until(lambda: len(device.kept) == 3)
+    assert [(qid, sqe.cid, sqe.cdw10) for qid, sqe in device.kept] == [
+        (qp.qid, cid, lba) for lba, cid in enumerate(cids)
+    ]
+    with pytest.raises(KeyError, match="no command 9999"):
+        device.end(qp.qid, 9999)
+    for cid in reversed(cids):
+        device.end(qp.qid, cid, 0x281)
+        (done,) = qp.wait()
+        assert (done.cid, done.status) == (cid, 0x281)
+    assert qp.qid in device.queues[0] & device.queues[1]
+
+
+def test_a_completion_of_nobodys(device: SoftDevice, ctrl: Controller, qp: QueuePair) -> None:
+    with pytest.raises(KeyError, match="queue 99"):
+        device.post(99, 1)
+    device.post(qp.qid, 3)
+    with pytest.raises(ControllerFatalError):
+        qp.poll()
+    assert ctrl.resets == 1
+    usable(ctrl)
 
 
 def test_what_is_lost_costs_a_reset(device: SoftDevice, ctrl: Controller, ns: Namespace) -> None:
@@ -220,7 +249,7 @@ def test_a_queue_that_is_deleted_ends_what_it_keeps(
     qp = ctrl.queue_pair(4)
     cids = [qp.submit_read(ns, lba, 1, ctrl.alloc(512)) for lba in range(2)]
     qp.ring()
-    until(lambda: device.kept == 2)
+    until(lambda: len(device.kept) == 2)
     ctrl.admin(AdminOpcode.DELETE_IO_SQ, cdw10=qp.qid)
     done = {one.cid: one.status.code() for one in qp.poll()}
     assert done == dict.fromkeys(cids, GenericStatus.ABORTED_SQ_DELETION)
@@ -240,7 +269,7 @@ def test_an_event(device: SoftDevice, ctrl: Controller) -> None:
     until(lambda: device.send_event(0x010002))
     waiter.join()
     assert raised == [0x010002]
-    assert device.kept == 0
+    assert device.kept == []
 
 
 def until(condition: object) -> None:
@@ -395,6 +424,8 @@ def test_a_function_that_answers(device: SoftDevice, ctrl: Controller, ns: Names
 
     def ask(command: Command) -> Status | GenericStatus | Outcome:
         lba = command.sqe.cdw10
+        assert device.kept == []  # it may look
+        assert command.qid in device.queues[0]
         if command.sqe.opc == WRITE:
             seen.append((command.qid, lba, command.data(512)))
             return Outcome.EXECUTE
@@ -403,7 +434,7 @@ def test_a_function_that_answers(device: SoftDevice, ctrl: Controller, ns: Names
             return Status(0)
         return GenericStatus.LBA_OUT_OF_RANGE if lba == 2 else Outcome.EXECUTE
 
-    device.order(faults.answer(lambda command: ask(command)))
+    device.order(faults.answer(ask))
     ns.write(5, b"w" * 512)
     assert [(lba, data) for _, lba, data in seen] == [(5, b"w" * 512)]
     assert seen[0][0] > 0
@@ -419,6 +450,19 @@ def test_data_that_is_made_up(device: SoftDevice, ns: Namespace) -> None:
 
     device.order(faults.answer(ask), opc=READ)
     assert ns.read(3, 20) == b"\3" * 512 * 20
+
+
+def test_a_function_that_completes_another(
+    device: SoftDevice, ctrl: Controller, ns: Namespace
+) -> None:
+    def ask(command: Command) -> Status:
+        command.post(command.sqe.cid ^ 1)
+        return Status(0)
+
+    device.order(faults.answer(ask), opc=READ, times=1)
+    with pytest.raises(ControllerFatalError):
+        ns.read(0, 1)
+    usable(ctrl)
 
 
 @pytest.mark.parametrize(
@@ -467,7 +511,7 @@ def test_a_function_that_calls_its_device(
 ) -> None:
     told: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", lambda args: told.append(args.exc_value))
-    for call in (device.fail, lambda: device.kept, device.close, device.reset):
+    for call in (device.fail, device.release, device.close, device.reset):
 
         def ask(command: Command, call: object = call) -> Status:
             assert callable(call)

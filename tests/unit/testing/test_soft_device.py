@@ -32,7 +32,7 @@ from pynvme_user.testing import SoftDevice
         ("soft:?logical_block_size=513", "512, 1024, 2048 or 4096, not '513'"),
         ("soft:?mdts=17", "0, which is no limit, to 16"),
         ("soft:?mqes=0", "1 to 65535"),
-        ("soft:?max_ioqpairs=129", "1 to 128"),
+        ("soft:?max_ioqpairs=512", "1 to 511"),
         ("soft:?msix_qsize=0", "1 to 256"),
         ("soft:?dstrd=11", "0 to 10"),
         ("soft:?delay=-1", "us that each I/O command takes"),
