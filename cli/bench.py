@@ -39,7 +39,7 @@ _SPELLING = (
     "Of fio's options `_` may be written for `-`, one dash for two, and as much of a name as no "
     "other has. --rw, --bs, --numjobs and --iodepth take lists, of which every combination is run."
 )
-_SCHEMES = ("qemu", "vfio", "uio", "vfio-user")
+_SCHEMES = ("qemu", "soft", "vfio", "uio", "vfio-user")
 
 
 class _Formats(click.ParamType[tuple[str, ...]]):

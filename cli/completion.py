@@ -168,12 +168,14 @@ def device_names(start: str) -> list[str]:
     scheme, colon, rest = start.partition(":")
     if colon and scheme == "qemu":
         return [f"qemu:{path}" for path in path_names(rest, (".img", ".raw", ".qcow2"))]
+    if colon and scheme == "soft":
+        return [f"soft:{path}" for path in path_names(rest, (".img", ".raw"))]
     if colon and scheme == "vfio-user":
         return [f"vfio-user:{path}" for path in path_names(rest)]
     try:
         addresses = [device.address for device in controllers()]
     except (OSError, NvmeError):  # no sysfs, no libudev
         addresses = []
-    names = ["qemu:", "vfio-user:", *addresses]
+    names = ["qemu:", "soft:", "vfio-user:", *addresses]
     names += [f"{scheme}:{address}" for scheme in ("vfio", "uio") for address in addresses]
     return words(names, start)

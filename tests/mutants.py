@@ -46,6 +46,11 @@ NEAREST = {
     "_histogram": ("test_histogram.py", "test_loop.py"),
     "_buffers": ("test_generator.py", "test_loop.py"),
     "_qtest": (),
+    "_controller": ("test_soft_device.py", "test_faults.py"),
+    "_data": ("test_soft_device.py", "test_faults.py"),
+    "_queues": ("test_faults.py", "test_soft_device.py"),
+    "_rules": ("test_faults.py",),
+    "faults": ("test_faults.py",),
     "_clock": ("test_ring.py", "test_loop.py"),
     "pool": ("test_transfer_*.py",),
     "dma": ("test_dma.py", "test_transfer_of_buffers.py"),
@@ -78,6 +83,8 @@ UNIT = (
     "test_command_ends.py",
     "test_whose_timeout.py",
     "test_closing.py",
+    "test_soft_device.py",
+    "test_faults.py",
 )
 #: The C core's own programs, by the sources that change them.
 PROGRAMS = {
@@ -87,6 +94,7 @@ PROGRAMS = {
     "split": ("_bench_split",),
     "many": ("_bench_many",),
     "qtest": ("_qtest",),
+    "controller": ("_controller", "_admin", "_data", "_queues", "_registers", "_rules", "_storage"),
 }
 #: Longer than any run of tests takes.
 SECONDS = 1200

@@ -354,6 +354,42 @@ static void test_kept(struct host *host)
 	CHECK(!controller_remove_rule(host->c, 0));
 }
 
+/* Each takes its time, and ends: in the doorbell, where the controller has no thread. */
+static void test_delays(struct host *host)
+{
+	const struct controller_rule rule = { .opcode = 2, .qid = -1, .nth = 1, .every = 1,
+					      .delay_ns = 200000 };
+
+	CHECK(controller_add_rule(host->c, &rule) > 0);
+	for (uint32_t i = 0; i < 40; i++) {
+		uint64_t before = nvme_ticks();
+
+		CHECK(!run(host, &host->io, io(2, 0, 1, 8), NULL));
+		CHECK(nvme_ticks() - before >= nvme_tick_rate() / 5000);
+	}
+	CHECK(!controller_remove_rule(host->c, 0));
+}
+
+/* A piece that begins in what is mapped, and does not end there. */
+static void test_dma(struct host *host)
+{
+	uint8_t *memory = allocate(1, 512);
+	struct nvme_sqe sqe = io(2, 0, 1, 8);
+
+	CHECK(!controller_map(host->c, 0x4000, 512, memory));
+	sqe.prp1 = 0x4000;
+	CHECK(!run(host, &host->io, sqe, NULL));
+	sqe.prp1 = 0x4100;
+	CHECK(run(host, &host->io, sqe, NULL) == 0x0004);
+	sqe.prp1 = 0x3f00;
+	CHECK(run(host, &host->io, sqe, NULL) == 0x0004);
+	CHECK(!controller_unmap(host->c, 0x4000, 511));
+	CHECK(controller_unmap(host->c, 0x4000, 512) == memory);
+	sqe.prp1 = 0x4000;
+	CHECK(run(host, &host->io, sqe, NULL) == 0x0004);
+	free(memory);
+}
+
 static void test_events(struct host *host)
 {
 	struct nvme_cqe cqe;
@@ -573,6 +609,8 @@ static void test_all(int wait, uint32_t stride)
 	test_status_and_completions(&host);
 	test_kept(&host);
 	test_answers(&host, &answers);
+	test_delays(&host);
+	test_dma(&host);
 	test_the_whole(&host);
 	test_data(&host);
 	test_events(&host);

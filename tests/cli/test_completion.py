@@ -74,6 +74,7 @@ OFFERED = [
     ("id-ctrl --output-f", ["--output-format"], None),
     ("id-ctrl qemu:", ["qemu:a b.img", "qemu:disk.img", "qemu:folder/"], 1),
     ("id-ctrl qemu:d", ["qemu:disk.img"], 1),
+    ("id-ctrl soft:d", ["soft:disk.img"], 1),
     ("id-ctrl vfio-user:fo", ["vfio-user:folder/"], 1),
     ("read qemu: --data n", ["notes.txt"], None),
     ("read qemu: --data=n", ["--data=notes.txt"], 1),
@@ -113,8 +114,8 @@ def test_what_is_offered(shell: str, typed: str, expected: list[str], parts: int
 def test_devices() -> None:
     addresses = [device.address for device in controllers()]
     found = offered("zsh", "nvme-user id-ctrl ")
-    assert found[:2] == ["qemu:", "vfio-user:"]
-    assert set(found[2:]) == {
+    assert found[:3] == ["qemu:", "soft:", "vfio-user:"]
+    assert set(found[3:]) == {
         f"{scheme}{address}" for scheme in ("", "vfio:", "uio:") for address in addresses
     }
     assert offered("bash", "nvme-user doctor v")[0] == "vfio-user:"

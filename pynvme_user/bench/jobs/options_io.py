@@ -79,10 +79,10 @@ SECTIONS = (
                 "filename",
                 r.filenames,
                 "Device names, as in the README; the job is shared out among several. A colon "
-                "separates two only where the next one begins with qemu:, vfio-user:, vfio:, uio:, "
-                "a PCI address or /; `\\:` never separates. SPDK's names will do: `trtype=PCIe "
-                "traddr=0000.01.00.0 ns=1` is 0000:01:00.0 with nsid=1. --filename replaces every "
-                "job's.",
+                "separates two only where the next one begins with qemu:, soft:, vfio-user:, "
+                "vfio:, uio:, a PCI address or /; `\\:` never separates. SPDK's names will do: "
+                "`trtype=PCIe traddr=0000.01.00.0 ns=1` is 0000:01:00.0 with nsid=1. --filename "
+                "replaces every job's.",
                 key="filenames",
             ),
             option("nsid", v.natural, "Namespace; default the first active one.", "xnvme_dev_nsid"),

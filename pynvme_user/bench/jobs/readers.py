@@ -165,7 +165,7 @@ def _content(path: str) -> bytes:
 _DEVICE = re.compile(
     # A PCI address, alone or after a scheme; options go up to the next name.
     r"(?:(?:vfio|uio):)?(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?:\?[^:]*)?(?=:|$)"
-    r"|(?:qemu|vfio-user):|/|" + spdk.NAME,
+    r"|(?:qemu|soft|vfio-user):|/|" + spdk.NAME,
     re.IGNORECASE,
 )
 
@@ -174,8 +174,8 @@ def filenames(text: str) -> tuple[str, ...]:
     r"""Read the devices of ``filename=``.
 
     A colon separates two of them only where the next one can be seen to begin: with ``qemu:``,
-    ``vfio-user:``, ``vfio:``, ``uio:``, a PCI address, a ``/``, or SPDK's ``trtype=``. As in fio,
-    ``\:`` never does.
+    ``soft:``, ``vfio-user:``, ``vfio:``, ``uio:``, a PCI address, a ``/``, or SPDK's ``trtype=``.
+    As in fio, ``\:`` never does.
     """
     names = tuple(spdk.device(name)[0] for name in _filenames(text))
     if not names:

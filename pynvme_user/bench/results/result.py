@@ -309,7 +309,7 @@ class Device:
 
     name: str  # as one opens it
     nsid: int
-    access: str  # vfio, uio, qemu, vfio-user
+    access: str  # vfio, uio, qemu, soft, vfio-user
     block_size: int  # bytes
     blocks: int
     model: str = ""

@@ -23,7 +23,7 @@ from pynvme_user.workload.verify_state import NamespaceIdentity
 
 #: How long a wait spins in each mode before it sleeps for an interrupt, in seconds.
 SPIN = {"polled": math.inf, "hybrid": 50e-6, "interrupt": 0.0}
-_ACCESSES = ("vfio-user", "vfio", "uio", "qemu")
+_ACCESSES = ("vfio-user", "vfio", "uio", "qemu", "soft")
 _ZONED = 2  # command set identifier
 _SAMPLES = 256
 _ALL_NAMESPACES = 0xFFFFFFFF
@@ -161,7 +161,7 @@ def _identify(controller: Controller, nsid: int | None) -> Target:
         model=identify.mn.rstrip("\0"),
         serial=identify.sn.rstrip("\0"),
         firmware=identify.fr.rstrip("\0"),
-        emulated=kind in ("qemu", "vfio-user") or "QEMU" in identify.mn,
+        emulated=kind in ("qemu", "soft", "vfio-user") or "QEMU" in identify.mn,
     )
     return Target(
         controller,

@@ -138,6 +138,7 @@ def test_patterns_from_files(tmp_path: Path) -> None:
         ("qemu:", ("qemu:",)),
         ("qemu::qemu:", ("qemu:", "qemu:")),
         ("qemu:a.img:qemu:b.img?size=1G", ("qemu:a.img", "qemu:b.img?size=1G")),
+        ("soft::soft:?fault=lost:10", ("soft:", "soft:?fault=lost:10")),
         ("0000:01:00.0", ("0000:01:00.0",)),
         ("0000:01:00.0:0000:02:00.0", ("0000:01:00.0", "0000:02:00.0")),
         ("01:00.0:02:00.1", ("01:00.0", "02:00.1")),
