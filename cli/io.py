@@ -297,7 +297,7 @@ def guard(ns: Namespace, force: bool) -> None:
         return
     try:
         found = signatures.find(ns)
-    except (NvmeStatusError, ValueError) as error:
+    except (NvmeStatusError, ValueError, OSError) as error:
         raise Failure(
             f"what namespace {ns.nsid} of {ns.controller.name} carries cannot be looked at "
             f"({error}): add --force to write to it all the same"

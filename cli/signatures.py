@@ -1,79 +1,147 @@
-"""What is on a namespace: partition tables and file systems, known by their signatures."""
+"""What a namespace carries: partition tables, file systems, RAID and other volumes, by libblkid.
+
+There is no block device that libblkid could open. It probes a sparse file in memory which has the
+namespace's size, and its first and last MiB where they belong.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pynvme_user import owned
+from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
     from pynvme_user import Namespace
 
-_SECTOR = 512
-#: The furthest signature, that of btrfs, lies just behind 64 KiB.
-_SPAN = 68 << 10
+_LIBRARY = "libblkid.so.1"
+_SPAN = 1 << 20
+#: A file has no more; of a namespace beyond that, which Linux could not use, the end is left out.
+_LARGEST = (1 << 63) - 1
+#: Memory that is one piece for the device, wherever it lies.
+_PAGE = 4096
 
-#: What it is called, where its signature is, and the signature.
-_MAGIC = (
-    ("an XFS file system", 0, b"XFSB"),
-    ("a LUKS volume", 0, b"LUKS\xba\xbe"),
-    ("an NTFS file system", 3, b"NTFS    "),
-    ("an exFAT file system", 3, b"EXFAT   "),
-    ("a FAT file system", 54, b"FAT"),
-    ("a FAT file system", 82, b"FAT32   "),
-    ("an F2FS file system", 1024, b"\x10\x20\xf5\xf2"),
-    ("swap space", 4086, b"SWAPSPACE2"),
-    ("a Linux RAID member", 4096, b"\xfc\x4e\x2b\xa9"),
-    ("an ISO 9660 file system", 0x8001, b"CD001"),
-    ("a btrfs file system", 0x10040, b"_BHRfS_M"),
-)
+# blkid.h: what of a superblock is reported; one with a wrong checksum may be somebody's data, too.
+_LABEL, _TYPE, _USAGE, _BADCSUM = 1 << 1, 1 << 5, 1 << 7, 1 << 10
+_FORCE_GPT = 1 << 1  # also without the MBR that protects it
+_KINDS = {
+    "filesystem": "a file system",
+    "raid": "a member of a RAID or volume group",
+    "crypto": "an encrypted volume",
+}
 
 
 def find(ns: Namespace) -> str | None:
-    """Read a namespace's first blocks and say what they hold; None if nothing is known.
+    """Read a namespace's first and last MiB and say what they tell of; None if nothing is known.
 
-    Raises as :meth:`Namespace.read`.
+    Raises as :meth:`Namespace.read`, and OSError where there is no libblkid.
     """
-    # Whole blocks that have all of the span in them, and those of a GPT.
-    blocks = min(ns.block_count, max(2, -(-_SPAN // ns.block_size)))
-    if not blocks:
+    # A GPT has its header in block 1 and its entries from block 2 on, however large they are.
+    most = max(3, -(-_SPAN // ns.block_size))
+    head = min(ns.block_count, most)
+    if not head:
         return None
-    read = partial(_read_without_metadata, ns) if ns.metadata_size else partial(ns.read, 0)
-    return identify(bytes(read(blocks)), ns.block_size)
+    read = partial(_read_without_metadata, ns) if ns.metadata_size else ns.read
+    parts = {0: read(0, head)}
+    if tail := min(ns.block_count - head, most):
+        first = ns.block_count - tail
+        parts[first * ns.block_size] = read(first, tail)
+    return identify(parts, ns.block_count * ns.block_size, ns.block_size)
 
 
-def _read_without_metadata(ns: Namespace, blocks: int) -> bytes:
-    """Read the first blocks of a namespace whose blocks have metadata, which is left out."""
+def _read_without_metadata(ns: Namespace, lba: int, blocks: int) -> bytes:
+    """Read blocks of a namespace whose blocks have metadata, which is left out."""
     from pynvme_user.driver.completion import check
     from pynvme_user.spec.commands import SQE, NvmOpcode
 
-    extended = ns.identify.flbas.mtelba
-    data = ns.controller.alloc(ns.block_size + ns.metadata_size * extended)
-    metadata = ns.controller.alloc(ns.metadata_size)
+    each = ns.block_size + ns.metadata_size * ns.identify.flbas.mtelba
+    most = max(1, min(blocks, _PAGE // ns.metadata_size, ns.controller.max_transfer // each))
+    data = ns.controller.alloc(most * each)
+    metadata = ns.controller.alloc(most * ns.metadata_size)
     found = b""
     with ns.controller.queue_pair(1) as pair:
-        for lba in range(blocks):
-            command = SQE.build(opc=NvmOpcode.READ, nsid=ns.nsid, mptr=metadata.iova, cdw10=lba)
-            pair.submit(command, data)
+        for at in range(lba, lba + blocks, most):
+            count = min(most, lba + blocks - at)
+            command = SQE.build(
+                opc=NvmOpcode.READ,
+                nsid=ns.nsid,
+                mptr=metadata.iova,
+                cdw10=at & 0xFFFFFFFF,
+                cdw11=at >> 32,
+                cdw12=count - 1,
+            )
+            pair.submit(command, data[: count * each])
             (done,) = pair.drain()
-            check(done.status, f"Read of block {lba} (namespace {ns.nsid})")
-            found += bytes(data[: ns.block_size])
+            check(done.status, f"Read of block {at} (namespace {ns.nsid})")
+            found += data[: count * each].reshape(count, each)[:, : ns.block_size].tobytes()
     return found
 
 
-def identify(head: bytes, block_size: int) -> str | None:
-    """Say what begins with these bytes. A signature of two bytes alone proves nothing."""
-    # A copy of a disk with blocks of another length may be here, too.
-    if any(head[at : at + 8] == b"EFI PART" for at in (512, 4096, block_size)):
-        return "a GPT partition table"
-    for name, offset, magic in _MAGIC:
-        if head[offset : offset + len(magic)] == magic:
-            return name
-    if any(head[at : at + 8] == b"LABELONE" for at in range(0, 4 * _SECTOR, _SECTOR)):
-        return "an LVM physical volume"
-    # The block size that follows from s_log_block_size is 64 KiB at most.
-    if head[0x438:0x43A] == b"\x53\xef" and int.from_bytes(head[0x418:0x41C], "little") <= 6:
-        return "an ext2, ext3 or ext4 file system"
-    entries = [head[at : at + 16] for at in range(446, 510, 16)]
-    if head[510:512] == b"\x55\xaa" and all(entry[0] in (0, 0x80) for entry in entries):
-        return "an MBR partition table"
-    return None
+def identify(parts: dict[int, bytes | bytearray], size: int, block_size: int) -> str | None:
+    """Say what a device of that size tells of by these parts, given by where they begin.
+
+    Raises OSError where it cannot be probed.
+    """
+    blkid = _blkid()
+    fd = owned.descriptor(os.memfd_create, "signatures")
+    try:
+        os.truncate(fd, min(size, _LARGEST))
+        for at, data in parts.items():
+            if at + len(data) <= _LARGEST:
+                os.pwrite(fd, data, at)
+        # A copy of a disk with blocks of another length may be here, with its GPT elsewhere.
+        found = [one for length in (block_size, 512, 4096) for one in _probe(blkid, fd, length)]
+    finally:
+        owned.close(fd)
+    return printable(" and ".join(dict.fromkeys(found))) or None
+
+
+def _probe(blkid: ctypes.CDLL, fd: int, block_size: int) -> Iterator[str]:
+    """Say what a file with the content of a disk has in it."""
+    probe = ctypes.c_void_p(blkid.blkid_new_probe())
+    try:
+        _done(blkid.blkid_probe_set_device(probe, fd, ctypes.c_int64(0), ctypes.c_int64(0)))
+        _done(blkid.blkid_probe_set_sectorsize(probe, block_size))
+        _done(blkid.blkid_probe_enable_superblocks(probe, 1))
+        wanted = _LABEL | _TYPE | _USAGE | _BADCSUM
+        _done(blkid.blkid_probe_set_superblocks_flags(probe, wanted))
+        _done(blkid.blkid_probe_enable_partitions(probe, 1))
+        _done(blkid.blkid_probe_set_partitions_flags(probe, _FORCE_GPT))
+        # One after the other, where blkid_do_safeprobe has no answer to two of them.
+        while _done(blkid.blkid_do_probe(probe)) == 0:
+            yield _described(partial(_value, blkid, probe))
+    finally:
+        blkid.blkid_free_probe(probe)
+
+
+def _described(value: Callable[[str], str]) -> str:
+    if table := value("PTTYPE"):
+        return f"a partition table ({table})"
+    label = value("LABEL")
+    kind = _KINDS.get(value("USAGE"), "data")
+    return f"{kind} ({value('TYPE')}{label and f', labelled {label}'})"
+
+
+def _value(blkid: ctypes.CDLL, probe: ctypes.c_void_p, name: str) -> str:
+    data = ctypes.c_char_p()
+    blkid.blkid_probe_lookup_value(probe, name.encode(), ctypes.byref(data), None)
+    return (data.value or b"").decode(errors="surrogateescape")
+
+
+def _blkid() -> ctypes.CDLL:
+    try:
+        blkid = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise OSError(f"{_LIBRARY} is not there: install Debian's package libblkid1") from None
+    blkid.blkid_new_probe.restype = ctypes.c_void_p
+    return blkid
+
+
+def _done(result: Any) -> Any:
+    if result < 0:
+        raise OSError("libblkid cannot probe it")
+    return result

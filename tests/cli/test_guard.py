@@ -1,7 +1,8 @@
-"""Writes to what carries a partition table or file system want --force (and only those)."""
+"""Writes to what carries somebody's data want --force (and only those)."""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -9,82 +10,119 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_images import Parts, btrfs, gpt, luks, lvm, mbr, raid, swap, zfs
 
+import pynvme_user as nvme
 from pynvme_user.cli import signatures
+from pynvme_user.cli.errors import Failure
+from pynvme_user.cli.io import guard
 
-
-def head(*parts: tuple[int, bytes]) -> bytes:
-    """Random bytes with these in them."""
-    content = bytearray(random.Random(3).randbytes(68 << 10))
-    content[510:512] = bytes(2)
-    for offset, part in parts:
-        content[offset : offset + len(part)] = part
-    return bytes(content)
-
-
-MBR = head((446, bytes(64)), (446, b"\x80\x20\x21\x00\x83"), (510, b"\x55\xaa"))
+MIB = 1 << 20
+SIZE = 64 * MIB
 
 CASES = [
-    ("GPT", 512, head((512, b"EFI PART"))),
-    ("GPT", 4096, head((4096, b"EFI PART"))),
-    ("MBR", 512, MBR),
-    ("ext4", 512, head((0x438, b"\x53\xef"), (0x418, b"\2\0\0\0"))),
-    ("XFS", 512, head((0, b"XFSB"))),
-    ("btrfs", 512, head((0x10040, b"_BHRfS_M"))),
-    ("LVM", 512, head((512, b"LABELONE"))),
-    ("swap", 512, head((4086, b"SWAPSPACE2"))),
-    ("LUKS", 512, head((0, b"LUKS\xba\xbe\x00\x02"))),
-    ("NTFS", 512, head((3, b"NTFS    "))),
-    ("FAT", 512, head((82, b"FAT32   "))),
-    ("RAID", 512, head((4096, b"\xfc\x4e\x2b\xa9"))),
+    ("a partition table (gpt)", gpt(SIZE, 512, backup=False)),
+    ("a partition table (gpt)", gpt(SIZE, 512, backup=True)),
+    ("a partition table (gpt)", gpt(SIZE, 4096, backup=True)),
+    ("a partition table (dos)", mbr()),
+    ("a file system (btrfs)", btrfs()),
+    ("a file system (zfs_member)", zfs(SIZE)),
+    ("an encrypted volume (crypto_LUKS)", luks()),
+    ("data (swap, labelled home)", swap(b"home")),
+    ("a member of a RAID or volume group (LVM2_member)", lvm()),
+    ("a member of a RAID or volume group (linux_raid_member, labelled host:0)", raid(SIZE)),
+    ("an encrypted volume (crypto_LUKS) and a partition table (dos)", luks() | mbr()),
+    (r"a file system (btrfs, labelled \x1b[2J\xff\u20ac)", btrfs(b"\x1b[2J\xff\xe2\x82\xac")),
 ]
 
 
-@pytest.mark.parametrize(("name", "block", "content"), CASES)
-def test_signatures(name: str, block: int, content: bytes) -> None:
-    found = signatures.identify(content, block)
-    assert found is not None
-    assert name in found
+@pytest.mark.parametrize(("said", "parts"), CASES)
+def test_what_a_disk_carries(said: str, parts: Parts) -> None:
+    assert signatures.identify(dict(parts), SIZE, 512) == said
 
 
-def test_what_is_no_signature() -> None:
-    assert signatures.identify(head(), 512) is None
-    assert signatures.identify(bytes(68 << 10), 512) is None
-    assert signatures.identify(b"", 512) is None
-    # Two bytes alone, as any data may have them.
-    assert signatures.identify(head((510, b"\x55\xaa")), 512) is None
-    assert signatures.identify(head((0x438, b"\x53\xef")), 512) is None
+def test_what_is_nobodys_data() -> None:
+    assert signatures.identify({}, SIZE, 512) is None
+    assert signatures.identify({}, 512, 512) is None
+    for seed in range(20):
+        page = random.Random(seed).randbytes(MIB)
+        # Two bytes alone, as any data may have them.
+        page = page[:510] + (b"\x55\xaa" if seed % 2 else b"\0\0") + page[512:]
+        assert signatures.identify({0: page, SIZE - MIB: page}, SIZE, 512) is None
+
+
+def test_a_namespace_of_any_size_takes_no_memory() -> None:
+    """Beyond what is read of it; where a file ends, the end of the namespace is left out."""
+    before = shared_memory()
+    for size in (1 << 50, 1 << 63, 1 << 80):
+        parts = luks() | {size - 4096: bytes(4096)}
+        assert "LUKS" in str(signatures.identify(parts, size, 512))
+    assert signatures.identify(raid(1 << 50), 1 << 50, 512) is not None
+    assert shared_memory() - before < 4 * MIB
+
+
+def shared_memory() -> int:
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    return int(text.partition("Shmem:")[2].split()[0]) * 1024
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signatures, "_LIBRARY", "libblkid.so.none")
+    with nvme.open("soft:?size=1M") as ctrl:
+        with pytest.raises(Failure) as caught:
+            guard(ctrl.namespaces[1], force=False)
+        guard(ctrl.namespaces[1], force=True)
+    assert str(caught.value) == (
+        "what namespace 1 of soft:?size=1M carries cannot be looked at (libblkid.so.none is not "
+        "there: install Debian's package libblkid1): add --force to write to it all the same"
+    )
+
+
+def test_what_cannot_be_probed() -> None:
+    made = os.memfd_create("disk")
+    os.truncate(made, SIZE)
+    unreadable = os.open(f"/proc/self/fd/{made}", os.O_WRONLY)
+    with pytest.raises(OSError, match="libblkid cannot probe it"):
+        list(signatures._probe(signatures._blkid(), unreadable, 512))
+    os.close(unreadable)
+    os.close(made)
 
 
 @pytest.mark.parametrize("block", [512, 4096])
 def test_write_is_refused(run: Any, fail: Any, tmp_path: Path, block: int) -> None:
     image = tmp_path / "disk.img"
-    content = bytearray(1 << 20)
-    content[block : block + 8] = b"EFI PART"
-    image.write_bytes(content)
+    content = written(image, MIB, gpt(MIB, block, backup=False))
     device = f"qemu:disk.img?logical_block_size={block}"
     for command in (("write", device, "-s", 128), ("write-zeroes", device, "-s", 128)):
         said = fail(*command, input=b"\xff" * block)
-        assert "carries a GPT partition table" in said
+        assert "carries a partition table (gpt)" in said
         assert "--force" in said
     assert image.read_bytes() == content
     run("write", device, "-s", 128, "--force", input=b"\xff" * block)
     assert image.read_bytes()[128 * block : 129 * block] == b"\xff" * block
-    run("write-zeroes", device, "-s", 0, "-c", 15, "--force")
+    run("write-zeroes", device, "-s", 0, "-c", MIB // block - 1, "--force")
     run("write", device, input=b"\xff" * block)
 
 
+def written(image: Path, size: int, parts: Parts) -> bytearray:
+    """Make an image of these parts."""
+    content = bytearray(size)
+    for at, part in parts.items():
+        content[at : at + len(part)] = part
+    image.write_bytes(content)
+    return content
+
+
 @pytest.mark.parametrize("block", [4096, 8192, 65536, 131072, 1 << 20])
+@pytest.mark.parametrize("parts", [btrfs(), raid(4 * MIB)], ids=["head", "tail"])
 def test_all_that_may_carry_a_signature_is_read(
-    run: Any, fail: Any, tmp_path: Path, block: int
+    run: Any, fail: Any, tmp_path: Path, block: int, parts: Parts
 ) -> None:
     """Not what is left of it when it is divided by the length of a block."""
     image = tmp_path / "disk.img"
-    content = bytearray(4 << 20)
-    content[0x10040:0x10048] = b"_BHRfS_M"
-    image.write_bytes(content)
+    content = written(image, 4 * MIB, parts)
     device = f"qemu:disk.img?logical_block_size={block}&mdts=0"
-    assert "a btrfs file system" in fail("write", device, input=b"\xff" * block)
+    assert "add --force" in fail("write", device, input=b"\xff" * block)
     assert image.read_bytes() == content
     image.write_bytes(bytes(4 << 20))
     run("write", device, input=b"\xff" * block)
@@ -110,9 +148,9 @@ def test_metadata(run: Any, fail: Any, tmp_path: Path, format: str) -> None:
     run("write-zeroes", device, "-s", 1, "-c", 1)
     assert image.read_bytes()[512:1536] == bytes(1024)
     run("flush", device)
-    content[:4] = b"XFSB"
+    content[:8] = luks()[0]
     image.write_bytes(content)
-    assert "an XFS file system" in fail("write-zeroes", device, "-s", 1)
+    assert "an encrypted volume (crypto_LUKS)" in fail("write-zeroes", device, "-s", 1)
     assert image.read_bytes() == content
     for command in (("read", device, "-c", 0), ("write", device, "--force")):
         assert "bytes of metadata in each block" in fail(*command, input=bytes(512))
@@ -122,16 +160,38 @@ def test_metadata(run: Any, fail: Any, tmp_path: Path, format: str) -> None:
     assert image.read_bytes() == content
 
 
-@pytest.mark.parametrize("maker", ["mkfs.ext4", "mkswap", "sfdisk"])
+@pytest.mark.parametrize("format", ["ms=8", "ms=16&mset=1", "ms=64", "ms=4096&mset=1"])
+def test_the_end_beside_metadata(fail: Any, tmp_path: Path, format: str) -> None:
+    image = tmp_path / "disk.img"
+    each = 512 + int(format.removeprefix("ms=").partition("&")[0])
+    size = (16 * MIB // each) * 512  # the metadata of all blocks lie behind them
+    content = written(image, 16 * MIB, raid(size))
+    said = fail("write-zeroes", f"qemu:disk.img?{format}")
+    assert "carries a member of a RAID or volume group (linux_raid_member, labelled host:0)" in said
+    assert image.read_bytes() == content
+
+
+MADE = {
+    "mkfs.ext4": (("-L", "home"), b"", "a file system (ext4, labelled home)"),
+    "mkswap": ((), b"", "data (swap)"),
+    "sfdisk": ((), b",\n", "a partition table (dos)"),
+    "sfdisk gpt": ((), b"label: gpt\n,\n", "a partition table (gpt)"),
+}
+
+
+@pytest.mark.parametrize("maker", MADE)
 def test_what_the_tools_make(fail: Any, tmp_path: Path, maker: str) -> None:
-    program = shutil.which(maker, path="/usr/sbin:/sbin:/usr/bin")
+    program = shutil.which(maker.split()[0], path="/usr/sbin:/sbin:/usr/bin")
     if program is None:
         pytest.skip(f"{maker} is not installed")
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(16 << 20))
-    subprocess.run([program, str(image)], input=b",\n", capture_output=True, check=True)
-    name = {"mkfs.ext4": "ext4", "mkswap": "swap space", "sfdisk": "MBR"}[maker]
-    assert name in fail("write", "qemu:disk.img", input=bytes(512))
+    options, given, name = MADE[maker]
+    subprocess.run([program, *options, str(image)], input=given, capture_output=True, check=True)
+    if maker == "sfdisk gpt":  # its copy at the end alone
+        with image.open("r+b") as disk:
+            disk.write(bytes(34 * 512))
+    assert f"carries {name}: add --force" in fail("write", "qemu:disk.img", input=bytes(512))
 
 
 def test_a_small_namespace(run: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import disk_images
 import numpy as np
 import pytest
+from disk_images import Parts
 from hypothesis import example, given
 from hypothesis import strategies as st
 from soft_controller import OK, SoftController
@@ -167,31 +169,44 @@ def test_each_format_is_served_or_refused(
 
 # --- the guard --------------------------------------------------------------------------------
 
+#: What lies at the beginning, a little behind, and at the end.
+MADE: list[Callable[[int], Parts]] = [
+    lambda size: disk_images.luks(),
+    lambda size: disk_images.btrfs(),
+    disk_images.raid,
+]
 
-@given(st.integers(9, 21), st.sampled_from(signatures._MAGIC), st.integers(0, 2))
-@example(shift=13, magic=signatures._MAGIC[-1], extra=0)
-@example(shift=16, magic=signatures._MAGIC[-1], extra=0)
-@example(shift=17, magic=signatures._MAGIC[-1], extra=0)
+
+@given(st.integers(9, 21), st.sampled_from(MADE), st.integers(0, 2))
+@example(shift=9, make=disk_images.raid, mdts=1)
+@example(shift=17, make=disk_images.raid, mdts=0)
+@example(shift=21, make=disk_images.raid, mdts=0)
 def test_every_signature_is_found_on_blocks_of_any_length(
-    shift: int, magic: tuple[str, int, bytes], extra: int
+    shift: int, make: Callable[[int], Parts], mdts: int
 ) -> None:
-    name, offset, signature = magic
-    blocks = (offset + len(signature) - 1 >> shift) + 1 + extra
-    disk = Disk(shift=shift, blocks=blocks, mdts=0)
-    image = bytearray(blocks << shift)
-    image[offset : offset + len(signature)] = signature
-    for lba in range(blocks):
+    size = 8 * MIB
+    disk = Disk(shift=shift, blocks=size >> shift, mdts=mdts if shift < 13 else 0)
+    image = bytearray(size)
+    for at, part in make(size).items():
+        image[at : at + len(part)] = part
+    for lba in range(size >> shift):
         disk.written[lba] = bytes(image[lba << shift : lba + 1 << shift])
     with opened(disk) as ctrl:
-        assert signatures.find(ctrl.namespaces[1]) == name
+        assert signatures.find(ctrl.namespaces[1]) is not None
 
 
 @pytest.mark.parametrize("shift", [9, 12, 16, 17, 20])
-def test_a_partition_table_is_found_on_blocks_of_any_length(shift: int) -> None:
-    disk = Disk(shift=shift, blocks=4, mdts=0)
-    disk.written[1] = b"EFI PART".ljust(1 << shift, b"\0")
+@pytest.mark.parametrize("backup", [False, True])
+def test_a_partition_table_is_found_on_blocks_of_any_length(shift: int, backup: bool) -> None:
+    size = 8 * MIB
+    disk = Disk(shift=shift, blocks=size >> shift, mdts=0)
+    for at, part in disk_images.gpt(size, 1 << shift, backup=backup).items():
+        for done in range(0, len(part), 1 << shift):
+            disk.written[at + done >> shift] = part[done : done + (1 << shift)].ljust(
+                1 << shift, b"\0"
+            )
     with opened(disk) as ctrl:
-        assert signatures.find(ctrl.namespaces[1]) == "a GPT partition table"
+        assert signatures.find(ctrl.namespaces[1]) == "a partition table (gpt)"
 
 
 # --- commands that move no data ---------------------------------------------------------------
