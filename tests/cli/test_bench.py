@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import disk_images
 import pytest
 from software_controller import served
 
@@ -268,12 +269,12 @@ def test_a_device_that_goes_away_leaves_the_results(start: Any) -> None:
 def test_writes_over_a_file_system_want_force(results: Any, fail: Any, tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     content = bytearray(random.Random(1).randbytes(4 << 20))
-    content[:4] = b"XFSB"
+    content[:8] = disk_images.luks()[0]
     image.write_bytes(content)
     device = f"qemu:{image}"
     for options in (["--rw=randwrite"], ["--rw=randread", "--name=b", "--rw=trim"]):
         sentence = fail("bench", device, "--number_ios=10", *options)
-        assert "carries an XFS file system: add --force" in sentence
+        assert "carries an encrypted volume (crypto_LUKS): add --force" in sentence
     assert image.read_bytes() == content
     results(device, "--rw=randread", "--number_ios=10")
     results(device, "--rw=randwrite", "--number_ios=10", "--force")
