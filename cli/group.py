@@ -83,7 +83,8 @@ def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | N
     "  nvme-user identify 'qemu:disk.img?size=1G'\n"
     "  nvme-user read qemu:disk.img --data-size 64M | sha256sum\n\n"
     "Exit codes: 0 done, 1 the device or the transfer failed, 2 usage;\n"
-    "129 SIGHUP, 130 interrupted, 143 SIGTERM.",
+    "129 SIGHUP, 130 interrupted, 143 SIGTERM.\n\n"
+    "NVME_USER_LOG=debug (info, warning, error) shows what the driver does besides I/O.",
 )
 @click.option(
     "--timeout",
@@ -127,6 +128,7 @@ def run() -> int:
         return completion.answer(cli, instruction)
     try:
         # Not cli.main(), which has a word of its own to say about ctrl-C and usage errors.
+        _check_log_level()
         with cli.make_context(PROGRAM, sys.argv[1:]) as ctx:
             cli.invoke(ctx)
         sys.stdout.flush()
@@ -142,6 +144,16 @@ def run() -> int:
         _drop_stdout()
         return code
     return 0
+
+
+def _check_log_level() -> None:
+    if wanted := os.environ.get("NVME_USER_LOG"):
+        with warnings.catch_warnings(action="ignore"):  # what it warns of is an error here
+            from pynvme_user import logs
+        try:
+            logs.level(wanted)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
 
 
 def _drop_stdout() -> None:

@@ -27,7 +27,7 @@ from pynvme_user.errors import (
 
 if TYPE_CHECKING:
     from pynvme_user.dma import BytesLike, DmaBuffer
-    from pynvme_user.driver.admin import CommandFields
+    from pynvme_user.driver.admin import AdminRequest, CommandFields
     from pynvme_user.driver.completion import Completion, VectorResult
     from pynvme_user.driver.controller import Controller, open
     from pynvme_user.driver.io_queue_pair import QueuePair
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 #: Where the names are that need numpy and the extension, which the command's help does without.
 _HOMES = {
     "AdminOpcode": "spec.commands",
+    "AdminRequest": "driver.admin",
     "BytesLike": "dma",
     "Cns": "spec.commands",
     "CommandFields": "driver.admin",
@@ -81,6 +82,7 @@ _HOMES = {
 __all__ = [
     "SQE",
     "AdminOpcode",
+    "AdminRequest",
     "BytesLike",
     "ClosedError",
     "Cns",

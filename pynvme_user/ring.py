@@ -251,6 +251,10 @@ class Ring:
             fail(-errno.EAGAIN)
         return index
 
+    def is_outstanding(self, index: int) -> bool:
+        """Whether the command with that index of its CID is."""
+        return int(self._trackers[index].cid) & self.index_mask == index
+
     @property
     def cids(self) -> U16Array:
         """The CID of each index's next command, for a queue pair that gets the same id."""

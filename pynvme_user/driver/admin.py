@@ -1,11 +1,12 @@
 """Admin commands: the user's own, and those that the driver needs.
 
-They run one at a time, since they are rare. The reset for one that is not answered is the business
-of recovery.py.
+Many may be under way, each with its own deadline: an event request, a Format of ten minutes and an
+Abort live side by side. What becomes of one that is overdue is decided in recovery.py.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,9 +16,10 @@ import numpy.typing as npt
 
 from pynvme_user.dma import PAGE, BytesLike, as_bytes
 from pynvme_user.driver.completion import Completion, check
-from pynvme_user.driver.device import Device, Recovery
-from pynvme_user.driver.queue_pair import ABORT_SECONDS, RawQueuePair
-from pynvme_user.errors import NvmeTimeoutError
+from pynvme_user.driver.device import Device, Recovery, State
+from pynvme_user.driver.queue_pair import RawQueuePair
+from pynvme_user.errors import NvmeTimeoutError, QueueFullError
+from pynvme_user.logs import logger
 from pynvme_user.spec.commands import (
     SQE,
     AbortCdw10,
@@ -34,6 +36,12 @@ from pynvme_user.spec.commands import (
 )
 from pynvme_user.spec.status import Status
 
+log = logger(__name__)
+
+#: A poll waits for this long, holding the queue; after a while, others have it in between.
+_SLICE_NS = 100_000
+_SPIN_SECONDS = 0.01
+_PAUSE_SECONDS = 0.001
 #: Commands after which a namespace may have another format or size, or be another one.
 CHANGE_NAMESPACES = frozenset(
     (
@@ -62,10 +70,72 @@ class CommandFields(TypedDict, total=False):
     cdw15: int
 
 
-class AdminCommands:
-    """Runs commands on a controller's admin queue, each to its end.
+class AdminRequest:
+    """An admin command under way, made by :meth:`Controller.admin_async`.
 
-    ``changing_namespaces`` is entered around a command after which namespaces may be others.
+    Any thread may wait for it. Its outcome is kept until then, whoever found it.
+    """
+
+    def __init__(
+        self,
+        queue: AdminQueue,
+        command: SQE,
+        seconds: float,
+        ended: Callable[[Status], None] | None,
+        *,
+        call: bool,
+    ) -> None:
+        self.command = command
+        self.cid = -1  # until it is submitted
+        #: Its completion, whatever its status; None as long as it is not known.
+        self.completion: Completion | None = None
+        self.deadline = time.monotonic() + seconds
+        #: When its abort was asked for, because it was overdue.
+        self.aborted_at: float | None = None
+        self.call = call  # a call waits for it
+        self.left = False  # which ctrl-C or an error ended before
+        self._queue = queue
+        self._ended = ended
+
+    def wait(self, timeout: float | None = None) -> Completion | None:
+        """Wait up to ``timeout`` seconds, by default to its end; None if that does not come.
+
+        The completion is returned whatever its status is. A command that takes longer than its own
+        timeout is aborted, then the controller reset. Raises DeviceRemovedError,
+        ControllerFatalError, and ClosedError once the controller is closed.
+        """
+        return self._queue.wait(self, None if timeout is None else time.monotonic() + timeout)
+
+    def check(self) -> Completion:
+        """Wait to its end and return its completion; raise NvmeStatusError for an error status,
+        NvmeTimeoutError where it was given up, and as :meth:`wait`.
+        """
+        done = self._queue.finish(self)
+        check(done.status, describe(self.command, admin=True), done.timed_out)
+        return done
+
+    def abort(self) -> bool:
+        """Ask for its abort; see :meth:`Controller.abort`. False, too, if it has ended."""
+        return self.completion is None and self._queue.abort(0, self.cid)
+
+    def complete(self, done: Completion) -> None:
+        """Take its outcome, for the queue. A second time does no harm."""
+        if self._ended is not None:
+            self._ended(done.status)
+        if self.aborted_at is not None and not done.status.ok:
+            done = done._replace(timed_out=True)
+        self.completion = done
+
+    def __repr__(self) -> str:
+        state = "under way" if self.completion is None else repr(self.completion.status)
+        return f"<AdminRequest: {describe(self.command, admin=True)}, {state}>"
+
+
+class AdminQueue:
+    """Runs commands on a controller's admin queue: many at a time, from any thread.
+
+    Whoever waits for one polls for all. ``changing_namespaces`` is entered around the submission of
+    a command after which namespaces may be others.
     """
 
     def __init__(
@@ -79,7 +149,113 @@ class AdminCommands:
         self._recovery = recovery
         self._pair = pair
         self._changing_namespaces = changing_namespaces
-        self._ended: Callable[[Status], None] = _ignore  # of the last command
+        #: Those under way, by the index of their CID, and perhaps some that never were.
+        self._requests: dict[int, AdminRequest] = {}
+
+    # --- submission ---------------------------------------------------------------------------
+
+    def submit(
+        self,
+        command: SQE,
+        buffer: npt.NDArray[Any] | None = None,
+        timeout: float | None = None,
+        ended: Callable[[Status], None] | None = None,
+    ) -> AdminRequest:
+        """Submit a command. ``buffer`` is DMA memory.
+
+        Once ``timeout`` seconds, by default the controller's, have passed it is overdue: see
+        recovery.py. ``ended`` is called with its status by whoever finds it. Waits as long as the
+        queue is full, up to the same time, then raises QueueFullError; else as
+        :meth:`RawQueuePair.submit`.
+        """
+        request = self._request(command, timeout, ended, call=False)
+        self._submit(request, buffer)
+        return request
+
+    def _request(
+        self,
+        command: SQE,
+        timeout: float | None,
+        ended: Callable[[Status], None] | None,
+        *,
+        call: bool,
+    ) -> AdminRequest:
+        seconds = self._device.timeout if timeout is None else timeout
+        return AdminRequest(self, command, seconds, ended, call=call)
+
+    def _submit(self, request: AdminRequest, buffer: npt.NDArray[Any] | None) -> None:
+        changing = request.command.opc in CHANGE_NAMESPACES
+        while True:
+            with self._changing_namespaces() if changing else nullcontext(), self._pair.held():
+                # Before an index is used again, its last outcome is handed over.
+                self._pair.hand_out(self._complete)
+                if self._pair.outstanding < self._pair.depth:
+                    # In this order, so that ctrl-C finds no gap between the two.
+                    self._requests[self._pair.next_index] = request
+                    request.cid = self._pair.submit(request.command, buffer)
+                    self._pair.ring()
+                    return
+            if time.monotonic() > request.deadline:
+                raise QueueFullError(
+                    f"{self._pair.depth} admin commands are outstanding: wait for one of them"
+                )
+            self._poll(_SLICE_NS)
+
+    # --- completion ---------------------------------------------------------------------------
+
+    def wait(self, request: AdminRequest, until: float | None = None) -> Completion | None:
+        """Wait for a request's end, or up to a time; see :meth:`AdminRequest.wait`."""
+        begun = time.monotonic()
+        while request.completion is None:
+            self._poll(_SLICE_NS)
+            if request.completion is not None:
+                break
+            now = time.monotonic()
+            if until is not None and now > until:
+                return None
+            if now - begun > _SPIN_SECONDS:
+                time.sleep(_PAUSE_SECONDS)
+        return request.completion
+
+    def finish(self, request: AdminRequest) -> Completion:
+        """Wait for a request's end."""
+        done = None
+        while done is None:
+            done = self.wait(request)
+        return done
+
+    def _poll(self, wait_ns: int) -> None:
+        """Look for completions, which others may wait for, and deal with what is overdue."""
+        self._pair.hand_out(self._complete, wait_ns)
+        now = time.monotonic()
+        for request in list(self._requests.values()):
+            if now > request.deadline and request.cid >= 0 and request.completion is None:
+                self._expire(request, now)
+
+    def _complete(self, done: Completion) -> None:
+        request = self._requests.get(self._pair.index_of(done.cid))
+        if request is not None and request.cid in (done.cid, -1):
+            request.complete(done)
+            log.debug("%s: %r", self._device.name, request)
+            self._requests.pop(self._pair.index_of(done.cid), None)
+
+    def _expire(self, request: AdminRequest, now: float) -> None:
+        """Leave an overdue command to recovery."""
+        name = describe(request.command, admin=True)
+        waited: float | None = None if request.aborted_at is None else now - request.aborted_at
+        if request.command.opc == AdminOpcode.ABORT or self._device.state is not State.LIVE:
+            waited = math.inf  # no abort will help it
+        if request.aborted_at is None:
+            request.aborted_at = now
+        late = NvmeTimeoutError(f"{name} was not answered in its time")
+        self._recovery.overdue(0, request.cid, name, waited, late)
+
+    def submit_abort(self, sqid: int, cid: int) -> AdminRequest:
+        """Ask for a command's abort, without waiting for the answer (Base 2.0, section 5.1)."""
+        command = SQE.build(opc=AdminOpcode.ABORT, cdw10=AbortCdw10.build(sqid=sqid, cid=cid))
+        return self.submit(command, timeout=self._device.abort_seconds)
+
+    # --- to the end ---------------------------------------------------------------------------
 
     def execute(
         self,
@@ -88,41 +264,64 @@ class AdminCommands:
         timeout: float | None = None,
         ended: Callable[[Status], None] | None = None,
     ) -> Completion:
-        """Run a command and return its completion, whatever its status.
+        """Run a command to its end and return its completion, whatever its status.
 
-        ``buffer`` is DMA memory. Once ``timeout`` seconds, by default the controller's, have
-        passed, the controller is reset; the completion tells. ``ended`` is called with its status,
-        also where that is later, since ctrl-C or an error came in between. While the controller is
-        being set up NvmeTimeoutError is raised instead.
+        As :meth:`submit`. ``ended`` is called, too, where the end comes after ctrl-C or an error.
+        While the controller is being set up, NvmeTimeoutError is raised for one that is overdue.
         """
-        seconds = self._device.timeout if timeout is None else timeout
-        with self._device.admin_lock:
-            # What ctrl-C or an error left comes to its end first: this command may depend on it.
-            deadline = time.monotonic() + seconds
-            while self._pair.outstanding:
-                for done in self._wait(deadline, "an earlier command"):
-                    self._ended(done.status)
-            # Left by a reset that its own caller saw as an exception: not this command's end.
-            self._pair.hand_over()
-            changing = command.opc in CHANGE_NAMESPACES
-            with self._changing_namespaces() if changing else nullcontext():
-                self._ended = ended or _ignore
-                cid = self._pair.submit(command, buffer)
-                deadline = time.monotonic() + seconds
-                while True:
-                    for done in self._wait(deadline, describe(command, admin=True)):
-                        if done.cid == cid:
-                            self._ended(done.status)
-                            self._ended = _ignore
-                            return done
+        self._finish_left()
+        request = self._request(command, timeout, ended, call=True)
+        try:
+            self._submit(request, buffer)
+            return self.finish(request)
+        except BaseException:
+            request.left = True
+            raise
 
-    def _wait(self, deadline: float, what: str) -> list[Completion]:
-        """Wait for completions; without any up to the deadline the controller is reset."""
-        done = self._pair.wait(max(0.0, deadline - time.monotonic()))
-        if not done and time.monotonic() > deadline:
-            self._pair.mark_overdue()
-            self._recovery.reset(NvmeTimeoutError(f"{what} was not answered in its time"))
-        return done
+    def _finish_left(self) -> None:
+        """Bring what ctrl-C or an error left to its end: the next command may depend on it."""
+        if not any(request.left for request in list(self._requests.values())):
+            return
+        deadline = time.monotonic() + self._device.timeout
+        while True:
+            with self._pair.held():
+                self._pair.hand_out(self._complete)
+                for index, request in list(self._requests.items()):
+                    if request.left and not self._pair.is_outstanding(index):
+                        del self._requests[index]  # it was never submitted
+                if not any(request.left for request in self._requests.values()):
+                    return
+            self._poll(_SLICE_NS)
+            if time.monotonic() > deadline:
+                self._recovery.reset(
+                    NvmeTimeoutError("an earlier command was not answered in its time")
+                )
+
+    def finish_calls(self) -> None:
+        """Wait until no call of another thread is under way; for the controller's end."""
+        for request in list(self._requests.values()):
+            if request.call and not request.left:
+                self.finish(request)
+
+    def finish_changes(self) -> None:
+        """Wait until no command is under way after which namespaces may be others."""
+        for request in list(self._requests.values()):
+            if request.command.opc in CHANGE_NAMESPACES:
+                if request.left:
+                    self._finish_left()
+                else:
+                    self.finish(request)
+
+    @contextmanager
+    def unchanging_namespaces(self) -> Iterator[None]:
+        """Hold the admin lock while no such command is under way: for who identifies them."""
+        while True:
+            self.finish_changes()
+            with self._device.admin_lock:
+                changing = (request.command.opc for request in list(self._requests.values()))
+                if CHANGE_NAMESPACES.isdisjoint(changing):
+                    yield
+                    return
 
     def run(
         self,
@@ -134,7 +333,8 @@ class AdminCommands:
     ) -> Completion:
         """Run a command as :meth:`execute`; raise what its status says."""
         done = self.execute(command, buffer, timeout, ended)
-        check(done.status, describe(command, admin=True), done.timed_out)
+        if not done.status.ok:
+            check(done.status, describe(command, admin=True), done.timed_out)
         return done
 
     def identify(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
@@ -151,8 +351,7 @@ class AdminCommands:
 
     def abort(self, sqid: int, cid: int) -> bool:
         """Ask for a command's abort; see :meth:`Controller.abort` (Base 2.0, section 5.1)."""
-        command = SQE.build(opc=AdminOpcode.ABORT, cdw10=AbortCdw10.build(sqid=sqid, cid=cid))
-        done = self.execute(command, timeout=ABORT_SECONDS)
+        done = self.finish(self.submit_abort(sqid, cid))
         return done.status.ok and not AbortResult(done.result).ianp
 
     def request_queues(self, count: int) -> int:
@@ -166,18 +365,15 @@ class AdminCommands:
         return min(granted.nsqa, granted.ncqa) + 1
 
 
-def _ignore(status: Status) -> None:
-    """Nobody is told of a command's end besides its caller."""
-
-
-@contextmanager
 def reachable(
     device: Device, command: SQE, buffer: BytesLike | None
-) -> Iterator[npt.NDArray[Any] | None]:
-    """Give a command's buffer itself where the device reaches it, else a copy, both ways."""
+) -> tuple[npt.NDArray[Any] | None, Callable[[], None]]:
+    """Give a command's buffer itself where the device reaches it, else a copy.
+
+    And what is to be called at the command's end: it copies what came from the controller back.
+    """
     if buffer is None:
-        yield None
-        return
+        return None, _nothing
     array = as_bytes(buffer)
     if array.nbytes > device.max_transfer:
         raise ValueError(
@@ -185,16 +381,21 @@ def reachable(
         )
     iova = device.dma.iova(array)
     if iova is not None and iova % 4 == 0:
-        yield array
-        return
+        return array, _nothing
     to_host = command.opc & DataTransfer.CONTROLLER_TO_HOST
     if to_host and not array.flags.writeable:
         raise ValueError("the command's data comes from the controller: give a writable buffer")
     bounce = device.alloc(array.nbytes)
     bounce[:] = array
-    yield bounce
-    if to_host:
+
+    def copy_back() -> None:
         array[:] = bounce
+
+    return bounce, copy_back if to_host else _nothing
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""
 
 
 def describe(command: SQE, *, admin: bool) -> str:

@@ -16,7 +16,7 @@ from typing import Self, Unpack
 
 from pynvme_user import owned
 from pynvme_user.dma import BytesLike, DmaBuffer, DmaPool
-from pynvme_user.driver.admin import AdminCommands, CommandFields, describe, reachable
+from pynvme_user.driver.admin import AdminQueue, AdminRequest, CommandFields, describe, reachable
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.io_queue_pair import QueuePair
@@ -82,7 +82,7 @@ class Controller:
             recovery = self._recovery = ControllerRecovery(device, self._lifecycle)
             depth = min(ADMIN_DEPTH, device.cap.mqes)
             self._admin = RawQueuePair(device, recovery, transport.admin_queue(depth, device.cap))
-            self._commands = AdminCommands(device, recovery, self._admin, self._changing_namespaces)
+            self._commands = AdminQueue(device, recovery, self._admin, self._changing_namespaces)
             #: Queue pairs for single calls.
             self.lender = Lender(device, self.queue_pair)
             self._queue_pairs = QueuePairs(device, recovery, self._commands, self.lender)
@@ -198,10 +198,11 @@ class Controller:
 
     @contextmanager
     def _changing_namespaces(self) -> Iterator[None]:
-        """Let no I/O run, and forget what is known of the namespaces, before and after.
+        """Let no I/O run, and forget what is known of the namespaces, while a command is submitted
+        after which they may be others.
 
-        For a command after which they may be others. What is outstanding ends first, and tells its
-        owners later. Raises as :meth:`QueuePair.poll`.
+        They are identified again once it has ended, before the next I/O. What is outstanding ends
+        first, and tells its owners later. Raises as :meth:`QueuePair.poll`.
         """
         with self._device.admin_lock, ExitStack() as stopped:
             for pair in self._queue_pairs:
@@ -209,10 +210,7 @@ class Controller:
             for pair in self._queue_pairs:
                 pair.finish_all()
             self.namespaces.forget()
-            try:
-                yield
-            finally:
-                self.namespaces.forget()
+            yield
 
     def abort(self, sqid: int, cid: int) -> bool:
         """Ask for a command's abort (Base 2.0, section 5.1).
@@ -242,18 +240,42 @@ class Controller:
         """
         self._device.check_open()
         command = SQE.build(opc=opcode, **fields)
-        with reachable(self._device, command, buffer) as memory:
-            return self._commands.run(command, memory, timeout)
+        memory, copy_back = reachable(self._device, command, buffer)
+        done = self._commands.run(command, memory, timeout)
+        copy_back()
+        return done
+
+    def admin_async(
+        self,
+        opcode: int,
+        *,
+        buffer: BytesLike | None = None,
+        timeout: float | None = None,
+        **fields: Unpack[CommandFields],
+    ) -> AdminRequest:
+        """Submit an admin command and return at once; as :meth:`admin`.
+
+        Any number may be under way: the queue has 63, and this waits where it is full. ``timeout``
+        is what this command may take, in seconds, before it is aborted; ``math.inf`` suits an
+        Asynchronous Event Request, which may never end. Data from the controller is in ``buffer``
+        once the request has ended.
+        """
+        self._device.check_open()
+        command = SQE.build(opc=opcode, **fields)
+        memory, copy_back = reachable(self._device, command, buffer)
+        return self._commands.submit(command, memory, timeout, lambda _: copy_back())
 
     def io(
         self, opcode: int, *, buffer: BytesLike | None = None, **fields: Unpack[CommandFields]
     ) -> Completion:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
         command = SQE.build(opc=opcode, **fields)
-        with reachable(self._device, command, buffer) as memory, self.lender.borrow() as pair:
+        memory, copy_back = reachable(self._device, command, buffer)
+        with self.lender.borrow() as pair:
             pair.submit(command, memory)
             (done,) = pair.drain()
-            check(done.status, describe(command, admin=False), done.timed_out)
+        check(done.status, describe(command, admin=False), done.timed_out)
+        copy_back()
         return done
 
     def identify_page(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
@@ -346,21 +368,25 @@ class Controller:
             last.callback(self._end_queue_pairs)
             last.callback(self._recovery.quiesce)
             last.callback(self._try_to_end, self.shutdown)
+            last.callback(self._try_to_end, self._commands.finish_calls)
 
     def _end_queue_pairs(self) -> None:
         for pair in (self._admin, *self._queue_pairs):
             pair.end()
 
-    def _try_to_end(self, step: Callable[[], None]) -> None:
+    def _try_to_end(self, step: Callable[[], None]) -> NvmeError | None:
         """Do a step of the end that needs the device; without it, the next ones do."""
         if not self._device.answers:
-            return
+            return None
         try:
             step()
-        except DeviceRemovedError:
+        except DeviceRemovedError as error:
             self._recovery.mark_removed()
+            return error
         except NvmeError as error:
             self._device.warn(f"it did not end as it should: {error}")
+            return error
+        return None
 
     def _end(self) -> None:
         self._device.change_state(State.CLOSED)

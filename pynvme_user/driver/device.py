@@ -5,6 +5,7 @@ Every part of the driver asks here. This module knows none of them.
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from enum import IntEnum
@@ -22,9 +23,12 @@ from pynvme_user.errors import (
     NvmeError,
 )
 from pynvme_user.host.numa import Placement
+from pynvme_user.logs import logger
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP, CC, CSTS
 from pynvme_user.transport.base import Transport
+
+log = logger(__name__)
 
 
 class State(IntEnum):
@@ -48,8 +52,15 @@ class Recovery(Protocol):
     def reset(self, because: NvmeError | None = None) -> None:
         """Reset the controller and set all queue pairs up again."""
 
-    def abort(self, sqid: int, cid: int) -> bool:
-        """Ask for a command's abort; True if the controller says that it aborted it."""
+    def overdue(
+        self,
+        sqid: int,
+        cid: int,
+        what: str,
+        waited: float | None,
+        because: NvmeError | None = None,
+    ) -> None:
+        """Abort a command that is overdue, or reset; ``waited`` is since its abort, in seconds."""
 
 
 class Device:
@@ -57,6 +68,8 @@ class Device:
 
     cap: CAP  # from before the controller is enabled
     identify: IdentifyController  # from its first Identify on; as of the last reset
+    #: Seconds that an aborted command may take to end before the controller is reset.
+    abort_seconds = 2.0
 
     def __init__(
         self, transport: Transport, *, timeout: float, spin: float, plain_cids: bool
@@ -100,6 +113,7 @@ class Device:
 
     def warn(self, text: str) -> None:
         """Warn of what this device does not do, and work goes on without."""
+        log.warning("%s: %s", self.name, text)
         warnings.warn(f"{self.name}: {text}", ControllerWarning, stacklevel=2)
 
     def close_transport(self) -> None:
@@ -112,8 +126,16 @@ class Device:
     def change_state(self, state: State) -> None:
         """Take a new state, unless the device is FAILED or further on and this is a step back."""
         with self._state_lock:
-            if self.state < State.FAILED or state > self.state:
+            before = self.state
+            if before < State.FAILED or state > before:
                 self.state = state
+        if self.state is not before:
+            bad = self.state in (State.FAILED, State.REMOVED)
+            why = f": {self.failure}" if self.state is State.FAILED else ""
+            log.log(
+                logging.WARNING if bad else logging.INFO,
+                *("%s: %s, was %s%s", self.name, self.state.name, before.name, why),
+            )
 
     @property
     def usable(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
-from pynvme_user.driver.admin import AdminCommands
+from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.completion import TIMED_OUT, check
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
@@ -78,14 +78,14 @@ class Namespace:
     a command was given up; NamespaceChangedError; DeviceRemovedError.
     """
 
-    def __init__(self, device: Device, commands: AdminCommands, lender: Lender, nsid: int) -> None:
+    def __init__(self, device: Device, commands: AdminQueue, lender: Lender, nsid: int) -> None:
         self.device = device
         self._commands = commands
         self._pool = device.dma
         self._lender = lender
         self.nsid = nsid
         self._changed = ""  # what became of it, once it is not what it was
-        with device.admin_lock:
+        with commands.unchanging_namespaces():
             self.identify = self._identified()
             #: As last known: see :meth:`current`.
             self.geometry = self._measured()
@@ -192,7 +192,7 @@ class Namespace:
 
     def _identify_again(self) -> Geometry:
         # Under the lock, so that nothing changes it before it counts as current.
-        with self.device.admin_lock:
+        with self._commands.unchanging_namespaces():
             if self.geometry.current:
                 return self.geometry  # another thread came first
             if not self._changed:
@@ -448,7 +448,7 @@ def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:
 class Namespaces(Mapping[int, Namespace]):
     """The active namespaces of a controller, by namespace id; each is identified once."""
 
-    def __init__(self, device: Device, commands: AdminCommands, lender: Lender) -> None:
+    def __init__(self, device: Device, commands: AdminQueue, lender: Lender) -> None:
         self._device = device
         self._commands = commands
         self._lender = lender
@@ -473,7 +473,7 @@ class Namespaces(Mapping[int, Namespace]):
         ids = self._ids
         if ids is None:
             # Under the lock, so that nothing changes them before they count as known.
-            with self._device.admin_lock:
+            with self._commands.unchanging_namespaces():
                 ids = self._ids
                 if ids is None:
                     ids = self._ids = list(self.found())
@@ -536,7 +536,7 @@ class Namespaces(Mapping[int, Namespace]):
     def __getitem__(self, nsid: int) -> Namespace:
         if ns := self._known.get(nsid):
             return ns
-        with self._device.admin_lock:
+        with self._commands.unchanging_namespaces():
             if nsid not in self.ids:
                 active = ", ".join(map(str, self.ids)) or "none"
                 raise KeyError(f"namespace {nsid!r} is not active; active are: {active}")

@@ -34,8 +34,6 @@ from pynvme_user.transport.base import Queue
 
 #: C spins for this long at most before Python looks at signals and at the device's health.
 SLICE_NS = 100_000_000
-#: How long an aborted command may take to end before the controller is reset.
-ABORT_SECONDS = 2.0
 OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
 
 
@@ -192,6 +190,23 @@ class RawQueuePair:
             self._reset_for(error)
             raise
 
+    def held(self) -> AbstractContextManager[object]:
+        """Let no other thread submit or poll; for the admin queue, which threads share."""
+        return self._turn()
+
+    @property
+    def next_index(self) -> int:
+        """Index of the CID that the next command gets. Raises QueueFullError."""
+        return self._ring.next_index
+
+    def index_of(self, cid: int) -> int:
+        """Return the part of a CID that is below the depth."""
+        return cid & self._ring.index_mask
+
+    def is_outstanding(self, index: int) -> bool:
+        """Whether there is a command with that index of its CID that has not ended."""
+        return self._ring.is_outstanding(index)
+
     def _hold(self, buffer: object) -> None:
         """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
         no gap between the two.
@@ -270,6 +285,23 @@ class RawQueuePair:
             self._check_health(waited=not done and wait_ns == SLICE_NS)
         return done
 
+    def hand_out(self, give: Callable[[Completion], None], wait_ns: int = 0) -> None:
+        """Give each outcome that is known, or comes within ``wait_ns``, while held: ctrl-C loses
+        none, but may let one be given twice.
+
+        Raises as :meth:`poll`.
+        """
+        with self._device_errors(), self._turn():
+            if not self._aborted:
+                self._check_not_ended()
+                self._collect(wait_ns)
+            while self._aborted:
+                give(self._aborted[0])
+                del self._aborted[0]
+            self.hand_over()
+        if self.outstanding:
+            self._check_health(waited=False)
+
     def hand_over(self) -> list[Completion]:
         """Take the outcomes that no call has taken; CIDs that a reset ended are free then."""
         done, self._aborted = self._aborted, []
@@ -341,23 +373,14 @@ class RawQueuePair:
             self._expire(oldest[0], now)
 
     def _expire(self, cid: int, now: float) -> None:
-        """Deal with an overdue command: Abort; if it has not ended soon after, reset.
-
-        Either way the next poll tells its outcome (invariant 4).
-        """
-        if self._aborting[0] != cid:
+        """Leave an overdue command to recovery; the next poll tells its outcome (invariant 4)."""
+        waited = None
+        if self._aborting[0] == cid:
+            waited = now - self._aborting[1]
+        else:
             self._aborting = (cid, now)
             self.loop_timed_out = True
-            self._recovery.abort(self.qid, cid)
-        elif now - self._aborting[1] > ABORT_SECONDS:
-            self._recovery.reset()
-
-    def mark_overdue(self) -> None:
-        """Say that the reset which follows is for the oldest command, which took too long."""
-        with self._lock:
-            oldest = self._ring.oldest()
-            if oldest is not None:
-                self._aborting = (oldest[0], time.monotonic())
+        self._recovery.overdue(self.qid, cid, f"command {cid:#06x}", waited)
 
     def _check_open(self) -> None:
         """Raise what stands in the way of a new command."""
@@ -453,7 +476,7 @@ class RawQueuePair:
         """Give the lock to a call, after whoever waits for it to stop or close the queue pair."""
         if self._wanted:
             time.sleep(0.001)  # Python's locks are not fair
-        elif self._inside and not self._is_left():
+        elif self._inside and self.qid and not self._is_left():
             raise NvmeError(
                 f"{self._name} is in use by another call: a queue pair belongs to one thread, so "
                 "make one for each with queue_pair()"
@@ -481,15 +504,6 @@ class RawQueuePair:
         lists = queue.prp_lists
         self._ring.restart(address_of(lists), lists.iova, queue.prp_list_entries)
         self._begin()
-
-    def take_aborted(self) -> list[Completion]:
-        """Take the commands that a reset ended; for the controller's reset."""
-        aborted, self._aborted = self._aborted, []
-        return aborted
-
-    def give_aborted(self, aborted: list[Completion]) -> None:
-        """Put back what :meth:`take_aborted` took."""
-        self._aborted += aborted
 
     def close(self) -> None:
         """Wait for what is outstanding and delete the queues. Safe to call twice.

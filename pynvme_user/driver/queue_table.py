@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from pynvme_user.driver.admin import AdminCommands
+from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.device import Device, Recovery
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.pool import Lender
 from pynvme_user.driver.queue_pair import RawQueuePair
-from pynvme_user.errors import NvmeError, NvmeStatusError, QueueFullError
+from pynvme_user.errors import NvmeError, NvmeStatusError, NvmeTimeoutError, QueueFullError
 from pynvme_user.host.numa import Placement
+from pynvme_user.logs import logger
 from pynvme_user.native import U16Array
 from pynvme_user.ring import MAX_DEPTH
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.units import whole_number
+
+log = logger(__name__)
 
 DEFAULT_DEPTH = 256
 #: As many as the one page of shadow doorbells has, beside the admin queue's.
@@ -34,7 +37,7 @@ class QueuePairs:
         self,
         device: Device,
         recovery: Recovery,
-        commands: AdminCommands,
+        commands: AdminQueue,
         lender: Lender,
     ) -> None:
         self._device = device
@@ -80,16 +83,19 @@ class QueuePairs:
             pair.restart()
             pair.queue.connect(self._commands.run)
 
-    def close(self, attempt: Callable[[Callable[[], None]], None]) -> None:
+    def close(self, attempt: Callable[[Callable[[], None]], NvmeError | None]) -> None:
         """Close those that are open, before the controller is shut down, which ends the rest.
 
-        ``attempt`` takes what goes wrong with one. After a reset nothing is outstanding in any.
+        ``attempt`` takes what goes wrong with one, and returns it. After a reset nothing is
+        outstanding in any; where one is not deleted in its time, no time is spent on the others.
         """
         with self._device.admin_lock:
             resets = self._device.resets  # whoever was making one has made it by now
         for pair in self:
-            if pair.qid not in self._unsure and self._device.resets == resets:
-                attempt(pair.close)
+            if pair.qid in self._unsure or self._device.resets != resets:
+                continue
+            if isinstance(attempt(pair.close), NvmeTimeoutError):
+                return
 
     def free(self) -> None:
         """Give their memory back; at the controller's end."""
@@ -140,6 +146,7 @@ class QueuePairs:
                 self._by_id[qid] = pair
                 pair.queue.connect(self._commands.run)
                 self._unsure.discard(qid)
+            log.debug("%s: queue pair %d of depth %d is made", device.name, qid, depth)
             return pair
         except BaseException:
             if pair is not None:
@@ -167,6 +174,7 @@ class QueuePairs:
             if self._device.answers:
                 pair.queue.disconnect(self._commands.run)
             self._forget(pair)
+        log.debug("%s: queue pair %d is deleted", self._device.name, pair.qid)
 
     def _settle(self) -> None:
         """Delete what the controller may have, because an error or ctrl-C came in between."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 
 from pynvme_user.dma import PAGE
-from pynvme_user.driver.admin import AdminCommands
+from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.lifecycle import Lifecycle
 from pynvme_user.driver.namespace import Namespaces
@@ -21,8 +21,11 @@ from pynvme_user.errors import (
     NvmeError,
     NvmeTimeoutError,
 )
+from pynvme_user.logs import logger
 from pynvme_user.spec.commands import Cns
 from pynvme_user.spec.identify import IdentifyController
+
+log = logger(__name__)
 
 
 class ControllerRecovery:
@@ -39,7 +42,7 @@ class ControllerRecovery:
     def serve(
         self,
         admin: RawQueuePair,
-        commands: AdminCommands,
+        commands: AdminQueue,
         queue_pairs: QueuePairs,
         namespaces: Namespaces,
     ) -> None:
@@ -109,6 +112,7 @@ class ControllerRecovery:
                 return  # another thread came first, for the same reason
             if device.state is not State.LIVE:
                 raise because or ControllerFatalError("the controller failed while it was set up")
+            log.warning("%s: reset%s", device.name, f", since {because}" if because else "")
             device.change_state(State.RESETTING)
             stopped.callback(device.change_state, State.LIVE)
             for pair in (self._admin, *self._queue_pairs):
@@ -128,17 +132,32 @@ class ControllerRecovery:
         self.disable()
         self._device.resets += 1
         self._admin.restart()
-        # Whoever waits for an admin command finds its end after the reset's own commands.
-        aborted = self._admin.take_aborted()
-        try:
-            self.enable()
-            self._queue_pairs.restart()
-        finally:
-            self._admin.give_aborted(aborted)
+        self.enable()
+        self._queue_pairs.restart()
 
-    def abort(self, sqid: int, cid: int) -> bool:
-        """Ask for a command's abort; see :meth:`Controller.abort`."""
-        return self._commands.abort(sqid, cid)
+    def overdue(
+        self,
+        sqid: int,
+        cid: int,
+        what: str,
+        waited: float | None,
+        because: NvmeError | None = None,
+    ) -> None:
+        """Deal with a command that takes longer than it may.
+
+        It is aborted; if it has not ended ``abort_seconds`` after that (``waited`` are the seconds
+        since; None: it was not aborted), the controller is reset, ``because`` of that.
+        """
+        device = self._device
+        if waited is None:
+            log.warning("%s: %s of queue %d is overdue: abort", device.name, what, sqid)
+            if sqid:
+                self._commands.abort(sqid, cid)
+            else:
+                self._commands.submit_abort(sqid, cid)
+        elif waited > device.abort_seconds:
+            log.warning("%s: %s of queue %d was not aborted: reset", device.name, what, sqid)
+            self.reset(because)
 
     def uncorrectable_error(self) -> None:
         """Act on an uncorrectable PCIe error: what is outstanding fails by a reset or a removal.
@@ -160,6 +179,7 @@ class ControllerRecovery:
     def detach(self) -> None:
         """Give the device back while the kernel waits for it; see :meth:`Controller.detach`."""
         device = self._device
+        log.warning("%s: the kernel asks for the device", device.name)
         with device.admin_lock, ExitStack() as last:
             if device.closing:
                 return

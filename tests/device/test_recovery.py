@@ -144,7 +144,7 @@ def test_an_admin_command_that_never_ends(controller: Controller, ns: Namespace)
 @pytest.fixture
 def slow(qemu: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
     """A controller whose first namespace takes longer than a command may."""
-    monkeypatch.setattr("pynvme_user.driver.queue_pair.ABORT_SECONDS", 0.1)
+    monkeypatch.setattr("pynvme_user.driver.device.Device.abort_seconds", 0.1)
     with nvme.open(SLOW.format(2.5e9)) as ctrl:
         ctrl.timeout = 0.5
         yield ctrl
@@ -209,9 +209,9 @@ def test_late_but_in_time_for_the_reset(qemu: None, monkeypatch: pytest.MonkeyPa
     """The controller did not abort the command (QEMU never does), and it ended: a success."""
     with nvme.open(SLOW.format(0.5e9)) as ctrl:
         aborted: list[bool] = []
-        recovery = ctrl._recovery
-        abort = recovery.abort
-        monkeypatch.setattr(recovery, "abort", lambda *where: aborted.append(abort(*where)))
+        commands = ctrl._commands
+        abort = commands.abort
+        monkeypatch.setattr(commands, "abort", lambda *where: aborted.append(abort(*where)))
         ctrl.lender.give_back(ctrl.lender.lend())  # a queue pair, while there is time for it
         ctrl.timeout = 0.2
         assert ctrl.namespaces[1].read(0, 1) == bytes(512)

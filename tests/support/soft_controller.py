@@ -198,7 +198,7 @@ class SoftController(SoftDevice):
         return self._answered(command, self.io, Outcome.KEEP)
 
     def _answer_admin(self, command: Command) -> Status | Outcome:
-        return self._answered(command, self._run_admin, Outcome.LOSE)
+        return self._answered(command, self._run_admin, Outcome.KEEP)
 
     def _answered(
         self, command: Command, tell: Callable[[SQE], Status | Outcome | None], none: Outcome

@@ -26,8 +26,7 @@ def soft() -> SoftController:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for the end of a command that was aborted."""
-    monkeypatch.setattr("pynvme_user.driver.queue_pair.ABORT_SECONDS", 0.5)
-    monkeypatch.setattr("pynvme_user.driver.admin.ABORT_SECONDS", 0.5)
+    monkeypatch.setattr("pynvme_user.driver.device.Device.abort_seconds", 0.5)
 
 
 @pytest.fixture

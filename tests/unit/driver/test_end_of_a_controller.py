@@ -56,8 +56,10 @@ def test_a_deletion_that_is_refused(
 
 
 @pytest.mark.filterwarnings("ignore::pynvme_user.errors.ControllerWarning")
-def test_a_deletion_that_is_not_answered(soft: SoftController) -> None:
-    """It costs its time once: after the reset that it comes to nothing is outstanding anywhere."""
+@pytest.mark.parametrize("aborted", [True, False, None])
+def test_a_deletion_that_is_not_answered(soft: SoftController, aborted: bool | None) -> None:
+    """It costs its time once, whether its abort ends it or the reset that it comes to."""
+    soft.abort_answer = aborted
     asked: list[int] = []
 
     def admin(sqe: SQE) -> Status | None:
@@ -70,7 +72,8 @@ def test_a_deletion_that_is_not_answered(soft: SoftController) -> None:
         ctrl.queue_pair(2)
     ctrl.close()
     assert asked.count(AdminOpcode.DELETE_IO_SQ) == 1
-    assert soft.log == ["enable", "disable", *IN_ORDER]
+    reset = [] if aborted else ["enable", "abort", "disable"]
+    assert soft.log == [*reset, "enable", *(["abort"] if aborted else []), *IN_ORDER[1:]]
     assert ended(soft, ctrl)
 
 
