@@ -6,15 +6,16 @@ Abort live side by side. What becomes of one that is overdue is decided in recov
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypedDict
 
 import numpy.typing as npt
 
-from pynvme_user.dma import PAGE, BytesLike, as_bytes
+from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.driver.queue_pair import RawQueuePair
@@ -38,9 +39,8 @@ from pynvme_user.spec.status import Status
 
 log = logger(__name__)
 
-#: A poll waits for this long, holding the queue; after a while, others have it in between.
-_SLICE_NS = 100_000
-_SPIN_SECONDS = 0.01
+#: A call polls for this long at first, then again and again after a pause.
+_SLICE_NS = 10_000_000
 _PAUSE_SECONDS = 0.001
 #: Commands after which a namespace may have another format or size, or be another one.
 CHANGE_NAMESPACES = frozenset(
@@ -80,16 +80,18 @@ class AdminRequest:
         self,
         queue: AdminQueue,
         command: SQE,
-        seconds: float,
+        timeout: float | None,
         ended: Callable[[Status], None] | None,
         *,
         call: bool,
     ) -> None:
         self.command = command
+        self.raw = bytes(command)
+        self.opcode = self.raw[0]
         self.cid = -1  # until it is submitted
         #: Its completion, whatever its status; None as long as it is not known.
         self.completion: Completion | None = None
-        self.deadline = time.monotonic() + seconds
+        self.deadline = time.monotonic() + (queue.timeout if timeout is None else timeout)
         #: When its abort was asked for, because it was overdue.
         self.aborted_at: float | None = None
         self.call = call  # a call waits for it
@@ -151,6 +153,12 @@ class AdminQueue:
         self._changing_namespaces = changing_namespaces
         #: Those under way, by the index of their CID, and perhaps some that never were.
         self._requests: dict[int, AdminRequest] = {}
+        self._interrupted = False  # whether some of them may be left
+
+    @property
+    def timeout(self) -> float:
+        """What a command may take, in seconds, that has no time of its own."""
+        return self._device.timeout
 
     # --- submission ---------------------------------------------------------------------------
 
@@ -168,53 +176,36 @@ class AdminQueue:
         queue is full, up to the same time, then raises QueueFullError; else as
         :meth:`RawQueuePair.submit`.
         """
-        request = self._request(command, timeout, ended, call=False)
+        request = AdminRequest(self, command, timeout, ended, call=False)
         self._submit(request, buffer)
         return request
 
-    def _request(
-        self,
-        command: SQE,
-        timeout: float | None,
-        ended: Callable[[Status], None] | None,
-        *,
-        call: bool,
-    ) -> AdminRequest:
-        seconds = self._device.timeout if timeout is None else timeout
-        return AdminRequest(self, command, seconds, ended, call=call)
-
     def _submit(self, request: AdminRequest, buffer: npt.NDArray[Any] | None) -> None:
-        changing = request.command.opc in CHANGE_NAMESPACES
+        changing = request.opcode in CHANGE_NAMESPACES
+        pair = self._pair
         while True:
-            with self._changing_namespaces() if changing else nullcontext(), self._pair.held():
-                # Before an index is used again, its last outcome is handed over.
-                self._pair.hand_out(self._complete)
-                if self._pair.outstanding < self._pair.depth:
-                    # In this order, so that ctrl-C finds no gap between the two.
-                    self._requests[self._pair.next_index] = request
-                    request.cid = self._pair.submit(request.command, buffer)
-                    self._pair.ring()
+            with self._changing_namespaces() if changing else nullcontext(), pair.held():
+                if pair.unclaimed:  # before an index is used again, its last outcome is handed over
+                    pair.hand_out(self._complete)
+                with suppress(QueueFullError):
+                    request.cid = pair.post(request.raw, buffer, self._requests, request)
                     return
             if time.monotonic() > request.deadline:
                 raise QueueFullError(
-                    f"{self._pair.depth} admin commands are outstanding: wait for one of them"
+                    f"{pair.depth} admin commands are outstanding: wait for one of them"
                 )
-            self._poll(_SLICE_NS)
+            time.sleep(_PAUSE_SECONDS)
+            self._poll(0)
 
     # --- completion ---------------------------------------------------------------------------
 
     def wait(self, request: AdminRequest, until: float | None = None) -> Completion | None:
         """Wait for a request's end, or up to a time; see :meth:`AdminRequest.wait`."""
-        begun = time.monotonic()
-        while request.completion is None:
-            self._poll(_SLICE_NS)
-            if request.completion is not None:
-                break
-            now = time.monotonic()
-            if until is not None and now > until:
-                return None
-            if now - begun > _SPIN_SECONDS:
-                time.sleep(_PAUSE_SECONDS)
+        if request.completion is None:
+            self._poll(_SLICE_NS if until is None else 0)
+        while request.completion is None and (until is None or time.monotonic() < until):
+            time.sleep(_PAUSE_SECONDS)  # the queue is others' in between
+            self._poll(0)
         return request.completion
 
     def finish(self, request: AdminRequest) -> Completion:
@@ -233,17 +224,19 @@ class AdminQueue:
                 self._expire(request, now)
 
     def _complete(self, done: Completion) -> None:
-        request = self._requests.get(self._pair.index_of(done.cid))
+        index = done.cid & self._pair.index_mask
+        request = self._requests.get(index)
         if request is not None and request.cid in (done.cid, -1):
             request.complete(done)
-            log.debug("%s: %r", self._device.name, request)
-            self._requests.pop(self._pair.index_of(done.cid), None)
+            self._requests.pop(index, None)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s: %r", self._device.name, request)
 
     def _expire(self, request: AdminRequest, now: float) -> None:
         """Leave an overdue command to recovery."""
         name = describe(request.command, admin=True)
         waited: float | None = None if request.aborted_at is None else now - request.aborted_at
-        if request.command.opc == AdminOpcode.ABORT or self._device.state is not State.LIVE:
+        if request.opcode == AdminOpcode.ABORT or self._device.state is not State.LIVE:
             waited = math.inf  # no abort will help it
         if request.aborted_at is None:
             request.aborted_at = now
@@ -269,19 +262,20 @@ class AdminQueue:
         As :meth:`submit`. ``ended`` is called, too, where the end comes after ctrl-C or an error.
         While the controller is being set up, NvmeTimeoutError is raised for one that is overdue.
         """
-        self._finish_left()
-        request = self._request(command, timeout, ended, call=True)
+        if self._interrupted:
+            self._finish_left()
+        request = AdminRequest(self, command, timeout, ended, call=True)
         try:
             self._submit(request, buffer)
-            return self.finish(request)
+            done = self.wait(request)
+            assert done is not None  # having no end but its own
+            return done
         except BaseException:
-            request.left = True
+            request.left = self._interrupted = True
             raise
 
     def _finish_left(self) -> None:
         """Bring what ctrl-C or an error left to its end: the next command may depend on it."""
-        if not any(request.left for request in list(self._requests.values())):
-            return
         deadline = time.monotonic() + self._device.timeout
         while True:
             with self._pair.held():
@@ -290,6 +284,7 @@ class AdminQueue:
                     if request.left and not self._pair.is_outstanding(index):
                         del self._requests[index]  # it was never submitted
                 if not any(request.left for request in self._requests.values()):
+                    self._interrupted = False
                     return
             self._poll(_SLICE_NS)
             if time.monotonic() > deadline:
@@ -306,7 +301,7 @@ class AdminQueue:
     def finish_changes(self) -> None:
         """Wait until no command is under way after which namespaces may be others."""
         for request in list(self._requests.values()):
-            if request.command.opc in CHANGE_NAMESPACES:
+            if request.opcode in CHANGE_NAMESPACES:
                 if request.left:
                     self._finish_left()
                 else:
@@ -318,7 +313,7 @@ class AdminQueue:
         while True:
             self.finish_changes()
             with self._device.admin_lock:
-                changing = (request.command.opc for request in list(self._requests.values()))
+                changing = (request.opcode for request in list(self._requests.values()))
                 if CHANGE_NAMESPACES.isdisjoint(changing):
                     yield
                     return
@@ -374,14 +369,17 @@ def reachable(
     """
     if buffer is None:
         return None, _nothing
-    array = as_bytes(buffer)
+    array: npt.NDArray[Any] = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
     if array.nbytes > device.max_transfer:
         raise ValueError(
             f"one command carries up to {device.max_transfer} bytes, not {array.nbytes}"
         )
+    if type(array) is DmaBuffer and array.span[0] is device.dma:
+        return array, _nothing  # its address is known, and a multiple of 4
     iova = device.dma.iova(array)
     if iova is not None and iova % 4 == 0:
         return array, _nothing
+    array = as_bytes(array)
     to_host = command.opc & DataTransfer.CONTROLLER_TO_HOST
     if to_host and not array.flags.writeable:
         raise ValueError("the command's data comes from the controller: give a writable buffer")
@@ -401,8 +399,9 @@ def _nothing() -> None:
 def describe(command: SQE, *, admin: bool) -> str:
     """Name a command for an error message."""
     table: type[AdminOpcode] | type[NvmOpcode] = AdminOpcode if admin else NvmOpcode
+    opcode = command.opc
     try:
-        name = table(command.opc).name.replace("_", " ").title()
+        name = table(opcode).name.replace("_", " ").title()
     except ValueError:
         name = "Vendor specific or unknown command"
-    return f"{name} (opcode {command.opc:#04x}, nsid {command.nsid:#x})"
+    return f"{name} (opcode {opcode:#04x}, nsid {command.nsid:#x})"

@@ -238,9 +238,11 @@ class Controller:
         comes from the controller. Raises NvmeStatusError for an error status, NvmeTimeoutError
         once the command was given up, DeviceRemovedError.
         """
-        self._device.check_open()
+        device = self._device
+        if not device.usable:
+            device.check_open()
         command = SQE.build(opc=opcode, **fields)
-        memory, copy_back = reachable(self._device, command, buffer)
+        memory, copy_back = reachable(device, command, buffer)
         done = self._commands.run(command, memory, timeout)
         copy_back()
         return done

@@ -166,7 +166,7 @@ class QueuePair(RawQueuePair):
         the geometry is not current any more.
         """
         try:
-            with self._turn():
+            with self.held():
                 self._check_open()
                 if not geometry.current:
                     return None
@@ -208,7 +208,7 @@ class QueuePair(RawQueuePair):
         and as :meth:`poll`.
         """
         self._begin_loop(loop, keep)
-        with self._device_errors(), self._turn():
+        with self._device_errors(), self.held():
             ended = self._is_given_up(loop, geometry)
             if not ended:
                 self._inside = True
@@ -229,7 +229,7 @@ class QueuePair(RawQueuePair):
             for memory in (keep, loop.memory):
                 if memory is not None:
                     self._dma(memory)
-            if self.outstanding or self._aborted:
+            if self.outstanding or self.unclaimed:
                 self._check_open()  # once more: in a forked child all depth is in use
                 fail(-errno.EBUSY)
             self._loop, self._loop_keep, self._loop_resets = loop, keep, self.device.resets
@@ -438,7 +438,7 @@ class QueuePairGroup:
         # In the order of their making, as a reset stops them: neither waits for the other then.
         with self._pairs[0]._device_errors(), ExitStack() as turns:
             for pair, _ in going:
-                turns.enter_context(pair._turn())
+                turns.enter_context(pair.held())
             for pair, one in going:
                 if pair._is_given_up(one, geometry):
                     loop.set_done(one)

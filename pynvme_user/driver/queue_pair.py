@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
-from pynvme_user.dma import Span, address_of
+from pynvme_user.dma import DmaBuffer, Span, address_of
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.errors import (
@@ -32,6 +32,7 @@ from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
 from pynvme_user.transport.base import Queue
 
+T = TypeVar("T")
 #: C spins for this long at most before Python looks at signals and at the device's health.
 SLICE_NS = 100_000_000
 OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
@@ -98,12 +99,13 @@ class RawQueuePair:
             self._ring.use_interrupt(queue.interrupt, int(queue.spin * 1e9))
         # What C reads of a transfer, and what of it is there already.
         self.transfer = self._ring.transfer_struct
+        self.index_mask = self._ring.index_mask
         self.transfer.timeout_ns = SLICE_NS
         self.words = self._ring.transfer_words
         self.operation: Operation | None = None
         self.span: Span | None = None
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
-        self._aborted: list[Completion] = []
+        self.unclaimed: list[Completion] = []
         self._abandoned = False  # by a reset: C keeps the CIDs of some of them back
         self._loop: Loop | None = None
         self._loop_keep: object = None
@@ -182,26 +184,13 @@ class RawQueuePair:
         """
         iova, length = (0, 0) if buffer is None else self._dma(buffer)
         try:
-            with self._turn():
+            with self.held():
                 self._check_open()
                 self._hold(buffer)
                 return self._ring.submit(bytes(command), iova, length)
         except ControllerFatalError as error:
             self._reset_for(error)
             raise
-
-    def held(self) -> AbstractContextManager[object]:
-        """Let no other thread submit or poll; for the admin queue, which threads share."""
-        return self._turn()
-
-    @property
-    def next_index(self) -> int:
-        """Index of the CID that the next command gets. Raises QueueFullError."""
-        return self._ring.next_index
-
-    def index_of(self, cid: int) -> int:
-        """Return the part of a CID that is below the depth."""
-        return cid & self._ring.index_mask
 
     def is_outstanding(self, index: int) -> bool:
         """Whether there is a command with that index of its CID that has not ended."""
@@ -223,7 +212,7 @@ class RawQueuePair:
 
     def ring(self) -> None:
         """Tell the device of what was submitted."""
-        with self._turn():
+        with self.held():
             self._check_open()
             self._ring.ring()
 
@@ -267,17 +256,17 @@ class RawQueuePair:
 
     def _has_more(self) -> bool:
         """Whether there is an outcome to wait for, or one that no call has taken."""
-        with self._turn():  # else one is neither, while a reset or close() moves it
-            return bool(self._ring.outstanding or self._aborted)
+        with self.held():  # else one is neither, while a reset or close() moves it
+            return bool(self._ring.outstanding or self.unclaimed)
 
     def _reap(self, wait_ns: int) -> list[Completion]:
-        with self._device_errors(), self._turn():
+        with self._device_errors(), self.held():
             # What close() found for a call that waits is handed over all the same.
-            if not (self._closed and wait_ns and self._aborted):
+            if not (self._closed and wait_ns and self.unclaimed):
                 self._check_not_ended(waits=wait_ns > 0)
                 self._inside = True
                 try:
-                    self._collect(0 if self._aborted else wait_ns)
+                    self._collect(0 if self.unclaimed else wait_ns)
                 finally:
                     self._inside = False
             done = self.hand_over()
@@ -285,26 +274,54 @@ class RawQueuePair:
             self._check_health(waited=not done and wait_ns == SLICE_NS)
         return done
 
+    def post(
+        self, command: bytes, buffer: npt.NDArray[Any] | None, owners: dict[int, T], owner: T
+    ) -> int:
+        """Submit a command and tell the device of it, while held; as :meth:`submit`.
+
+        ``owner`` is its entry in ``owners``, by the index of its CID, from before that: ctrl-C
+        finds no gap between the two.
+        """
+        self._check_open()
+        if buffer is None:
+            iova = length = 0
+        elif type(buffer) is DmaBuffer and buffer.span[0] is self.device.dma:
+            _, iova, length = buffer.span
+        else:
+            iova, length = self._dma(buffer)
+        index = self._ring.next_index
+        owners[index] = owner
+        self._buffers[index] = buffer
+        cid = self._ring.submit(command, iova, length)
+        self._ring.ring()
+        return cid
+
     def hand_out(self, give: Callable[[Completion], None], wait_ns: int = 0) -> None:
         """Give each outcome that is known, or comes within ``wait_ns``, while held: ctrl-C loses
         none, but may let one be given twice.
 
         Raises as :meth:`poll`.
         """
-        with self._device_errors(), self._turn():
-            if not self._aborted:
-                self._check_not_ended()
-                self._collect(wait_ns)
-            while self._aborted:
-                give(self._aborted[0])
-                del self._aborted[0]
-            self.hand_over()
-        if self.outstanding:
+        try:
+            with self.held():
+                if not self.unclaimed:
+                    if self._closed or self.device.state >= State.FAILED:
+                        self._check_not_ended()
+                    self._collect(wait_ns)
+                while self.unclaimed:
+                    give(self.unclaimed[0])
+                    del self.unclaimed[0]
+                if self._abandoned:
+                    self.hand_over()
+        except (DeviceRemovedError, ControllerFatalError) as error:
+            self._recover(error)
+            raise
+        if time.monotonic() >= self._health_due and self.outstanding:
             self._check_health(waited=False)
 
     def hand_over(self) -> list[Completion]:
         """Take the outcomes that no call has taken; CIDs that a reset ended are free then."""
-        done, self._aborted = self._aborted, []
+        done, self.unclaimed = self.unclaimed, []
         if self._abandoned:
             self._ring.release()
             self._abandoned = False
@@ -313,7 +330,7 @@ class RawQueuePair:
     def _collect(self, wait_ns: int) -> None:
         reaped = self._ring.reap(wait_ns)
         if len(reaped):
-            self._aborted += self._completions(reaped)
+            self.unclaimed += self._completions(reaped)
 
     def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
         done = []
@@ -335,12 +352,15 @@ class RawQueuePair:
         try:
             yield
         except (DeviceRemovedError, ControllerFatalError) as error:
-            self.device.check_owner()  # in a child that was forked meanwhile all is gone
-            if isinstance(error, DeviceRemovedError):
-                self._recovery.mark_removed()
-            else:
-                self._reset_for(error)
+            self._recover(error)
             raise
+
+    def _recover(self, error: DeviceRemovedError | ControllerFatalError) -> None:
+        self.device.check_owner()  # in a child that was forked meanwhile all is gone
+        if isinstance(error, DeviceRemovedError):
+            self._recovery.mark_removed()
+        else:
+            self._reset_for(error)
 
     def _reset_for(self, error: ControllerFatalError) -> None:
         with suppress(ClosedError):
@@ -359,7 +379,7 @@ class RawQueuePair:
             return
         self._health_due = now + 0.1
         with self._device_errors(), self._lock:
-            if self._closed and self._aborted:
+            if self._closed and self.unclaimed:
                 return  # close() found what is waited for: it is there to be taken
             self._check_not_ended()
             if asks:
@@ -384,7 +404,8 @@ class RawQueuePair:
 
     def _check_open(self) -> None:
         """Raise what stands in the way of a new command."""
-        self.device.check_usable()
+        if self.device.state >= State.FAILED:
+            self.device.check_usable()
         if self._closing or self._closed:
             raise ClosedError("the queue pair is closed: make a new one with queue_pair()")
 
@@ -413,7 +434,7 @@ class RawQueuePair:
         Whoever wants the queue pair comes first, then what an earlier call left outstanding.
         Raises as :meth:`poll`, and what stands in the way for good.
         """
-        with self._turn():
+        with self.held():
             self._check_open()
         self.drain()
         with self._lock:
@@ -472,7 +493,7 @@ class RawQueuePair:
             if idle:
                 self._check_health(waited=True)
 
-    def _turn(self) -> AbstractContextManager[object]:
+    def held(self) -> AbstractContextManager[object]:
         """Give the lock to a call, after whoever waits for it to stop or close the queue pair."""
         if self._wanted:
             time.sleep(0.001)  # Python's locks are not fair
@@ -495,7 +516,7 @@ class RawQueuePair:
         """Give every outstanding command its end and begin anew; DMA has stopped."""
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
             overdue = cid == self._aborting[0]
-            self._aborted.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
+            self.unclaimed.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
             self._abandoned = True
         self.kept = ()
         self._loop_keep = None

@@ -104,6 +104,7 @@ class Unsigned(Field[IntT]):
         self, offset: int, size: int, text: str, bits: type[IntT], names: Names | None
     ) -> None:
         super().__init__(offset, size, text)
+        self.limit = (1 << 8 * size) - 1
         self.bits = bits
         self.names = names
         if issubclass(bits, Register) and bits.width != 8 * size:
@@ -113,8 +114,10 @@ class Unsigned(Field[IntT]):
         return self.bits(int.from_bytes(raw, "little"))
 
     def _encode(self, value: IntT, owner: str) -> bytes:
-        limit = (1 << 8 * self.size) - 1
-        return fit(owner, self.name, value, limit).to_bytes(self.size, "little")
+        number: int = value
+        if not isinstance(value, int) or not 0 <= value <= self.limit:
+            number = fit(owner, self.name, value, self.limit)  # which says what is wrong
+        return number.to_bytes(self.size, "little")
 
     def _plain(self, value: IntT) -> int:
         return int(value)
@@ -338,18 +341,23 @@ class Struct:
 
         TypeError for a name that is no field, ValueError for a value that does not fit.
         """
-        return cls.from_bytes(cls._blank).replace(**fields)
+        return cls._changed(cls._blank, fields)
 
     def replace(self, **fields: Any) -> Self:
         """Return a copy with these fields changed, every other byte kept; errors as for `build`."""
-        raw = bytearray(self._raw)
+        return self._changed(self._raw, fields)
+
+    @classmethod
+    def _changed(cls, before: bytes, fields: dict[str, Any]) -> Self:
+        raw = bytearray(before)
         for name, value in fields.items():
-            field = vars(type(self)).get(name)
+            field = cls.__dict__.get(name)
             if not isinstance(field, Field) or field.reserved:
-                raise TypeError(f"{type(self).__name__} has no field {name!r}")
-            encoded = field._encode(value, type(self).__name__)
-            raw[field.offset : field.offset + field.size] = encoded
-        return self.from_bytes(raw)
+                raise TypeError(f"{cls.__name__} has no field {name!r}")
+            raw[field.offset : field.offset + field.size] = field._encode(value, cls.__name__)
+        struct = cls.__new__(cls)
+        object.__setattr__(struct, "_raw", bytes(raw))
+        return struct
 
     def fields(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (name, value, long name) of each field not reserved, in declared order."""

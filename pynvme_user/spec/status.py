@@ -6,7 +6,7 @@ Fault" as a media error.
 """
 
 from enum import IntEnum
-from typing import Self
+from typing import ClassVar, Self
 
 from .fields import Bit, Bits, Register
 
@@ -205,8 +205,9 @@ _TABLES: dict[StatusCodeType, type[StatusCode]] = {
     StatusCodeType.MEDIA: MediaStatus,
     StatusCodeType.PATH: PathStatus,
 }
-_CODES: dict[tuple[int, int], StatusCode] = {
-    (sct, int(code)): code for sct, table in _TABLES.items() for code in table
+#: By type and code, as they lie in the status field.
+_CODES: dict[int, StatusCode] = {
+    sct << 8 | code: code for sct, table in _TABLES.items() for code in table
 }
 _FABRICS_CODES: dict[int, StatusCode] = {int(code): code for code in FabricsStatus}
 
@@ -228,6 +229,7 @@ class Status(Register, width=15):
     crd = Bits(12, 11, "Command Retry Delay (0: none, else CRDT1 to CRDT3)")
     m = Bit(13, "More (the Error Information log has an entry)")
     dnr = Bit(14, "Do Not Retry")
+    _type_and_code: ClassVar[int] = sct.mask | sc.mask
 
     @classmethod
     def from_dw3(cls, dw3: int) -> Self:
@@ -245,13 +247,13 @@ class Status(Register, width=15):
     @property
     def ok(self) -> bool:
         """True for success: type and code are 0, both whole. CRD, M and DNR don't matter."""
-        return self.sct == 0 and self.sc == 0
+        return not self & self._type_and_code
 
     def code(self, *, fabrics: bool = False) -> StatusCode | None:
         """Look the code up, None if it has no entry; `fabrics` for a completed Fabrics command."""
         if fabrics and self.sct == StatusCodeType.COMMAND_SPECIFIC and self.sc in _FABRICS_CODES:
             return _FABRICS_CODES[self.sc]
-        return _CODES.get((self.sct, self.sc))
+        return _CODES.get(self & self._type_and_code)
 
     @property
     def name(self) -> str:

@@ -269,7 +269,7 @@ def test_ctrl_c_before_the_command_is_sent(
 
     for opcode in (AdminOpcode.GET_FEATURES, AdminOpcode.FORMAT_NVM):
         with monkeypatch.context() as patch:
-            patch.setattr(queue._pair, "submit", interrupted)
+            patch.setattr(queue._pair._ring, "submit", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 ctrl.admin(opcode)
     begun = time.monotonic()

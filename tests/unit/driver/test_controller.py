@@ -208,7 +208,7 @@ def test_no_outcome_before_dma_has_stopped(soft: SoftController, ctrl: Controlle
         def look() -> None:
             for qp in (first, second):
                 assert sum(buffer is not None for buffer in qp._buffers) == 3
-                seen.append((qp.outstanding, len(qp._aborted)))
+                seen.append((qp.outstanding, len(qp.unclaimed)))
 
         soft.on_disable = look
         ctrl.reset()
