@@ -420,17 +420,17 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 
 int nvme_transfer_run(const struct nvme_transfer *transfer)
 {
-	const struct nvme_operation *operation = transfer->operation;
+	const struct nvme_command_template *template = transfer->template;
 	uint64_t length = transfer->length;
-	uint64_t blocks = length >> operation->block_shift;
+	uint64_t blocks = length >> template->block_shift;
 
-	if (unlikely(!blocks || blocks > operation->max_blocks ||
-		     blocks << operation->block_shift != length ||
-		     transfer->lba > operation->block_count ||
-		     blocks > operation->block_count - transfer->lba))
+	if (unlikely(!blocks || blocks > template->max_blocks ||
+		     blocks << template->block_shift != length ||
+		     transfer->lba > template->block_count ||
+		     blocks > template->block_count - transfer->lba))
 		return -ERANGE;
-	return nvme_qpair_transfer(transfer->qp, &operation->command, transfer->lba,
-				   operation->command.cdw12 | (uint32_t)(blocks - 1),
+	return nvme_qpair_transfer(transfer->qp, &template->command, transfer->lba,
+				   template->command.cdw12 | (uint32_t)(blocks - 1),
 				   transfer->iova, (uint32_t)length, transfer->timeout_ns);
 }
 

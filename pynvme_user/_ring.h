@@ -170,7 +170,7 @@ struct nvme_qpair_config {
 };
 
 /* A read-like command of a namespace: all that its transfers have in common. */
-struct nvme_operation {
+struct nvme_command_template {
 	struct nvme_sqe command; /* opcode, nsid, cdw12 (without NLB) and cdw13 of each */
 	uint64_t block_count;    /* of the namespace */
 	uint32_t block_shift;    /* log2 of the block size in bytes */
@@ -182,7 +182,7 @@ struct nvme_operation {
  * dear. The first four words are of each, the others stay. All pointed to is the caller's.
  */
 struct nvme_transfer {
-	const struct nvme_operation *operation;
+	const struct nvme_command_template *template;
 	uint64_t lba;
 	uint64_t iova;
 	uint64_t length; /* in bytes */

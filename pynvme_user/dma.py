@@ -14,7 +14,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Self, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ else:
 PAGE = 4096
 #: The access is asked for at least this much at a time: one huge page, one mapping.
 _GROW = 2 << 20
+#: The length of the bounce buffers that are kept for the next use, and how many of them.
+SPARE = 64 << 10
+_SPARES = 8
 
 
 class _Extents:
@@ -72,9 +75,15 @@ class _Extents:
         return self.free == [(0, self.region.length)]
 
 
-#: A buffer's pool, its IOVA, a multiple of 4, and its length in bytes.
-Span: TypeAlias = tuple["DmaPool | None", int, int]
-_NO_SPAN: Span = (None, 0, 0)
+class Mapping(NamedTuple):
+    """What a transfer of a whole buffer takes."""
+
+    pool: DmaPool | None
+    iova: int  # a multiple of 4
+    length: int  # bytes
+
+
+NO_MAPPING = Mapping(None, 0, 0)
 
 
 class Allocation:
@@ -109,16 +118,16 @@ class DmaBuffer(npt.NDArray[np.uint8]):
     #: What a transfer of the whole buffer takes, once it is known that nothing is against one in
     #: either direction. For Lender.transfer(), to which each look at an array is dear; the same
     #: object as long as it is true, so that a look at it is one at which object it is.
-    span: Span
+    mapping: Mapping
 
     def __array_finalize__(self, parent: object) -> None:
         self._allocation = getattr(parent, "_allocation", None)
         self._iova = None
-        self.span = _NO_SPAN
+        self.mapping = NO_MAPPING
 
     def setflags(self, *flags: Any, **named: Any) -> None:
         """As numpy's, which every change of a flag comes through."""
-        self.span = _NO_SPAN
+        self.mapping = NO_MAPPING
         super().setflags(*flags, **named)
 
     def __array_wrap__(
@@ -139,24 +148,19 @@ class DmaBuffer(npt.NDArray[np.uint8]):
 
         Raises DmaError for what only looks like a buffer: a copy, or a view with gaps.
         """
-        if self._iova is None:
-            self._iova = self._find_iova()
-        if (
-            self.span is _NO_SPAN
-            and self._allocation
-            and self.flags.writeable
-            and not self._iova & 3
-        ):
-            self.span = (self._allocation.pool, self._iova, self.nbytes)
-        return self._iova
-
-    def _find_iova(self) -> int:
-        allocation = self._allocation
-        if allocation is not None and self.flags.c_contiguous:
-            offset = address_of(self) - allocation.address
-            if offset >= 0 and offset + self.nbytes <= allocation.length:
-                return allocation.iova + offset
-        raise DmaError("this array is a copy or has gaps: use a contiguous slice of a DmaBuffer")
+        iova, allocation, flags = self._iova, self._allocation, self.flags
+        if iova is None:
+            offset = -1
+            if allocation is not None and flags.c_contiguous:
+                offset = self.__array_interface__["data"][0] - allocation.address
+            if allocation is None or offset < 0 or offset + self.nbytes > allocation.length:
+                raise DmaError(
+                    "this array is a copy or has gaps: use a contiguous slice of a DmaBuffer"
+                )
+            iova = self._iova = allocation.iova + offset
+        if self.mapping is NO_MAPPING and allocation and flags.writeable and not iova & 3:
+            self.mapping = Mapping(allocation.pool, iova, self.nbytes)
+        return iova
 
 
 def address_of(array: npt.NDArray[Any]) -> int:
@@ -193,6 +197,29 @@ def _buffer(allocation: Allocation) -> DmaBuffer:
     return buffer
 
 
+class Bounce:
+    """Memory that the device reaches, for data that lies elsewhere."""
+
+    def __init__(self, buffer: DmaBuffer) -> None:
+        self._buffer = buffer
+        self.bytes = memoryview(buffer.data)
+        assert buffer.iova % 4 == 0
+        #: As :attr:`DmaBuffer.mapping`, of the part that is in use.
+        self.mapping = buffer.mapping
+
+    def use(self, length: int) -> None:
+        """Let a transfer take the first ``length`` bytes."""
+        if self.mapping.length != length:
+            self.mapping = self.mapping._replace(length=length)
+
+    @property
+    def part(self) -> DmaBuffer:
+        """The part that is in use, as a buffer."""
+        part = self._buffer[: self.mapping.length]
+        assert isinstance(part, DmaBuffer)
+        return part
+
+
 class MemorySource(Protocol):
     """Where the memory comes from that a device reaches: see :class:`Access`."""
 
@@ -221,6 +248,8 @@ class DmaPool:
         self._lock = threading.RLock()
         #: What finalizers gave back while another thread held the lock; for whoever has it next.
         self._given: deque[Callable[[], None]] = deque()
+        #: Bounce buffers that nobody uses.
+        self._spares: list[Bounce] = []
         self._closed = False
         self._removed = False
         self._owner: int | None = None  # in a forked child: the process that opened the device
@@ -230,6 +259,7 @@ class DmaPool:
         """Give no more memory out, and none back, in a child of process ``owner``."""
         self._lock = threading.RLock()
         self._given.clear()
+        self._spares.clear()
         self._closed = True
         self._owner = owner
 
@@ -356,12 +386,12 @@ class DmaPool:
                     return region.iova + address - region.address
         return None
 
-    def spanned(self, array: npt.NDArray[np.uint8], iova: int) -> DmaBuffer:
+    def with_mapping(self, array: npt.NDArray[np.uint8], iova: int) -> DmaBuffer:
         """View DMA memory that is no DmaBuffer, or one that only one direction may use, for one
         transfer: a buffer whose span is known.
         """
         buffer = array.view(DmaBuffer)
-        buffer.span = (self, iova, array.nbytes)
+        buffer.mapping = Mapping(self, iova, array.nbytes)
         return buffer
 
     def close(self, *, removed: bool = False) -> None:
@@ -373,6 +403,25 @@ class DmaPool:
             self._closed = True
             self._removed = removed or self._removed
             self._regions.clear()
+        self._spares.clear()
+
+    def take_bounce(self, length: int) -> Bounce:
+        """Take memory to copy ``length`` bytes through; raises as :meth:`alloc`."""
+        if length > SPARE:
+            return Bounce(self.alloc(length, zero=False))
+        try:
+            bounce = self._spares.pop()
+        except IndexError:
+            bounce = Bounce(self.alloc(SPARE, zero=False))
+        bounce.use(length)
+        return bounce
+
+    def give_bounce(self, bounce: Bounce) -> None:
+        """Give it back, with no command outstanding on it."""
+        if len(bounce.bytes) == SPARE and len(self._spares) < _SPARES:
+            self._spares.append(bounce)
+        if self._closed:  # which is looked at after that, since close() does the opposite
+            self._spares.clear()
 
     def __enter__(self) -> Self:
         with self._lock:

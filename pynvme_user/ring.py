@@ -46,8 +46,8 @@ COMPLETION_DTYPE = np.dtype(
 transfer_run: Callable[[Any], int] = lib.nvme_transfer_run
 
 
-class Operation:
-    """A read-like command of a namespace for :func:`transfer_run` (struct nvme_operation).
+class CommandTemplate:
+    """A read-like command of a namespace for :func:`transfer_run` (struct nvme_command_template).
 
     ``command`` is 64 bytes, without what each transfer adds. ``block_count`` is the namespace's,
     ``max_blocks`` what one command carries.
@@ -56,12 +56,12 @@ class Operation:
     def __init__(
         self, command: bytes, *, block_shift: int, block_count: int, max_blocks: int
     ) -> None:
-        self._struct = operation = ffi.new("struct nvme_operation *")
-        ffi.buffer(ffi.addressof(operation, "command"))[:] = command
-        operation.block_shift = block_shift
+        self._struct = template = ffi.new("struct nvme_command_template *")
+        ffi.buffer(ffi.addressof(template, "command"))[:] = command
+        template.block_shift = block_shift
         self.set_limits(block_count, max_blocks)
         #: Where C finds it, as long as this object lives.
-        self.address = int(ffi.cast("uintptr_t", operation))
+        self.address = int(ffi.cast("uintptr_t", template))
 
     def set_limits(self, block_count: int, max_blocks: int) -> None:
         """Change what each transfer is checked by; no blocks let none through."""

@@ -374,7 +374,7 @@ def reachable(
         raise ValueError(
             f"one command carries up to {device.max_transfer} bytes, not {array.nbytes}"
         )
-    if type(array) is DmaBuffer and array.span[0] is device.dma:
+    if type(array) is DmaBuffer and array.mapping[0] is device.dma:
         return array, _nothing  # its address is known, and a multiple of 4
     iova = device.dma.iova(array)
     if iova is not None and iova % 4 == 0:

@@ -22,8 +22,30 @@ class Geometry:
     block_count: int
     metadata_size: int  # bytes in each block
     max_blocks: int  # that one read or write carries
+    boundary: int = 0  # NOIOB: blocks between two places that no command should cross
+    granularity: int = 1  # NPWG, NPWA: blocks whose multiples the device likes to write
     #: False, for good, once the namespace may have changed.
     current: bool = True
+
+    def pieces(self, lba: int, blocks: int, *, reads: bool) -> tuple[int, int]:
+        """Say how a transfer is divided: the blocks of its first piece, and of each other one.
+
+        The last has what is left. No piece crosses the boundary; where there is none, writes are
+        cut at multiples of the granularity (NVM 1.0, section 5.8.2).
+        """
+        most = step = self.max_blocks
+        cut = bool(self.boundary)
+        if self.boundary:
+            count = -(-self.boundary // most)
+            while self.boundary % count:
+                count += 1
+            step = self.boundary // count
+        elif not reads and 1 < self.granularity <= most:
+            step -= most % self.granularity
+            cut = True
+        if blocks <= most and (not self.boundary or lba % self.boundary + blocks <= self.boundary):
+            return blocks, step
+        return min(blocks, step - lba % step if cut else step), step
 
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise ValueError if the blocks are not all in the namespace."""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 from weakref import WeakSet
 
-import numpy as np
-import numpy.typing as npt
-
-from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
+from pynvme_user.dma import PAGE, BytesLike
 from pynvme_user.driver.admin import AdminQueue
-from pynvme_user.driver.completion import TIMED_OUT, check
+from pynvme_user.driver.completion import check
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
 from pynvme_user.driver.pool import Lender
+from pynvme_user.driver.transfer import Transfers, describe
 from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
-from pynvme_user.ring import Operation
-from pynvme_user.spec.commands import SQE, Cns, CommandSetId, NvmOpcode
+from pynvme_user.spec.commands import Cns, CommandSetId, NvmOpcode
 from pynvme_user.spec.identify import (
     NAMESPACE_LIST_SIZE,
     IdentifyControllerNvm,
@@ -27,39 +25,18 @@ from pynvme_user.spec.identify import (
     NamespaceIdentifiers,
     decode_namespace_list,
 )
-from pynvme_user.spec.nvm import WriteCdw12
 from pynvme_user.spec.registers import VS
-from pynvme_user.spec.status import GenericStatus, Status
+from pynvme_user.spec.status import GenericStatus
 
-#: Memory that the device does not reach is copied through a buffer of this size, piece by piece.
-BOUNCE = 4 << 20
 #: NLB has 16 bits, zero-based (NVM 1.0, section 3.2).
 MAX_BLOCKS = 0x10000
 #: Ranges that a Dataset Management command has, and blocks that each has (NVM 1.0, section 3.2.3).
 MAX_RANGES, MAX_RANGE_BLOCKS = 256, 0xFFFFFFFF
-_FUA = WriteCdw12.fua.mask
 #: Namespaces that a controller may have here; the specification knows no such limit.
 MOST_NAMESPACES = 1 << 16
 _LAST_NSID = 0xFFFFFFFE
 #: What Identify Namespace gives for an id that is not active, besides a page of zeroes.
 _NOT_ACTIVE = (GenericStatus.INVALID_NAMESPACE_OR_FORMAT, GenericStatus.INVALID_FIELD)
-
-
-class _Operation(Operation):
-    """A command that moves data, and what it does with the buffer."""
-
-    def __init__(self, geometry: Geometry, opcode: NvmOpcode, *, fua: bool) -> None:
-        self.opcode = opcode
-        self.fua = fua
-        #: The same with FUA.
-        self.forced = self if fua else _Operation(geometry, opcode, fua=True)
-        self.fills = opcode is NvmOpcode.READ  # the buffer, instead of taking the data from it
-        super().__init__(
-            bytes(SQE.build(opc=opcode, nsid=geometry.nsid, cdw12=_FUA if fua else 0)),
-            block_shift=geometry.block_shift,
-            block_count=0,  # see Namespace._limit()
-            max_blocks=0,
-        )
 
 
 class Namespace:
@@ -78,22 +55,19 @@ class Namespace:
     a command was given up; NamespaceChangedError; DeviceRemovedError.
     """
 
-    def __init__(self, device: Device, commands: AdminQueue, lender: Lender, nsid: int) -> None:
+    def __init__(self, device: Device, commands: AdminQueue, pool: Lender, nsid: int) -> None:
         self.device = device
         self._commands = commands
-        self._pool = device.dma
-        self._lender = lender
+        self._pool = pool
         self.nsid = nsid
         self._changed = ""  # what became of it, once it is not what it was
         with commands.unchanging_namespaces():
             self.identify = self._identified()
             #: As last known: see :meth:`current`.
             self.geometry = self._measured()
-            self._read, self._write, self._compare = (
-                _Operation(self.geometry, opcode, fua=False)
-                for opcode in (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
-            )
-            self._limit()
+            self._transfers = moves = Transfers(self, device.dma, pool)
+            self._read, self._write, self._compare = moves.read, moves.write, moves.compare
+            self._transfers.limit(self.geometry)
 
     # --- what is known of it ------------------------------------------------------------------
 
@@ -159,28 +133,22 @@ class Namespace:
         return IdentifyNamespace.from_bytes(self._commands.identify(Cns.NAMESPACE, nsid=self.nsid))
 
     def _measured(self) -> Geometry:
-        shift = block_shift_of(self.identify, self.nsid)
+        page = self.identify
+        shift = block_shift_of(page, self.nsid)
         return Geometry(
             nsid=self.nsid,
             block_shift=shift,
-            block_count=self.identify.nsze,
-            metadata_size=self.identify.lbaf.ms,
+            block_count=page.nsze,
+            metadata_size=page.lbaf.ms,
             max_blocks=min(self.device.max_transfer >> shift, MAX_BLOCKS),
+            boundary=page.noiob,
+            granularity=math.lcm(page.npwg + 1, page.npwa + 1) if page.nsfeat.optperf else 1,
         )
-
-    def _limit(self) -> None:
-        """Let C check transfers by what is known."""
-        known = self.geometry
-        # With metadata there is no transfer here: check_transfer() says so.
-        count = known.block_count if known.current and not known.metadata_size else 0
-        for operation in (self._read, self._write, self._compare):
-            operation.set_limits(count, known.max_blocks)
-            operation.forced.set_limits(count, known.max_blocks)
 
     def forget(self) -> None:
         """Let no transfer begin before it was identified again; for :meth:`Namespaces.forget`."""
         self.geometry.current = False
-        self._limit()
+        self._transfers.limit(self.geometry)
         self.__dict__.pop("limits", None)
 
     def current(self) -> Geometry:
@@ -203,7 +171,7 @@ class Namespace:
                     f"namespaces[{self.nsid}] of the controller"
                 )
             self.geometry = self._measured()
-            self._limit()
+            self._transfers.limit(self.geometry)
             self.__dict__.pop("identifiers", None)
             return self.geometry
 
@@ -243,133 +211,43 @@ class Namespace:
 
     def read(self, lba: int, blocks: int, *, fua: bool = False) -> bytearray:
         """Read blocks and return their bytes."""
-        geometry = self.geometry if self.geometry.current else self._identify_again()
-        geometry.check_transfer(lba, blocks)
-        data = bytearray(blocks << geometry.block_shift)
-        self.read_into(lba, data, fua=fua)
-        return data
+        template = self._read.with_fua if fua else self._read
+        return self._transfers.read_bytes(template, lba, blocks)
 
     def write(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
         """Write any bytes-like of whole blocks."""
         self.write_from(lba, data, fua=fua)
 
-    # One command from or to a DmaBuffer is the way that has to be quick: so it is tried at once. C
-    # checks the range then, and _finish() knows of all else. That `fua` may be given by its place
-    # is for speed, too: to a function that has keywords alone, a call costs a twelfth more.
+    # One command from or to a DmaBuffer is the way that has to be quick: it is tried at once, and
+    # C checks the range. That `fua` may be given by its place is for speed, too: to a function with
+    # keywords alone a call costs a twelfth more.
 
     def read_into(self, lba: int, buffer: BytesLike, fua: bool = False) -> None:
         """Fill a writable buffer of whole blocks."""
-        operation = self._read.forced if fua else self._read
-        if status := self._lender.transfer(operation, lba, buffer):
-            self._finish(status, operation, lba, buffer)
+        template = self._read.with_fua if fua else self._read
+        if status := self._pool.transfer(template, lba, buffer):
+            self._transfers.finish(status, template, lba, buffer)
 
     def write_from(self, lba: int, buffer: BytesLike, fua: bool = False) -> None:
         """Write a buffer of whole blocks; the same as :meth:`write`."""
-        operation = self._write.forced if fua else self._write
-        if status := self._lender.transfer(operation, lba, buffer):
-            self._finish(status, operation, lba, buffer)
+        template = self._write.with_fua if fua else self._write
+        if status := self._pool.transfer(template, lba, buffer):
+            self._transfers.finish(status, template, lba, buffer)
 
     def compare(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
         """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
 
         Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
         """
-        self._move(self._compare.forced if fua else self._compare, lba, data)
-
-    def _move(self, operation: _Operation, lba: int, buffer: Any) -> None:
-        if status := self._lender.transfer(operation, lba, buffer):
-            self._finish(status, operation, lba, buffer)
-
-    def _finish(self, status: int, operation: _Operation, lba: int, buffer: Any) -> None:
-        """Raise a status that is no success, or transfer what cannot be at once: any memory."""
-        if status > 0:
-            self._check(status, operation, lba, buffer.nbytes >> self.geometry.block_shift)
-            return None
-        array = buffer if type(buffer) is DmaBuffer else as_bytes(buffer)
-        if operation.fills and not array.flags.writeable:
-            raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
-        length = array.nbytes
-        geometry = self.geometry
-        blocks = length >> geometry.block_shift  # which another geometry has, too
-        if blocks << geometry.block_shift != length:
-            raise ValueError(f"{length} bytes are not whole blocks of {self.block_size}")
-        flat = as_bytes(array)  # raises ValueError for gaps
-        while True:
-            geometry = self.geometry if self.geometry.current else self._identify_again()
-            geometry.check_transfer(lba, blocks)
-            iova = self._pool.iova(array)  # of the caller's own, whose span is known from then on
-            if iova is None or iova & 3:
-                return self._bounce(operation, lba, flat)
-            if blocks > geometry.max_blocks:
-                if self._split(operation, geometry, lba, iova, flat):
-                    return None
-                continue
-            status = self._lender.transfer(operation, lba, self._pool.spanned(flat, iova))
-            if status >= 0:
-                return self._check(status, operation, lba, blocks) if status else None
-            # It may have changed since it was looked at.
-
-    def _bounce(self, operation: _Operation, lba: int, array: npt.NDArray[np.uint8]) -> None:
-        """Transfer memory that the device does not reach, by copying it in pieces."""
-        length = array.nbytes
-        shift = self.geometry.block_shift
-        piece = self._pool.alloc(min(length, BOUNCE), zero=False)
-        for offset in range(0, length, BOUNCE):
-            part = array[offset : offset + BOUNCE]
-            bounce = piece[: part.nbytes]
-            if not operation.fills:
-                bounce[:] = part
-            self._move(operation, lba + (offset >> shift), bounce)
-            if operation.fills:
-                part[:] = bounce
-
-    def _split(
-        self,
-        operation: _Operation,
-        geometry: Geometry,
-        lba: int,
-        iova: int,
-        array: npt.NDArray[np.uint8],
-    ) -> bool:
-        """Transfer DMA memory that one command cannot carry; False where the geometry is not
-        current any more, with nothing submitted.
-        """
-        blocks = array.nbytes >> geometry.block_shift
-        most = geometry.max_blocks
-        lbas = np.arange(lba, lba + blocks, most, dtype=np.uint64)
-        with self._lender.borrow() as pair:
-            result = pair.run_vector(
-                operation.opcode,
-                self,
-                lbas,
-                np.uint64(iova) + (lbas - np.uint64(lba) << np.uint64(geometry.block_shift)),
-                blocks=most,
-                last_blocks=blocks - most * (len(lbas) - 1),
-                fua=operation.fua,
-                geometry=geometry,
-                keep=array,
-            )
-        if result is None:
-            return False
-        for index in result.failed[:1]:
-            first = int(lbas[index])
-            status = int(result.status[index]) | (TIMED_OUT if result.timed_out else 0)
-            self._check(status, operation, first, min(most, lba + blocks - first))
-        return True
-
-    def _check(self, status: int, operation: _Operation, lba: int, blocks: int) -> None:
-        what = self._what(operation.opcode, lba, blocks)
-        check(Status(status & ~TIMED_OUT), what, bool(status & TIMED_OUT))
-
-    def _what(self, opcode: NvmOpcode, lba: int, blocks: int) -> str:
-        name = opcode.name.replace("_", " ").title()
-        return f"{name} of {blocks} blocks from LBA {lba} on (namespace {self.nsid})"
+        template = self._compare.with_fua if fua else self._compare
+        if status := self._pool.transfer(template, lba, data):
+            self._transfers.finish(status, template, lba, data)
 
     # --- no data ------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Make all completed writes durable (Base 2.0, section 7.1)."""
-        with self._lender.borrow() as pair:
+        with self._pool.borrow() as pair:
             pair.submit_flush(self)
             (done,) = pair.drain()
         check(done.status, f"Flush (namespace {self.nsid})", done.timed_out)
@@ -387,12 +265,13 @@ class Namespace:
         if self.limits.wzsl:
             size = PAGE << self.device.cap.mpsmin << self.limits.wzsl
             most = max(1, min(most, size >> self.block_shift))
-        with self._lender.borrow() as pair:
+        with self._pool.borrow() as pair:
             for first in range(lba, lba + blocks, most):
                 count = min(most, lba + blocks - first)
                 pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
                 (done,) = pair.drain()
-                check(done.status, self._what(NvmOpcode.WRITE_ZEROES, first, count), done.timed_out)
+                what = describe(NvmOpcode.WRITE_ZEROES, first, count, self.nsid)
+                check(done.status, what, done.timed_out)
 
     def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed.
@@ -403,7 +282,7 @@ class Namespace:
         for lba, blocks in ranges:
             self.check_range(lba, blocks)
         limits = self.limits
-        with self._lender.borrow() as pair:
+        with self._pool.borrow() as pair:
             for some in dataset_commands(ranges, limits):
                 pair.submit_deallocate(self, some)
                 (done,) = pair.drain()
@@ -448,10 +327,10 @@ def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:
 class Namespaces(Mapping[int, Namespace]):
     """The active namespaces of a controller, by namespace id; each is identified once."""
 
-    def __init__(self, device: Device, commands: AdminQueue, lender: Lender) -> None:
+    def __init__(self, device: Device, commands: AdminQueue, pool: Lender) -> None:
         self._device = device
         self._commands = commands
-        self._lender = lender
+        self._pool = pool
         self._known: dict[int, Namespace] = {}
         self._ids: list[int] | None = None
         self._live: WeakSet[Namespace] = WeakSet()
@@ -541,7 +420,7 @@ class Namespaces(Mapping[int, Namespace]):
                 active = ", ".join(map(str, self.ids)) or "none"
                 raise KeyError(f"namespace {nsid!r} is not active; active are: {active}")
             if nsid not in self._known:
-                ns = Namespace(self._device, self._commands, self._lender, nsid)
+                ns = Namespace(self._device, self._commands, self._pool, nsid)
                 self._known[nsid] = ns
                 self._live.add(ns)
             return self._known[nsid]

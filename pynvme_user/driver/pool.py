@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pynvme_user import owned
-from pynvme_user.dma import DmaBuffer
+from pynvme_user.dma import Mapping
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.errors import NvmeError, QueueFullError
-from pynvme_user.ring import Operation, transfer_run
+from pynvme_user.ring import CommandTemplate, transfer_run
 
 _DEPTH = 64
 #: How long who waits for a queue pair sleeps before it sees for itself how things are.
@@ -178,12 +178,12 @@ class Lender:
             for waiter in list(self._line)[:1]:
                 waiter.call()
 
-    def transfer(self, operation: Operation, lba: int, buffer: Any) -> int:
+    def transfer(self, template: CommandTemplate, lba: int, buffer: Any) -> int:
         """Run one read-like command on a whole buffer and wait for it; return its 15-bit status
         field.
 
-        -ERANGE, with nothing submitted, where that is not what this is for: the buffer is no
-        DmaBuffer of this controller, or its span is not known; the LBA is negative; or as
+        -ERANGE, with nothing submitted, where that is not what this is for: the buffer has
+        no mapping of this controller that is known; the LBA is negative; or as
         :func:`transfer_run` says. What an earlier call left outstanding, because of an error or
         ctrl-C, is waited for first. After ctrl-C the command is drained before KeyboardInterrupt
         goes on. Else raises as :meth:`QueuePair.poll`.
@@ -193,7 +193,7 @@ class Lender:
         the queue pair, and writes only those words for C that are not there from the last time.
         """
         try:
-            span = buffer.span
+            mapping = buffer.mapping
             pair = self.take()
         except AttributeError:
             return -errno.ERANGE
@@ -206,14 +206,17 @@ class Lender:
                 pair.busy = True
                 if not pair.ready:
                     status = -errno.EBUSY
-                elif pair.span is not span and not self._use_span(pair, buffer):
-                    status = -errno.ERANGE
                 else:
                     words = pair.words
+                    if pair.mapping is not mapping:
+                        if type(mapping) is not Mapping or mapping[0] is not self._dma:
+                            pair.busy = False
+                            return -errno.ERANGE
+                        _, words[2], words[3] = pair.mapping = mapping
                     words[1] = lba
-                    if pair.operation is not operation:
-                        words[0] = operation.address
-                        pair.operation = operation
+                    if pair.template is not template:
+                        words[0] = template.address
+                        pair.template = template
                     status = transfer_run(pair.transfer)
                 pair.busy = False
                 if status >= 0:
@@ -241,10 +244,3 @@ class Lender:
             self.idle.append(pair)
             if self._line:
                 self._serve()
-
-    def _use_span(self, pair: QueuePair, buffer: Any) -> bool:
-        """Tell C where the buffer is, if it is one of this controller's."""
-        if type(buffer) is not DmaBuffer or buffer.span[0] is not self._dma:
-            return False
-        _, pair.words[2], pair.words[3] = pair.span = buffer.span
-        return True

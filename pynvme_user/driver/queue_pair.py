@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
-from pynvme_user.dma import DmaBuffer, Span, address_of
+from pynvme_user.dma import DmaBuffer, Mapping, address_of
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.errors import (
@@ -27,7 +27,7 @@ from pynvme_user.errors import (
     NvmeError,
 )
 from pynvme_user.native import ClockWatch, U16Array, fail
-from pynvme_user.ring import Loop, Operation, Ring
+from pynvme_user.ring import CommandTemplate, Loop, Ring
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
 from pynvme_user.transport.base import Queue
@@ -102,8 +102,8 @@ class RawQueuePair:
         self.index_mask = self._ring.index_mask
         self.transfer.timeout_ns = SLICE_NS
         self.words = self._ring.transfer_words
-        self.operation: Operation | None = None
-        self.span: Span | None = None
+        self.template: CommandTemplate | None = None
+        self.mapping: Mapping | None = None
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
         self.unclaimed: list[Completion] = []
         self._abandoned = False  # by a reset: C keeps the CIDs of some of them back
@@ -285,8 +285,8 @@ class RawQueuePair:
         self._check_open()
         if buffer is None:
             iova = length = 0
-        elif type(buffer) is DmaBuffer and buffer.span[0] is self.device.dma:
-            _, iova, length = buffer.span
+        elif type(buffer) is DmaBuffer and buffer.mapping[0] is self.device.dma:
+            _, iova, length = buffer.mapping
         else:
             iova, length = self._dma(buffer)
         index = self._ring.next_index

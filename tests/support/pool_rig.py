@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from ring_rig import OPERATION
+from ring_rig import TEMPLATE
 from soft_controller import OK, SoftController
 
 from pynvme_user import (
@@ -32,7 +32,7 @@ def read(ctrl: Controller, pair: QueuePair, lba: int = 0) -> int:
 def spanned(ctrl: Controller, length: int, offset: int = 0) -> DmaBuffer:
     """A buffer whose span is known, from an address that need not be one for a transfer."""
     buffer = ctrl.alloc(length + offset)
-    return ctrl.dma.spanned(buffer[offset:], buffer.iova + offset)
+    return ctrl.dma.with_mapping(buffer[offset:], buffer.iova + offset)
 
 
 def transfer(ctrl: Controller, pair: QueuePair, lba: int, buffer: DmaBuffer) -> int:
@@ -40,7 +40,7 @@ def transfer(ctrl: Controller, pair: QueuePair, lba: int, buffer: DmaBuffer) -> 
     lender = Lender(ctrl._device, ctrl.queue_pair)
     lender.give_back(pair)
     try:
-        return lender.transfer(OPERATION, lba, buffer)
+        return lender.transfer(TEMPLATE, lba, buffer)
     finally:
         assert lender.idle == [pair]
 

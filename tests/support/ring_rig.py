@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.links import DoorbellTarget
-from pynvme_user.ring import CQE_SIZE, SQE_SIZE, Operation, Ring, Vector, transfer_run
+from pynvme_user.ring import CQE_SIZE, SQE_SIZE, CommandTemplate, Ring, Vector, transfer_run
 from pynvme_user.spec.commands import SQE, CommandFlags, NvmOpcode, Psdt, SglType
 
 PAGE = 4096
@@ -257,7 +257,7 @@ def vector(count: int, **options: object) -> Vector:
 
 
 ANY_BLOCKS = {"block_shift": 9, "block_count": 1 << 48, "max_blocks": 0xFFFFFFFF}
-OPERATION = Operation(READ, **ANY_BLOCKS)
+TEMPLATE = CommandTemplate(READ, **ANY_BLOCKS)
 
 
 def transfer(
@@ -266,8 +266,8 @@ def transfer(
     iova: int = 0x10000,
     length: int = 512,
     timeout: int = 10_000_000_000,
-    operation: Operation = OPERATION,
+    template: CommandTemplate = TEMPLATE,
 ) -> int:
-    rig.ring.transfer_words[:4] = array("Q", [operation.address, lba, iova, length])
+    rig.ring.transfer_words[:4] = array("Q", [template.address, lba, iova, length])
     rig.ring.transfer_struct.timeout_ns = timeout
     return transfer_run(rig.ring.transfer_struct)

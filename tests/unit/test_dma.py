@@ -347,16 +347,16 @@ def test_what_an_access_need_not_have(access: Memory) -> None:
 
 def test_a_span_is_known_only_while_nothing_is_against_a_transfer(pool: DmaPool) -> None:
     buffer = pool.alloc(8192)
-    assert buffer.span == (None, 0, 0)
+    assert buffer.mapping == (None, 0, 0)
     assert pool.iova(buffer) == buffer.iova
-    assert buffer.span == (pool, buffer.iova, 8192)
+    assert buffer.mapping == (pool, buffer.iova, 8192)
     buffer.flags.writeable = False
-    assert buffer.span == (None, 0, 0)
+    assert buffer.mapping == (None, 0, 0)
     assert pool.iova(buffer) is not None
-    assert buffer.span == (None, 0, 0)
+    assert buffer.mapping == (None, 0, 0)
     buffer.setflags(write=True)
     assert pool.iova(buffer[:4096]) == buffer.iova
     for part in (buffer[2:], buffer.copy()):
         with suppress(DmaError):
             pool.iova(part)
-        assert part.span == (None, 0, 0)
+        assert part.mapping == (None, 0, 0)

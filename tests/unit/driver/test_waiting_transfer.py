@@ -10,7 +10,7 @@ import pytest
 from ring_rig import ANY_BLOCKS, READ, PostedRig, Rig, joined, transfer
 
 from pynvme_user import ControllerFatalError
-from pynvme_user.ring import Operation
+from pynvme_user.ring import CommandTemplate
 from pynvme_user.spec.commands import SQE
 
 SECOND = 1_000_000_000
@@ -51,15 +51,15 @@ def test_the_command_is_written_whole() -> None:
         rig.complete(seen[-1].cid)
 
     rig.answer = answer
-    operation = Operation(bytes(full), **ANY_BLOCKS)
-    assert transfer(rig, 0x123456789A, 0x9000, 4096, operation=operation) == 0
+    template = CommandTemplate(bytes(full), **ANY_BLOCKS)
+    assert transfer(rig, 0x123456789A, 0x9000, 4096, template=template) == 0
     assert seen == [full.replace(prp1=0x9000, cdw10=0x3456789A, cdw11=0x12, cdw12=0x40000007)]
 
 
 @pytest.mark.parametrize("sgl", [False, True])
 def test_every_length_is_described_whole(sgl: bool) -> None:
     rig = PostedRig(use_sgl=sgl)
-    bytewise = Operation(READ, **(ANY_BLOCKS | {"block_shift": 0}))
+    bytewise = CommandTemplate(READ, **(ANY_BLOCKS | {"block_shift": 0}))
     seen: list[tuple[int, int]] = []
     length = 0
 
@@ -75,7 +75,7 @@ def test_every_length_is_described_whole(sgl: bool) -> None:
                 length = end * 4096 - iova % 4096 + step
                 if length <= 0:
                     continue
-                assert transfer(rig, 0, iova, length, operation=bytewise) == 0
+                assert transfer(rig, 0, iova, length, template=bytewise) == 0
                 rig.checked()
                 assert seen.pop() == (iova, length)
 
@@ -193,9 +193,9 @@ def test_runs_without_the_gil() -> None:
 def test_no_command_for_what_is_not_whole_blocks_in_the_namespace(lba: int, length: int) -> None:
     rig = PostedRig()
     rig.answer = rig.complete_all
-    operation = Operation(READ, block_shift=9, block_count=100, max_blocks=8)
-    assert transfer(rig, lba, length=length, operation=operation) == -errno.ERANGE
+    template = CommandTemplate(READ, block_shift=9, block_count=100, max_blocks=8)
+    assert transfer(rig, lba, length=length, template=template) == -errno.ERANGE
     assert not rig.sent
-    assert transfer(rig, 92, length=8 * 512, operation=operation) == 0
-    assert transfer(rig, 99, operation=operation) == 0
+    assert transfer(rig, 92, length=8 * 512, template=template) == 0
+    assert transfer(rig, 99, template=template) == 0
     rig.checked()
