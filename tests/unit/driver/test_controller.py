@@ -272,35 +272,43 @@ def at_first(opcode: int, status: Status | None) -> Callable[[SQE], Status | Non
 
 
 @pytest.mark.parametrize("opcode", [AdminOpcode.CREATE_IO_CQ, AdminOpcode.CREATE_IO_SQ])
-@pytest.mark.parametrize("refused", [True, False])
+@pytest.mark.parametrize(("refused", "aborted"), [(True, True), (False, True), (False, False)])
 def test_queues_that_are_not_made(
-    soft: SoftController, ctrl: Controller, opcode: AdminOpcode, refused: bool
+    soft: SoftController, ctrl: Controller, opcode: AdminOpcode, refused: bool, aborted: bool
 ) -> None:
     """Nothing of them stays behind: their id can be used."""
+    soft.abort_answer = aborted
     status = Status.of(CommandSpecificStatus.INVALID_QUEUE_SIZE)
     soft.admin = at_first(opcode, status if refused else None)
     with pytest.raises(NvmeStatusError if refused else NvmeTimeoutError):
         ctrl.queue_pair(4)
-    assert ctrl.resets == (not refused)
+    assert ctrl.resets == (not refused and not aborted)
     with ctrl.queue_pair(4) as qp:
         assert qp.qid == 1
     usable(ctrl)
 
 
 @pytest.mark.parametrize("opcode", [AdminOpcode.DELETE_IO_SQ, AdminOpcode.DELETE_IO_CQ])
+@pytest.mark.parametrize("aborted", [True, False])
 def test_queues_that_are_not_deleted(
-    soft: SoftController, ctrl: Controller, opcode: AdminOpcode
+    soft: SoftController, ctrl: Controller, opcode: AdminOpcode, aborted: bool
 ) -> None:
-    """The reset ends them, and does not make them again; the other pair's it does."""
+    """The reset ends them, and does not make them again; the other pair's it does.
+
+    Where the deletion is aborted, they are deleted before the next pair is made.
+    """
+    soft.abort_answer = aborted
     with ctrl.queue_pair(4) as kept:
         qp = ctrl.queue_pair(4)
         soft.admin = at_first(opcode, None)
         with pytest.raises(NvmeTimeoutError, match="Delete Io"):
             qp.close()
-        assert ctrl.resets == 1
-        assert set(soft._queues) == {0, kept.qid}
+        assert ctrl.resets == (not aborted)
+        if not aborted:
+            assert set(soft._queues) == {0, kept.qid}
         with ctrl.queue_pair(4) as again:
             assert again.qid == qp.qid
+            assert set(soft._queues) == {0, kept.qid, qp.qid}
         kept.submit_flush(ctrl.namespaces[1])
         assert [done.status for done in kept.drain()] == [OK]
     usable(ctrl)

@@ -137,6 +137,9 @@ def test_an_abort_that_somebody_asked_for(soft: SoftController, patient: Control
 
 def test_an_admin_command(soft: SoftController, ctrl: Controller) -> None:
     soft.admin = lambda sqe: None if sqe.opc == 0xC0 else OK
+    with pytest.raises(NvmeTimeoutError, match="was aborted, having taken longer"):
+        ctrl.admin(0xC0, timeout=0.1)
+    soft.abort_answer = False
     with pytest.raises(NvmeTimeoutError, match="was given up"):
         ctrl.admin(0xC0, timeout=0.1)
     soft.admin = lambda sqe: HOST_ABORTED if sqe.opc == 0xC0 else OK
