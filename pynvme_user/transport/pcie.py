@@ -38,6 +38,8 @@ _MIN_CQ_ENTRIES = PAGE // CQE_SIZE
 #: Entries of a submission queue that C fetches ahead: as many beyond the depth, where the
 #: controller has them, and room behind them in their last page.
 _SQ_AHEAD = 4
+#: Interrupts that are armed at most, each with a descriptor; queues share them beyond that.
+_MOST_VECTORS = 129
 #: How a controller says that there is no such queue to delete; the second is QEMU's, of a
 #: completion queue.
 NO_SUCH_QUEUE = (
@@ -240,7 +242,7 @@ class PcieTransport:
 
     def _armed(self, queues: int) -> Sequence[Interrupt]:
         if not self._interrupts:
-            vectors = max(min(self.access.interrupt_vectors, queues + 1), 1)
+            vectors = max(min(self.access.interrupt_vectors, queues + 1, _MOST_VECTORS), 1)
             armed = self.access.arm_interrupts(vectors)
             shared = len(armed) <= queues
             self._interrupts = [replace(interrupt, shared=shared) for interrupt in armed]
