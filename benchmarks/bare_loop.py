@@ -53,7 +53,7 @@ def accounted(pair: nvme.QueuePair, ns: nvme.Namespace, buffer: nvme.DmaBuffer, 
     )
     geometry = ns.current()
     start = time.perf_counter()
-    while not pair.advance(workload, _SLICE_NS, geometry=geometry, keep=buffer):
+    while not pair.run_loop(workload, _SLICE_NS, geometry=geometry, owner=buffer):
         pass
     seconds = time.perf_counter() - start
     read = workload.results[0]

@@ -127,7 +127,7 @@ class CLoop:
         )
 
     def _advance(self, timeout_ns: int) -> bool:
-        return self._pair.advance(
+        return self._pair.run_loop(
             self.workload, timeout_ns, geometry=self._geometry, keep=self._buffer
         )
 

@@ -318,7 +318,7 @@ def main() -> None:
             depths=depths,
             turns=options.turns,
             seconds=options.seconds,
-            step=lambda: progress.advance(task),
+            step=lambda: progress.run_loop(task),
         )
     shown = tables(rows)
     for table in shown:

@@ -38,7 +38,7 @@ uint64_t nvme_tick_rate(void);
 #define likely(condition) __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
-/* Not looked up by name at run time: it is read for each turn of a loop. */
+/* Not looked up by name at run time: it is read for each burst of a loop. */
 extern __attribute__((visibility("hidden"))) struct nvme_clock nvme_clock;
 
 /* The processor's counter; for where nvme_clock.read is NULL. */

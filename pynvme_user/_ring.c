@@ -19,7 +19,7 @@
  * How many completions a loop waits for at once at most, and for how long. More than a quarter of
  * the queue would leave the device without work; more than this gains nothing.
  */
-#define GATHER 32
+#define COALESCE 32
 #define GATHER_NS 1000
 
 /* How many entries ahead of the tail one is fetched at most. */
@@ -29,11 +29,11 @@
  * What a loop that keeps a queue full does at most between two doorbells and two looks at the clock:
  * half the queue, so that the device is at work on the one half while the loop is on the other.
  */
-static uint32_t turn_of(uint32_t depth)
+static uint32_t burst_of(uint32_t depth)
 {
 	uint32_t half = (depth + 1) / 2;
 
-	return half < NVME_TURN ? half : NVME_TURN;
+	return half < NVME_BURST ? half : NVME_BURST;
 }
 
 /* --- submission -------------------------------------------------------------------------- */
@@ -63,7 +63,7 @@ static void trackers_init(struct nvme_qpair *qp, const uint16_t *cids)
 
 int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *config)
 {
-	uint32_t gather = config->depth / 4 < GATHER ? config->depth / 4 : GATHER;
+	uint32_t coalesce = config->depth / 4 < COALESCE ? config->depth / 4 : COALESCE;
 	uint32_t spare = config->sq_entries - config->depth - 1;
 	uint32_t trackers;
 
@@ -86,10 +86,10 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 		.generation = config->plain_cids ? 0 : (uint16_t)trackers,
 		.expected = CQE_PHASE | (uint64_t)config->qid << 16,
 		.use_sgl = config->use_sgl,
-		.gather = 1,
-		.gather_max = (uint16_t)(gather ? gather : 1),
+		.coalesce = 1,
+		.coalesce_max = (uint16_t)(coalesce ? coalesce : 1),
 		.sq_ahead = (spare < SQ_AHEAD ? spare : SQ_AHEAD) * (uint32_t)sizeof(struct nvme_sqe),
-		.turn = turn_of(config->depth),
+		.burst = burst_of(config->depth),
 		.page_size = UINT32_C(1) << config->page_shift,
 		.prp_list_entries = config->prp_list_entries,
 		.prp_lists = config->prp_lists,
@@ -107,7 +107,7 @@ void nvme_qpair_restart(struct nvme_qpair *qp)
 	qp->sq_doorbell.value = qp->cq_doorbell.value = 0;
 	qp->expected |= CQE_PHASE;
 	qp->cq_unreported = 0;
-	qp->gather = 1;
+	qp->coalesce = 1;
 	qp->error = 0;
 }
 
@@ -117,7 +117,7 @@ void nvme_qpair_use_interrupt(struct nvme_qpair *qp, const struct nvme_interrupt
 	qp->interrupt = *interrupt;
 	qp->spin_ns = spin_ns;
 	qp->cq_slack = 0;
-	qp->gather = qp->gather_max = 1;
+	qp->coalesce = qp->coalesce_max = 1;
 }
 
 int nvme_sqe_set_pages(const struct nvme_qpair *qp, struct nvme_sqe *sqe, uint64_t iova,
@@ -176,7 +176,7 @@ static inline void sq_stamp(const struct nvme_qpair *qp, const struct nvme_sqe *
 		tracker_of(qp, sqe->cid)->submitted = now;
 }
 
-int nvme_qpair_ring(struct nvme_qpair *qp)
+int nvme_qpair_doorbell(struct nvme_qpair *qp)
 {
 	const struct nvme_sqe *first = qp->sq + qp->sq_doorbell.value;
 	const struct nvme_sqe *tail = qp->sq + qp->sq_tail;
@@ -273,7 +273,7 @@ int nvme_qpair_poll(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 	/* What was reaped before a wrong one still counts; the next poll finds that again. */
 	if (unlikely(!count))
 		return -EPROTO;
-	cq_report(qp, count);
+	cq_doorbell(qp, count);
 	return (int)count;
 }
 
@@ -317,10 +317,10 @@ static uint64_t cq_await_interrupt(const struct nvme_qpair *qp, struct deadline 
 	}
 }
 
-/* Let the device write `gather` entries before the first is looked at; not for long. */
-static void cq_gather(const struct nvme_qpair *qp)
+/* Let the device write `coalesce` entries before the first is looked at; not for long. */
+static void cq_coalesce(const struct nvme_qpair *qp)
 {
-	uint32_t last = qp->gather - 1u;
+	uint32_t last = qp->coalesce - 1u;
 	struct deadline deadline = { 0 };
 
 	while (!cq_is_ready(qp, last)) {
@@ -340,8 +340,8 @@ static __attribute__((noinline)) uint64_t cq_await_slowly(const struct nvme_qpai
 {
 	if (qp->interrupt.event_fd >= 0)
 		return cq_await_interrupt(qp, deadline);
-	if (qp->gather > 1 && qp->outstanding >= qp->gather)
-		cq_gather(qp);
+	if (qp->coalesce > 1 && qp->outstanding >= qp->coalesce)
+		cq_coalesce(qp);
 	for (;;) {
 		uint64_t now = ticks_now();
 
@@ -349,14 +349,14 @@ static __attribute__((noinline)) uint64_t cq_await_slowly(const struct nvme_qpai
 			return now;
 		if (deadline_passed(deadline, now))
 			return 0;
-		look_pause();
+		poll_pause();
 	}
 }
 
 uint64_t nvme_cq_await(const struct nvme_qpair *qp, struct deadline deadline)
 {
 	if (nvme_clock.read || qp->interrupt.event_fd >= 0 ||
-	    (qp->gather > 1 && qp->outstanding >= qp->gather))
+	    (qp->coalesce > 1 && qp->outstanding >= qp->coalesce))
 		return cq_await_slowly(qp, deadline);
 	for (;;) {
 		uint64_t now = counter_now();
@@ -365,7 +365,7 @@ uint64_t nvme_cq_await(const struct nvme_qpair *qp, struct deadline deadline)
 			return now;
 		if (deadline_passed(deadline, now))
 			return 0;
-		look_pause();
+		poll_pause();
 	}
 }
 
@@ -381,7 +381,7 @@ int nvme_qpair_reap(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 		    uint64_t timeout_ns)
 {
 	int count = nvme_qpair_poll(qp, out, max);
-	int err = count < 0 ? count : nvme_qpair_ring(qp);
+	int err = count < 0 ? count : nvme_qpair_doorbell(qp);
 
 	/* What was reaped counts, as it does where its own doorbell cannot be sent. */
 	if (err && count > 0)
@@ -434,7 +434,7 @@ int nvme_transfer_run(const struct nvme_transfer *transfer)
 				   transfer->iova, (uint32_t)length, transfer->timeout_ns);
 }
 
-int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status)
+int nvme_qpair_abort_all(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status)
 {
 	uint64_t now = nvme_ticks();
 	int count = 0;

@@ -141,10 +141,10 @@ struct nvme_qpair {
 	uint32_t prp_list_entries;
 	uint32_t use_sgl;         /* one data block descriptor instead of a PRP list */
 	uint64_t prp_lists_iova;
-	uint16_t gather;          /* completions worth waiting for at once: see nvme_cq_await() */
-	uint16_t gather_max;      /* what that may grow to: depth / 4 up to GATHER, or 1 */
+	uint16_t coalesce;          /* completions worth waiting for at once: see nvme_cq_await() */
+	uint16_t coalesce_max;      /* what that may grow to: depth / 4 up to COALESCE, or 1 */
 	uint32_t sq_ahead;        /* bytes from the tail to the entry that is fetched, not in use either */
-	uint32_t turn;            /* completions, or commands to a doorbell, of a loop's turn at most */
+	uint32_t burst;            /* completions, or commands to a doorbell, of a loop's burst at most */
 	/* read when there is nothing to reap */
 	struct nvme_interrupt interrupt;
 	uint64_t spin_ns; /* with an interrupt: spin for so long before sleeping */
@@ -203,7 +203,7 @@ int nvme_qpair_init(struct nvme_qpair *qp, const struct nvme_qpair_config *confi
 
 /*
  * Begin anew on queues that the controller made again and that are zeroed. No command may be
- * outstanding: see nvme_qpair_abandon(). The CIDs go on where they were.
+ * outstanding: see nvme_qpair_abort_all(). The CIDs go on where they were.
  */
 void nvme_qpair_restart(struct nvme_qpair *qp);
 
@@ -228,12 +228,12 @@ int nvme_qpair_submit(struct nvme_qpair *qp, const struct nvme_sqe *command, uin
  * Tell the device of everything submitted; the commands' time begins. Returns 0, or a negative errno
  * if a posted doorbell could not be sent. Does nothing when the tail has not moved.
  */
-int nvme_qpair_ring(struct nvme_qpair *qp);
+int nvme_qpair_doorbell(struct nvme_qpair *qp);
 
 /*
  * With a shadow doorbell, write the register whatever the event index says. For the rare case that
  * a controller and its shadow doorbells lost a wake-up; called from slow paths only. Returns as
- * nvme_qpair_ring(). Does nothing without a shadow doorbell: the register has the tail already, and
+ * nvme_qpair_doorbell(). Does nothing without a shadow doorbell: the register has the tail already, and
  * to write a value twice is an error there.
  */
 int nvme_qpair_kick(struct nvme_qpair *qp);
@@ -282,7 +282,7 @@ int nvme_qpair_reap(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
  * caller that knows that the device's DMA has stopped. Returns their number. Their CIDs are not given
  * out again before nvme_qpair_release(): to be called once the caller has handed over the outcomes.
  */
-int nvme_qpair_abandon(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status);
+int nvme_qpair_abort_all(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status);
 
 /*
  * Set the time of every announced command to now: the clock stepped, and their ages say nothing.

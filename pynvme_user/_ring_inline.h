@@ -23,8 +23,8 @@
 
 #define NO_CID UINT16_MAX
 
-/* The most that qp->turn may be. */
-#define NVME_TURN 64u
+/* The most that qp->burst may be. */
+#define NVME_BURST 64u
 
 /* A command's time before its doorbell: in the future, whatever the clock says. */
 #define UNANNOUNCED (UINT64_C(1) << 63)
@@ -54,7 +54,7 @@ static inline void spin_pause(void)
  * to take the line back, and then this core, which has to fetch it: so they are not as many as they
  * can be.
  */
-static inline void look_pause(void)
+static inline void poll_pause(void)
 {
 	spin_pause();
 	spin_pause();
@@ -376,14 +376,14 @@ static inline int cq_is_stray(const struct nvme_qpair *qp)
 	return !qp->outstanding && !(cq_peek(qp) & CQE_PHASE);
 }
 
-/* The slow end of cq_report(): the doorbell, and the interrupt where there is one. */
+/* The slow end of cq_doorbell(): the doorbell, and the interrupt where there is one. */
 void nvme_cq_report(struct nvme_qpair *qp);
 
 /*
  * Tell the device that `n` were reaped, once it has to know: while `cq_slack` entries or fewer are
  * unreported, the queue has room for all that is outstanding. A register's write is spared so.
  */
-static inline void cq_report(struct nvme_qpair *qp, uint32_t n)
+static inline void cq_doorbell(struct nvme_qpair *qp, uint32_t n)
 {
 	qp->completed += n;
 	qp->cq_unreported += n;
@@ -400,20 +400,20 @@ static inline int cq_take(struct nvme_qpair *qp, uint64_t end)
 		return -EPROTO;
 	tracker_free(qp, tracker, cqe_cid(end));
 	cq_advance(qp);
-	cq_report(qp, 1);
+	cq_doorbell(qp, 1);
 	return cqe_status(end);
 }
 
 /*
- * End a turn of a loop that reaped `n` completions, and learn from it how many are worth waiting
- * for at once: see nvme_cq_await(). A turn of one says that the device is slower than the loop.
+ * End a burst of a loop that reaped `n` completions, and learn from it how many are worth waiting
+ * for at once: see nvme_cq_await(). A burst of one says that the device is slower than the loop.
  */
 static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
 {
 	uint32_t more = n < 2 ? 1 : 2 * n;
 
-	qp->gather = (uint16_t)(more < qp->gather_max ? more : qp->gather_max);
-	cq_report(qp, n);
+	qp->coalesce = (uint16_t)(more < qp->coalesce_max ? more : qp->coalesce_max);
+	cq_doorbell(qp, n);
 }
 
 /*
@@ -425,9 +425,9 @@ static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
  * what will be in it. A clock that is read after the look ends that, and the next command waits for
  * the line: so it is read before. Where no other program comes in between, both are the same.
  *
- * A device that answers faster than the loop turns, as one in another core's cache does, is first
- * left alone until `gather` entries are there: to look at the line that it is about to write costs
- * both sides, and larger turns mean fewer doorbells. GATHER_NS at most.
+ * A device that answers faster than the loop bursts, as one in another core's cache does, is first
+ * left alone until `coalesce` entries are there: to look at the line that it is about to write costs
+ * both sides, and larger bursts mean fewer doorbells. GATHER_NS at most.
  */
 uint64_t nvme_cq_await(const struct nvme_qpair *qp, struct deadline deadline);
 

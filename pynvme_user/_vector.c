@@ -28,7 +28,7 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 		int err = 0;
 		int rung;
 
-		for (uint32_t n = 0; n < qp->turn && v->submitted < v->count &&
+		for (uint32_t n = 0; n < qp->burst && v->submitted < v->count &&
 				     qp->free_head != NO_CID; n++) {
 			err = vector_write(qp, v, qp->free_head);
 			if (err)
@@ -44,13 +44,14 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 }
 
 /*
- * Whether vector_glide() is of use: a page holds an I/O of full size, and a turn has more than one.
+ * Whether vector_fast_path() is of use: a page holds an I/O of full size, and a burst has more than
+ * one.
  */
 static int vector_is_plain(const struct nvme_qpair *qp, const struct nvme_vector *v)
 {
 	uint64_t size = (uint64_t)v->blocks << v->block_shift;
 
-	return qp->turn > 1 && size <= qp->page_size;
+	return qp->burst > 1 && size <= qp->page_size;
 }
 
 /*
@@ -81,13 +82,13 @@ static inline uint32_t least(uint32_t a, uint32_t b)
 }
 
 /*
- * What most of a turn is: each completion is of a command that succeeded, and is followed by an I/O
- * of full size whose data lie in one page. What is needed for that is at hand, not looked up for
- * each; neither queue comes to its last entry, nor the vector to its last I/O. Returns how many I/Os that were, `most` or fewer: what comes
- * next is as it was, for vector_step() to see. A function of its own, so that the loop has all
- * registers.
+ * What most of a burst is: each completion is of a command that succeeded, and is followed by an
+ * I/O of full size whose data lie in one page. What that takes is at hand, not looked up for each;
+ * neither queue comes to its last entry, nor the vector to its last I/O. Returns how many I/Os that
+ * were, `most` or fewer: what comes next is as it was, for vector_step() to see. A function of its
+ * own, so that the loop has all registers.
  */
-static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, struct nvme_vector *v,
+static __attribute__((noinline)) uint32_t vector_fast_path(struct nvme_qpair *qp, struct nvme_vector *v,
 						       uint64_t now, uint32_t most)
 {
 	const struct nvme_cqe *cqe = &qp->cq[qp->cq_head];
@@ -145,7 +146,7 @@ static __attribute__((noinline)) uint32_t vector_glide(struct nvme_qpair *qp, st
 /*
  * Reap one completion, if there is one, into the vector's arrays, followed by the next I/O under the
  * same CID's index. Returns whether it did; sets `err`, to a negative errno, for what names nothing of
- * ours, or what was submitted in this turn, and for a next I/O that cannot be described.
+ * ours, or what was submitted in this burst, and for a next I/O that cannot be described.
  */
 static inline int vector_step(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now, int *err)
 {
@@ -187,19 +188,19 @@ static inline int vector_step(struct nvme_qpair *qp, struct nvme_vector *v, uint
 }
 
 /*
- * Reap up to a turn's number of completions, each followed by the next I/O, and ring once. Returns 0
+ * Reap up to a burst's number of completions, each followed by the next I/O, and ring once. Returns 0
  * or a negative errno.
  */
-static inline int vector_turn(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now, int plain)
+static inline int vector_burst(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t now, int plain)
 {
 	uint32_t count = 0;
 	int err = 0;
 	int rung;
 
-	while (!err && count < qp->turn) {
+	while (!err && count < qp->burst) {
 		if (plain && v->submitted < v->count) {
-			count += vector_glide(qp, v, now, qp->turn - count);
-			if (count == qp->turn)
+			count += vector_fast_path(qp, v, now, qp->burst - count);
+			if (count == qp->burst)
 				break;
 		}
 		if (!vector_step(qp, v, now, &err))
@@ -228,10 +229,10 @@ int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeo
 		if (deadline_passed(deadline, now) || !nvme_cq_await(qp, deadline))
 			return 0;
 		now = ticks_now();
-		/* The time of a turn is its own: it tells what was submitted in it. */
+		/* The time of a burst is its own: it tells what was submitted in it. */
 		if (unlikely(now == before))
 			now++;
-		err = vector_turn(qp, v, now, plain);
+		err = vector_burst(qp, v, now, plain);
 	}
 	return err ? err : 1;
 }

@@ -116,8 +116,8 @@ class DmaBuffer(npt.NDArray[np.uint8]):
     _allocation: Allocation | None
     _iova: int | None
     #: What a transfer of the whole buffer takes, once it is known that nothing is against one in
-    #: either direction. For Lender.transfer(), to which each look at an array is dear; the same
-    #: object as long as it is true, so that a look at it is one at which object it is.
+    #: either direction. QueuePairPool.transfer() compares it by identity, since each question to an
+    #: array costs it dearly: it stays the same object as long as it is true.
     mapping: Mapping
 
     def __array_finalize__(self, parent: object) -> None:

@@ -110,8 +110,8 @@ class Ring:
         self._qp = ffi.cast("struct nvme_qpair *", self._memory)
         #: For :func:`transfer_run`, and the same as words, which are written more quickly: the
         #: :class:`Operation`'s address, LBA, IOVA and length in bytes are of each transfer.
-        self.transfer_words = array("Q", bytes(ffi.sizeof("struct nvme_transfer")))
-        self.transfer_struct = ffi.from_buffer("struct nvme_transfer *", self.transfer_words)
+        self.transfer_args = array("Q", bytes(ffi.sizeof("struct nvme_transfer")))
+        self.transfer_struct = ffi.from_buffer("struct nvme_transfer *", self.transfer_args)
         self.transfer_struct.qp = self._qp
         self._config = config = ffi.new(
             "struct nvme_qpair_config *",
@@ -295,9 +295,9 @@ class Ring:
             fail(cid)
         return cid
 
-    def ring(self) -> None:
+    def ring_doorbell(self) -> None:
         """Tell the device of what was submitted. Raises DeviceRemovedError if it is gone."""
-        err = lib.nvme_qpair_ring(self._qp)
+        err = lib.nvme_qpair_doorbell(self._qp)
         if err:
             fail(err)
 
@@ -345,12 +345,12 @@ class Ring:
         """Let the outstanding commands' ages begin anew, since the clock stepped."""
         lib.nvme_qpair_restamp(self._qp)
 
-    def abandon(self, status: int) -> npt.NDArray[np.void]:
+    def abort_all(self, status: int) -> npt.NDArray[np.void]:
         """End all outstanding commands, with ``status`` in each. Only once DMA has stopped.
 
         Their CIDs are not used again before :meth:`release`.
         """
-        return self._reaped[: lib.nvme_qpair_abandon(self._qp, self._out, status)]
+        return self._reaped[: lib.nvme_qpair_abort_all(self._qp, self._out, status)]
 
     def release(self) -> None:
         """Free the CIDs of abandoned commands, whose outcomes were handed over."""
@@ -382,7 +382,7 @@ class Loop(Protocol):
     def stop(self) -> None:
         """Submit no more."""
 
-    def give_up(self, status: int) -> None:
+    def fail_rest(self, status: int) -> None:
         """Give what has no outcome this status: DMA has stopped. It is at its end then."""
 
 
@@ -470,7 +470,7 @@ class Vector:
         """Submit no more: the next :meth:`run` only drains what is outstanding."""
         self._vector.count = self._vector.submitted
 
-    def give_up(self, status: int) -> None:
+    def fail_rest(self, status: int) -> None:
         """Give each I/O that has no outcome this status. Only once DMA has stopped."""
         lost = self.status == NO_STATUS
         self.status[lost] = status

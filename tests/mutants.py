@@ -39,9 +39,9 @@ AT_ONCE = 2
 #: By the beginning of a file's name, the unit tests that are nearest to it.
 NEAREST = {
     "_ring": ("test_ring*.py", "test_waiting_transfer.py"),
-    "_vector": ("test_ring_vector.py", "test_ring_gather.py"),
+    "_vector": ("test_ring_vector.py", "test_ring_coalesce.py"),
     "_bench_due": ("test_arrivals.py", "test_loop*.py"),
-    "_bench": ("test_loop*.py", "test_ring_gather.py"),
+    "_bench": ("test_loop*.py", "test_ring_coalesce.py"),
     "_generator": ("test_generator.py",),
     "_histogram": ("test_histogram.py", "test_loop.py"),
     "_buffers": ("test_generator.py", "test_loop.py"),

@@ -23,7 +23,7 @@ from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.lifecycle import Lifecycle, shutdown_seconds
 from pynvme_user.driver.names import Openable, open_transport
 from pynvme_user.driver.namespace import Namespaces
-from pynvme_user.driver.pool import Lender
+from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.driver.queue_table import QueuePairs
 from pynvme_user.driver.recovery import ControllerRecovery
@@ -84,10 +84,10 @@ class Controller:
             self._admin = RawQueuePair(device, recovery, transport.admin_queue(depth, device.cap))
             self._commands = AdminQueue(device, recovery, self._admin, self._changing_namespaces)
             #: Queue pairs for single calls.
-            self.lender = Lender(device, self.queue_pair)
-            self._queue_pairs = QueuePairs(device, recovery, self._commands, self.lender)
+            self.pool = QueuePairPool(device, self.queue_pair)
+            self._queue_pairs = QueuePairs(device, recovery, self._commands, self.pool)
             #: The active namespaces, by namespace id.
-            self.namespaces = Namespaces(device, self._commands, self.lender)
+            self.namespaces = Namespaces(device, self._commands, self.pool)
             recovery.serve(self._admin, self._commands, self._queue_pairs, self.namespaces)
             undo.callback(recovery.quiesce)
             recovery.disable()
@@ -273,7 +273,7 @@ class Controller:
         """Run an I/O command as it is and wait for it; as :meth:`admin`."""
         command = SQE.build(opc=opcode, **fields)
         memory, copy_back = reachable(self._device, command, buffer)
-        with self.lender.borrow() as pair:
+        with self.pool.acquired() as pair:
             pair.submit(command, memory)
             (done,) = pair.drain()
         check(done.status, describe(command, admin=False), done.timed_out)
@@ -353,7 +353,7 @@ class Controller:
             self._device.closing = True
             last.callback(self._finish)
             last.callback(self._queue_pairs.close, self._try_to_end)
-            last.callback(self.lender.close)
+            last.callback(self.pool.close)
             removal, self._removal = self._removal, None
             if removal is not None:
                 last.callback(removal.close)

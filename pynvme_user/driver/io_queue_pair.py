@@ -170,7 +170,7 @@ class QueuePair(RawQueuePair):
                 self._check_open()
                 if not geometry.current:
                     return None
-                self._hold(buffer)
+                self._pin(buffer)
                 return self._ring.submit_io(*command)
         except ControllerFatalError as error:
             self._reset_for(error)
@@ -193,12 +193,12 @@ class QueuePair(RawQueuePair):
 
     # --- loops in C ---------------------------------------------------------------------------
 
-    def advance(
-        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
+    def run_loop(
+        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, owner: npt.NDArray[Any]
     ) -> bool:
         """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
 
-        ``geometry`` is the one that its I/Os were made by; ``keep`` holds their memory, up to the
+        ``geometry`` is the one that its I/Os were made by; ``owner`` holds their memory, up to the
         end. Between the first call and the one that returns True the queue pair is the loop's
         alone. A reset of the controller ends it: the I/Os that were outstanding, or never
         submitted, are given up with the status ABORTED_BY_HOST.
@@ -207,7 +207,7 @@ class QueuePair(RawQueuePair):
         NamespaceChangedError, with nothing outstanding, once the geometry is not current any more;
         and as :meth:`poll`.
         """
-        self._begin_loop(loop, keep)
+        self._begin_loop(loop, owner)
         with self._device_errors(), self.held():
             ended = self._is_given_up(loop, geometry)
             if not ended:
@@ -222,17 +222,17 @@ class QueuePair(RawQueuePair):
             self._check_health(waited=timeout_ns >= SLICE_NS)
         return ended
 
-    def _begin_loop(self, loop: Loop, keep: npt.NDArray[Any]) -> None:
+    def _begin_loop(self, loop: Loop, owner: npt.NDArray[Any]) -> None:
         """Let the queue pair be the loop's alone, if it is not."""
         if self._loop is not loop:
             self._check_open()
-            for memory in (keep, loop.memory):
+            for memory in (owner, loop.memory):
                 if memory is not None:
                     self._dma(memory)
             if self.outstanding or self.unclaimed:
                 self._check_open()  # once more: in a forked child all depth is in use
                 fail(-errno.EBUSY)
-            self._loop, self._loop_keep, self._loop_resets = loop, keep, self.device.resets
+            self._loop, self._loop_owner, self._loop_resets = loop, owner, self.device.resets
             self.loop_timed_out = False
 
     def _is_given_up(self, loop: Loop, geometry: Geometry) -> bool:
@@ -242,10 +242,10 @@ class QueuePair(RawQueuePair):
             loop.stop()
         if self.device.resets != self._loop_resets:
             self.hand_over()
-            loop.give_up(int(HOST_ABORTED))
+            loop.fail_rest(int(HOST_ABORTED))
             return True
         if not geometry.current:
-            self._loop = self._loop_keep = None
+            self._loop = self._loop_owner = None
             raise NamespaceChangedError(
                 f"namespace {geometry.nsid} may have changed while I/O ran on it, by a command "
                 "such as Format NVM or by a reset: what was left was not submitted; begin anew"
@@ -254,19 +254,19 @@ class QueuePair(RawQueuePair):
 
     def _end_loop(self) -> None:
         """Let the queue pair be free again after the loop's end."""
-        self._loop = self._loop_keep = None
+        self._loop = self._loop_owner = None
         self._aborting = (-1, 0.0)  # C reaped what it was about
         if self._closing:
             raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}")
 
-    def _drain_loop(self, loop: Loop, geometry: Geometry, keep: npt.NDArray[Any]) -> None:
+    def _drain_loop(self, loop: Loop, geometry: Geometry, owner: npt.NDArray[Any]) -> None:
         """Drain a loop that is not to go on, so that its memory can be let go."""
         if self.device.state is State.REMOVED or self._closed or self._loop is not loop:
             return
         with self._lock:
             loop.stop()
         with suppress(ClosedError, NamespaceChangedError):
-            while not self.advance(loop, SLICE_NS, geometry=geometry, keep=keep):
+            while not self.run_loop(loop, SLICE_NS, geometry=geometry, owner=owner):
                 pass
 
     # --- many at once -------------------------------------------------------------------------
@@ -353,7 +353,7 @@ class QueuePair(RawQueuePair):
                 fua=fua,
                 slots=recycle,
                 geometry=geometry,
-                keep=buffer,
+                owner=buffer,
             )
             if result is not None:
                 return result
@@ -370,9 +370,9 @@ class QueuePair(RawQueuePair):
         fua: bool = False,
         slots: bool = False,
         geometry: Geometry,
-        keep: npt.NDArray[Any],
+        owner: npt.NDArray[Any],
     ) -> VectorResult | None:
-        """Run I/Os whose places in DMA memory are known; ``keep`` holds that memory.
+        """Run I/Os whose places in DMA memory are known; ``owner`` holds that memory.
 
         The caller has checked the ranges by ``geometry``. The last I/O has ``last_blocks`` blocks.
         None, with nothing submitted, where the geometry was not current any more.
@@ -390,12 +390,12 @@ class QueuePair(RawQueuePair):
         )
         begun = False
         try:
-            while not self.advance(vector, SLICE_NS, geometry=geometry, keep=keep):
+            while not self.run_loop(vector, SLICE_NS, geometry=geometry, owner=owner):
                 begun = True
         except BaseException as error:
             if isinstance(error, NamespaceChangedError) and not begun:
                 return None
-            self._drain_loop(vector, geometry, keep)
+            self._drain_loop(vector, geometry, owner)
             raise
         return VectorResult(
             vector.status,
@@ -427,14 +427,14 @@ class QueuePairGroup:
         """Those of them that reported completions."""
         return sum(pair.cq_doorbell_writes for pair in self._pairs)
 
-    def advance(
-        self, loop: LoopGroup, timeout_ns: int, *, geometry: Geometry, keep: npt.NDArray[Any]
+    def run_loop(
+        self, loop: LoopGroup, timeout_ns: int, *, geometry: Geometry, owner: npt.NDArray[Any]
     ) -> bool:
-        """Let all members of a group go on; as :meth:`QueuePair.advance` does one."""
+        """Let all members of a group go on; as :meth:`QueuePair.run_loop` does one."""
         going = [(pair, one) for pair, one in zip(self._pairs, loop.members, strict=True)]
         going = [(pair, one) for pair, one in going if not loop.is_done(one)]
         for pair, one in going:
-            pair._begin_loop(one, keep)
+            pair._begin_loop(one, owner)
         # In the order of their making, as a reset stops them: neither waits for the other then.
         with self._pairs[0]._device_errors(), ExitStack() as turns:
             for pair, _ in going:

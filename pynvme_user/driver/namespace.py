@@ -14,7 +14,7 @@ from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.completion import check
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
-from pynvme_user.driver.pool import Lender
+from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.transfer import Transfers, describe
 from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
 from pynvme_user.spec.commands import Cns, CommandSetId, NvmOpcode
@@ -55,7 +55,9 @@ class Namespace:
     a command was given up; NamespaceChangedError; DeviceRemovedError.
     """
 
-    def __init__(self, device: Device, commands: AdminQueue, pool: Lender, nsid: int) -> None:
+    def __init__(
+        self, device: Device, commands: AdminQueue, pool: QueuePairPool, nsid: int
+    ) -> None:
         self.device = device
         self._commands = commands
         self._pool = pool
@@ -247,7 +249,7 @@ class Namespace:
 
     def flush(self) -> None:
         """Make all completed writes durable (Base 2.0, section 7.1)."""
-        with self._pool.borrow() as pair:
+        with self._pool.acquired() as pair:
             pair.submit_flush(self)
             (done,) = pair.drain()
         check(done.status, f"Flush (namespace {self.nsid})", done.timed_out)
@@ -265,7 +267,7 @@ class Namespace:
         if self.limits.wzsl:
             size = PAGE << self.device.cap.mpsmin << self.limits.wzsl
             most = max(1, min(most, size >> self.block_shift))
-        with self._pool.borrow() as pair:
+        with self._pool.acquired() as pair:
             for first in range(lba, lba + blocks, most):
                 count = min(most, lba + blocks - first)
                 pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
@@ -282,7 +284,7 @@ class Namespace:
         for lba, blocks in ranges:
             self.check_range(lba, blocks)
         limits = self.limits
-        with self._pool.borrow() as pair:
+        with self._pool.acquired() as pair:
             for some in dataset_commands(ranges, limits):
                 pair.submit_deallocate(self, some)
                 (done,) = pair.drain()
@@ -327,7 +329,7 @@ def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:
 class Namespaces(Mapping[int, Namespace]):
     """The active namespaces of a controller, by namespace id; each is identified once."""
 
-    def __init__(self, device: Device, commands: AdminQueue, pool: Lender) -> None:
+    def __init__(self, device: Device, commands: AdminQueue, pool: QueuePairPool) -> None:
         self._device = device
         self._commands = commands
         self._pool = pool

@@ -1,4 +1,4 @@
-"""Queue pairs lent to single calls, and the read or write that waits for its end.
+"""The pool of queue pairs for single calls, and the read or write that waits for its end.
 
 A queue pair belongs to one thread at a time: each call of :class:`Namespace` takes one that is idle
 and gives it back.
@@ -28,7 +28,7 @@ _LOOK_SECONDS = 0.5
 _take_nothing: Callable[[], QueuePair] = list[Any]().pop
 
 
-class _Waiter:
+class _InLine:
     """A thread in the line; `called` is released once it is to look."""
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ class _Waiter:
             self.called.release()
 
 
-class Lender:
-    """Lends a controller's queue pairs, to those who wait first come, first served. Thread-safe.
+class QueuePairPool:
+    """A controller's queue pairs for single calls, first come, first served. Thread-safe.
 
     ``make`` makes one of a depth; it raises QueueFullError where the controller grants no more.
     """
@@ -52,40 +52,40 @@ class Lender:
         self._device = device
         self._dma = device.dma
         self._make = make
-        #: Queue pairs that wait to be lent: append() gives one back. Atomic, as is take().
+        #: Queue pairs that are not in use: append() releases one. Atomic, as is take().
         self.idle: list[QueuePair] = []
         #: Takes one of them, the one used last. While anybody waits it raises IndexError, so that
         #: nobody comes before those; and from the controller's end on.
         self.take: Callable[[], QueuePair] = self.idle.pop
-        # Who waits, in their order. Looked at by who gives one back, without the lock: they say
-        # first that they wait and look for idle ones then, he does the opposite.
-        self._line: deque[_Waiter] = deque()
+        # Who waits, in their order. Who releases one looks here without the lock: they say first
+        # that they wait and look for idle ones then, it does the opposite.
+        self._line: deque[_InLine] = deque()
         self._lock = threading.RLock()
         self._moved = 0.0  # when the line did last
         owned.register(self)
 
     def forked(self, owner: int) -> None:
-        """Have nothing to lend, and a lock that nobody holds, in a child of process ``owner``."""
+        """Have no queue pair, and a lock that nobody holds, in a child of process ``owner``."""
         self._lock = threading.RLock()
         self._line.clear()
         self.take = _take_nothing
 
     @contextmanager
-    def borrow(self) -> Iterator[QueuePair]:
-        """Lend a queue pair for one call, with nothing outstanding; see :meth:`lend`."""
-        pair = self.lend()
+    def acquired(self) -> Iterator[QueuePair]:
+        """Acquire a queue pair for one call, with nothing outstanding; see :meth:`acquire`."""
+        pair = self.acquire()
         try:
             # What an error or ctrl-C left behind in an earlier call must not answer for this one.
             pair.drain()
             yield pair
         finally:
-            self.give_back(pair)
+            self.release(pair)
 
-    def lend(self) -> QueuePair:
-        """Lend an idle queue pair, a new one, or, where the controller grants no more, the next
-        that another thread gives back. The caller owes it to :meth:`give_back`.
+    def acquire(self) -> QueuePair:
+        """Acquire an idle queue pair, a new one, or, where the controller grants no more, the next
+        that another thread releases. The caller owes it to :meth:`release`.
 
-        Raises QueueFullError if none is given back for as long as a command may take, and what
+        Raises QueueFullError if none is released for as long as a command may take, and what
         stands in the way of any command.
         """
         if not self._device.usable:
@@ -105,7 +105,7 @@ class Lender:
         return self._make(min(_DEPTH, self._device.cap.mqes))
 
     def _wait_in_line(self) -> QueuePair:
-        waiter = _Waiter()
+        waiter = _InLine()
         start = time.monotonic()
         try:
             with self._lock:
@@ -132,8 +132,8 @@ class Lender:
             self._leave(waiter)
             raise
 
-    def _leave(self, waiter: _Waiter) -> None:
-        """Leave the line, and give back what came meanwhile."""
+    def _leave(self, waiter: _InLine) -> None:
+        """Leave the line, and release what came meanwhile."""
         with self._lock:
             if waiter in self._line:
                 self._line.remove(waiter)
@@ -141,13 +141,13 @@ class Lender:
                 self.idle.append(waiter.pair)
             self._serve()
 
-    def give_back(self, pair: QueuePair) -> None:
-        """Give back what :meth:`lend` lent."""
+    def release(self, pair: QueuePair) -> None:
+        """Release what :meth:`acquire` gave."""
         self.idle.append(pair)
         if self._line:
             self._serve()
 
-    def _serve(self) -> _Waiter | None:
+    def _serve(self) -> _InLine | None:
         """Hand the idle queue pairs to those who wait, in their order; return who is first now."""
         with self._lock:
             # In this order, so that ctrl-C in between loses neither of them.
@@ -166,7 +166,7 @@ class Lender:
             return None
 
     def close(self) -> None:
-        """Lend no more, now that the controller is not usable; let all who wait see why."""
+        """Give out no more, now that the controller is not usable; let all who wait see why."""
         with self._lock:
             self.take = _take_nothing
             for waiter in self._line:
@@ -189,8 +189,8 @@ class Lender:
         goes on. Else raises as :meth:`QueuePair.poll`.
 
         Between one wait and the next each bytecode costs nanoseconds, each call tens of them: so
-        this does by itself what is elsewhere in :meth:`lend`, :meth:`give_back` and in methods of
-        the queue pair, and writes only those words for C that are not there from the last time.
+        this does by itself what is elsewhere in :meth:`acquire`, :meth:`release` and in methods of
+        the queue pair, and writes only those args for C that are not there from the last time.
         """
         try:
             mapping = buffer.mapping
@@ -198,43 +198,44 @@ class Lender:
         except AttributeError:
             return -errno.ERANGE
         except IndexError:
-            pair = self.lend()
+            pair = self.acquire()
         try:
             while True:
-                # In place of the lock, which costs as much as all else here: stopped() first says
-                # that nothing may begin and then looks whether it is busy, this does the opposite.
+                # Dekker's mutual exclusion in place of the lock, which costs as much as all else here:
+                # this sets `busy`, then tests `ready`; stopped() clears `ready`, then tests `busy`.
+                # It rests on the order that the GIL gives: a free-threaded build needs the lock.
                 pair.busy = True
                 if not pair.ready:
                     status = -errno.EBUSY
                 else:
-                    words = pair.words
+                    args = pair.args
                     if pair.mapping is not mapping:
                         if type(mapping) is not Mapping or mapping[0] is not self._dma:
                             pair.busy = False
                             return -errno.ERANGE
-                        _, words[2], words[3] = pair.mapping = mapping
-                    words[1] = lba
+                        _, args[2], args[3] = pair.mapping = mapping
+                    args[1] = lba
                     if pair.template is not template:
-                        words[0] = template.address
+                        args[0] = template.address
                         pair.template = template
                     status = transfer_run(pair.transfer)
                 pair.busy = False
                 if status >= 0:
                     return status
                 if status == -errno.EBUSY:
-                    pair.make_ready()
+                    pair.rearm()
                 elif status == -errno.ERANGE:
                     return status
                 else:
-                    pair.kept = (*pair.kept, buffer)
-                    return pair.finish(status)
+                    pair.pinned = (*pair.pinned, buffer)
+                    return pair.complete_late(status)
         except OverflowError:  # a negative LBA
             pair.busy = False
             return -errno.ERANGE
         except BaseException as error:
             # Before any call, in which ctrl-C could come again: whatever has become of the command,
             # the device may reach the buffer.
-            pair.kept = (*pair.kept, buffer)
+            pair.pinned = (*pair.pinned, buffer)
             pair.ready = pair.busy = False
             if isinstance(error, KeyboardInterrupt):
                 with suppress(NvmeError):

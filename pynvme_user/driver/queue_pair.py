@@ -72,11 +72,11 @@ class RawQueuePair:
         self._end_lock = threading.RLock()  # taken before any other
         self._wanted = False
         self._inside = False  # a call of the user's holds the lock
-        # For Lender.transfer(): one may begin while `ready`, which is False wherever anything may
-        # stand in its way; it is in C while `busy`; the device may reach what is in `kept`.
+        # For QueuePairPool.transfer(): one may begin while `ready`, False wherever anything
+        # may stand in its way; it is in C while `busy`; the device may reach what is in `pinned`.
         self.ready = False
         self.busy = False
-        self.kept: tuple[object, ...] = ()
+        self.pinned: tuple[object, ...] = ()
         queue.restart(device.max_transfer)
         self._ring = Ring(
             qid=queue.qid,
@@ -101,14 +101,14 @@ class RawQueuePair:
         self.transfer = self._ring.transfer_struct
         self.index_mask = self._ring.index_mask
         self.transfer.timeout_ns = SLICE_NS
-        self.words = self._ring.transfer_words
+        self.args = self._ring.transfer_args
         self.template: CommandTemplate | None = None
         self.mapping: Mapping | None = None
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
         self.unclaimed: list[Completion] = []
-        self._abandoned = False  # by a reset: C keeps the CIDs of some of them back
+        self._cids_held = False  # by a reset: C keeps the CIDs of some of them back
         self._loop: Loop | None = None
-        self._loop_keep: object = None
+        self._loop_owner: object = None
         self._loop_resets = 0
         #: Whether a command of the last loop took longer than the timeout.
         self.loop_timed_out = False
@@ -186,7 +186,7 @@ class RawQueuePair:
         try:
             with self.held():
                 self._check_open()
-                self._hold(buffer)
+                self._pin(buffer)
                 return self._ring.submit(bytes(command), iova, length)
         except ControllerFatalError as error:
             self._reset_for(error)
@@ -196,7 +196,7 @@ class RawQueuePair:
         """Whether there is a command with that index of its CID that has not ended."""
         return self._ring.is_outstanding(index)
 
-    def _hold(self, buffer: object) -> None:
+    def _pin(self, buffer: object) -> None:
         """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
         no gap between the two.
         """
@@ -214,7 +214,7 @@ class RawQueuePair:
         """Tell the device of what was submitted."""
         with self.held():
             self._check_open()
-            self._ring.ring()
+            self._ring.ring_doorbell()
 
     # --- completion ---------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class RawQueuePair:
         owners[index] = owner
         self._buffers[index] = buffer
         cid = self._ring.submit(command, iova, length)
-        self._ring.ring()
+        self._ring.ring_doorbell()
         return cid
 
     def hand_out(self, give: Callable[[Completion], None], wait_ns: int = 0) -> None:
@@ -311,7 +311,7 @@ class RawQueuePair:
                 while self.unclaimed:
                     give(self.unclaimed[0])
                     del self.unclaimed[0]
-                if self._abandoned:
+                if self._cids_held:
                     self.hand_over()
         except (DeviceRemovedError, ControllerFatalError) as error:
             self._recover(error)
@@ -322,9 +322,9 @@ class RawQueuePair:
     def hand_over(self) -> list[Completion]:
         """Take the outcomes that no call has taken; CIDs that a reset ended are free then."""
         done, self.unclaimed = self.unclaimed, []
-        if self._abandoned:
+        if self._cids_held:
             self._ring.release()
-            self._abandoned = False
+            self._cids_held = False
         return done
 
     def _collect(self, wait_ns: int) -> None:
@@ -428,8 +428,8 @@ class RawQueuePair:
 
     # --- one, waiting -----------------------------------------------------------------------
 
-    def make_ready(self) -> None:
-        """Wait until a transfer may begin; see :meth:`Lender.transfer`.
+    def rearm(self) -> None:
+        """Wait until a transfer may begin; see :meth:`QueuePairPool.transfer`.
 
         Whoever wants the queue pair comes first, then what an earlier call left outstanding.
         Raises as :meth:`poll`, and what stands in the way for good.
@@ -440,13 +440,13 @@ class RawQueuePair:
         with self._lock:
             self.device.check_open()
             self._check_open()
-            self.kept = ()
+            self.pinned = ()
             self.ready = True
             # In this order, since mark_removed() comes without the lock and does the opposite.
             if not self.device.usable:
                 self.ready = False
 
-    def finish(self, status: int) -> int:
+    def complete_late(self, status: int) -> int:
         """Find the end of a transfer of which C did not see it: its 15-bit status field, with
         TIMED_OUT where that was because of the timeout.
 
@@ -457,7 +457,7 @@ class RawQueuePair:
                 fail(status)
         self._check_health(waited=True)
         (done,) = self.drain()
-        self.kept = ()
+        self.pinned = ()
         return int(done.status) | (TIMED_OUT if done.timed_out else 0)
 
     # --- reset and end ------------------------------------------------------------------------
@@ -514,12 +514,12 @@ class RawQueuePair:
 
     def restart(self) -> None:
         """Give every outstanding command its end and begin anew; DMA has stopped."""
-        for latency_ns, _, dw0, dw1, cid, status in self._ring.abandon(HOST_ABORTED).tolist():
+        for latency_ns, _, dw0, dw1, cid, status in self._ring.abort_all(HOST_ABORTED).tolist():
             overdue = cid == self._aborting[0]
             self.unclaimed.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
-            self._abandoned = True
-        self.kept = ()
-        self._loop_keep = None
+            self._cids_held = True
+        self.pinned = ()
+        self._loop_owner = None
         queue = self.queue
         queue.restart(self.device.max_transfer)
         lists = queue.prp_lists
@@ -559,8 +559,8 @@ class RawQueuePair:
             self._closed = True
             self.queue.free()
             self._buffers.clear()
-            self.kept = ()
-            self._loop_keep = None
+            self.pinned = ()
+            self._loop_owner = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.outstanding} of {self.depth} outstanding"

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.device import Device, Recovery
 from pynvme_user.driver.io_queue_pair import QueuePair
-from pynvme_user.driver.pool import Lender
+from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.errors import NvmeError, NvmeStatusError, NvmeTimeoutError, QueueFullError
 from pynvme_user.host.numa import Placement
@@ -38,15 +38,15 @@ class QueuePairs:
         device: Device,
         recovery: Recovery,
         commands: AdminQueue,
-        lender: Lender,
+        pool: QueuePairPool,
     ) -> None:
         self._device = device
         self._recovery = recovery
         self._commands = commands
-        self._lender = lender
+        self._pool = pool
         self._by_id: dict[int, QueuePair] = {}
         #: Ids of those of which the controller may have both queues, one or none.
-        self._unsure: set[int] = set()
+        self._orphans: set[int] = set()
         #: Of each id that was in use: where its next queue pair's CIDs go on.
         self._cids: dict[int, U16Array] = {}
         #: What the controller grants, and, where that is none, why.
@@ -77,8 +77,8 @@ class QueuePairs:
     def restart(self) -> None:
         """Make them again after a reset, which has deleted them all."""
         for pair in self:
-            if self._is_unsure(pair):
-                self._forget(pair)
+            if self._is_orphan(pair):
+                self._drop(pair)
                 continue
             pair.restart()
             pair.queue.connect(self._commands.run)
@@ -92,7 +92,7 @@ class QueuePairs:
         with self._device.admin_lock:
             resets = self._device.resets  # whoever was making one has made it by now
         for pair in self:
-            if pair.qid in self._unsure or self._device.resets != resets:
+            if pair.qid in self._orphans or self._device.resets != resets:
                 continue
             if isinstance(attempt(pair.close), NvmeTimeoutError):
                 return
@@ -142,16 +142,16 @@ class QueuePairs:
                     use_sgl=supported if sgl is None else sgl,
                     cids=self._cids.get(qid),
                 )
-                self._unsure.add(qid)
+                self._orphans.add(qid)
                 self._by_id[qid] = pair
                 pair.queue.connect(self._commands.run)
-                self._unsure.discard(qid)
+                self._orphans.discard(qid)
             log.debug("%s: queue pair %d of depth %d is made", device.name, qid, depth)
             return pair
         except BaseException:
             if pair is not None:
                 pair.lost = True  # before any call, in which ctrl-C could come again
-                self._settle()
+                self._delete_orphans()
             raise
 
     def release(self, pair: RawQueuePair) -> None:
@@ -161,56 +161,56 @@ class QueuePairs:
         except NvmeError:
             raise
         except BaseException:
-            self._settle()
+            self._delete_orphans()
             raise
-        self._lender.call()  # whoever waits for a queue pair may make one now
+        self._pool.call()  # whoever waits for a queue pair may make one now
 
     def _delete(self, pair: RawQueuePair) -> None:
         with self._device.admin_lock:
             if self._by_id.get(pair.qid) is not pair:
                 return
             # First: a reset, if a command is not answered, would make them again.
-            self._unsure.add(pair.qid)
+            self._orphans.add(pair.qid)
             if self._device.answers:
                 pair.queue.disconnect(self._commands.run)
-            self._forget(pair)
+            self._drop(pair)
         log.debug("%s: queue pair %d is deleted", self._device.name, pair.qid)
 
-    def _settle(self) -> None:
+    def _delete_orphans(self) -> None:
         """Delete what the controller may have, because an error or ctrl-C came in between."""
         with self._device.admin_lock:
             for pair in self:
-                if self._is_unsure(pair):
+                if self._is_orphan(pair):
                     with suppress(NvmeError):  # its id stays taken, up to a reset at most
                         self._delete(pair)
 
-    def _is_unsure(self, pair: QueuePair) -> bool:
+    def _is_orphan(self, pair: QueuePair) -> bool:
         # One may be closed without being released: by ctrl-C between the two.
-        return pair.qid in self._unsure or pair.ended or pair.lost
+        return pair.qid in self._orphans or pair.ended or pair.lost
 
-    def _forget(self, pair: RawQueuePair) -> None:
+    def _drop(self, pair: RawQueuePair) -> None:
         if self._by_id.get(pair.qid) is pair:
             del self._by_id[pair.qid]
             self._cids[pair.qid] = pair.cids
-        self._unsure.discard(pair.qid)
+        self._orphans.discard(pair.qid)
 
     @contextmanager
     def _taken_qid(self) -> Iterator[int]:
-        """Find a free queue id, or free one by closing a queue pair that waits to be lent; hold the
+        """Find a free queue id, or free one by closing an idle queue pair of the pool; hold the
         lock.
         """
         while True:
             with self._device.admin_lock:
                 # Under the lock: the kernel may ask for the device back at any time.
                 self._device.check_open()
-                self._settle()
+                self._delete_orphans()
                 qid = self._free_qid()
                 if qid is not None:
                     yield qid
                     return
             # Not under it, since whoever closes the controller has the queue pair's first.
             try:
-                idle = self._lender.take()
+                idle = self._pool.take()
             except IndexError:
                 raise QueueFullError(
                     f"the controller grants {self.most} I/O queue pairs, all in use: close one"

@@ -16,7 +16,7 @@ from pynvme_user import owned
 class RemovalWatch:
     """A thread that looks at two eventfds of the device, each None where it has none.
 
-    It calls ``let_go`` once when ``request_fd`` becomes readable: the kernel waits until the
+    It calls ``detach`` once when ``request_fd`` becomes readable: the kernel waits until the
     device's descriptors are closed, and asks again and again. It calls ``recover`` each time that
     ``error_fd`` does.
     """
@@ -24,11 +24,11 @@ class RemovalWatch:
     def __init__(
         self,
         request_fd: int | None,
-        let_go: Callable[[], None],
+        detach: Callable[[], None],
         error_fd: int | None,
         recover: Callable[[], None],
     ) -> None:
-        self._request_fd, self._let_go = request_fd, let_go
+        self._request_fd, self._detach = request_fd, detach
         self._error_fd, self._recover = error_fd, recover
         self._stop = owned.descriptor(os.eventfd, 0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._watch, name="removal-watch", daemon=True)
@@ -48,14 +48,14 @@ class RemovalWatch:
             if self._stop in ready:
                 return
             if self._request_fd in ready:
-                self._let_go()
+                self._detach()
                 return
             if self._error_fd is not None:
                 os.eventfd_read(self._error_fd)
                 self._recover()
 
     def close(self) -> None:
-        """Stop watching; before the eventfd is closed. May be called by ``let_go`` itself."""
+        """Stop watching; before the eventfd is closed. May be called by ``detach`` itself."""
         os.eventfd_write(self._stop, 1)
         if self._thread is not threading.current_thread():
             self._thread.join()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pynvme_user.dma import SPARE, BytesLike, DmaBuffer, DmaPool, as_bytes
 from pynvme_user.driver.completion import TIMED_OUT, check
 from pynvme_user.driver.geometry import Blocks, Geometry
-from pynvme_user.driver.pool import Lender
+from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.ring import CommandTemplate
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import WriteCdw12
@@ -55,7 +55,7 @@ class Template(CommandTemplate):
 class Transfers:
     """Moves the data of one namespace, through the pool's queue pairs. Thread-safe."""
 
-    def __init__(self, ns: Blocks, dma: DmaPool, pool: Lender) -> None:
+    def __init__(self, ns: Blocks, dma: DmaPool, pool: QueuePairPool) -> None:
         self._ns = ns
         self._dma = dma
         self._pool = pool
@@ -170,7 +170,7 @@ class Transfers:
             lba, iova, array = lba + first, iova + (first << shift), array[first << shift :]
         blocks = array.nbytes >> shift
         lbas = np.arange(lba, lba + blocks, step, dtype=np.uint64)
-        with self._pool.borrow() as pair:
+        with self._pool.acquired() as pair:
             result = pair.run_vector(
                 template.opcode,
                 self._ns,
@@ -180,7 +180,7 @@ class Transfers:
                 last_blocks=blocks - step * (len(lbas) - 1),
                 fua=template.fua,
                 geometry=geometry,
-                keep=array,
+                owner=array,
             )
         if result is None:
             return False

@@ -4,12 +4,12 @@
 
 #include <string.h>
 
-/* One turn in so many is timed by itself, for the costs of submission and completion. */
-#define TIMED_TURNS 64
+/* One burst in so many is timed by itself, for the costs of submission and completion. */
+#define TIMED_BURSTS 64
 
 /*
  * With so few outstanding, the time of the look that found a completion is that of its end, and the
- * clock is not read again: see nvme_cq_await(). It is not believed where the turn took longer than
+ * clock is not read again: see nvme_cq_await(). It is not believed where the burst took longer than
  * this: somebody else had the CPU, and that may have been before the look.
  */
 #define FEW 4u
@@ -18,9 +18,9 @@
 /* No I/O's group: see group_of(). */
 #define NO_GROUP UINT32_MAX
 
-_Static_assert(sizeof(((struct nvme_bench *)0)->submits) == (NVME_TURN + 1) * sizeof(uint64_t) &&
-		       sizeof(((struct nvme_bench *)0)->reaps) == (NVME_TURN + 1) * sizeof(uint64_t),
-	       "0 to NVME_TURN I/Os");
+_Static_assert(sizeof(((struct nvme_bench *)0)->submits) == (NVME_BURST + 1) * sizeof(uint64_t) &&
+		       sizeof(((struct nvme_bench *)0)->reaps) == (NVME_BURST + 1) * sizeof(uint64_t),
+	       "0 to NVME_BURST I/Os");
 
 void nvme_bench_result_clear(struct nvme_bench_result *result)
 {
@@ -90,7 +90,7 @@ static inline int bench_write(struct nvme_qpair *qp, struct nvme_bench *b, struc
 	int err;
 
 	slot->io.blocks = io.blocks;
-	if (likely(io.direction < b->plain))
+	if (likely(io.direction < b->fast_directions))
 		err = sq_write_io(qp, &b->commands[io.direction], cid, io.lba, io.blocks - 1,
 				  slot->iova, io.blocks << b->block_shift);
 	else
@@ -107,7 +107,7 @@ static inline uint32_t group_of(const struct nvme_bench *b, struct nvme_io io)
 }
 
 /*
- * Account for the I/Os of the next batch, `counts` of them by direction, of a turn that began at
+ * Account for the I/Os of the next batch, `counts` of them by direction, of a burst that began at
  * `now` and whose doorbell has just been written. Returns when that was.
  */
 static inline uint64_t bench_submitted(const struct nvme_qpair *qp, struct nvme_bench *b,
@@ -134,15 +134,15 @@ static inline uint64_t bench_submitted(const struct nvme_qpair *qp, struct nvme_
 }
 
 /*
- * Fill the queue, up to a turn's number of I/Os that are due at `now`, and ring once. Returns 0 or
+ * Fill the queue, up to a burst's number of I/Os that are due at `now`, and ring once. Returns 0 or
  * a negative errno.
  */
 static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair *qp,
 							      struct nvme_bench *b, uint64_t now,
-							      int gated)
+							      int throttled)
 {
-	uint32_t limit = b->submit_max ? b->submit_max : qp->turn;
-	uint64_t timed = b->turns % TIMED_TURNS == 1 ? ticks_now() : 0;
+	uint32_t limit = b->submit_max ? b->submit_max : qp->burst;
+	uint64_t timed = b->bursts % TIMED_BURSTS == 1 ? ticks_now() : 0;
 	uint32_t counts[4] = { 0 };
 	uint32_t n = 0;
 	uint64_t rung;
@@ -153,7 +153,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		struct nvme_bench_slot *slot = &b->slots[cid_index(qp, qp->free_head)];
 		struct nvme_io io;
 
-		if (gated) {
+		if (throttled) {
 			slot->start = now;
 			err = nvme_bench_due(qp->outstanding, b, now, slot);
 			if (err <= 0)
@@ -174,7 +174,7 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 		counts[io.direction]++;
 		n++;
 	}
-	if (gated && qp->outstanding == b->depth)
+	if (throttled && qp->outstanding == b->depth)
 		b->draining = 1;
 	if (!n)
 		return err;
@@ -189,18 +189,18 @@ static inline __attribute__((always_inline)) int bench_submit(struct nvme_qpair 
 }
 
 /*
- * Fill the queue with all that is due, a doorbell for each turn's number. Returns 0 or a negative
+ * Fill the queue with all that is due, a doorbell for each burst's number. Returns 0 or a negative
  * errno.
  */
 static inline __attribute__((always_inline)) int bench_fill(struct nvme_qpair *qp,
 							    struct nvme_bench *b, uint64_t now,
-							    int gated)
+							    int throttled)
 {
 	if (unlikely(cq_is_stray(qp)))
 		return -EPROTO;
 	for (;;) {
 		uint32_t before = qp->outstanding;
-		int err = bench_submit(qp, b, now, gated);
+		int err = bench_submit(qp, b, now, throttled);
 
 		if (err || qp->outstanding == before || qp->outstanding >= b->depth ||
 		    b->exhausted)
@@ -280,15 +280,15 @@ void nvme_bench_log(struct nvme_bench *b, const struct nvme_bench_slot *slot,
 }
 
 /*
- * I/Os that were reaped one after another in one turn and have everything in common that is
- * accounted for. A device that answers a batch with a batch makes a turn one run.
+ * I/Os that were reaped one after another in one burst and have everything in common that is
+ * accounted for. A device that answers a batch with a batch makes a burst one run.
  */
 struct bench_run {
 	uint32_t group;
 	uint32_t ios;
 	uint32_t failed; /* of them */
 	uint64_t blocks; /* of the others */
-	uint64_t start;	 /* where `gated`; otherwise that of their batch */
+	uint64_t start;	 /* where `throttled`; otherwise that of their batch */
 };
 
 static inline void run_add(struct nvme_bench *b, struct bench_run *run,
@@ -305,7 +305,7 @@ static inline void run_add(struct nvme_bench *b, struct bench_run *run,
 
 /* Account for a run that ended at `now`. After the last I/O of its batch, that is free. */
 static inline void bench_count(struct nvme_bench *b, const struct bench_run *run, uint64_t now,
-			       int gated)
+			       int throttled)
 {
 	uint32_t direction = run->group & 3;
 	uint32_t index = run->group >> 2;
@@ -324,16 +324,16 @@ static inline void bench_count(struct nvme_bench *b, const struct bench_run *run
 	result->ios += good;
 	result->blocks += run->blocks;
 	histogram_add(&result->clat, ticks_age_ns(now, batch->rung), good);
-	histogram_add(&result->lat, ticks_age_ns(now, gated ? run->start : batch->began), good);
+	histogram_add(&result->lat, ticks_age_ns(now, throttled ? run->start : batch->began), good);
 }
 
-/* Reap up to a turn's number of completions. Returns 0 or a negative errno. */
+/* Reap up to a burst's number of completions. Returns 0 or a negative errno. */
 static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *qp,
 							    struct nvme_bench *b, uint64_t now,
-							    int gated)
+							    int throttled)
 {
-	uint32_t limit = b->reap_max ? b->reap_max : qp->turn;
-	uint64_t timed = b->turns % TIMED_TURNS ? 0 : now;
+	uint32_t limit = b->reap_max ? b->reap_max : qp->burst;
+	uint64_t timed = b->bursts % TIMED_BURSTS ? 0 : now;
 	struct bench_run run = { .group = NO_GROUP };
 	uint32_t n = 0;
 	uint64_t end;
@@ -351,23 +351,23 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 			break;
 		}
 		slot = &b->slots[cqe_index(qp, end)];
-		if (tracker->user != run.group || (gated && slot->start != run.start)) {
+		if (tracker->user != run.group || (throttled && slot->start != run.start)) {
 			if (n)
-				bench_count(b, &run, now, gated);
+				bench_count(b, &run, now, throttled);
 			run = (struct bench_run){ .group = tracker->user, .start = slot->start };
 		}
 		run_add(b, &run, slot, status);
-		if (gated && b->records && !status)
+		if (throttled && b->records && !status)
 			nvme_bench_log(b, slot, &b->batches[run.group >> 2], now);
-		if (gated && b->verify)
+		if (throttled && b->verify)
 			nvme_bench_verify(b, slot, !status);
 		tracker_free(qp, tracker, cqe_cid(end));
 		cq_advance(qp);
 		n++;
 	}
 	if (n)
-		bench_count(b, &run, now, gated);
-	b->turns++;
+		bench_count(b, &run, now, throttled);
+	b->bursts++;
 	b->reaps[n]++;
 	cq_reaped(qp, n);
 	if (timed) {
@@ -378,15 +378,15 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 }
 
 /*
- * Reap up to a turn's number of completions, each followed by the next I/O under its CID's index, ring
+ * Reap up to a burst's number of completions, each followed by the next I/O under its CID's index, ring
  * once, and only then account for both: the device is at work meanwhile. For a workload that
  * nothing holds back. `early`: `now` was before the look. Returns 0 or a negative errno.
  */
-static inline __attribute__((always_inline)) int bench_turn(struct nvme_qpair *qp,
+static inline __attribute__((always_inline)) int bench_burst(struct nvme_qpair *qp,
 							    struct nvme_bench *b, uint64_t now,
 							    int early)
 {
-	struct bench_run runs[NVME_TURN + 1]; /* the first is empty */
+	struct bench_run runs[NVME_BURST + 1]; /* the first is empty */
 	struct bench_run *run = runs;
 	uint32_t counts[4] = { 0 };
 	uint32_t n = 0;
@@ -396,7 +396,7 @@ static inline __attribute__((always_inline)) int bench_turn(struct nvme_qpair *q
 	int ring_err;
 
 	run->group = NO_GROUP;
-	while (n < qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
+	while (n < qp->burst && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t cid = cqe_cid(end);
 		struct nvme_bench_slot *slot;
@@ -409,7 +409,7 @@ static inline __attribute__((always_inline)) int bench_turn(struct nvme_qpair *q
 		slot = &b->slots[cqe_index(qp, end)];
 		if (tracker->user != run->group) {
 			if (unlikely(tracker->user >> 2 == b->next_batch)) {
-				err = -EPROTO; /* submitted in this turn, not announced yet */
+				err = -EPROTO; /* submitted in this burst, not announced yet */
 				break;
 			}
 			*++run = (struct bench_run){ .group = tracker->user };
@@ -441,7 +441,7 @@ static inline __attribute__((always_inline)) int bench_turn(struct nvme_qpair *q
 		now = after;
 	while (run > runs)
 		bench_count(b, run--, now, 0);
-	b->turns++;
+	b->bursts++;
 	b->reaps[n]++;
 	if (err || ring_err)
 		return err ? err : ring_err;
@@ -482,7 +482,7 @@ static int bench_round_gated(struct nvme_qpair *qp, struct nvme_bench *b, uint64
 
 /*
  * The same for one that keeps the queue full. Reaping and submission are apart where more than
- * `depth` are outstanding, and in one turn in TIMED_TURNS, so that what the two cost can be told
+ * `depth` are outstanding, and in one burst in TIMED_BURSTS, so that what the two cost can be told
  * from each other.
  */
 static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t *now,
@@ -501,16 +501,16 @@ static inline int bench_round(struct nvme_qpair *qp, struct nvme_bench *b, uint6
 	found = nvme_cq_await(qp, deadline);
 	if (unlikely(!found))
 		return -ETIME;
-	if (unlikely(ending || qp->outstanding > b->depth || b->turns % TIMED_TURNS == 0)) {
+	if (unlikely(ending || qp->outstanding > b->depth || b->bursts % TIMED_BURSTS == 0)) {
 		*now = ticks_now();
 		return bench_reap(qp, b, *now, 0);
 	}
 	if (qp->outstanding <= FEW) {
 		*now = found;
-		return bench_turn(qp, b, found, 1);
+		return bench_burst(qp, b, found, 1);
 	}
 	*now = ticks_now();
-	return bench_turn(qp, b, *now, 0);
+	return bench_burst(qp, b, *now, 0);
 }
 
 int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout_ns)
@@ -522,7 +522,7 @@ int nvme_bench_run(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t timeout
 	if (!qp->outstanding)
 		batches_init(b, qp->depth);
 	/* At least one round, so that a caller without time to give gets on, too. */
-	if (b->gated)
+	if (b->throttled)
 		do
 			done = bench_round_gated(qp, b, &now, deadline);
 		while (!done && !deadline_passed(deadline, now));

@@ -2,12 +2,12 @@
  * The benchmark's loop: keeps one queue pair busy with a generated workload and accounts for the
  * latency of every I/O. No allocation, no lock, no system call.
  *
- * The times of one I/O, in fio's words: slat is from the beginning of the turn that submitted it to
- * its doorbell, clat from the doorbell to the turn that reaped it, lat from the `start` to the
+ * The times of one I/O, in fio's words: slat is from the beginning of the burst that submitted it to
+ * its doorbell, clat from the doorbell to the burst that reaped it, lat from the `start` to the
  * same: both together or, under a fixed rate, from when the I/O was due, however long it waited for its
- * place in the queue. The clock is read twice a turn, not twice an I/O: I/Os that are reaped in
- * one turn end at the same time, those that one doorbell announces are submitted at the same time.
- * With few outstanding, a turn begins with the look at the completion queue that found something:
+ * place in the queue. The clock is read twice a burst, not twice an I/O: I/Os that are reaped in
+ * one burst end at the same time, those that one doorbell announces are submitted at the same time.
+ * With few outstanding, a burst begins with the look at the completion queue that found something:
  * what the entry took to get here counts as submission of the next I/O, not as latency of the last.
  */
 #ifndef PYNVME_USER_BENCH_H
@@ -38,13 +38,13 @@ struct nvme_bench_result {
 struct nvme_bench_slot {
 	uint64_t iova; /* of its data buffer, which holds the largest I/O */
 	uint8_t *data; /* the same in this process */
-	uint64_t start; /* where `gated`; otherwise that of its batch */
-	struct nvme_io io; /* all of it where `gated`; otherwise its blocks */
+	uint64_t start; /* where `throttled`; otherwise that of its batch */
+	struct nvme_io io; /* all of it where `throttled`; otherwise its blocks */
 };
 
 /* The I/Os that one doorbell announced. Times in ticks. */
 struct nvme_bench_batch {
-	uint64_t began; /* the turn that submitted them */
+	uint64_t began; /* the burst that submitted them */
 	uint64_t rung;  /* the doorbell was written */
 	uint32_t outstanding;
 	uint32_t next;  /* free one, while this one is free */
@@ -101,12 +101,12 @@ struct nvme_bench {
 	uint32_t block_shift;
 	uint32_t stop;          /* submit no more */
 	uint32_t exhausted;     /* the generator is at its end */
-	uint32_t plain;         /* directions below it are reads and writes as they come */
-	uint32_t submit_max;    /* commands per doorbell, up to 64; 0: a turn's */
-	uint32_t reap_max;      /* completions per turn, up to 64; 0: a turn's */
-	/* Any of these makes the loop look at them before each I/O: set `gated` then, while nothing is
+	uint32_t fast_directions;         /* directions below it are reads and writes as they come */
+	uint32_t submit_max;    /* commands per doorbell, up to 64; 0: a burst's */
+	uint32_t reap_max;      /* completions per burst, up to 64; 0: a burst's */
+	/* Any of these makes the loop look at them before each I/O: set `throttled` then, while nothing is
 	 * outstanding. */
-	uint32_t gated;
+	uint32_t throttled;
 	uint32_t reap_min;      /* wait for so many completions */
 	uint32_t depth_low;     /* once full, drain to this before submitting more */
 	uint32_t draining;
@@ -161,12 +161,12 @@ struct nvme_bench {
 	uint64_t submitted[4];  /* by direction */
 	uint64_t ended[4];
 	/* since then, or since they were counted anew */
-	uint64_t turns;
+	uint64_t bursts;
 	uint64_t depths[7];     /* I/Os by those outstanding at their doorbell: 1, 2-3 ... 64 and more */
 	uint64_t submits[65];   /* doorbells by their I/Os */
-	uint64_t reaps[65];     /* turns by their completions */
+	uint64_t reaps[65];     /* bursts by their completions */
 	struct nvme_bench_error errors[16];
-	/* what one turn in 64 cost, in ticks, and the I/Os in it */
+	/* what one burst in 64 cost, in ticks, and the I/Os in it */
 	uint64_t submit_ticks;
 	uint64_t submit_timed;
 	uint64_t reap_ticks;
@@ -196,7 +196,7 @@ void nvme_bench_count_outstanding(const struct nvme_qpair *qp, const struct nvme
  * Count what has no outcome as failed, and stop. Only once DMA has stopped. `depth` is that of the
  * queue pair.
  */
-void nvme_bench_give_up(struct nvme_bench *bench, uint32_t depth);
+void nvme_bench_fail_rest(struct nvme_bench *bench, uint32_t depth);
 
 /* cdef: end */
 

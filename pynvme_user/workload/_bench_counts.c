@@ -26,7 +26,7 @@ void nvme_bench_count_outstanding(const struct nvme_qpair *qp, const struct nvme
 	}
 }
 
-void nvme_bench_give_up(struct nvme_bench *b, uint32_t depth)
+void nvme_bench_fail_rest(struct nvme_bench *b, uint32_t depth)
 {
 	for (uint32_t direction = 0; direction < 4; direction++) {
 		uint64_t lost = b->submitted[direction] - b->ended[direction];

@@ -23,7 +23,7 @@ int nvme_bench_run_many(struct nvme_bench_member *members, uint32_t count, uint6
 
 	/* A poll that coalesces completions waits for them: the other queue pairs would wait, too. */
 	for (uint32_t i = 0; i < count; i++)
-		members[i].qp->gather = members[i].qp->gather_max = 1;
+		members[i].qp->coalesce = members[i].qp->coalesce_max = 1;
 	do
 		for (uint32_t i = 0; i < count; i++)
 			stops |= member_turn(&members[i]);

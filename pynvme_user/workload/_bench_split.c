@@ -15,7 +15,7 @@ void nvme_bench_split_init(struct nvme_bench_split *s)
 	s->current = NO_IO;
 }
 
-void nvme_bench_split_give_up(struct nvme_bench_split *s)
+void nvme_bench_split_fail_rest(struct nvme_bench_split *s)
 {
 	struct nvme_bench *b = s->bench;
 
@@ -173,14 +173,14 @@ static void split_submitted(struct nvme_bench_split *s, const uint32_t *begun, u
 }
 
 /*
- * Submit a turn's number of commands at most, of I/Os that are due at `now`, and ring once. Returns 0 or
+ * Submit a burst's number of commands at most, of I/Os that are due at `now`, and ring once. Returns 0 or
  * a negative errno.
  */
 static int split_submit(struct nvme_qpair *qp, struct nvme_bench_split *s, uint64_t now)
 {
 	struct nvme_bench *b = s->bench;
-	uint32_t limit = b->submit_max ? b->submit_max : NVME_TURN;
-	uint32_t begun[NVME_TURN];
+	uint32_t limit = b->submit_max ? b->submit_max : NVME_BURST;
+	uint32_t begun[NVME_BURST];
 	uint32_t ios = 0;
 	uint32_t commands = 0;
 	uint64_t entered = ticks_now();
@@ -189,7 +189,7 @@ static int split_submit(struct nvme_qpair *qp, struct nvme_bench_split *s, uint6
 	int err = 0;
 	int ring_err;
 
-	while (commands < NVME_TURN && qp->free_head != NO_CID) {
+	while (commands < NVME_BURST && qp->free_head != NO_CID) {
 		if (s->current == NO_IO) {
 			if (ios == limit)
 				break;
@@ -241,11 +241,11 @@ static int split_fill(struct nvme_qpair *qp, struct nvme_bench_split *s, uint64_
 
 /* --- completion -------------------------------------------------------------------------- */
 
-/* Reap up to a turn's number of completions. Returns 0 or a negative errno. */
+/* Reap up to a burst's number of completions. Returns 0 or a negative errno. */
 static int split_reap(struct nvme_qpair *qp, struct nvme_bench_split *s, uint64_t now)
 {
 	struct nvme_bench *b = s->bench;
-	uint32_t limit = b->reap_max ? b->reap_max : NVME_TURN;
+	uint32_t limit = b->reap_max ? b->reap_max : NVME_BURST;
 	uint32_t commands = 0;
 	uint32_t ios = 0;
 	uint64_t end;
@@ -253,7 +253,7 @@ static int split_reap(struct nvme_qpair *qp, struct nvme_bench_split *s, uint64_
 
 	if (b->records && b->record_limit - b->record_count < limit)
 		limit = b->record_limit - b->record_count;
-	while (commands < NVME_TURN && ios < limit && !((end = cq_next(qp)) & CQE_PHASE)) {
+	while (commands < NVME_BURST && ios < limit && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t status = cqe_status(end) & STATUS_CODE_AND_TYPE;
 		struct nvme_split_io *io;
@@ -275,7 +275,7 @@ static int split_reap(struct nvme_qpair *qp, struct nvme_bench_split *s, uint64_
 		split_end(s, index, now);
 		ios++;
 	}
-	b->turns++;
+	b->bursts++;
 	if (ios || !commands)
 		b->reaps[ios]++;
 	cq_reaped(qp, commands);

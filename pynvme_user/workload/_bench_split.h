@@ -41,7 +41,7 @@ struct nvme_bench_split {
 void nvme_bench_split_init(struct nvme_bench_split *split);
 
 /* Count what has no outcome as failed, and stop. Only once DMA has stopped. */
-void nvme_bench_split_give_up(struct nvme_bench_split *split);
+void nvme_bench_split_fail_rest(struct nvme_bench_split *split);
 
 /* As nvme_bench_run(), in all but where I/Os are more than one command. */
 int nvme_bench_split_run(struct nvme_qpair *qp, struct nvme_bench_split *split, uint64_t timeout_ns);

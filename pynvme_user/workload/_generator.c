@@ -136,7 +136,7 @@ static uint64_t map_take(struct nvme_generator *g, uint64_t first, uint64_t coun
 	return taken;
 }
 
-/* --- cycles and laws --------------------------------------------------------------------- */
+/* --- permutations and distributions ------------------------------------------------------------ */
 
 static void factor_set(struct nvme_generator *g, uint64_t factor)
 {
@@ -202,16 +202,16 @@ static void center_set(struct nvme_generator *g)
 /* Draw a position, in units, as the table has it. */
 static uint64_t law_next(struct nvme_generator *g, uint32_t direction)
 {
-	const struct nvme_law *law = &g->workload.laws[direction];
-	unsigned __int128 draw = (unsigned __int128)nvme_random_next(&g->walk) * law->count;
+	const struct nvme_distribution *distribution = &g->workload.distributions[direction];
+	unsigned __int128 draw = (unsigned __int128)nvme_random_next(&g->walk) * distribution->count;
 	uint64_t bin = (uint64_t)(draw >> 64);
 	uint64_t rank, width;
 
 	/* What is left of the draw below the column is as random as the column. */
-	if ((uint32_t)(draw >> 32) >= law->bins[bin].threshold)
-		bin = law->bins[bin].alias;
-	rank = law->starts[bin];
-	width = law->starts[bin + 1] - rank;
+	if ((uint32_t)(draw >> 32) >= distribution->bins[bin].threshold)
+		bin = distribution->bins[bin].alias;
+	rank = distribution->starts[bin];
+	width = distribution->starts[bin + 1] - rank;
 	if (width > 1)
 		rank += nvme_random_below(nvme_random_next(&g->walk), width);
 	return g->prime ? rank_add(g, rank_scramble(g, rank), g->shift) : rank;
@@ -233,7 +233,7 @@ static void pass_begin(struct nvme_generator *g)
 		if (w->loops)
 			memset(g->position, 0, sizeof(g->position));
 		break;
-	case NVME_ORDER_CYCLE:
+	case NVME_ORDER_PERMUTATION:
 		cycle_begin(g);
 		break;
 	case NVME_ORDER_MAP:
@@ -285,7 +285,7 @@ static int start_next(struct nvme_generator *g, uint32_t direction, uint64_t *st
 	uint64_t granule;
 
 	switch (w->order) {
-	case NVME_ORDER_CYCLE:
+	case NVME_ORDER_PERMUTATION:
 		if (!g->pass_left)
 			return 0;
 		g->pass_left--;
@@ -429,7 +429,7 @@ static int quick_refill(struct nvme_generator *g)
 	}
 	g->blocks_left -= smaller(g->blocks_left, count * g->blocks);
 	g->ios_left -= count;
-	g->quick = (int64_t)count;
+	g->fast = (int64_t)count;
 	return count != 0;
 }
 
@@ -460,7 +460,7 @@ struct nvme_io nvme_generator_next_slowly(struct nvme_generator *g)
 {
 	struct nvme_io io = g->pending;
 
-	g->quick = 0;
+	g->fast = 0;
 	g->pending.blocks = 0;
 	if (io.blocks)
 		return io;
@@ -517,7 +517,7 @@ static int is_quick(const struct nvme_workload *w)
 		return 0;
 	if (w->mixed || w->trimwrite || sizes->low != sizes->high || sizes->align != sizes->low)
 		return 0;
-	if (w->order == NVME_ORDER_UNIFORM || w->order == NVME_ORDER_CYCLE)
+	if (w->order == NVME_ORDER_UNIFORM || w->order == NVME_ORDER_PERMUTATION)
 		return sizes->percentage_random == 100;
 	return w->order == NVME_ORDER_SEQUENTIAL;
 }
@@ -557,7 +557,7 @@ void nvme_generator_init(struct nvme_generator *g)
 	}
 	if (!g->ios_left)
 		return;
-	g->base = w->base - (w->order == NVME_ORDER_CYCLE ? g->blocks : 0);
+	g->base = w->base - (w->order == NVME_ORDER_PERMUTATION ? g->blocks : 0);
 	g->prime = w->prime;
 	if (w->order == NVME_ORDER_LAW && w->prime) {
 		factor_set(g, w->factor);

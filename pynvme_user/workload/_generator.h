@@ -2,7 +2,7 @@
  * The sequence of I/Os of one benchmark job: which block, how many blocks, which direction.
  *
  * Nothing here allocates memory, takes a lock, calls the system or computes in floating point: the
- * laws of zipf and the like are tables that the caller made (struct nvme_bin). The same workload
+ * distributions of zipf and the like are tables that the caller made (struct nvme_bin). The same workload
  * and seed give the same sequence everywhere.
  *
  * One generator belongs to one thread.
@@ -32,7 +32,7 @@ enum nvme_direction {
 enum nvme_order {
 	NVME_ORDER_SEQUENTIAL, /* where the last one of its direction ended */
 	NVME_ORDER_UNIFORM,    /* anywhere, as often as chance has it */
-	NVME_ORDER_CYCLE,      /* anywhere, each start once before any comes again; one size */
+	NVME_ORDER_PERMUTATION,      /* anywhere, each start once before any comes again; one size */
 	NVME_ORDER_MAP,        /* anywhere, each block once before any comes again; any sizes */
 	NVME_ORDER_LAW,        /* as a table of probabilities has it */
 };
@@ -64,7 +64,7 @@ struct nvme_bin {
 };
 
 /* How often each rank is drawn. */
-struct nvme_law {
+struct nvme_distribution {
 	const struct nvme_bin *bins;
 	const uint64_t *starts; /* the first rank of each bin, and one more for the end */
 	uint64_t count;         /* of the bins */
@@ -86,14 +86,14 @@ struct nvme_workload {
 	uint32_t granule;     /* NVME_ORDER_MAP: what a bit of the map stands for, in blocks */
 	uint64_t *map;        /* NVME_ORDER_MAP: nvme_map_words(region / granule) words */
 	/*
-	 * NVME_ORDER_CYCLE: a prime above the number of starts, and a primitive root of it.
+	 * NVME_ORDER_PERMUTATION: a prime above the number of starts, and a primitive root of it.
 	 * NVME_ORDER_LAW with scrambled ranks: a prime above the number of ranks, and a factor.
 	 * The prime is below 2^63, and for a cycle (prime - 1) / 2 is prime as well.
 	 */
 	uint64_t prime;       /* 0: ranks are not scrambled, rank r is position r */
 	uint64_t factor;
 	/* NVME_ORDER_LAW */
-	struct nvme_law laws[3];    /* of each direction */
+	struct nvme_distribution distributions[3];    /* of each direction */
 	uint64_t ranks;             /* the region in units */
 	uint64_t center;            /* position of rank 0; UINT64_MAX: chosen by the seed */
 	uint32_t unit;              /* blocks of a position */
@@ -122,7 +122,7 @@ struct nvme_workload {
 /* Fill in `workload`; the rest is nvme_generator_init()'s. Best aligned to 64 bytes. */
 struct nvme_generator {
 	/* What the quick path of nvme_generator_next() reads and writes: a cache line and a word. */
-	int64_t quick;     /* I/Os that it may make before the limits are looked at again */
+	int64_t fast;      /* I/Os that it may make before the limits are looked at again */
 	uint64_t walk;     /* state of the offsets' random stream or of the cycle; or the next start */
 	uint64_t starts;   /* those in the region, which are below this */
 	uint64_t base;     /* the block of start 0, which may lie before the region (a cycle's) */
@@ -254,7 +254,7 @@ static inline int nvme_generator_next(struct nvme_generator *g, struct nvme_io *
 	uint64_t start;
 
 	/* Counted down and tested in one, at -1; the slow path puts it right. */
-	if (__builtin_expect(--g->quick < 0, 0)) {
+	if (__builtin_expect(--g->fast < 0, 0)) {
 		*io = nvme_generator_next_slowly(g);
 		return io->blocks != 0;
 	}

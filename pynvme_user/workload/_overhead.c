@@ -46,7 +46,7 @@ int nvme_bench_overhead(struct nvme_qpair *qp, struct nvme_bench *b, uint64_t io
 			done = ticks_now();
 			if (!(found & CQE_PHASE))
 				break;
-			look_pause(); /* as nvme_cq_await() does */
+			poll_pause(); /* as nvme_cq_await() does */
 			empty = ticks_now();
 			if (deadline_passed(last, empty))
 				return 0;

@@ -1,6 +1,6 @@
 """The sequence of I/Os of a benchmark job: :class:`Generator`, over ``_generator.c``.
 
-Names and meanings are fio's. What is computed in floating point, the laws of the random
+Names and meanings are fio's. What is computed in floating point, the distributions of the random
 distributions, is computed here, once, into tables of integers; C only draws from them.
 """
 
@@ -130,7 +130,7 @@ def _is_prime(n: int) -> bool:
 
 
 @functools.lru_cache
-def cycle(count: int) -> tuple[int, int]:
+def permutation(count: int) -> tuple[int, int]:
     """Find a prime above ``count`` and a primitive root of it.
 
     The prime is 2 q + 1 for a prime q: then each number but 1 and -1 that is no square is a
@@ -150,7 +150,7 @@ def _is_safe(half: int) -> bool:
     return _is_prime(2 * half + 1)
 
 
-# --- laws ---------------------------------------------------------------------------------------
+# --- distributions ------------------------------------------------------------------------
 
 
 def _rank_edges(ranks: int) -> U64Array:
@@ -230,7 +230,7 @@ def _alias_table(weights: FloatArray) -> npt.NDArray[np.void]:
 
 
 @functools.lru_cache(maxsize=16)
-def law(
+def bins_of(
     kind: str,
     theta: float,
     center: float | None,
@@ -380,8 +380,8 @@ class Generator:
             sizes.percentage_random == 100
             for sizes in used
         ):
-            w.order = lib.NVME_ORDER_CYCLE
-            w.prime, w.factor = cycle(w.region // used[0].low)
+            w.order = lib.NVME_ORDER_PERMUTATION
+            w.prime, w.factor = permutation(w.region // used[0].low)
         else:
             self._set_map()
         self.reset()
@@ -477,14 +477,14 @@ class Generator:
         w.ranks = max(1, w.region // w.unit)
         for direction, zones in enumerate(distribution.zones or ((),) * 3):
             unit_bytes = w.unit * self._block_size
-            edges, bins, _ = law(kind, distribution.theta, center, zones, w.ranks, unit_bytes)
-            w.laws[direction].count = len(bins)
-            w.laws[direction].bins = ffi.from_buffer("struct nvme_bin[]", bins)
-            w.laws[direction].starts = ffi.from_buffer("uint64_t[]", edges)
+            edges, bins, _ = bins_of(kind, distribution.theta, center, zones, w.ranks, unit_bytes)
+            w.distributions[direction].count = len(bins)
+            w.distributions[direction].bins = ffi.from_buffer("struct nvme_bin[]", bins)
+            w.distributions[direction].starts = ffi.from_buffer("uint64_t[]", edges)
             self._alive += [bins, edges]
         # The hot blocks of these are spread over the region; the others' law is one of place.
         if kind in ("zipf", "pareto"):
-            w.prime, w.factor = cycle(w.ranks)
+            w.prime, w.factor = permutation(w.ranks)
             w.center = WITHOUT_END if center is None else min(int(center * w.ranks), w.ranks - 1)
 
     def reset(self) -> None:

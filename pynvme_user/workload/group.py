@@ -16,7 +16,7 @@ from pynvme_user.workload.loop import Workload, by_status
 class WorkloadGroup:
     """Workloads that share a generator and count into the results of the first.
 
-    For :meth:`QueuePairGroup.advance`. What there is of a :class:`Workload` here means all of them
+    For :meth:`QueuePairGroup.run_loop`. What there is of a :class:`Workload` here means all of them
     together; ``blocks`` is the length of an I/O, for rates, which begin apart from each other.
     """
 
@@ -84,10 +84,10 @@ class WorkloadGroup:
         for workload in self._workloads:
             workload.go_on()
 
-    def give_up(self, status: int) -> None:
+    def fail_rest(self, status: int) -> None:
         """Count what has no outcome as failed. Only once DMA has stopped."""
         for workload in self._workloads:
-            workload.give_up(status)
+            workload.fail_rest(status)
 
     @property
     def given_up(self) -> bool:

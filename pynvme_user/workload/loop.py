@@ -126,7 +126,7 @@ def by_status(errors: Mapping[tuple[int, int], int]) -> dict[int, int]:
 
 
 class Workload:
-    """I/Os on one queue pair, for :meth:`QueuePair.advance`.
+    """I/Os on one queue pair, for :meth:`QueuePair.run_loop`.
 
     They come from ``generator``, or from ``ios`` (IO_DTYPE) where that is given. ``commands`` are
     64 bytes each by direction (and FLUSH), without what each I/O adds. ``buffer`` is DMA memory of
@@ -198,13 +198,13 @@ class Workload:
             self.go_through(ios)
         if contents is not None:
             bench.buffers = contents.buffers(self._alive)
-            bench.plain = 1
+            bench.fast_directions = 1
         if verifier is not None:
             self._faults = ffi.new("struct nvme_verify_fault[]", lib.NVME_BENCH_FAULTS)
             bench.faults = self._faults
             bench.verify = verifier.struct
             bench.verify_fatal = verify_fatal
-            bench.gated = 1
+            bench.throttled = 1
         # What is outstanding has room in any case: see stop().
         self._records = np.zeros(records and records + count, RECORD_DTYPE)
         if records:
@@ -214,14 +214,14 @@ class Workload:
             self._alive.append(pointer)
             bench.records = pointer
             bench.record_limit = records
-            bench.gated = 1
+            bench.throttled = 1
         self._issued = np.zeros(issued, ISSUED_DTYPE)
         if issued:
             noted = ffi.from_buffer(
                 "struct nvme_bench_issued[]", self._issued, require_writable=True
             )
             self._alive.append(noted)
-            bench.issued, bench.issued_limit, bench.gated = noted, issued, 1
+            bench.issued, bench.issued_limit, bench.throttled = noted, issued, 1
         self.clear()
 
     def _set_split(self, command_blocks: int, in_order: bool) -> None:
@@ -243,7 +243,7 @@ class Workload:
         bench.think_every = int(pace.think_every * ticks)
         bench.rates_pause = pace.rates_pause
         bench.zone_blocks, bench.zone_trims = pace.zone_blocks, pace.zone_trims
-        bench.plain = 1 if pace.zone_blocks else 2
+        bench.fast_directions = 1 if pace.zone_blocks else 2
         bench.writes_left = _NEVER
         for direction, (target, rate) in enumerate(zip(bench.rates, pace.rates, strict=False)):
             target.ticks_per_io = _step(ticks, rate.ios)
@@ -260,7 +260,7 @@ class Workload:
             pointer = ffi.from_buffer("uint32_t[]", self._arrivals)
             self._alive.append(pointer)
             bench.arrivals = pointer
-        bench.gated = (
+        bench.throttled = (
             pace.reap_min > 1
             or any((pace.submit_max, pace.reap_max))
             or any((pace.depth_low, pace.flush_every, bench.think_ticks))
@@ -308,7 +308,7 @@ class Workload:
         self._due = None if due is None else ffi.from_buffer("uint64_t[]", due)
         bench.list_due, bench.list_start = self._due or ffi.NULL, 0
         bench.exhausted = bench.has_pending = 0
-        bench.gated = 1
+        bench.throttled = 1
         self.go_on()
 
     @property
@@ -343,7 +343,7 @@ class Workload:
     def pause_after(self, writes: int | None) -> None:
         """End a run once so many more writes were submitted and completed; None: never."""
         self._bench.writes_left = _NEVER if writes is None else writes
-        self._bench.gated |= writes is not None
+        self._bench.throttled |= writes is not None
 
     @property
     def exhausted(self) -> bool:
@@ -414,7 +414,7 @@ class Workload:
     @property
     def turns(self) -> int:
         """How often completions were looked for and, but for time-outs, found; since clear()."""
-        return int(self._bench.turns)
+        return int(self._bench.bursts)
 
     @property
     def fault_count(self) -> int:
@@ -453,7 +453,7 @@ class Workload:
         self._peaks[:] = 0
         for index in range(len(self.results)):
             lib.nvme_bench_result_clear(ffi.addressof(self._results[index]))
-        bench.turns = bench.submit_ticks = bench.submit_timed = 0
+        bench.bursts = bench.submit_ticks = bench.submit_timed = 0
         bench.reap_ticks = bench.reap_timed = 0
         for counts in (bench.depths, bench.submits, bench.reaps):
             ffi.memmove(counts, bytes(ffi.sizeof(counts)), ffi.sizeof(counts))
@@ -528,13 +528,13 @@ class Workload:
         self._bench.held_until = lib.nvme_ticks()
         self._bench.record_limit = self._record_limit
 
-    def give_up(self, status: int) -> None:
+    def fail_rest(self, status: int) -> None:
         """Count what has no outcome as failed. Only once DMA has stopped."""
         self.given_up, self.lost = not self._bench.stop, self.submitted - self.completed
         if self._split is not None:
-            lib.nvme_bench_split_give_up(self._split)
+            lib.nvme_bench_split_fail_rest(self._split)
         else:
-            lib.nvme_bench_give_up(self._bench_pointer, self._queue_depth)
+            lib.nvme_bench_fail_rest(self._bench_pointer, self._queue_depth)
         self.stop()
 
     @property

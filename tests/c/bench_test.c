@@ -64,7 +64,7 @@ static void job_init(struct job *job, uint32_t depth, uint32_t spare, uint64_t i
 	bench->results = allocate(4, sizeof(*bench->results));
 	bench->depth = depth;
 	bench->block_shift = 9;
-	bench->plain = 2;
+	bench->fast_directions = 2;
 	for (uint32_t direction = 0; direction < 4; direction++) {
 		bench->commands[direction] = (struct nvme_sqe){ .nsid = 1, .cdw13 = direction };
 		nvme_bench_result_clear(&bench->results[direction]);
@@ -173,7 +173,7 @@ static void test_arrivals(uint32_t depth, uint64_t ios)
 	int done;
 
 	job_init(&job, depth, 0, ios);
-	job.bench->gated = job.bench->independent = 1;
+	job.bench->throttled = job.bench->independent = 1;
 	job.bench->writes_left = UINT64_MAX;
 	job.bench->drawn = drawn;
 	job.bench->drawn_limit = 64;
@@ -240,7 +240,7 @@ static void test_garbage(uint64_t rounds)
 		for (uint32_t n = right; n; n--)
 			completed = complete_one(&job, &seen);
 		running = job.pair.controller.count;
-		null_controller_post(&job.pair.controller, foreign_completion(&job, completed, right < job.pair.qp.turn));
+		null_controller_post(&job.pair.controller, foreign_completion(&job, completed, right < job.pair.qp.burst));
 		/* A turn has 64 I/Os at most, so it may take two to come to it. */
 		while (!job.bench->stop)
 			if (nvme_bench_run(&job.pair.qp, job.bench, 0) == -EPROTO)
@@ -271,7 +271,7 @@ static void test_abandoned(uint32_t depth)
 			CHECK(!nvme_bench_run(&job.pair.qp, job.bench, 0));
 		null_controller_fetch(&job.pair.controller);
 		job.pair.controller.count = 0;
-		lost += (uint64_t)nvme_qpair_abandon(&job.pair.qp, out, 7);
+		lost += (uint64_t)nvme_qpair_abort_all(&job.pair.qp, out, 7);
 		CHECK(!job.pair.qp.outstanding);
 		nvme_qpair_release(&job.pair.qp);
 		CHECK(!nvme_qpair_check(&job.pair.qp));
@@ -319,8 +319,8 @@ static void test_long_submission(void)
 	nvme_generator_init(job.generator);
 	nvme_buffers_init(&buffers, 1);
 	job.bench->buffers = &buffers;
-	job.bench->plain = 1;
-	job.bench->gated = 1;
+	job.bench->fast_directions = 1;
+	job.bench->throttled = 1;
 	job.bench->writes_left = UINT64_MAX;
 	job.bench->records = records;
 	job.bench->record_limit = 4;

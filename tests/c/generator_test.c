@@ -60,7 +60,7 @@ static void test_cycles(void)
 		g.workload = (struct nvme_workload){
 			.base = BASE, .region = starts * 8 + starts % 8,
 			.blocks = 2 * starts * 8, .ios = UINT64_MAX,
-			.order = NVME_ORDER_CYCLE, .seed = starts,
+			.order = NVME_ORDER_PERMUTATION, .seed = starts,
 			.sizes = { { .low = 8, .high = 8, .align = 8, .percentage_random = 100 } },
 		};
 		find_cycle(&g.workload, starts);
@@ -169,7 +169,7 @@ static void workload_set(struct nvme_workload *w, struct memory *memory)
 		memory->map = malloc(nvme_map_words(w->region / granule) * sizeof(uint64_t));
 		CHECK(memory->map);
 		w->map = memory->map;
-	} else if (w->order == NVME_ORDER_CYCLE) {
+	} else if (w->order == NVME_ORDER_PERMUTATION) {
 		w->sizes[0].high = w->sizes[0].align = w->sizes[0].low;
 		w->sizes[0].parts = 0;
 		w->sizes[1] = w->sizes[2] = w->sizes[0];
@@ -178,7 +178,7 @@ static void workload_set(struct nvme_workload *w, struct memory *memory)
 		w->unit = granule;
 		w->ranks = w->region / granule;
 		for (int direction = 0; direction < 3; direction++)
-			w->laws[direction] = (struct nvme_law){
+			w->distributions[direction] = (struct nvme_distribution){
 				.bins = memory->bins, .starts = memory->bin_starts, .count = 2
 			};
 		w->center = below(2) ? UINT64_MAX : below(w->ranks);

@@ -82,7 +82,7 @@ static int host_poll(struct host *host)
 
 static void host_announce(struct host *host)
 {
-	CHECK(!nvme_qpair_ring(&host->pair.qp));
+	CHECK(!nvme_qpair_doorbell(&host->pair.qp));
 	null_controller_fetch(&host->pair.controller);
 }
 
@@ -90,7 +90,7 @@ static void host_announce(struct host *host)
 static void host_reset(struct host *host)
 {
 	uint32_t running = 0;
-	int count = nvme_qpair_abandon(&host->pair.qp, host->pair.out, 0x371);
+	int count = nvme_qpair_abort_all(&host->pair.qp, host->pair.out, 0x371);
 
 	for (int i = 0; i < count; i++) {
 		uint16_t cid = host->pair.out[i].cid;
@@ -315,7 +315,7 @@ static void trial_of_vector(void)
 		null_controller_complete(&host.pair.controller, index, 0x80);
 	}
 	/* Beyond a turn the next one is announced: one that is right in all can be told by nobody. */
-	switch (random_below(right < host.pair.qp.turn ? 3 : 2)) {
+	switch (random_below(right < host.pair.qp.burst ? 3 : 2)) {
 	case 0:
 		post(&host, 1, cid);
 		break;

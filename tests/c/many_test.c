@@ -45,9 +45,9 @@ static void crowd_init(struct crowd *crowd, uint32_t count, uint64_t ios)
 		bench->results = crowd->results;
 		bench->depth = depth;
 		bench->block_shift = 9;
-		bench->plain = 2;
+		bench->fast_directions = 2;
 		bench->writes_left = UINT64_MAX;
-		bench->gated = i % 2;
+		bench->throttled = i % 2;
 		crowd->benches[i] = bench;
 		crowd->members[i] = (struct nvme_bench_member){ .qp = &crowd->pairs[i].qp, .bench = bench };
 	}

@@ -33,7 +33,7 @@ static void submit_and_check(struct pair *pair, uint64_t iova, uint32_t length)
 	int cid = nvme_qpair_submit(&pair->qp, &command, iova, length, 7);
 
 	CHECK(cid >= 0);
-	CHECK(!nvme_qpair_ring(&pair->qp));
+	CHECK(!nvme_qpair_doorbell(&pair->qp));
 	CHECK(null_controller_fetch(&pair->controller) == 1);
 	pair_check_data(pair, &pair->controller.fetched[0], iova, length);
 	/* Nothing but the list was written, and of the list no more than it has entries. */
@@ -160,7 +160,7 @@ static void test_random_work(uint32_t depth, uint32_t spare, int sgl, uint64_t s
 			submit_one(&pair, expected, (uint32_t)step);
 			break;
 		case 2:
-			CHECK(!nvme_qpair_ring(&pair.qp));
+			CHECK(!nvme_qpair_doorbell(&pair.qp));
 			null_controller_fetch(&pair.controller);
 			for (uint32_t n = random_below(4); n && pair.controller.count; n--)
 				complete_one(&pair, expected);
@@ -169,7 +169,7 @@ static void test_random_work(uint32_t depth, uint32_t spare, int sgl, uint64_t s
 			reap(&pair, expected, 1 + random_below(depth));
 		}
 	}
-	CHECK(!nvme_qpair_ring(&pair.qp));
+	CHECK(!nvme_qpair_doorbell(&pair.qp));
 	null_controller_fetch(&pair.controller);
 	while (pair.controller.count > depth / 2)
 		complete_one(&pair, expected);
@@ -178,7 +178,7 @@ static void test_random_work(uint32_t depth, uint32_t spare, int sgl, uint64_t s
 		outstanding += expected[index].running;
 	CHECK(pair.qp.outstanding == outstanding);
 	CHECK((nvme_qpair_oldest(&pair.qp, &age) >= 0) == (outstanding > 0));
-	CHECK(nvme_qpair_abandon(&pair.qp, pair.out, 0x371) == (int)outstanding);
+	CHECK(nvme_qpair_abort_all(&pair.qp, pair.out, 0x371) == (int)outstanding);
 	CHECK(nvme_qpair_oldest(&pair.qp, &age) == -1 && pair.qp.outstanding == 0);
 	pair_free(&pair);
 	free(expected);
@@ -212,7 +212,7 @@ static void test_garbage(uint64_t rounds)
 		pair_init(&pair, depth, random_below(4), 2, 0);
 		for (uint32_t n = random_below(depth + 1); n; n--)
 			running[nvme_qpair_submit(&pair.qp, &command, 0, 512, n)] = 1;
-		CHECK(!nvme_qpair_ring(&pair.qp));
+		CHECK(!nvme_qpair_doorbell(&pair.qp));
 		for (uint32_t n = random_below(depth + 1); n; n--)
 			null_controller_post(&pair.controller,
 					     (struct nvme_cqe){
@@ -229,7 +229,7 @@ static void test_garbage(uint64_t rounds)
 			}
 		CHECK(count == 0 || count == -EPROTO);
 		CHECK(nvme_qpair_poll(&pair.qp, pair.out, depth) == count);
-		count = nvme_qpair_abandon(&pair.qp, pair.out, 0x371);
+		count = nvme_qpair_abort_all(&pair.qp, pair.out, 0x371);
 		for (uint32_t cid = 0; cid < depth; cid++)
 			count -= running[cid];
 		CHECK(count == 0);

@@ -291,9 +291,9 @@ static void test_abandoned(struct shape shape)
 			fetch(&job);
 		}
 		job.pair.controller.count = 0;
-		nvme_qpair_abandon(&job.pair.qp, out, 7);
+		nvme_qpair_abort_all(&job.pair.qp, out, 7);
 		nvme_qpair_release(&job.pair.qp);
-		nvme_bench_split_give_up(&job.split);
+		nvme_bench_split_fail_rest(&job.split);
 		CHECK(run(&job, 0) == 1);
 		job.bench->stop = 0;
 		for (uint32_t i = 0; i < shape.ios; i++)

@@ -116,8 +116,8 @@ def test_nothing_to_deallocate(ns: Namespace) -> None:
 
 
 def traffic(ctrl: Controller) -> tuple[int, int]:
-    """Commands that the borrowed queue pair has seen."""
-    with ctrl.lender.borrow() as pair:
+    """Commands that the pool's queue pair has seen."""
+    with ctrl.pool.acquired() as pair:
         return pair._ring.completed, pair.doorbell_writes
 
 

@@ -143,7 +143,7 @@ ctrl.namespaces[1].read(0, 1)
 kinds = type(threading.Lock()), type(threading.RLock())
 found = {id(o): o for o in gc.get_objects() if isinstance(o, threading.Condition)}
 for thing in (ctrl, pair, ctrl._admin, *ctrl._queue_pairs, ctrl._device, ctrl.registers, ctrl.dma,
-              ctrl.lender, ctrl.transport.access, *vars(ctrl.transport.access).values()):
+              ctrl.pool, ctrl.transport.access, *vars(ctrl.transport.access).values()):
     for value in getattr(thing, "__dict__", {}).values():
         if isinstance(value, kinds):
             found[id(value)] = value

@@ -124,7 +124,7 @@ def qid(controller: Controller) -> Iterator[int]:
     taken = len(controller._queue_pairs)
     yield qid
     assert len(controller._queue_pairs) == taken
-    assert not controller._queue_pairs._unsure
+    assert not controller._queue_pairs._orphans
     assert controller.registers.csts.rdy
 
 
@@ -221,7 +221,7 @@ def test_again_while_it_is_taken_back(
         if pair:
             pair.close()
         pairs = controller._queue_pairs
-        left += sum(map(pairs._is_unsure, pairs))
+        left += sum(map(pairs._is_orphan, pairs))
         if reset and turn % 10 == 0:
             controller.reset()
         works(controller, ns, qid)

@@ -107,8 +107,8 @@ def test_all_queue_pairs_and_one_more(controller: Controller, model: Model) -> N
     ns = model.ns
     with contextlib.ExitStack() as stack:
         pairs: list[QueuePair] = []
-        # The ones that single calls were lent are given up for those that are asked for.
-        taken = len(controller._queue_pairs) - len(controller.lender.idle)
+        # The ones of single calls are given up for those that are asked for.
+        taken = len(controller._queue_pairs) - len(controller.pool.idle)
         for _ in range(controller.max_queue_pairs - taken):
             pairs.append(stack.enter_context(controller.queue_pair(4)))
         for _ in range(2):

@@ -212,7 +212,7 @@ def test_late_but_in_time_for_the_reset(qemu: None, monkeypatch: pytest.MonkeyPa
         commands = ctrl._commands
         abort = commands.abort
         monkeypatch.setattr(commands, "abort", lambda *where: aborted.append(abort(*where)))
-        ctrl.lender.give_back(ctrl.lender.lend())  # a queue pair, while there is time for it
+        ctrl.pool.release(ctrl.pool.acquire())  # a queue pair, while there is time for it
         ctrl.timeout = 0.2
         assert ctrl.namespaces[1].read(0, 1) == bytes(512)
         assert aborted == [False]
@@ -261,11 +261,11 @@ def test_a_completion_of_nothing_under_a_vector(qemu: None) -> None:
 
 
 def test_what_a_failed_call_left_is_not_the_next_ones(qemu: None) -> None:
-    """The lent queue pair goes on with the next call, not with the outcome of the last."""
+    """The pooled queue pair goes on with the next call, not with the outcome of the last."""
     with nvme.open(SLOW.format(1e9)) as ctrl:
         ns = ctrl.namespaces[1]
         ns.read(0, 1)
-        with ctrl.lender.borrow() as pair:
+        with ctrl.pool.acquired() as pair:
             forge(pair, 999, pair.qid)
         with pytest.raises(ControllerFatalError):
             ns.read(0, 1)
@@ -316,7 +316,7 @@ def test_interrupted_call(qemu: None, length: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             ns.read_into(0, bytearray(length))
         timer.join()
-        with ctrl.lender.borrow() as pair:
+        with ctrl.pool.acquired() as pair:
             assert pair.outstanding == 0
         assert ctrl.resets == 0
         assert ns.read(0, 1) == bytes(512)

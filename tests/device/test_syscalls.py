@@ -56,8 +56,8 @@ with nvme.open(device) as ctrl, ctrl.queue_pair(32, spin=float("inf")) as pair:
         if way == "read_many":
             result = pair.read_many(ns, lbas, blocks, buffer, recycle=True)
         else:
-            while not pair.advance(load, queue.SLICE_NS, geometry=ns.current(),
-                                   keep=buffer):
+            while not pair.run_loop(load, queue.SLICE_NS, geometry=ns.current(),
+                                   owner=buffer):
                 slices += 1
         libc.write(-1, b"end", 3)
         count = allocations() - before

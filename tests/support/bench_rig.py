@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.results.result import JobResult, RunResult
 from pynvme_user.bench.run import engine
@@ -20,7 +20,7 @@ DELAY = 0.001
 def job(device: str, name: str = "job", *, group: int = 0, **options: object) -> Job:
     """Make a job of fio's options; True stands for an option without a value."""
     given = [(key, None if value is True else str(value)) for key, value in options.items()]
-    made, _ = Draft([*given, ("filename", device)]).job(name, group=group)
+    made, _ = JobBuilder([*given, ("filename", device)]).job(name, group=group)
     return made
 
 

@@ -83,7 +83,7 @@ class Model:
         self._stack = ExitStack()
         self.clock = self._stack.enter_context(model_clock())
         self._rig = Rig(depth)
-        self._rig.ring.pointer.gather_max = 1  # no wait for more: nothing runs meanwhile
+        self._rig.ring.pointer.coalesce_max = 1  # no wait for more: nothing runs meanwhile
         self._device = Device(self._rig, service, parallel)
         self.work = workload(generator, self._rig, pace=pace, records=_RECORDS)
         self._log: list[npt.NDArray[np.void]] = []

@@ -14,14 +14,14 @@ from pynvme_user import (
 )
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.driver.io_queue_pair import QueuePair
-from pynvme_user.driver.pool import Lender
+from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.spec.status import Status
 
 
-def lent(ctrl: Controller) -> QueuePair:
+def pooled(ctrl: Controller) -> QueuePair:
     """The queue pair that the next single call gets."""
-    pair = ctrl.lender.lend()
-    ctrl.lender.give_back(pair)
+    pair = ctrl.pool.acquire()
+    ctrl.pool.release(pair)
     return pair
 
 
@@ -36,13 +36,13 @@ def spanned(ctrl: Controller, length: int, offset: int = 0) -> DmaBuffer:
 
 
 def transfer(ctrl: Controller, pair: QueuePair, lba: int, buffer: DmaBuffer) -> int:
-    """A transfer on this queue pair, lent by a lender that has no other."""
-    lender = Lender(ctrl._device, ctrl.queue_pair)
-    lender.give_back(pair)
+    """A transfer on this queue pair, by a pool that has no other."""
+    pool = QueuePairPool(ctrl._device, ctrl.queue_pair)
+    pool.release(pair)
     try:
-        return lender.transfer(TEMPLATE, lba, buffer)
+        return pool.transfer(TEMPLATE, lba, buffer)
     finally:
-        assert lender.idle == [pair]
+        assert pool.idle == [pair]
 
 
 def usable(ctrl: Controller) -> None:

@@ -168,7 +168,7 @@ class Rig:
     def round(self, status: int = 0) -> tuple[int, int]:
         """Submit one command and complete it; return its CID and the status that came back."""
         cid = self.submit()
-        self.ring.ring()
+        self.ring.ring_doorbell()
         (sqe,) = self.take()
         assert sqe.cid == cid
         self.complete(cid, status)
@@ -268,6 +268,6 @@ def transfer(
     timeout: int = 10_000_000_000,
     template: CommandTemplate = TEMPLATE,
 ) -> int:
-    rig.ring.transfer_words[:4] = array("Q", [template.address, lba, iova, length])
+    rig.ring.transfer_args[:4] = array("Q", [template.address, lba, iova, length])
     rig.ring.transfer_struct.timeout_ns = timeout
     return transfer_run(rig.ring.transfer_struct)

@@ -42,7 +42,7 @@ def test_unknown_member_has_no_offset() -> None:
 def described(rig: Rig, iova: int, length: int) -> tuple[int, int]:
     """Submit and complete one command; return the range that the device would have moved."""
     cid = rig.submit(iova, length)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     (sqe,) = rig.take()
     extent = joined(rig.data(sqe, length))
     assert (rig.lists == CANARY).all()
@@ -87,7 +87,7 @@ def test_prp2_of_one_and_of_two_pages() -> None:
     rig = Rig()
     for iova, length in ((0x1000, 4096), (0x1000, 8192), (0x1FFC, 4), (0x1FFC, 4100)):
         rig.submit(iova, length)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     assert [(s.prp1, s.prp2) for s in rig.take()] == [
         (0x1000, 0),
         (0x1000, 0x2000),
@@ -102,7 +102,7 @@ def test_each_command_has_a_list_of_its_own() -> None:
     for n in range(7):
         iova = 0x1000000 * (n + 1) + 4 * n
         wanted[rig.submit(iova, MAX - 4096 * n)] = iova, MAX - 4096 * n
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     commands = rig.take()
     assert len({sqe.prp2 for sqe in commands}) == 7
     # Read them all before any is compared: a list that overlaps another has changed it by now.
@@ -119,7 +119,7 @@ def test_sgl_only_where_prps_need_a_list() -> None:
     rig = Rig(use_sgl=True)
     for length in (4096, 8188, 8192, MAX):  # 8192 bytes from there on touch three pages
         rig.submit(0x100004, length)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     commands = rig.take()
     assert [int(sqe.flags.psdt) for sqe in commands] == [0, 0, 1, 1]
     assert bytes(commands[3])[24:40] == (0x100004).to_bytes(8, "little") + MAX.to_bytes(8, "little")
@@ -136,7 +136,7 @@ def test_too_long_is_refused_and_nothing_changes() -> None:
             rig.submit(iova, length)
     assert rig.ring.outstanding == 0
     writes = rig.ring.doorbell_writes
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     assert rig.ring.doorbell_writes == writes
     assert (rig.lists == CANARY).all()
     assert (rig.sq[: rig.bells[0]] == before[: rig.bells[0]]).all()
@@ -158,7 +158,7 @@ def test_no_length_leaves_the_data_pointer() -> None:
     rig = Rig()
     command = SQE.build(opc=0x7C, prp1=0x1234000, prp2=0x5678001, cdw15=0xFFFFFFFF, mptr=7)
     cid = rig.ring.submit(bytes(command), 3, 0)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     assert rig.take() == [command.replace(cid=cid)]
 
 
@@ -168,7 +168,7 @@ def test_the_cid_of_the_command_does_not_count() -> None:
         command = SQE.build(opc=2, flags=0x40, nsid=1, cid=0xFFFF if turn % 2 else 0x5A5A)
         cid = rig.ring.submit(bytes(command), 0x10000, 512)
         assert cid == turn
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         assert rig.take() == [command.replace(cid=cid, prp1=0x10000)]
 
 
@@ -176,13 +176,13 @@ def test_submit_io_writes_every_dword() -> None:
     rig = Rig(depth=1)
     full = SQE.build(**{f.name: 0xFF for f in SQE.layout if f.name not in ("cid", "prp1", "prp2")})
     rig.ring.submit(bytes(full), 0, 0)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     rig.complete(rig.take()[0].cid)
     rig.ring.poll()
     # The same slot of the ring, and the same staging entry, held something else before.
     for _ in range(2):
         cid = rig.ring.submit_io(NvmOpcode.WRITE, 5, 0x123456789A, 0x40000007, 0x9000, 4096)
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         assert rig.take() == [
             SQE.build(
                 opc=1, cid=cid, nsid=5, prp1=0x9000, cdw10=0x3456789A, cdw11=0x12, cdw12=0x40000007
@@ -211,7 +211,7 @@ def test_many_wraps_full_and_backwards(depth: int) -> None:
         users = {rig.submit(user=n * depth + i): n * depth + i for i in range(depth)}
         with pytest.raises(QueueFullError, match="poll for completions"):
             rig.submit()
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         for sqe in reversed(rig.take()):
             rig.complete(sqe.cid, dw0=sqe.cid * 3, dw1=~sqe.cid & 0xFFFFFFFF)
         done = rig.ring.poll()
@@ -229,7 +229,7 @@ def test_deepest_queue_wraps() -> None:
         assert len(cids) == 0xFFFF
         with pytest.raises(QueueFullError):
             rig.submit()
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         for cid in cids:
             rig.complete(cid)
         assert len(rig.ring.poll()) == 0xFFFF
@@ -278,7 +278,7 @@ def test_any_history(depth: int, steps: list[tuple[str, int]]) -> None:
             cid = rig.submit(user=number)
             assert cid == free.pop(0)
             users[cid] = number
-            rig.ring.ring()
+            rig.ring.ring_doorbell()
             assert [sqe.cid for sqe in rig.take()] == [cid]
             running.append(cid)
         elif what == "complete":
@@ -299,7 +299,7 @@ def test_any_history(depth: int, steps: list[tuple[str, int]]) -> None:
 def test_poll_limit_of_none_at_all() -> None:
     rig = Rig()
     cid = rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     rig.complete(cid)
     assert len(rig.ring.poll(0)) == 0
     assert len(rig.ring.poll()) == 1
@@ -325,7 +325,7 @@ def test_a_completion_of_nothing(cid: int, sqid: int) -> None:
     rig = Rig(depth=4)
     first, second = rig.submit(user=11), rig.submit(user=22)
     assert (first, second) == (0, 1)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     rig.complete(second)
     rig.complete(cid, sqid=sqid)
     (done,) = rig.ring.poll()
@@ -337,14 +337,14 @@ def test_a_completion_of_nothing(cid: int, sqid: int) -> None:
             rig.ring.wait(1_000_000)
     assert rig.ring.outstanding == 1
     assert rig.ring.completed == 1
-    (left,) = rig.ring.abandon(0x371)
+    (left,) = rig.ring.abort_all(0x371)
     assert (left["user"], left["cid"], left["status"]) == (11, 0, 0x371)
 
 
 def test_the_same_completion_twice() -> None:
     rig = Rig(depth=4)
     cids = [rig.submit() for _ in range(3)]
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     rig.complete(cids[0])
     rig.complete(cids[0])
     rig.complete(cids[1])
@@ -360,7 +360,7 @@ def test_a_stale_phase_is_no_completion() -> None:
         rig.round()
     # The second time round, what the first time left has the wrong phase, whatever it says.
     rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     (sqe,) = rig.take()
     rig.cq[0, 4:] = 0, 1, sqe.cid, 1
     assert len(rig.ring.poll()) == 0
@@ -397,10 +397,10 @@ def test_latency_and_age() -> None:
     assert rig.ring.oldest() is None
     slow = rig.submit(user=1)
     assert rig.ring.oldest() is None, "the device has not been told of it yet"
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     time.sleep(0.02)
     quick = rig.submit(user=2)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     cid, age = rig.ring.oldest() or (-1, 0.0)
     assert cid == slow
     assert 0.02 <= age < 2
@@ -415,7 +415,7 @@ def test_latency_and_age() -> None:
 def test_wait_takes_its_time_and_no_more() -> None:
     rig = Rig()
     rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     start = time.monotonic()
     assert len(rig.ring.wait(20_000_000)) == 0
     assert 0.019 <= time.monotonic() - start < 1
@@ -432,15 +432,15 @@ def test_abandon_gives_each_command_one_end() -> None:
     rig = Rig(depth=7)
     for user in range(7):
         rig.submit(user=100 + user)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     for cid in (5, 1):
         rig.complete(cid)
     assert rig.ring.poll()["user"].tolist() == [105, 101]
-    left = rig.ring.abandon(0x371)
+    left = rig.ring.abort_all(0x371)
     assert left["user"].tolist() == [100, 102, 103, 104, 106]
     assert (left["status"] == 0x371).all()
     assert rig.ring.outstanding == 0
-    assert len(rig.ring.abandon(0x371)) == 0
+    assert len(rig.ring.abort_all(0x371)) == 0
     # Those that ended otherwise are free; these not before their outcome was handed over.
     assert {rig.index(rig.submit()) for _ in range(2)} == {1, 5}
     with pytest.raises(QueueFullError):

@@ -42,7 +42,7 @@ def test_told_as_late_as_may_be(depth: int, spare: int, steps: list[tuple[int, i
     for submit, complete, limit in steps:
         for _ in range(min(submit, depth - len(running) - len(posted))):
             rig.submit()
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         running += [sqe.cid for sqe in rig.take()]
         for n in range(min(complete, len(running))):
             cid = running.pop(n % len(running))
@@ -83,7 +83,7 @@ def test_full_batches(spare: int) -> None:
     for _ in range(5 * rig.cq_entries):
         for _ in range(depth):
             rig.submit()
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         for sqe in rig.take():
             rig.complete(sqe.cid)
         assert len(rig.ring.poll()) == depth
@@ -144,7 +144,7 @@ def test_with_an_interrupt_each_batch_is_told_at_once() -> None:
     for batch in (1, 3, 8, 2, 8):
         for _ in range(batch):
             rig.submit()
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         for sqe in rig.take():
             rig.complete(sqe.cid)
         assert len(rig.ring.wait(1_000_000_000)) == batch

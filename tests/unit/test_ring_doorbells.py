@@ -17,14 +17,14 @@ INDEX = 6
 
 def test_once_per_batch_and_not_if_nothing_moved() -> None:
     rig = Rig(depth=7)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     rig.ring.poll()
     assert rig.ring.doorbell_writes == 0
     cids = [rig.submit() for _ in range(5)]
     assert rig.ring.doorbell_writes == 0
     assert rig.bells.tolist() == [0, 0]
-    rig.ring.ring()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
+    rig.ring.ring_doorbell()
     assert rig.ring.doorbell_writes == 1
     assert rig.bells.tolist() == [5, 0]
     for cid in cids:
@@ -51,7 +51,7 @@ def test_a_full_queue_whose_tail_is_one_behind() -> None:
         for start in range(depth + 1):
             for _ in range(depth):
                 rig.submit()
-            rig.ring.ring()
+            rig.ring.ring_doorbell()
             assert rig.bells[0] == (start + 1) * depth % (depth + 1)
             commands = rig.take()
             assert len(commands) == depth
@@ -64,7 +64,7 @@ def test_kick_writes_whatever_the_shadow_says() -> None:
     rig, shadow, event = shadowed(3)
     event[INDEX] = 2
     rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     assert (rig.bells[0], shadow[INDEX]) == (0, 1)
     rig.ring.kick()
     rig.ring.kick()
@@ -110,7 +110,7 @@ def test_the_register_is_written_when_the_event_index_asks(
         event[INDEX : INDEX + 2] = sq_event % rig.entries, cq_event % rig.entries
         new = (tail + batch) % rig.entries
         cids = [rig.submit() for _ in range(batch)]
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         assert shadow[INDEX] == new
         if passes(tail, new, int(event[INDEX]), rig.entries):
             writes += 1
@@ -148,7 +148,7 @@ def test_every_step_of_small_rings() -> None:
                     for _ in range(old):
                         rig.bells[:] = 0
                         rig.submit()
-                        rig.ring.ring()
+                        rig.ring.ring_doorbell()
                         cid = old_cid = rig.ring.oldest()
                         assert cid is not None
                         assert old_cid is not None
@@ -158,7 +158,7 @@ def test_every_step_of_small_rings() -> None:
                     before = rig.ring.doorbell_writes
                     for _ in range(batch):
                         rig.submit()
-                    rig.ring.ring()
+                    rig.ring.ring_doorbell()
                     wanted = passes(old, (old + batch) % entries, asked, entries)
                     assert rig.ring.doorbell_writes - before == wanted, (entries, old, batch)
 
@@ -184,11 +184,11 @@ def test_messages_carry_address_value_and_context() -> None:
 def test_a_message_that_cannot_be_sent(error: int, raised: type[NvmeError]) -> None:
     rig = PostedRig(3)
     rig.submit(user=1)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     rig.submit(user=2)
     rig.error = -error
     with pytest.raises(raised):
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
     # What the device completed before it went counts; the error comes after it, and stays.
     rig.complete(0)
     (done,) = rig.ring.poll()

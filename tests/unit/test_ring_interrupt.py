@@ -30,7 +30,7 @@ def test_sleeps_until_it_fires(event: int) -> None:
     rig = Rig()
     rig.ring.use_interrupt(Interrupt(event), 0)
     cid = rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     timer = later(0.1, lambda: rig.complete(cid), lambda: os.eventfd_write(event, 1))
     wall, busy = time.monotonic(), time.thread_time()
     assert len(rig.ring.wait(10_000_000_000)) == 1
@@ -55,7 +55,7 @@ def test_a_completion_that_is_there_needs_none(event: int) -> None:
     rig = Rig()
     rig.ring.use_interrupt(Interrupt(event), 0)
     cid = rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     rig.complete(cid)
     start = time.monotonic()
     assert len(rig.ring.wait(10_000_000_000)) == 1
@@ -69,7 +69,7 @@ def test_rearmed_when_it_is_masked(event: int) -> None:
     rig.ring.use_interrupt(Interrupt(event, rearm_fd=writer, rearm=b"\x01\0\0\0"), 0)
     for _ in range(3):
         cid = rig.submit()
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         timer = later(0.02, lambda: rig.complete(cid), lambda: os.eventfd_write(event, 1))  # noqa: B023
         assert len(rig.ring.wait(10_000_000_000)) == 1
         timer.join()

@@ -174,7 +174,7 @@ def test_stop_drains_and_submits_no_more() -> None:
     assert work.run(rig.ring, SLICE)
     assert rig.ring.outstanding == 0
     assert work.status.tolist() == [0x80] * 3 + [NO_STATUS] * 17
-    work.give_up(int(HOST_ABORTED))
+    work.fail_rest(int(HOST_ABORTED))
     assert work.status.tolist() == [0x80] * 3 + [int(HOST_ABORTED)] * 17
     assert (work.latency_ns[:3] > 0).all()
     assert not work.latency_ns[3:].any()

@@ -28,7 +28,7 @@ _GENERATED = ("rw", "rwmixread", "rwmixwrite", "bs", "bsrange", "bssplit", "ba")
 _FIELDS = {field.name for field in dataclasses.fields(Job)}
 
 
-class Draft:
+class JobBuilder:
     """Options in the order in which they were given; the later of two counts."""
 
     def __init__(self, options: Iterable[tuple[str, str | None]] = ()) -> None:
@@ -39,9 +39,9 @@ class Draft:
         for name, text in options:
             self.set(name, text)
 
-    def copy(self) -> Draft:
+    def copy(self) -> JobBuilder:
         """Make another one with the same options."""
-        other = Draft()
+        other = JobBuilder()
         other._given = self._given.copy()
         other._shared = self._shared.copy()
         other._values = self._values.copy()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.job import Job, JobError
 from pynvme_user.bench.jobs.options import OPTIONS
 from pynvme_user.bench.jobs.values import evaluate
@@ -112,7 +112,7 @@ class _Builder:
         self._overridden_wrong = not self._check(overrides)
         self._replaced = {_key(line.name) for line in overrides}
         self._global: list[_Line] = []
-        self._from_global: Draft | None = None  # with all of them; None: to be made
+        self._from_global: JobBuilder | None = None  # with all of them; None: to be made
         self._jobs: list[Job] = []
         self._names: Counter[str] = Counter()
         self._notes: list[str] = []
@@ -143,35 +143,35 @@ class _Builder:
             self._check(section.lines)
             return
         try:
-            draft = self._draft(section.lines)
+            builder = self._builder(section.lines)
         except JobError as error:
             if self._check(section.lines):
                 self.problems.append(f"{section.place}: {error}")
             return
         if self._device is not None:
-            self._attempt("", partial(draft.set_default, "filename", self._device))
-        if self._wall or draft.begins_group():
+            self._attempt("", partial(builder.set_default, "filename", self._device))
+        if self._wall or builder.begins_group():
             self._group += 1
-        if self._wall or draft.begins_reporting_group():
+        if self._wall or builder.begins_reporting_group():
             self._reporting_group += 1
         self._wall = False
-        self._attempt(section.place, partial(self._make, draft, section))
+        self._attempt(section.place, partial(self._make, builder, section))
 
-    def _draft(self, lines: list[_Line]) -> Draft:
+    def _builder(self, lines: list[_Line]) -> JobBuilder:
         """Bring the options of [global], of a section and of the command line together."""
         if self._from_global is None:
-            self._from_global = Draft()
+            self._from_global = JobBuilder()
             for line in self._global:
                 self._from_global.set(line.name, line.text, more=line.more, shared=True)
-        draft = self._from_global.copy()
+        builder = self._from_global.copy()
         for line in lines:
-            draft.set(line.name, line.text, more=line.more)
+            builder.set(line.name, line.text, more=line.more)
         for line in self._overrides:
-            draft.set(line.name, line.text, more=line.more, shared=True)
-        return draft
+            builder.set(line.name, line.text, more=line.more, shared=True)
+        return builder
 
-    def _make(self, draft: Draft, section: _Section) -> None:
-        job, notes = draft.job(section.name, self._group, self._reporting_group)
+    def _make(self, builder: JobBuilder, section: _Section) -> None:
+        job, notes = builder.job(section.name, self._group, self._reporting_group)
         if job.wait_for is not None and self._names[job.wait_for] != 1:
             raise JobError(
                 f"job {job.name!r}: wait_for={job.wait_for} has to name one job above it"
@@ -182,10 +182,10 @@ class _Builder:
 
     def _check(self, lines: list[_Line]) -> bool:
         """Find what is wrong with each line by itself; tell whether nothing is."""
-        draft = Draft()
+        builder = JobBuilder()
         before = len(self.problems)
         for line in lines:
-            self._attempt(line.place, partial(draft.set, line.name, line.text))
+            self._attempt(line.place, partial(builder.set, line.name, line.text))
         return len(self.problems) == before
 
     def _attempt(self, place: str, action: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from pynvme_user.workload.loop import Workload
 
 
 class Drive:
-    """A call lets a workload go on by ``advance``, QueuePair.advance() of its queue pairs."""
+    """A call lets a workload go on by ``advance``, QueuePair.run_loop() of its queue pairs."""
 
     def __init__(
         self, advance: Callable[..., bool], workload: Workload | WorkloadGroup, ns: Namespace

@@ -22,7 +22,7 @@ from pynvme_user.bench.results.result import Health, JobResult, RunResult
 from pynvme_user.bench.run.flow import Flow
 from pynvme_user.bench.run.signals import Signals
 from pynvme_user.bench.run.target import Target, Targets
-from pynvme_user.bench.run.worker import Part
+from pynvme_user.bench.run.worker import Worker
 from pynvme_user.bench.run.write_data import shares_contents
 from pynvme_user.bench.run.zoned import ZoneMap
 from pynvme_user.driver.controller import Controller
@@ -130,17 +130,17 @@ def run(
     return result
 
 
-def _gather(result: RunResult, parts: Sequence[Part], began: float) -> None:
+def _gather(result: RunResult, parts: Sequence[Worker], began: float) -> None:
     """Add what the parts of a group came to."""
     result.jobs += [part.result(began) for part in parts if part.began and part.job.stats]
     result.warnings += [text for part in parts for text in part.warnings]
 
 
-def _not_run(groups: Sequence[Sequence[Part]], error: Exception) -> str:
+def _not_run(groups: Sequence[Sequence[Worker]], error: Exception) -> str:
     return f"{error}; not run: {_names(groups)}"
 
 
-def _names(groups: Sequence[Sequence[Part]]) -> str:
+def _names(groups: Sequence[Sequence[Worker]]) -> str:
     """Name the jobs of those that did not begin."""
     names = dict.fromkeys(part.job.name for group in groups for part in group if not part.began)
     return ", ".join(names)
@@ -153,7 +153,7 @@ def _make(
     *,
     histograms: bool,
     io_log: bool,
-) -> list[list[Part]]:
+) -> list[list[Worker]]:
     """Make the parts of all groups before the first runs: what does not fit shows at once."""
     made, number = [], 0
     maps: dict[Target, ZoneMap] = {}
@@ -168,7 +168,7 @@ def _make(
                 target = targets.get(name, job.nsid)
                 flow = flows[job.flow_id] if job.flow else None
                 parts.append(
-                    Part(alone, target, signals, flow=flow, histograms=histograms, io_log=io_log)
+                    Worker(alone, target, signals, flow=flow, histograms=histograms, io_log=io_log)
                 )
         _check_queues(parts)
         _check_overlap(parts)
@@ -180,7 +180,7 @@ def _make(
     return made
 
 
-def _obey_zones(parts: Sequence[Part], maps: dict[Target, ZoneMap]) -> None:
+def _obey_zones(parts: Sequence[Worker], maps: dict[Target, ZoneMap]) -> None:
     """Give those with zonemode=zbd the zones of their namespace, which they share."""
     zoned = [part for part in parts if part.job.zbd]
     for part in zoned:
@@ -192,10 +192,10 @@ def _obey_zones(parts: Sequence[Part], maps: dict[Target, ZoneMap]) -> None:
         part.obey_zones(maps[target], max(1, writers))
 
 
-def _check_queues(parts: Sequence[Part]) -> None:
+def _check_queues(parts: Sequence[Worker]) -> None:
     """Refuse more queues at a time than a controller grants."""
     for wave in _waves(parts):
-        on: defaultdict[Controller, list[Part]] = defaultdict(list)
+        on: defaultdict[Controller, list[Worker]] = defaultdict(list)
         for part in wave:
             on[part.target.controller].append(part)
         for controller, sharing in on.items():
@@ -218,7 +218,7 @@ def _check_queues(parts: Sequence[Part]) -> None:
                 )
 
 
-def _waves(parts: Sequence[Part]) -> Iterator[list[Part]]:
+def _waves(parts: Sequence[Worker]) -> Iterator[list[Worker]]:
     """Give the parts of a group that run at a time: those of jobs that wait for none, and so on."""
     names = {part.job.name for part in parts}
     wave = [part for part in parts if part.job.wait_for not in names]
@@ -230,7 +230,7 @@ def _waves(parts: Sequence[Part]) -> Iterator[list[Part]]:
         waiting = [part for part in waiting if part not in wave]
 
 
-def _check_overlap(parts: Sequence[Part]) -> None:
+def _check_overlap(parts: Sequence[Worker]) -> None:
     """Refuse queues that would overwrite each other's blocks while they are verified."""
     writers = [part for part in parts if part.job.verify and part.job.destructive]
     writers.sort(key=lambda part: (part.target.device.name, part.target.ns.nsid, part.offset))
@@ -243,7 +243,7 @@ def _check_overlap(parts: Sequence[Part]) -> None:
 
 
 def _run_group(
-    parts: Sequence[Part],
+    parts: Sequence[Worker],
     signals: Signals,
     began: float,
     watch: Watch | None,
@@ -261,8 +261,8 @@ def _run_group(
 
 
 def _run_together(
-    parts: Sequence[Part],
-    group: Sequence[Part],
+    parts: Sequence[Worker],
+    group: Sequence[Worker],
     signals: Signals,
     watcher: _Watcher,
     reporter: _Reporter,
@@ -307,7 +307,7 @@ class _Reporter:
     def due(self) -> bool:
         return time.monotonic() >= self._next
 
-    def report(self, parts: Sequence[Part]) -> None:
+    def report(self, parts: Sequence[Worker]) -> None:
         """Tell the results of all that ran, and of these parts, which run."""
         if self._report is None:
             return
@@ -325,7 +325,7 @@ class _Reporter:
             self._next += self._seconds
 
 
-def _pass_ends_on(parts: Sequence[Part], group: Sequence[Part], signals: Signals) -> None:
+def _pass_ends_on(parts: Sequence[Worker], group: Sequence[Worker], signals: Signals) -> None:
     """Let the end of one job end others of its group, or the run: exitall, exitall_on_error."""
     for part in parts:
         job = part.job
@@ -342,7 +342,7 @@ def _pass_ends_on(parts: Sequence[Part], group: Sequence[Part], signals: Signals
 class _Watcher:
     """Makes the rates of a display from running totals."""
 
-    def __init__(self, parts: Sequence[Part], began: float, watch: Watch | None) -> None:
+    def __init__(self, parts: Sequence[Worker], began: float, watch: Watch | None) -> None:
         self._parts = parts
         self._began = began
         self._watch = watch
@@ -350,7 +350,7 @@ class _Watcher:
         self._totals = np.zeros((2, 3))
         self._latency = np.zeros(2)
 
-    def look(self, alive: Sequence[Part]) -> None:
+    def look(self, alive: Sequence[Worker]) -> None:
         now = time.monotonic()
         span = now - self._last
         if self._watch is None or span < _WATCH_SECONDS or not alive:
@@ -383,7 +383,7 @@ class _Watcher:
         self._last, self._totals, self._latency = now, totals, latency
 
 
-def _warnings(groups: Sequence[Sequence[Part]], targets: Targets) -> list[str]:
+def _warnings(groups: Sequence[Sequence[Worker]], targets: Targets) -> list[str]:
     """Say, before the run, what makes its figures less than they seem."""
     found = targets.warnings()
     seen = set()

@@ -67,7 +67,7 @@ class Target:
         first, blocks = offset >> ns.block_shift, length >> ns.block_shift
         lbas = first + np.random.default_rng(blocks).integers(0, blocks, min(_SAMPLES, blocks))
         buffer = self.controller.alloc(len(lbas) << ns.block_shift)
-        with self.controller.lender.borrow() as pair:
+        with self.controller.pool.acquired() as pair:
             done = pair.read_many(ns, lbas, 1, buffer)
         data = buffer.reshape(len(lbas), -1)
         blank = ~data.any(axis=1) & (done.status & 0x7FF == 0)

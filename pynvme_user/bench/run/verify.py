@@ -42,11 +42,11 @@ _METHODS = {
 class _Follower:
     """The I/Os that were submitted, made again."""
 
-    def __init__(self, again: Generator) -> None:
-        self._again = again
+    def __init__(self, replayer: Generator) -> None:
+        self._replayer = replayer
         self._followed = 0
         #: The directions of the I/Os that are still to be followed, eight in a byte, and how many;
-        #: none where ``again`` makes them by itself.
+        #: none where ``replayer`` makes them by itself.
         self._noted: deque[tuple[npt.NDArray[np.uint8], int]] = deque()
 
     def note(self, directions: npt.NDArray[np.uint8]) -> None:
@@ -62,18 +62,18 @@ class _Follower:
 
     def _next(self, most: int) -> npt.NDArray[np.void]:
         if not self._noted:
-            return self._again.take(most)
+            return self._replayer.take(most)
         packed, count = self._noted.popleft()
         directions = np.unpackbits(packed, count=count)
         if count > most:
             self._noted.appendleft((np.packbits(directions[most:]), count - most))
-        return self._again.follow(directions[:most])
+        return self._replayer.follow(directions[:most])
 
 
 class Verification:
     """The table, the verifier and the order in which a part's writes are read back.
 
-    ``again`` makes the job's I/Os a second time, with the same seed: what was written is read in
+    ``replayer`` makes the job's I/Os a second time, with the same seed: what was written is read in
     the ranges and the order in which it was written. So does ``trims``, for what is trimmed.
     """
 
@@ -83,12 +83,12 @@ class Verification:
         target: Target,
         offset: int,
         length: int,
-        again: Generator,
+        replayer: Generator,
         trims: Generator | None = None,
     ) -> None:
         ns = target.ns
         self._job = job
-        self._written = _Follower(again)
+        self._written = _Follower(replayer)
         #: The same a second time, where some of it is trimmed, and those that are chosen.
         self._trims = _Follower(trims) if trims is not None else None
         self._to_trim = np.zeros(0, IO_DTYPE)
@@ -106,8 +106,8 @@ class Verification:
             first_lba=offset >> ns.block_shift,
             interval_blocks=max(1, interval >> ns.block_shift),
         )
-        self._takes_up = job.verify_only and job.verify_state is not None
-        if self._takes_up:
+        self._resumes = job.verify_only and job.verify_state is not None
+        if self._resumes:
             self.table = VerifyTable.open_state(self._path, target.identity)
             self._check_state(target)
         elif job.verify_state is not None:
@@ -122,7 +122,7 @@ class Verification:
             job=job.number & 0xFFFF,
             pattern=job.verify_pattern,
             offsets=job.verify_pattern_offsets,
-            unknown=Unknown.ANY_SEED if reads_only and not self._takes_up else Unknown.SKIP,
+            unknown=Unknown.ANY_SEED if reads_only and not self._resumes else Unknown.SKIP,
             deallocated=(Deallocated.ANY, Deallocated.ZEROES, Deallocated.ONES)[
                 target.deallocated if target.deallocated < 3 else 0
             ],
@@ -238,7 +238,7 @@ class Verification:
 
     # --- afterwards ----------------------------------------------------------------------------
 
-    def promised(self, max_blocks: int, zone_blocks: int) -> Iterator[npt.NDArray[np.void]]:
+    def expected(self, max_blocks: int, zone_blocks: int) -> Iterator[npt.NDArray[np.void]]:
         """Yield what a state file knows of, as reads (IO_DTYPE), in pieces.
 
         No read crosses the end of a zone, if there are zones.
@@ -250,9 +250,9 @@ class Verification:
             yield reads
 
     @property
-    def takes_up(self) -> bool:
+    def resumes(self) -> bool:
         """Whether a state file says what has to be there."""
-        return self._takes_up
+        return self._resumes
 
     def result(self, workload: Workload) -> VerifyResult:
         """Tell what was checked and what was found."""

@@ -67,7 +67,7 @@ _FLOW_SLICE = 0.001
 _ANSWER_SECONDS = 2.0
 
 
-class Part:
+class Worker:
     """Runs in its own thread; what it came to is read once that has ended.
 
     Making one resolves the job's sizes for the namespace: raises JobError where they don't fit.
@@ -229,10 +229,12 @@ class Part:
         if isinstance(pair, QueuePairGroup):
             group = WorkloadGroup(workloads, blocks=job.smallest_block >> ns.block_shift)
             self._workload = group
-            self._drive = Drive(partial(pair.advance, group, keep=buffer), group, ns)
+            self._drive = Drive(partial(pair.run_loop, group, owner=buffer), group, ns)
         else:
             self._workload = workloads[0]
-            self._drive = Drive(partial(pair.advance, workloads[0], keep=buffer), workloads[0], ns)
+            self._drive = Drive(
+                partial(pair.run_loop, workloads[0], owner=buffer), workloads[0], ns
+            )
         if self._plan is not None and self._verification is not None:
             self._plan.verifier = self._verification.verifier
         self._measured = Measured(
@@ -280,11 +282,11 @@ class Part:
             deadline = job.runtime and self.began + job.runtime
             if not self._goes_on:
                 pass
-            elif verification is not None and job.verify_only and verification.takes_up:
+            elif verification is not None and job.verify_only and verification.resumes:
                 self.phase = _VERIFYING
                 most = max(1, self._piece >> self.target.ns.block_shift)
                 zone = self.target.zone_blocks
-                self._go_through(verification.promised(most, zone))
+                self._go_through(verification.expected(most, zone))
             elif self._plan is not None and job.verify_only:
                 self.phase = _VERIFYING
                 blocks = job.block_sizes[Direction.WRITE].largest >> self.target.ns.block_shift
@@ -306,7 +308,7 @@ class Part:
                 self.target.ns.flush()
         except NvmeError as error:
             # What was outstanding has its end: the results so far count, and this with them.
-            workload.give_up(int(HOST_ABORTED))
+            workload.fail_rest(int(HOST_ABORTED))
             self.error = copy(error)
         finally:
             self._finished = measured.end()

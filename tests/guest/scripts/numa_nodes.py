@@ -22,7 +22,7 @@ import queues
 
 import pynvme_user as nvme
 from pynvme_user import Controller, DmaError, Namespace, QueuePair
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.run import engine
 from pynvme_user.dma import DmaBuffer, address_of
 from pynvme_user.host.numa import HUGEPAGES, Placement
@@ -80,7 +80,7 @@ def benchmark(device: str, **options: str) -> dict[str, list[int]]:
     """
     seen: dict[str, list[int]] = {}
     given = {"rw": "randread", "bs": "64k", "iodepth": "64", "runtime": "1500ms", "time_based": "1"}
-    job, _ = Draft([("filename", device), *given.items(), *options.items()]).job("job")
+    job, _ = JobBuilder([("filename", device), *given.items(), *options.items()]).job("job")
     result = engine.run([job], watch=lambda progress: seen.update(policies()))
     assert result.ok, result
     return seen

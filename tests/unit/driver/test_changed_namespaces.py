@@ -422,19 +422,19 @@ def test_a_workload(soft: SoftController, ctrl: Controller, formatting: Callable
     geometry = ns.current()
     with ctrl.queue_pair(8) as pair:
         while len(work.take_records()) < 16:
-            pair.advance(work, 1_000_000, geometry=geometry, keep=buffer)
-        pair.advance(work, 20_000_000, geometry=geometry, keep=buffer)
+            pair.run_loop(work, 1_000_000, geometry=geometry, owner=buffer)
+        pair.run_loop(work, 20_000_000, geometry=geometry, owner=buffer)
         assert pair.outstanding == 8
         ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1)
         assert pair.outstanding == 0
         with pytest.raises(NamespaceChangedError):
-            pair.advance(work, 1_000_000, geometry=geometry, keep=buffer)
+            pair.run_loop(work, 1_000_000, geometry=geometry, owner=buffer)
         assert work.completed == work.submitted
         assert len(work.take_records()) == 24
         work.go_on()
-        pair.advance(work, 1_000_000, geometry=ns.current(), keep=buffer)
+        pair.run_loop(work, 1_000_000, geometry=ns.current(), owner=buffer)
         work.stop()
-        while not pair.advance(work, 1_000_000, geometry=ns.current(), keep=buffer):
+        while not pair.run_loop(work, 1_000_000, geometry=ns.current(), owner=buffer):
             pass
 
 

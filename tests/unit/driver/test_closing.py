@@ -312,7 +312,7 @@ def test_an_interrupted_close_says_that_the_outcome_is_unknown(
 def test_who_waits_for_a_queue_pair(ctrl: Controller) -> None:
     pairs = [ctrl.queue_pair(1) for _ in range(4)]
     with running(ctrl.namespaces[1].flush) as raised:
-        until(lambda: ctrl.lender._line)
+        until(lambda: ctrl.pool._line)
         ctrl.close()
     (error,) = raised
     assert isinstance(error, ClosedError)

@@ -61,7 +61,7 @@ def benchmark(ns: Namespace, qp: QueuePair, buffer: DmaBuffer, command_blocks: i
         depth=1,
         command_blocks=command_blocks,
     )
-    while not qp.advance(work, 1_000_000_000, geometry=ns.current(), keep=memory):
+    while not qp.run_loop(work, 1_000_000_000, geometry=ns.current(), owner=memory):
         pass
     assert not work.errors
     filled = np.flatnonzero(memory.reshape(DEPTH, 512).all(axis=1))

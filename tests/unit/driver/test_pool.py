@@ -1,4 +1,4 @@
-"""Queue pairs lent to single calls, where there are more threads than queue pairs."""
+"""The pool of queue pairs for single calls, where there are more threads than queue pairs."""
 
 from __future__ import annotations
 
@@ -66,31 +66,31 @@ def test_64_threads_come_in_turn(soft: SoftController, ctrl: Controller) -> None
         counts = sorted(done)
         end.set()
     assert counts[0] > counts[-1] / 2, counts
-    assert len(ctrl.lender.idle) == 2
+    assert len(ctrl.pool.idle) == 2
 
 
 def test_who_comes_later_does_not_come_first(soft: SoftController, ctrl: Controller) -> None:
     """Neither by a call of its own, nor by being the one that gives the queue pair back."""
     order: list[int] = []
-    pairs = [ctrl.lender.lend(), ctrl.lender.lend()]
+    pairs = [ctrl.pool.acquire(), ctrl.pool.acquire()]
 
     def work(n: int) -> None:
-        pair = ctrl.lender.lend()
+        pair = ctrl.pool.acquire()
         order.append(n)
-        ctrl.lender.give_back(pair)
+        ctrl.pool.release(pair)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
     for n, thread in enumerate(threads):
         thread.start()
-        while len(ctrl.lender._line) != n + 1:
+        while len(ctrl.pool._line) != n + 1:
             time.sleep(0.001)
-    ctrl.lender.give_back(pairs[0])
+    ctrl.pool.release(pairs[0])
     ctrl.namespaces[1].flush()
     assert order == list(range(8))
     for thread in threads:
         thread.join()
-    ctrl.lender.give_back(pairs[1])
-    assert sorted(map(id, ctrl.lender.idle)) == sorted(map(id, pairs))
+    ctrl.pool.release(pairs[1])
+    assert sorted(map(id, ctrl.pool.idle)) == sorted(map(id, pairs))
 
 
 def test_one_that_is_closed_makes_room(ctrl: Controller) -> None:
@@ -98,10 +98,10 @@ def test_one_that_is_closed_makes_room(ctrl: Controller) -> None:
     mine = [ctrl.queue_pair(1), ctrl.queue_pair(1)]
     ctrl.timeout = 60
     with in_threads([threading.Thread(target=ctrl.namespaces[1].flush) for _ in range(3)]):
-        while len(ctrl.lender._line) != 3:
+        while len(ctrl.pool._line) != 3:
             time.sleep(0.001)
         mine.pop().close()
-    assert len(ctrl.lender.idle) == 1
+    assert len(ctrl.pool.idle) == 1
     mine.pop().close()
 
 
@@ -110,13 +110,13 @@ def test_all_in_use_for_too_long(ctrl: Controller) -> None:
     with ctrl.queue_pair(1), ctrl.queue_pair(1) as pair:
         with pytest.raises(QueueFullError, match="close one that"):
             ctrl.namespaces[1].flush()
-        assert not ctrl.lender._line
+        assert not ctrl.pool._line
         pair.close()
         ctrl.namespaces[1].flush()
 
 
 def test_ctrl_c_in_the_line_leaves_it(ctrl: Controller) -> None:
-    pairs = [ctrl.lender.lend(), ctrl.lender.lend()]
+    pairs = [ctrl.pool.acquire(), ctrl.pool.acquire()]
     ns = ctrl.namespaces[1]
     main = threading.main_thread().ident
     assert main is not None
@@ -126,6 +126,6 @@ def test_ctrl_c_in_the_line_leaves_it(ctrl: Controller) -> None:
         ns.flush()
     timer.join()
     for pair in pairs:
-        ctrl.lender.give_back(pair)
+        ctrl.pool.release(pair)
     ns.flush()
-    assert len(ctrl.lender.idle) == 2
+    assert len(ctrl.pool.idle) == 2

@@ -8,7 +8,7 @@ import time
 import weakref
 
 import pytest
-from pool_rig import CtrlC, answer_kept, lent, usable
+from pool_rig import CtrlC, answer_kept, pooled, usable
 from soft_controller import OK, SoftController, keep_reads
 
 from pynvme_user import (
@@ -19,14 +19,14 @@ from pynvme_user import (
 def test_ctrl_c_drains(soft: SoftController, ctrl: Controller) -> None:
     """KeyboardInterrupt comes once the device no longer touches the buffer."""
     soft.io = keep_reads
-    pair = lent(ctrl)
+    pair = pooled(ctrl)
     ctrl_c = CtrlC(soft, pair)
     ctrl_c.start()
     with pytest.raises(KeyboardInterrupt):
         ctrl.namespaces[1].read_into(0, ctrl.alloc(512))
     assert 0 < ctrl_c.completed < time.monotonic()
     ctrl_c.join()
-    assert lent(ctrl) is pair
+    assert pooled(ctrl) is pair
     assert pair.outstanding == 0
     soft.io = lambda _: OK
     usable(ctrl)
@@ -37,7 +37,7 @@ def test_ctrl_c_again_leaves_it_with_its_buffer(soft: SoftController, ctrl: Cont
     also beyond the beginning of the next transfer on the same queue pair.
     """
     soft.io = keep_reads
-    ns, pair = ctrl.namespaces[1], lent(ctrl)
+    ns, pair = ctrl.namespaces[1], pooled(ctrl)
     buffer = ctrl.alloc(512)
     iova, alive = buffer.iova, weakref.ref(buffer)
     ctrl_c = CtrlC(soft, pair, again=True)
@@ -45,13 +45,13 @@ def test_ctrl_c_again_leaves_it_with_its_buffer(soft: SoftController, ctrl: Cont
     with pytest.raises(KeyboardInterrupt):
         ns.read_into(0, buffer)
     ctrl_c.join()
-    assert lent(ctrl) is pair
+    assert pooled(ctrl) is pair
     assert pair.outstanding == len(soft.kept) == 1
     del buffer
     assert alive() is not None
     thread = threading.Thread(target=ns.read_into, args=(1, ctrl.alloc(512)))
     thread.start()
-    while ctrl.lender.idle:
+    while ctrl.pool.idle:
         time.sleep(0.001)
     time.sleep(0.05)
     freed = ctrl.alloc(512).iova == iova
@@ -68,7 +68,7 @@ def test_ctrl_c_before_its_own_command_keeps_what_was_left(
 ) -> None:
     """A transfer that waits for what an earlier one left, and is interrupted, forgets neither."""
     soft.io = keep_reads
-    ns, pair = ctrl.namespaces[1], lent(ctrl)
+    ns, pair = ctrl.namespaces[1], pooled(ctrl)
     left = ctrl.alloc(512)
     alive = weakref.ref(left)
     first = CtrlC(soft, pair, again=True)

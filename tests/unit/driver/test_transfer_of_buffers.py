@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from pool_rig import lent, usable
+from pool_rig import pooled, usable
 from soft_controller import BLOCKS, OK, SoftController
 
 from pynvme_user import (
@@ -49,12 +49,12 @@ def test_errors_name_the_command(soft: SoftController, ctrl: Controller) -> None
 def test_a_negative_lba_is_refused_by_name(ctrl: Controller) -> None:
     buffer = ctrl.alloc(512)
     ctrl.namespaces[1].read_into(0, buffer)
-    pair = lent(ctrl)
+    pair = pooled(ctrl)
     for lba in (-1, 1 << 64):
         with pytest.raises(ValueError, match="are not all in namespace 1"):
             ctrl.namespaces[1].read_into(lba, buffer)
-    assert pair.kept == ()
-    assert lent(ctrl) is pair
+    assert pair.pinned == ()
+    assert pooled(ctrl) is pair
     usable(ctrl)
 
 

@@ -28,7 +28,7 @@ def test_the_status_comes_through(soft: SoftController, ctrl: Controller) -> Non
         soft.io = lambda sqe: Status(statuses[sqe.cdw10])
         assert [read(ctrl, pair, lba) for lba in range(5)] == statuses
         assert pair.outstanding == 0
-        assert pair.kept == ()
+        assert pair.pinned == ()
 
 
 def test_what_was_left_is_waited_for_first(soft: SoftController, ctrl: Controller) -> None:

@@ -55,7 +55,7 @@ NAMESPACES: dict[str, Callable[[QueuePair, Namespace, DmaBuffer], object]] = {
         blocks=1,
         last_blocks=1,
         geometry=ns.current(),
-        keep=buffer,
+        owner=buffer,
     ),
 }
 
@@ -106,10 +106,10 @@ def test_a_workload_of_another_controller(rig: Rig) -> None:
     with rig.ours.queue_pair(4) as pair:
         for _ in range(2):
             with pytest.raises(ValueError, match="the device does not reach this buffer"):
-                pair.advance(work, 1_000_000, geometry=geometry, keep=buffer)
+                pair.run_loop(work, 1_000_000, geometry=geometry, owner=buffer)
         # Another buffer to keep does not change where its I/Os go.
         with pytest.raises(ValueError, match="the device does not reach this buffer"):
-            pair.advance(work, 1_000_000, geometry=geometry, keep=rig.ours.alloc(4 * 512))
+            pair.run_loop(work, 1_000_000, geometry=geometry, owner=rig.ours.alloc(4 * 512))
     assert not rig.sent
 
 

@@ -84,7 +84,7 @@ def test_not_beside_other_commands() -> None:
     """Nothing is submitted, nor reaped: the answer of another command is no answer to this."""
     rig = Rig()
     cid = rig.submit(user=7)
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     assert transfer(rig) == -errno.EBUSY
     assert [sqe.cid for sqe in rig.take()] == [cid]
     rig.complete(cid)
@@ -143,7 +143,7 @@ def test_a_completion_of_nothing(cid: int, sqid: int) -> None:
     with pytest.raises(ControllerFatalError):
         rig.ring.poll()
     assert transfer(rig) == -errno.EBUSY
-    assert rig.ring.abandon(0x371)["cid"].tolist() == [0]
+    assert rig.ring.abort_all(0x371)["cid"].tolist() == [0]
 
 
 @pytest.mark.parametrize("error", [errno.EPIPE, errno.ETIMEDOUT, errno.EIO])

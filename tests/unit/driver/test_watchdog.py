@@ -106,9 +106,9 @@ def test_a_workload(soft: SoftController, ctrl: Controller) -> None:
     with ctrl.queue_pair(8) as qp:
         while "abort" not in soft.log:
             assert time.monotonic() - start < 60
-            qp.advance(work, 50_000_000, geometry=geometry, keep=memory)
+            qp.run_loop(work, 50_000_000, geometry=geometry, owner=memory)
         work.stop()
-        while not qp.advance(work, 50_000_000, geometry=geometry, keep=memory):
+        while not qp.run_loop(work, 50_000_000, geometry=geometry, owner=memory):
             pass
     assert work.completed > 100
     assert len(work.errors) == 1
@@ -196,22 +196,22 @@ SECOND = 1_000_000_000
 def test_no_latency_is_negative(clock: Clock, step: int) -> None:
     rig = Rig()
     cid = rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     clock.shift += step
     assert rig.ring.oldest() == (cid, 0.0)
     rig.complete(cid)
     assert rig.ring.poll()["latency_ns"].tolist() == [0]
     rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     clock.shift += step
-    assert rig.ring.abandon(0x371)["latency_ns"].tolist() == [0]
+    assert rig.ring.abort_all(0x371)["latency_ns"].tolist() == [0]
 
 
 @pytest.mark.parametrize("step", [-SECOND, -3600 * SECOND, 3600 * SECOND])
 def test_a_wait_has_its_end(clock: Clock, step: int) -> None:
     rig = Rig()
     rig.submit()
-    rig.ring.ring()
+    rig.ring.ring_doorbell()
     timer = threading.Timer(0.05, lambda: setattr(clock, "shift", clock.shift + step))
     timer.start()
     start = time.monotonic()

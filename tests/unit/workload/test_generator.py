@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from pynvme_user.native import lib
 from pynvme_user.workload.direction import Direction
-from pynvme_user.workload.generator import READ, RW, WRITE, cycle
+from pynvme_user.workload.generator import READ, RW, WRITE, permutation
 
 
 def test_directions_have_the_numbers_that_c_has() -> None:
@@ -91,7 +91,7 @@ def test_passes_of_a_cycle_differ() -> None:
 
 def test_cycle_numbers() -> None:
     for count in [*range(1, 300), 2**20, 2**32 - 1, 2**40 + 1, 2**62]:
-        prime, root = cycle(count)
+        prime, root = permutation(count)
         half = (prime - 1) // 2
         assert count < prime < 2**63
         assert pow(root, half, prime) != 1
@@ -106,7 +106,7 @@ def test_cycle_numbers() -> None:
 def test_a_cycle_as_large_as_a_region_can_be() -> None:
     """Products of 126 bits: against Python's own."""
     job = generator(size=2**62 * BLOCK, seed=9)
-    prime, _ = cycle(2**62)
+    prime, _ = permutation(2**62)
     lbas = [int(lba) + 1 for lba in job.take(2000)["lba"]]
     factor = int(job.pointer.factor)
     for before, after in itertools.pairwise(lbas):

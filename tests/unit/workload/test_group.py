@@ -144,7 +144,7 @@ def test_a_completion_of_nothing_on_one_of_them() -> None:
     with pytest.raises(ControllerFatalError, match="not outstanding"):
         run(group, rigs)
     assert (group.submitted, group.completed) == (4, 0)
-    group.give_up(0x371)
+    group.fail_rest(0x371)
     assert group.completed == 4
     assert group.results["failed"].tolist() == [4, 0, 0, 0]
 
@@ -181,7 +181,7 @@ def test_advance_to_the_end_twice(soft: SoftController, ctrl: Controller) -> Non
         geometry = ctrl.namespaces[1].current()
         for _ in range(2):
             group, buffer = on_pairs(ctrl, [one, two], generator("randread", size=64 * BLOCK))
-            while not pairs.advance(group, 5_000_000, geometry=geometry, keep=buffer):  # type: ignore[arg-type]
+            while not pairs.run_loop(group, 5_000_000, geometry=geometry, owner=buffer):  # type: ignore[arg-type]
                 pass
             assert group.completed == 64
             assert sorted(seen) == list(range(64))
@@ -197,9 +197,9 @@ def test_a_reset_gives_all_up(soft: SoftController, ctrl: Controller) -> None:
         group, buffer = on_pairs(ctrl, [one, two], endless())
         geometry = ctrl.namespaces[1].current()
         while len(soft.kept) < 4:
-            assert not pairs.advance(group, 5_000_000, geometry=geometry, keep=buffer)  # type: ignore[arg-type]
+            assert not pairs.run_loop(group, 5_000_000, geometry=geometry, owner=buffer)  # type: ignore[arg-type]
         ctrl.reset()
-        assert pairs.advance(group, 5_000_000, geometry=geometry, keep=buffer)  # type: ignore[arg-type]
+        assert pairs.run_loop(group, 5_000_000, geometry=geometry, owner=buffer)  # type: ignore[arg-type]
         assert group.submitted == group.completed == 4
         assert group.results["failed"].tolist() == [4, 0, 0, 0]
         assert one.outstanding == two.outstanding == 0
@@ -221,10 +221,10 @@ def test_a_look_at_many_queues_reads_the_device_once(monkeypatch: pytest.MonkeyP
         geometry = ctrl.namespaces[1].current()
         every = QueuePairGroup(pairs)
         asked.clear()
-        assert not every.advance(group, 5_000_000, geometry=geometry, keep=buffer)  # type: ignore[arg-type]
+        assert not every.run_loop(group, 5_000_000, geometry=geometry, owner=buffer)  # type: ignore[arg-type]
         assert len(asked) == 1
         group.stop()
-        while not every.advance(group, 5_000_000, geometry=geometry, keep=buffer):  # type: ignore[arg-type]
+        while not every.run_loop(group, 5_000_000, geometry=geometry, owner=buffer):  # type: ignore[arg-type]
             pass
 
 
@@ -246,9 +246,9 @@ def test_a_command_of_any_queue_that_is_overdue_is_aborted(
         soft.io = answer  # type: ignore[assignment]
         geometry = ctrl.namespaces[1].current()
         while not group.errors:
-            assert not pairs.advance(group, 5_000_000, geometry=geometry, keep=buffer)  # type: ignore[arg-type]
+            assert not pairs.run_loop(group, 5_000_000, geometry=geometry, owner=buffer)  # type: ignore[arg-type]
         group.stop()
-        while not pairs.advance(group, 5_000_000, geometry=geometry, keep=buffer):  # type: ignore[arg-type]
+        while not pairs.run_loop(group, 5_000_000, geometry=geometry, owner=buffer):  # type: ignore[arg-type]
             pass
         assert "abort" in soft.log
         assert sum(group.errors.values()) == 1

@@ -381,10 +381,10 @@ def test_slat_clat_and_lat_count_the_same_ios(
     check(5)
     work.clear()
     check(5)
-    work.give_up(int(HOST_ABORTED))
+    work.fail_rest(int(HOST_ABORTED))
     for of in work.results:
         assert of["slat"]["count"] == of["slat"]["counts"].sum() == of["clat"]["count"] == of["ios"]
-    rig.ring.abandon(int(HOST_ABORTED))
+    rig.ring.abort_all(int(HOST_ABORTED))
 
 
 def test_one_doorbell_for_each_turn() -> None:

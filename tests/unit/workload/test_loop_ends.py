@@ -145,10 +145,10 @@ def test_a_completion_of_nothing_leaves_what_was_counted() -> None:
     assert (work.submitted, work.completed) == (5, 2)
     assert rig.ring.outstanding == 3
     assert rig.ring.completed == 2
-    work.give_up(int(HOST_ABORTED))
+    work.fail_rest(int(HOST_ABORTED))
     assert total(work, "failed") == 4
     assert work.completed == 5
-    rig.ring.abandon(int(HOST_ABORTED))
+    rig.ring.abort_all(int(HOST_ABORTED))
     assert work.run(rig.ring, SECOND)
 
 
@@ -227,7 +227,7 @@ def test_advance_to_the_end(soft: SoftController, ctrl: Controller) -> None:
     with ctrl.queue_pair(8) as pair:
         work, buffer = on_a_pair(ctrl, 8)
         geometry = ctrl.namespaces[1].current()
-        while not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer):
+        while not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer):
             pass
         assert work.completed == work.submitted == BLOCKS
         assert total(work, "failed") == BLOCKS // 10
@@ -242,11 +242,11 @@ def test_a_reset_gives_the_workload_up(soft: SoftController, ctrl: Controller) -
         work, buffer = on_a_pair(ctrl, 8, time_based=True, norandommap=True)
         geometry = ctrl.namespaces[1].current()
         while len(soft.kept) < 8:
-            assert not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
+            assert not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer)
         good = total(work, "ios")
         assert work.submitted - work.completed == 8
         ctrl.reset()
-        assert pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
+        assert pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer)
         assert work.submitted == work.completed
         assert (total(work, "ios"), total(work, "failed")) == (good, 8)
         assert work.results["failed"].tolist() == [8, 0, 0, 0]
@@ -255,8 +255,8 @@ def test_a_reset_gives_the_workload_up(soft: SoftController, ctrl: Controller) -
         # The queue pair is free for another.
         soft.io = lambda _: OK
         second, buffer = on_a_pair(ctrl, 8)
-        while not pair.advance(
-            second, 5_000_000, geometry=ctrl.namespaces[1].current(), keep=buffer
+        while not pair.run_loop(
+            second, 5_000_000, geometry=ctrl.namespaces[1].current(), owner=buffer
         ):
             pass
         assert second.completed == BLOCKS
@@ -270,7 +270,7 @@ def test_resets_beside_a_workload(soft: SoftController, ctrl: Controller) -> Non
             geometry = ctrl.namespaces[1].current()
             thread = threading.Timer(0.03, ctrl.reset)
             thread.start()
-            while not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer):
+            while not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer):
                 pass
             thread.join()
             assert work.submitted == work.completed

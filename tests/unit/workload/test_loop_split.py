@@ -412,9 +412,9 @@ def test_a_command_that_is_aborted_ends_its_io(soft: SoftController, ctrl: Contr
         soft.io = answer
         geometry = ctrl.namespaces[1].current()
         while not total(work, "failed"):
-            assert not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
+            assert not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer)
         work.stop()
-        while not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer):
+        while not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer):
             pass
         assert "abort" in soft.log
         assert ctrl.resets == 0
@@ -430,10 +430,10 @@ def test_a_reset_gives_the_workload_up(soft: SoftController, ctrl: Controller) -
         work, buffer = on_a_pair(ctrl)
         geometry = ctrl.namespaces[1].current()
         while len(soft.kept) < 8:
-            assert not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
+            assert not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer)
         assert (work.submitted, work.completed) == (3, 0)
         ctrl.reset()
-        assert pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
+        assert pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer)
         assert work.submitted == work.completed == total(work, "failed") == 3
         assert pair.outstanding == 0
         # It can go on: nothing of before is left.
@@ -441,9 +441,9 @@ def test_a_reset_gives_the_workload_up(soft: SoftController, ctrl: Controller) -
         work.go_on()
         geometry = ctrl.namespaces[1].current()
         for _ in range(5):
-            assert not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer)
+            assert not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer)
         work.stop()
-        while not pair.advance(work, 5_000_000, geometry=geometry, keep=buffer):
+        while not pair.run_loop(work, 5_000_000, geometry=geometry, owner=buffer):
             pass
         assert total(work, "ios") == work.submitted - 3 > 0
         assert total(work, "failed") == 3

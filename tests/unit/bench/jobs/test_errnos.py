@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.errnos import errno_of, ignored
 from pynvme_user.bench.jobs.job import JobError
 
@@ -44,4 +44,4 @@ def test_lists() -> None:
         ("__doc__", "is no error"),
     ):
         with pytest.raises(JobError, match=problem):
-            Draft([("ignore_error", text)])
+            JobBuilder([("ignore_error", text)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pynvme_user.bench.jobs import iolog, words
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.job import Job, JobError, clones
 from pynvme_user.bench.jobs.words import Words
 from pynvme_user.workload.direction import Direction
@@ -177,7 +177,7 @@ def test_words_of_odd_text() -> None:
 
 
 def made_job(*options: tuple[str, str]) -> tuple[Job, list[str]]:
-    return Draft([("filename", "qemu:"), *options]).job("replayed")
+    return JobBuilder([("filename", "qemu:"), *options]).job("replayed")
 
 
 def test_a_job_is_what_its_trace_has(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_job_is_what_its_trace_has(tmp_path: Path) -> None:
     reads, _ = made_job(("read_iolog", str(path)), ("replay_skip", "write,trim"))
     assert not reads.destructive
     assert reads.rw == "read"
-    moved, _ = Draft([("read_iolog", str(path)), ("replay_redirect", "qemu:")]).job("x")
+    moved, _ = JobBuilder([("read_iolog", str(path)), ("replay_redirect", "qemu:")]).job("x")
     assert moved.filenames == ("qemu:",)
 
 

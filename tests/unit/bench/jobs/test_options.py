@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynvme_user.bench.jobs import values
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.job import (
     BlockSizes,
     Distribution,
@@ -221,7 +221,7 @@ def test_strided_zones() -> None:
 def test_what_is_not_quite_as_asked_for_is_noted() -> None:
     def notes(**options: str) -> str:
         given = {"filename": "qemu:", **options}
-        return "\n".join(Draft(given.items()).job("job")[1])
+        return "\n".join(JobBuilder(given.items()).job("job")[1])
 
     assert notes() == ""
     assert "verify_dump=1 writes no files" in notes(verify="crc32c", verify_dump="1")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynvme_user.bench.jobs import readers, values
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.job import JobError, Size
 
 
@@ -164,11 +164,11 @@ def test_device_names(text: str, names: tuple[str, ...]) -> None:
 
 def test_spdks_device_names_say_the_namespace() -> None:
     name = "trtype=PCIe traddr=0000.01.00.0"
-    assert Draft([("filename", f"{name} ns=3")]).job("a")[0].nsid == 3
-    assert Draft([("filename", name)]).job("a")[0].nsid is None
-    assert Draft([("filename", f"{name} ns=3"), ("nsid", "2")]).job("a")[0].nsid == 2
+    assert JobBuilder([("filename", f"{name} ns=3")]).job("a")[0].nsid == 3
+    assert JobBuilder([("filename", name)]).job("a")[0].nsid is None
+    assert JobBuilder([("filename", f"{name} ns=3"), ("nsid", "2")]).job("a")[0].nsid == 2
     with pytest.raises(JobError, match=r"several namespaces: give each a job of its own, with ns"):
-        Draft([("filename", f"{name} ns=1:{name} ns=2")])
+        JobBuilder([("filename", f"{name} ns=1:{name} ns=2")])
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,4 @@ def test_spdks_device_names_say_the_namespace() -> None:
 )
 def test_devices_of_spdks_that_are_not_reached(name: str, sentence: str) -> None:
     with pytest.raises(JobError, match=sentence):
-        Draft([("filename", name)])
+        JobBuilder([("filename", name)])

@@ -1,4 +1,4 @@
-"""The laws of the sequences of I/Os, by chi-squared tests: offsets, directions, sizes."""
+"""The distributions of the sequences of I/Os, by chi-squared tests: offsets, directions, sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from generator_rig import (
     positions,
 )
 
-from pynvme_user.workload.generator import READ, TRIM, WRITE, cycle, law
+from pynvme_user.workload.generator import READ, TRIM, WRITE, bins_of, permutation
 
 # --- uniform ------------------------------------------------------------------------------------
 
@@ -54,12 +54,12 @@ def test_neighbours_are_independent(norandommap: bool, seed: int) -> None:
     assert follows(np.bincount(parts, minlength=32), np.ones(32)) or not norandommap
 
 
-# --- other laws ---------------------------------------------------------------------------------
+# --- other distributions ----------------------------------------------------------------
 
 
 def scrambled(ranks: int, center: int) -> npt.NDArray[np.int64]:
     """Position of each rank, by the definition: powers of a root, the hottest at the center."""
-    prime, root = cycle(ranks)
+    prime, root = permutation(ranks)
     places = []
     for rank in range(ranks):
         x = (rank + 1) * root % prime
@@ -139,8 +139,8 @@ def test_zones_of_each_direction() -> None:
 
 @pytest.mark.parametrize("ranks", [1, 1023, 1024, 1025, 3_000_017])
 @pytest.mark.parametrize(("kind", "theta"), [("zipf", 1.2), ("zipf", 0.5), ("pareto", 0.2)])
-def test_tables_have_the_exact_law(ranks: int, kind: str, theta: float) -> None:
-    edges, table, probabilities = law(kind, theta, None, (), ranks, BLOCK)
+def test_tables_have_the_exact_distribution(ranks: int, kind: str, theta: float) -> None:
+    edges, table, probabilities = bins_of(kind, theta, None, (), ranks, BLOCK)
     if kind == "zipf":
         each = np.arange(1.0, ranks + 1) ** -theta
     else:

@@ -30,9 +30,9 @@ TRIES = 300
 
 
 class Wait(NamedTuple):
-    """A wait for ``gather`` entries that finds ``posted`` of those that are outstanding."""
+    """A wait for ``coalesce`` entries that finds ``posted`` of those that are outstanding."""
 
-    gather: int
+    coalesce: int
     outstanding: int
     posted: int
 
@@ -40,11 +40,11 @@ class Wait(NamedTuple):
         """What it takes, in ns."""
         for _ in range(self.outstanding):
             rig.submit()
-        rig.ring.ring()
+        rig.ring.ring_doorbell()
         commands = rig.take()
         for sqe in commands[: self.posted]:
             rig.complete(sqe.cid)
-        rig.ring.pointer.gather = self.gather
+        rig.ring.pointer.coalesce = self.coalesce
         start = time.perf_counter_ns()
         rig.ring.wait(SECOND, 0)
         took = time.perf_counter_ns() - start
@@ -135,7 +135,7 @@ def each_turn(rig: Rig, loop: str, batches: list[int]) -> list[int]:
             block_shift=9,
         )
     work.run(rig.ring, 1)
-    gathers = [int(rig.ring.pointer.gather)]
+    found = [int(rig.ring.pointer.coalesce)]
     running: list[int] = []
     completed = 0
     for batch in batches:
@@ -145,8 +145,8 @@ def each_turn(rig: Rig, loop: str, batches: list[int]) -> list[int]:
         completed += batch
         while work.completed < completed:
             work.run(rig.ring, SLICE)
-        gathers.append(int(rig.ring.pointer.gather))
-    return gathers
+        found.append(int(rig.ring.pointer.coalesce))
+    return found
 
 
 @pytest.mark.parametrize("loop", ["vector", "workload"])
