@@ -19,7 +19,7 @@ from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.driver.queue_pair import RawQueuePair
-from pynvme_user.errors import NvmeError, NvmeTimeoutError, QueueFullError
+from pynvme_user.errors import ClosedError, DeviceRemovedError, NvmeTimeoutError, QueueFullError
 from pynvme_user.logs import logger
 from pynvme_user.spec.commands import (
     SQE,
@@ -207,7 +207,7 @@ class AdminQueue:
             while request.completion is None and (until is None or time.monotonic() < until):
                 time.sleep(_PAUSE_SECONDS)  # the queue is others' in between
                 self._poll(0)
-        except NvmeError:
+        except (ClosedError, DeviceRemovedError):
             if request.completion is None:  # else another thread has found it meanwhile
                 raise
         return request.completion

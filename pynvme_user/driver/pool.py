@@ -201,9 +201,9 @@ class QueuePairPool:
             pair = self.acquire()
         try:
             while True:
-                # Dekker's mutual exclusion in place of the lock, which costs as much as all else here:
-                # this sets `busy`, then tests `ready`; stopped() clears `ready`, then tests `busy`.
-                # It rests on the order that the GIL gives: a free-threaded build needs the lock.
+                # Dekker's mutual exclusion in place of the lock, which costs as much as all else
+                # here: this sets `busy`, then tests `ready`; stopped() clears `ready`, then tests
+                # `busy`. It rests on the GIL's order: a free-threaded build needs the lock.
                 pair.busy = True
                 if not pair.ready:
                     status = -errno.EBUSY
