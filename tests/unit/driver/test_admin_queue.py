@@ -29,12 +29,10 @@ def answer(soft: SoftController, opcode: AdminOpcode, status: Status = OK) -> No
     """Complete the first command of that kind that is kept, once it is."""
     deadline = time.monotonic() + 10
     while True:
-        with soft._lock:
-            for queue, sqe in soft.kept:
-                if not queue.qid and sqe.opc == opcode:
-                    soft.kept.remove((queue, sqe))
-                    soft.complete(queue, sqe, status, 7)
-                    return
+        for qid, sqe in soft.kept:
+            if not qid and sqe.opc == opcode:
+                soft.end(qid, sqe.cid, status)
+                return
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -46,11 +44,10 @@ def test_others_beside_event_requests(soft: SoftController, ctrl: Controller) ->
     usable(ctrl)
     assert [event.wait(0) for event in events] == [None] * 4
     assert "under way" in repr(events[0])
-    answer(soft, EVENT)
+    soft.end(0, events[0].cid)
     done = events[0].wait(10)
     assert done is not None
     assert done.status.ok
-    assert done.result == 7
     assert events[0].completion is done is events[0].check()
     assert events[1].completion is None
 
@@ -73,8 +70,8 @@ def test_each_has_its_own_deadline(soft: SoftController, ctrl: Controller) -> No
     assert slow.check().status.ok
     assert ctrl.resets == 0
     assert soft.log.count("abort") == 1
-    answer(soft, EVENT)
-    assert event.check().result == 7
+    soft.end(0, event.cid)
+    assert event.check().status.ok
 
 
 @pytest.mark.parametrize("answered", [False, None])
@@ -139,7 +136,7 @@ def test_a_full_queue(soft: SoftController, ctrl: Controller) -> None:
     events = [ctrl.admin_async(EVENT, timeout=math.inf) for _ in range(63)]
     with pytest.raises(nvme.QueueFullError, match="63 admin commands are outstanding"):
         ctrl.admin(AdminOpcode.GET_FEATURES, timeout=0.05)
-    timer = threading.Timer(0.05, answer, (soft, EVENT))
+    timer = threading.Timer(0.05, soft.end, (0, events[3].cid))
     timer.start()
     assert len(ctrl.identify_page(Cns.CONTROLLER)) == 4096
     timer.join()
@@ -197,7 +194,7 @@ def test_a_long_format(soft: SoftController, ctrl: Controller) -> None:
     answer(soft, AdminOpcode.FORMAT_NVM)
     reader.join(30)
     assert isinstance(outcome[0], nvme.NamespaceChangedError)
-    assert long.check().result == 7
+    assert long.check().status.ok
     assert event.completion is None
     assert ctrl.namespaces[1].block_size == 4096
 
@@ -315,5 +312,5 @@ def test_a_request_of_a_forked_child(soft: SoftController, ctrl: Controller) -> 
     assert os.read(read, 100) == b"refused"
     os.close(read)
     os.close(write)
-    answer(soft, EVENT)
+    soft.end(0, event.cid)
     assert event.check().status.ok
