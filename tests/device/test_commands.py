@@ -18,6 +18,8 @@ from pynvme_user.spec.commands import (
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus, MediaStatus, Status
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.fixture(scope="module")
 def model(ns: Namespace) -> Model:

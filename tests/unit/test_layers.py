@@ -6,6 +6,7 @@ import ast
 import functools
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_the_contracts_hold(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 broken" in done.stdout
+
+
+def test_a_wheel_has_every_package() -> None:
+    """An editable install does not show what is left out."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = (path.parent for top in FOLDERS for path in (ROOT / top).rglob("__init__.py"))
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(listed) == {
+        name if name.startswith("pynvme_user") else f"pynvme_user.{name}" for name in names
+    }
 
 
 def test_each_extension_has_one_importer() -> None:
