@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from pynvme_user.bench.report.rendering import render
+
 #: Of the JSON; to be raised when a reader of the old one would be misled.
 FORMAT_VERSION = 1
+_HERE = Path(__file__).parent
 
 
 def console() -> Console:
@@ -28,37 +30,36 @@ def write_json(path: Path, machine: dict[str, object], parts: dict[str, object])
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page: what the terminal shows as tables, and figures."""
+
+    title: str
+    tables: Sequence[Table]
+    figures: Sequence[str] = ()
+
+
 def write_page(
-    path: Path, title: str, machine: dict[str, object], sections: Iterable[tuple[str, str]]
+    path: Path, title: str, machine: Mapping[str, object], sections: Iterable[Section]
 ) -> None:
-    """Write the page: sections of HTML with their headings, and what machine it was."""
-    style = files("pynvme_user.bench.report").joinpath("report.css").read_text(encoding="utf-8")
-    body = "".join(
-        f"<section><h2>{escape(heading)}</h2>\n{content}\n</section>\n"
-        for heading, content in sections
+    """Write the page: sections, and what machine it was."""
+    text = render(
+        "benchmark.html",
+        _HERE,
+        title=title,
+        made=time.strftime("%Y-%m-%d %H:%M %Z"),
+        sections=[(one.title, list(map(_table, one.tables)), one.figures) for one in sections],
+        machine=machine.items(),
     )
-    facts = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in machine.items()
-    )
-    path.write_text(
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style></head>\n<body>"
-        f"<header><h1>{escape(title)}</h1>"
-        f"<p>{time.strftime('%Y-%m-%d %H:%M %Z')}</p></header>\n{body}"
-        f'<section><h2>Machine</h2><table class="facts">{facts}</table></section></body></html>\n',
-        encoding="utf-8",
-    )
+    path.write_text(text, encoding="utf-8")
 
 
-def html_table(table: Table) -> str:
-    """Turn a terminal's table into HTML's; columns that are right-aligned there are numbers."""
-    kinds = [' class="n"' if column.justify == "right" else "" for column in table.columns]
-    head = _row("th", [str(column.header) for column in table.columns], kinds)
+def _table(table: Table) -> tuple[str, list[str], list[list[str]], list[bool]]:
+    """Take a terminal's table apart; columns that are right-aligned there are numbers."""
+    numbers = [column.justify == "right" for column in table.columns]
     cells = zip(*(column.cells for column in table.columns), strict=True)
-    rows = "".join(_row("td", [str(cell) for cell in row], kinds) for row in cells)
-    return f'<div class="wide"><table>{head}{rows}</table></div>'
+    head = [str(column.header) for column in table.columns]
+    return str(table.title), head, [list(map(str, row)) for row in cells], numbers
 
 
 def markdown_table(table: Table) -> str:
@@ -68,10 +69,3 @@ def markdown_table(table: Table) -> str:
     rule = ["--:" if column.justify == "right" else "--" for column in columns]
     cells = zip(*(column.cells for column in columns), strict=True)
     return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (head, rule, *cells))
-
-
-def _row(tag: str, texts: Sequence[str], kinds: Sequence[str]) -> str:
-    cells = "".join(
-        f"<{tag}{kind}>{escape(text)}</{tag}>" for text, kind in zip(texts, kinds, strict=True)
-    )
-    return f"<tr>{cells}</tr>"

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from device import cpus, first_namespace, machine_facts, memory_available, opened
 from load import IO_SIZE, CLoop, Spread, Turn
-from page import console, html_table, markdown_table, write_page
+from page import Section, console, markdown_table, write_page
 from rich.progress import Progress
 from rich.table import Table
 from svg import write_svg
@@ -292,11 +292,6 @@ def _scale(values: Sequence[float], label: Callable[[float], str]) -> Log:
     return Log(min(values), max(values), label, named=named if label is format_size else ())
 
 
-def plots(rows: list[dict]) -> str:
-    """Draw them for the page."""
-    return f'<div class="plots">{"".join(figures(rows))}</div>'
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", help="default: the repository's null controller")
@@ -324,8 +319,8 @@ def main() -> None:
     for table in shown:
         console().print(table)
     if options.html:
-        both = "".join(map(html_table, shown)) + plots(rows)
-        write_page(options.html, "Queue pairs", machine_facts(), [("Queue pairs", both)])
+        section = Section("Queue pairs", shown, figures(rows))
+        write_page(options.html, "Queue pairs", machine_facts(), [section])
     if options.svg:
         write_svg(options.svg, figures(rows), note=_note(options.device, options.turns))
     if options.markdown:

@@ -19,7 +19,7 @@ import queues
 import vectors
 import waiting
 from device import machine_facts
-from page import console, html_table, write_json, write_page
+from page import Section, console, write_json, write_page
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -37,7 +37,7 @@ class Part:
     steps: int
     measure: Callable[[Step], object]
     tables: Callable[[object], list[Table]]
-    plots: Callable[[object], str] | None = None
+    figures: Callable[[object], list[str]] = lambda result: []
 
 
 def parts(device: str | None, *, quick: bool) -> list[Part]:
@@ -79,7 +79,7 @@ def parts(device: str | None, *, quick: bool) -> list[Part]:
                 step=step,
             ),
             queues.tables,
-            queues.plots,
+            queues.figures,
         ),
     ]
 
@@ -94,7 +94,7 @@ def main() -> None:
     terminal = console()
     facts = machine_facts()
     figures: dict[str, object] = {}
-    sections: list[tuple[str, str]] = []
+    sections: list[Section] = []
     columns = TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=terminal) as progress:
         planned = [
@@ -115,10 +115,7 @@ def main() -> None:
             shown = part.tables(result)
             for table in shown:
                 progress.console.print(table)
-            content = "".join(f"<h3>{table.title}</h3>{html_table(table)}" for table in shown) + (
-                part.plots(result) if part.plots else ""
-            )
-            sections.append((part.name.capitalize(), content))
+            sections.append(Section(part.name.capitalize(), shown, part.figures(result)))
     write_json(options.output / "bench.json", facts, figures)
     write_page(options.output / "bench.html", "pynvme_user: benchmarks", facts, sections)
     terminal.print(f"{options.output / 'bench.json'}\n{options.output / 'bench.html'}")

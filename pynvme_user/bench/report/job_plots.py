@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from pynvme_user.bench.report.plot import Axis, Floats, Linear, Log, Nines, Series, chart
 from pynvme_user.bench.results.result import (
@@ -65,15 +66,28 @@ def log_scale(values: Floats, label: Callable[[float], str]) -> Log:
     return Log(min(low, middle / 2), max(high, middle * 2), label)
 
 
-def job_plots(job: JobResult) -> Iterator[str]:
-    """Draw a job: its rates and latencies over time, percentiles, histogram."""
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page: figures below a heading; of one job, its options and its clones."""
+
+    title: str
+    figures: Sequence[Markup]
+    options: str | None = None
+    members: int = 1
+
+
+def job_plots(job: JobResult) -> Iterator[Section]:
+    """Draw a job that did anything: its rates and latencies over time, percentiles, histogram."""
     shown = [(way, result) for way, result in active(job) if result.ios]
     if not shown:
         return
     options = printable(" ".join(f"{name}={value}" for name, value in job.options.items()))
-    yield f"<section><h2>{escape(job.name)}</h2>"
-    clones = f", {job.members} jobs together" if job.members > 1 else ""
-    yield f'<p class="options"><code>{escape(options)}</code>{clones}</p><div class="plots">'
+    yield Section(job.name, list(_figures(job, shown)), options, job.members)
+
+
+def _figures(
+    job: JobResult, shown: Sequence[tuple[Direction, DirectionResult]]
+) -> Iterator[Markup]:
     if job.rounds and len(job.rounds.iops) > 1:
         yield _rounds_chart(job.rounds)
     yield from _rates_over_time(shown)
@@ -81,10 +95,9 @@ def job_plots(job: JobResult) -> Iterator[str]:
         yield from _latency_over_time(direction, result)
     yield percentile_chart([(NAMES[way], result.lat, way) for way, result in shown])
     yield _histogram_chart([(NAMES[way], result.lat, way) for way, result in shown])
-    yield "</div></section>"
 
 
-def _rounds_chart(rounds: Rounds) -> str:
+def _rounds_chart(rounds: Rounds) -> Markup:
     """Draw the rounds, the average of the last ones, and how far they may be apart."""
     values = np.array(rounds.iops)
     at = np.arange(1, values.size + 1, dtype=np.float64)
@@ -109,7 +122,7 @@ def _interval_ms(result: DirectionResult) -> int:
     return int(steps) * AVERAGE_MS
 
 
-def _rates_over_time(shown: Sequence[tuple[Direction, DirectionResult]]) -> Iterator[str]:
+def _rates_over_time(shown: Sequence[tuple[Direction, DirectionResult]]) -> Iterator[Markup]:
     courses = [(way, course(result.samples, _interval_ms(result))) for way, result in shown]
     courses = [(way, rates) for way, rates in courses if rates.end_s.size]
     if not courses:
@@ -133,7 +146,7 @@ def _rates_over_time(shown: Sequence[tuple[Direction, DirectionResult]]) -> Iter
         yield chart(title, time_axis, Axis(unit, Linear.up_to(highest, rate_label)), lines)
 
 
-def _latency_over_time(direction: Direction, result: DirectionResult) -> Iterator[str]:
+def _latency_over_time(direction: Direction, result: DirectionResult) -> Iterator[Markup]:
     name = NAMES[direction]
     if len(result.intervals) > 1:
         at, shares = _interval_percentiles(result, (50.0, 99.0, 99.9))
@@ -177,7 +190,7 @@ def percentile_chart(
     title: str = "Latency percentiles",
     note: str = "",
     legend: str = "",
-) -> str:
+) -> Markup:
     """Draw how many nines of the I/Os were how fast; a name and a style for each line."""
     lines = []
     for name, histogram, style in histograms:
@@ -199,7 +212,7 @@ def percentile_chart(
     )
 
 
-def _histogram_chart(histograms: Sequence[tuple[str, Histogram, int]]) -> str:
+def _histogram_chart(histograms: Sequence[tuple[str, Histogram, int]]) -> Markup:
     lines = []
     for name, histogram, style in histograms:
         merged = histogram.counts.reshape(-1, _MERGED).sum(axis=1)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from importlib.metadata import version
-from importlib.resources import files
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 from pynvme_user.bench.report.job_plots import NAMES, active, job_plots
+from pynvme_user.bench.report.rendering import render
 from pynvme_user.bench.report.sweep_plots import AXIS_NAMES, sweep_plots
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.aggregate import combine_groups
@@ -38,42 +39,30 @@ def page(run: RunResult) -> str:
         if len({job.name for job in jobs}) > 3
         else ""
     )
-    body = [
-        f"<header><h1>{escape(title)}</h1>",
-        f"<p>{escape(time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(run.started)))}",
-        f"· <code>{escape(printable(run.command))}</code></p></header>"
-        if run.command
-        else "</p></header>",
-        *_troubles(run, jobs),
-        "<section><h2>Results</h2>",
-        _table(jobs),
-        "</section>",
-        *(sweep_plots(jobs) if sweep else (part for job in jobs for part in job_plots(job))),
-        "<section><h2>Conditions</h2>",
-        _conditions(run, jobs),
-        "</section>",
-        "<footer><p>Latencies are total latencies (lat), slat and clat together: from the start of "
-        "the submission, or from the arrival time where a rate is set, to the completion; "
-        "percentiles are exact to 1/64. Rates are averages over half a second or more. "
-        f"Made by nvme-user {escape(version('pynvme_user'))}.</p></footer>",
-    ]
-    style = files("pynvme_user.bench.report").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} · nvme-user bench</title>\n<style>\n{style}</style></head>\n"
-        f"<body>{_lines(body)}</body></html>\n"
+    made = render(
+        "report.html",
+        title=title,
+        started=time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(run.started)),
+        command=printable(run.command),
+        errors=list(map(printable, _errors(run, jobs))),
+        warnings=list(map(printable, run.warnings)),
+        results=_shown(*_results(jobs)),
+        sections=list(sweep_plots(jobs) if sweep else chain.from_iterable(map(job_plots, jobs))),
+        facts=_facts(run, jobs),
+        costs=_shown(*_costs(jobs)),
+        version=version("pynvme_user"),
     )
-
-
-def _lines(parts: Iterable[str]) -> str:
-    return "\n".join(part for part in parts if part)
+    return str(made)
 
 
 # --- tables -------------------------------------------------------------------------------------
 
 
-def _troubles(run: RunResult, jobs: Sequence[JobResult]) -> Iterator[str]:
+#: Heads, rows, and how many columns have words; the others have numbers.
+_Table: TypeAlias = tuple[list[str], list[list[str]], int]
+
+
+def _errors(run: RunResult, jobs: Sequence[JobResult]) -> list[str]:
     said = ["Interrupted: the results are those until then."] if run.interrupted else []
     for job in jobs:
         said += [
@@ -90,17 +79,10 @@ def _troubles(run: RunResult, jobs: Sequence[JobResult]) -> Iterator[str]:
             )
     if run.failure:
         said.append(run.failure)
-    if said:
-        yield f'<ul class="errors">{"".join(map(_item, said))}</ul>'
-    if run.warnings:
-        yield f'<ul class="warnings">{"".join(map(_item, run.warnings))}</ul>'
+    return said
 
 
-def _item(text: str) -> str:
-    return f"<li>{escape(printable(text))}</li>"
-
-
-def _table(jobs: Sequence[JobResult]) -> str:
+def _results(jobs: Sequence[JobResult]) -> _Table:
     points = list(dict.fromkeys(name for job in jobs for name in job.point))
     several = len({job.name for job in jobs}) > 1 or not points
     head = [*(["job"] if several else []), *(AXIS_NAMES.get(name, name) for name in points)]
@@ -126,13 +108,11 @@ def _table(jobs: Sequence[JobResult]) -> str:
                 ]
             )
     if len(points) > _FEW_AXES:
-        head, rows, words = _narrowed(head, rows, words)
-    return _html_table(head, rows, words)
+        return _narrowed(head, rows, words)
+    return head, rows, words
 
 
-def _narrowed(
-    head: list[str], rows: list[list[str]], words: int
-) -> tuple[list[str], list[list[str]], int]:
+def _narrowed(head: list[str], rows: list[list[str]], words: int) -> _Table:
     """Leave out of a table what goes without saying, so that it is no wider than the page."""
     # Behind "lat mean" it is seen of what p50 and the others are.
     head = [text if text == "lat mean" else text.removeprefix("lat ") for text in head]
@@ -145,16 +125,12 @@ def _narrowed(
     return head, rows, words
 
 
-def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
-    def cells(tag: str, texts: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{'' if column < words else ' class=n'}>{escape(_spaced(text))}</{tag}>"
-            for column, text in enumerate(texts)
-        )
-
-    lines = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
-    table = f"<table><thead><tr>{cells('th', head)}</tr></thead>\n<tbody>{lines}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
+def _shown(
+    head: list[str], rows: list[list[str]], words: int
+) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Make a table as its template takes it."""
+    numbers = [column >= words for column in range(len(head))]
+    return list(map(_spaced, head)), [list(map(_spaced, row)) for row in rows], numbers
 
 
 def _spaced(text: str) -> str:
@@ -167,7 +143,7 @@ def _spaced(text: str) -> str:
     return text
 
 
-def _conditions(run: RunResult, jobs: Sequence[JobResult]) -> str:
+def _facts(run: RunResult, jobs: Sequence[JobResult]) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     for device in dict.fromkeys(one for job in jobs for one in job.devices or (job.device,)):
         known = (
@@ -191,9 +167,7 @@ def _conditions(run: RunResult, jobs: Sequence[JobResult]) -> str:
     if run.global_options:
         options = " ".join(f"{name}={value}" for name, value in run.global_options.items())
         facts.append(("global options", printable(options)))
-    rows = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts]
-    costs = _costs(jobs)
-    return f'<table class="facts">{"".join(rows)}</table>{costs}'
+    return facts
 
 
 def _split(note: str) -> tuple[str, str]:
@@ -201,7 +175,7 @@ def _split(note: str) -> tuple[str, str]:
     return name, value
 
 
-def _costs(jobs: Sequence[JobResult]) -> str:
+def _costs(jobs: Sequence[JobResult]) -> _Table:
     head = ["job", "options", "submit", "complete", "MMIO writes", "MMIO reads", "CPU"]
     rows = []
     for job in jobs:
@@ -223,4 +197,4 @@ def _costs(jobs: Sequence[JobResult]) -> str:
                 text("cpu_ns", duration, each),
             ]
         )
-    return f"<h3>What one I/O cost the driver</h3>{_html_table(head, rows, 2)}"
+    return head, rows, 2

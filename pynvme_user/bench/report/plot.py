@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor, isfinite, log10
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
+
+from pynvme_user.bench.report.rendering import render
 
 Floats = npt.NDArray[np.float64]
 Tick = tuple[float, str]  # value, label
@@ -177,7 +179,7 @@ class Series:
 
 def chart(
     title: str, x: Axis, y: Axis, series: Sequence[Series], note: str = "", legend: str = ""
-) -> str:
+) -> Markup:
     """Draw a figure: caption, legend where there are several lines, axes with units, lines.
 
     ``legend`` says what the lines' names are values of; ``note`` stands below.
@@ -186,23 +188,23 @@ def chart(
     left = 12 + _LETTER * max((len(label) for _, label in y_ticks), default=0)
     frame = _Frame(left, x.scale, y.scale)
     x_ticks = _thin(x.scale, frame.width, lambda label: _LETTER * len(label) + 10)
-    names = ", ".join(one.name for one in series)
-    parts = [
-        f"<figure><figcaption>{escape(title)}</figcaption>",
-        _legend(series, legend) if len(series) > 1 else "",
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(f"{title}: {names}")}">',
-        *frame.grid(x_ticks, y_ticks),
-        f'<text class="axis" x="2" y="13">{escape(y.title)}</text>',
-        f'<text class="axis" x="{left + frame.width / 2:.1f}" y="{_HEIGHT - 6}" '
-        f'text-anchor="middle">{escape(x.title)}</text>',
-        *(frame.line(one) for one in series),
-        *(mark for one in series if one.points for mark in frame.marks(one, x, y)),
-        "</svg>",
-        f'<p class="note">{escape(note)}</p>' if note else "",
-        "</figure>",
-    ]
-    return "\n".join(part for part in parts if part)
+    return render(
+        "figure.html",
+        title=title,
+        legend=legend,
+        note=note,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=left,
+        right=left + frame.width,
+        top=_TOP,
+        bottom=frame.bottom,
+        x_title=x.title,
+        y_title=y.title,
+        x_ticks=frame.x_ticks(x_ticks),
+        y_ticks=frame.y_ticks(y_ticks),
+        lines=[frame.line(one, x, y) for one in series],
+    )
 
 
 def _look(style: int) -> tuple[str, str]:
@@ -224,15 +226,16 @@ def _thin(scale: Scale, length: float, room: Callable[[str], float]) -> list[Tic
     return [tick for _, _, tick in kept]
 
 
-def _legend(series: Iterable[Series], title: str) -> str:
-    entries = (
-        f'<span><svg class="key" viewBox="0 0 26 8"><path class="line {colour}" '
-        f'stroke-dasharray="{dashes}" d="M0 4H26"/></svg>{escape(one.name)}</span>'
-        for one in series
-        for colour, dashes in [_look(one.style)]
-    )
-    head = f"<span>{escape(title)}:</span>" if title else ""
-    return f'<p class="legend">{head}{"".join(entries)}</p>'
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A series as it is drawn."""
+
+    name: str
+    colour: str
+    dashes: str
+    path: str
+    area: str
+    marks: list[tuple[float, float, str]]  # where, and what hovering shows
 
 
 class _Frame:
@@ -250,26 +253,18 @@ class _Frame:
     def _y(self, values: Floats) -> Floats:
         return self.bottom - self.height * self.y.place(values)
 
-    def grid(self, x_ticks: Iterable[Tick], y_ticks: Iterable[Tick]) -> Iterable[str]:
-        right = self.left + self.width
-        for value, label in y_ticks:
-            at = float(self._y(np.array([value]))[0])
-            yield f'<path class="grid" d="M{self.left:.1f} {at:.1f}H{right:.1f}"/>'
-            yield (
-                f'<text x="{self.left - 6:.1f}" y="{at + 4.5:.1f}" text-anchor="end">'
-                f"{escape(label)}</text>"
-            )
-        for value, label in x_ticks:
-            at = float(self._x(np.array([value]))[0])
-            yield f'<path class="grid" d="M{at:.1f} {_TOP}V{self.bottom}"/>'
-            at = min(at, _WIDTH - _LETTER * len(label) / 2)  # the last label stays inside
-            yield (
-                f'<text x="{at:.1f}" y="{self.bottom + 20}" text-anchor="middle">'
-                f"{escape(label)}</text>"
-            )
-        yield f'<path class="frame" d="M{self.left:.1f} {_TOP}V{self.bottom}H{right:.1f}"/>'
+    def y_ticks(self, ticks: Iterable[Tick]) -> list[tuple[float, str]]:
+        """Tell where each tick is."""
+        return [(float(self._y(np.array([value]))[0]), label) for value, label in ticks]
 
-    def line(self, series: Series) -> str:
+    def x_ticks(self, ticks: Iterable[Tick]) -> list[tuple[float, str, float]]:
+        """Tell where each tick and its label are."""
+        places = [(float(self._x(np.array([value]))[0]), label) for value, label in ticks]
+        # The last label stays inside.
+        return [(at, name, min(at, _WIDTH - _LETTER * len(name) / 2)) for at, name in places]
+
+    def line(self, series: Series, x: Axis, y: Axis) -> _Line:
+        """Draw a series."""
         xs, ys = self._x(series.x), self._y(series.y)
         # Outside the frame is where a value of zero on a logarithmic axis would lie.
         ys = np.minimum(ys, self.bottom)
@@ -281,24 +276,19 @@ class _Frame:
             steps.append(f"{pen}{at_x:.1f} {at_y:.1f}")
             pen = "L"
         path = "".join(steps)
-        colour, dashes = _look(series.style)
-        drawn = f'<path class="line {colour}" stroke-dasharray="{dashes}" d="{path}"/>'
-        if not (series.filled and steps):
-            return drawn
-        first, last = float(xs[0]), float(xs[-1])
-        area = f"{path}L{last:.1f} {self.bottom}L{first:.1f} {self.bottom}Z"
-        return f'<path class="area {colour}" d="{area}"/>{drawn}'
+        area = ""
+        if series.filled and steps:
+            first, last = float(xs[0]), float(xs[-1])
+            area = f"{path}L{last:.1f} {self.bottom}L{first:.1f} {self.bottom}Z"
+        marks = self._marks(series, x, y) if series.points else []
+        return _Line(series.name, *_look(series.style), path, area, marks)
 
-    def marks(self, series: Series, x: Axis, y: Axis) -> Iterable[str]:
-        colour, _ = _look(series.style)
+    def _marks(self, series: Series, x: Axis, y: Axis) -> list[tuple[float, float, str]]:
+        made = []
         for value_x, value_y in zip(series.x.tolist(), series.y.tolist(), strict=True):
             at_x = float(self._x(np.array([value_x]))[0])
             at_y = float(self._y(np.array([value_y]))[0])
             if isfinite(at_x) and isfinite(at_y):
-                said = (
-                    f"{series.name}, {x.title} {x.scale.label(value_x)}: {y.scale.label(value_y)}"
-                )
-                yield (
-                    f'<circle class="mark {colour}" cx="{at_x:.1f}" cy="{at_y:.1f}" '
-                    f'r="3"><title>{escape(said)}</title></circle>'
-                )
+                said = f"{x.title} {x.scale.label(value_x)}: {y.scale.label(value_y)}"
+                made.append((at_x, at_y, f"{series.name}, {said}"))
+        return made

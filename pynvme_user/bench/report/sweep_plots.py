@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from pynvme_user.bench.jobs.job import REPEAT
 from pynvme_user.bench.report.job_plots import (
     NAMES,
+    Section,
     latency_label,
     log_scale,
     percentile_chart,
@@ -39,15 +41,13 @@ _FEW = 3
 _WIDE = 20
 
 
-def sweep_plots(jobs: Sequence[JobResult]) -> Iterator[str]:
+def sweep_plots(jobs: Sequence[JobResult]) -> Iterator[Section]:
     """Draw rates and latencies over the axis with the most values; the others make the lines."""
     for direction in Direction:
         present = [job for job in jobs if job.directions[direction].ios]
         if present:
             # Each in rows of its own, so that like stands beside like.
-            yield f'<section><h2>Sweep: {NAMES[direction]}</h2><div class="plots">'
-            yield from _Sweep(present, direction).charts()
-            yield "</div></section>"
+            yield Section(f"Sweep: {NAMES[direction]}", list(_Sweep(present, direction).charts()))
 
 
 class _Sweep:
@@ -82,7 +82,7 @@ class _Sweep:
         titles = (AXIS_NAMES.get(name, name) for name in names)
         return " / ".join([*(["job"] if self.several else []), *titles])
 
-    def charts(self) -> Iterator[str]:
+    def charts(self) -> Iterator[Markup]:
         yield self._rate("IOPS", "IOPS", lambda result: result.iops)
         yield self._rate("bandwidth", "MiB/s", lambda result: result.bytes_per_second / (1 << 20))
         yield from self._latency()
@@ -105,7 +105,7 @@ class _Sweep:
             for style, (name, x, y) in enumerate(zip(self.groups, places, ys, strict=True))
         ]
 
-    def _rate(self, what: str, unit: str, value: Callable[[DirectionResult], float]) -> str:
+    def _rate(self, what: str, unit: str, value: Callable[[DirectionResult], float]) -> Markup:
         values = self._values(value)
         return self._chart(
             f"{self.word} {what} over {self.x.title}",
@@ -114,7 +114,7 @@ class _Sweep:
             self._lines(values),
         )
 
-    def _latency(self) -> Iterator[str]:
+    def _latency(self) -> Iterator[Markup]:
         drawn = {share: self._values(_percentile(share)) for share in (50.0, 99.0, 99.9)}
         every = np.concatenate([values for one in drawn.values() for values in one])
         y = Axis("total latency (lat)", log_scale(every, latency_label))
@@ -130,7 +130,7 @@ class _Sweep:
             title = f"{self.word} latency, p{share:g}, over {self.x.title}"
             yield self._chart(title, self.x, y, self._lines(drawn[share]))
 
-    def _load(self) -> str:
+    def _load(self) -> Markup:
         """Draw what latency each rate costs: where it bends up, more depth buys nothing."""
         rates = self._values(lambda result: result.iops)
         latencies = self._values(_percentile(99.0))
@@ -141,7 +141,7 @@ class _Sweep:
             self._lines(latencies, rates),
         )
 
-    def _percentiles(self) -> str:
+    def _percentiles(self) -> Markup:
         # The first, the last and some between them.
         chosen = [
             self.jobs[n] for n in np.unique(np.linspace(0, len(self.jobs) - 1, COLOURS).astype(int))
@@ -158,7 +158,7 @@ class _Sweep:
             self._legend(self.names),
         )
 
-    def _chart(self, title: str, x: Axis, y: Axis, lines: Sequence[Series]) -> str:
+    def _chart(self, title: str, x: Axis, y: Axis, lines: Sequence[Series]) -> Markup:
         return chart(title, x, y, lines, self.note, self._legend(self.others))
 
 

@@ -5,12 +5,13 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from bench_samples import job_of, run_of, sweep_of
+from bench_samples import DEVICE, job_of, run_of, sweep_of
 
 from pynvme_user.bench.report.page import page, write_report
 from pynvme_user.bench.report.plot import Axis, Linear, Log, Named, Nines, Series, chart
@@ -71,9 +72,10 @@ class Balanced(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open = []
+        self.open, self.seen = [], set()
 
     def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
         if tag not in ("meta",):
             self.open.append(tag)
 
@@ -119,6 +121,29 @@ def test_what_is_said_is_escaped():
     assert "Interrupted" in errors
     assert "3 I/Os failed with Unrecovered Read Error" in errors
     assert "1 blocks do not hold what was written. First: LBA 7 is torn" in errors
+
+
+def test_nothing_that_a_user_or_device_says_is_html():
+    """Wherever it stands: names, options, points, facts, messages."""
+    odd = """<b title='"&">"""
+    rng, jobs = np.random.default_rng(9), []
+    for number, value in enumerate((f"1{odd}", f"2{odd}", f"3{odd}")):
+        job = job_of(rng, name=f"job{odd}", number=number, group=number, seconds=2)
+        job.options = {"ioengine": odd}
+        job.devices = (replace(DEVICE, name=odd, model=odd, serial=odd, notes=(f"{odd}: {odd}",)),)
+        job.failure = odd
+        jobs.append(job)
+        if number:
+            job.point = {"mode": value, f"axis{odd}": number}
+    made = {"warnings": [odd], "global_options": {odd: odd}, "failure": odd}
+    for run in (run_of(jobs[0], **made), run_of(*jobs[1:], **made)):
+        run.machine, run.command = {odd: odd}, odd
+        text = page(run)
+        parser = Balanced()
+        parser.feed(text)
+        assert "b" not in parser.seen
+        assert odd not in text
+        assert text.count("&lt;b title=&#39;&#34;&amp;&#34;&gt;") > 12
 
 
 def test_the_table_has_a_row_for_each_direction_and_point():
