@@ -53,7 +53,7 @@ static inline int bare_turn(struct nvme_qpair *qp, struct bare_loop *loop)
 	uint64_t end;
 	int err = 0;
 
-	while (n < qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
+	while (n < qp->burst && !((end = cq_next(qp)) & CQE_PHASE)) {
 		struct nvme_tracker *tracker = cqe_tracker(qp, end);
 		uint16_t cid = cqe_cid(end);
 
@@ -101,7 +101,7 @@ static inline int doorbells_reap(struct nvme_qpair *qp, struct bare_loop *loop, 
 	int n = 0;
 	uint64_t end;
 
-	while (n < (int)qp->turn && !((end = cq_next(qp)) & CQE_PHASE)) {
+	while (n < (int)qp->burst && !((end = cq_next(qp)) & CQE_PHASE)) {
 		if (unlikely((uint32_t)(end >> 16) != *next << 16))
 			return -EPROTO;
 		loop->failed += (cqe_status(end) & STATUS_CODE_AND_TYPE) != 0;

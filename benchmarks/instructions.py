@@ -42,7 +42,7 @@ READS = 3200
 LINE = 64
 
 WAYS = {
-    "plain": "nvme_qpair_submit, _ring, _poll",
+    "plain": "nvme_qpair_submit, _doorbell, _poll",
     "vector": "nvme_vector_run",
     "workload": "nvme_bench_run, uniform random, three histograms",
     "transfer": "nvme_qpair_transfer",
@@ -50,8 +50,8 @@ WAYS = {
 
 #: Functions that only submission calls, whole or inlined.
 SUBMITS = re.compile(
-    r"(nvme_)?(sq|sqe|data)_|(vector|bench)_(write|fill|submit|next|generate)|nvme_qpair_(submit|ring)"
-    r"|submit_|nvme_(generator|random|cycle)_|tracker_(re)?take"
+    r"(nvme_)?(sq|sqe|data)_|(vector|bench)_(write|fill|submit|next|generate)"
+    r"|nvme_qpair_(submit|doorbell)|submit_|nvme_(generator|random|cycle)_|tracker_(re)?take"
 )
 
 

@@ -128,7 +128,7 @@ class CLoop:
 
     def _advance(self, timeout_ns: int) -> bool:
         return self._pair.run_loop(
-            self.workload, timeout_ns, geometry=self._geometry, keep=self._buffer
+            self.workload, timeout_ns, geometry=self._geometry, owner=self._buffer
         )
 
     def run(self, seconds: float) -> Turn:

@@ -21,7 +21,7 @@ from device import cpus
 from page import console, markdown_table
 from rich.table import Table
 
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.results.aggregate import combine
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run import engine
@@ -80,7 +80,7 @@ def run(case: Case, seconds: float) -> JobResult:
             "cpus_allowed": ",".join(map(str, cpus().clients)),
         }
         given = [*options.items(), ("time_based", None), ("filename", names)]
-        job, _ = Draft(given).job("rates", group=0)
+        job, _ = JobBuilder(given).job("rates", group=0)
         return combine(engine.run([job]).jobs)
 
 

@@ -313,7 +313,7 @@ def main() -> None:
             depths=depths,
             turns=options.turns,
             seconds=options.seconds,
-            step=lambda: progress.run_loop(task),
+            step=lambda: progress.advance(task),
         )
     shown = tables(rows)
     for table in shown:

@@ -22,7 +22,7 @@ from device import cpus
 from page import console, markdown_table
 from rich.table import Table
 
-from pynvme_user.bench.jobs.builder import Draft
+from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run import engine
 from pynvme_user.testing.process import served
@@ -79,7 +79,7 @@ def run(case: Case, device: str | None, seconds: float) -> JobResult:
     options |= {"runtime": f"{seconds}", "cpus_allowed": clients}
     with _device(device, in_turn=case.in_turn) as name:
         given = [*options.items(), ("time_based", None), ("filename", name)]
-        job, _ = Draft(given).job("rates", group=0)
+        job, _ = JobBuilder(given).job("rates", group=0)
         (result,) = engine.run([job]).jobs
     return result
 

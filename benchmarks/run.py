@@ -104,7 +104,7 @@ def main() -> None:
         for part, task in planned:
             progress.start_task(task)
             try:
-                result = part.measure(lambda task=task: progress.run_loop(task))
+                result = part.measure(lambda task=task: progress.advance(task))
             except (instructions.MissingToolError, nvme.DeviceAccessError) as error:
                 progress.console.print(f"{part.name}: left out: {error}")
                 figures[part.name] = {"left_out": str(error)}

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from device import machine_facts
 from page import console, write_json
 from rich.table import Table
 
@@ -178,7 +179,7 @@ def main() -> int:
         )
     console().print(table)
     if options.json:
-        write_json(options.json, {"cases": found})
+        write_json(options.json, machine_facts(), {"cases": found})
     return 0 if all(row["same"] for row in found) else 1
 
 

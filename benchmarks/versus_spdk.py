@@ -199,12 +199,12 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, object
     for depth in options.depths:
         ways: dict[str, Callable[[], Turn]] = {
             "SPDK": partial(spdk.perf, depth, rw),
-            "C loop": partial(ours.burst, "C loop", depth, rw),
-            "vector": partial(ours.burst, "vector", depth, rw),
-            "doorbells": partial(ours.burst, "doorbells", depth, rw),
+            "C loop": partial(ours.turn, "C loop", depth, rw),
+            "vector": partial(ours.turn, "vector", depth, rw),
+            "doorbells": partial(ours.turn, "doorbells", depth, rw),
         }
         if depth == 1 and not options.write:
-            ways["read_into"] = partial(ours.burst, "read_into", depth, rw)
+            ways["read_into"] = partial(ours.turn, "read_into", depth, rw)
         progress.update(task, description=f"depth {depth}")
         rows += _rows({"depth": depth, "rw": rw}, ways, options.turns, gate)
     for what in TIMES if options.overhead else ():

@@ -143,7 +143,7 @@ static void run_plain(struct rig *rig)
 			if (nvme_qpair_submit(rig->qp, &rig->read, rig->iovas[n], rig->bytes, n) < 0)
 				abort();
 		}
-		if (nvme_qpair_ring(rig->qp) ||
+		if (nvme_qpair_doorbell(rig->qp) ||
 		    nvme_qpair_poll(rig->qp, out, rig->depth) != (int)rig->depth)
 			abort();
 		done += rig->depth;
@@ -197,7 +197,7 @@ static void run_workload(struct rig *rig)
 		nvme_bench_result_clear(&bench->results[direction]);
 	bench->depth = rig->depth;
 	bench->block_shift = BLOCK_SHIFT;
-	bench->plain = 2;
+	bench->fast_directions = 2;
 	if (nvme_bench_run(rig->qp, bench, FOREVER) != 1 ||
 	    bench->results[NVME_DIRECTION_READ].clat.count != rig->ios)
 		abort();
