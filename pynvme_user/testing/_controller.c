@@ -12,7 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Looks at nothing to do before the thread sleeps: most of a millisecond, and a good part of that. */
+/*
+ * Looks at nothing to do before the thread sleeps. Who can be woken sleeps soon: on a machine with
+ * other work a thread that was asleep is run at once, and one that has spun waits for its turn.
+ */
 #define IDLE_ROUNDS_NAP	  100000u
 #define IDLE_ROUNDS_SLEEP 2000u
 #define NAP_NS		  50000u
@@ -174,10 +177,22 @@ static uint32_t doze(struct controller *c)
 	return count;
 }
 
+/* Looks at nothing to do before the thread sleeps; on the host's own CPU, each is one too many. */
+static uint32_t idle_rounds(const struct controller *c)
+{
+	cpu_set_t cpus;
+
+	if (c->wait == CONTROLLER_NAP)
+		return IDLE_ROUNDS_NAP;
+	if (!sched_getaffinity(0, sizeof(cpus), &cpus) && CPU_COUNT(&cpus) == 1)
+		return 0;
+	return IDLE_ROUNDS_SLEEP;
+}
+
 static void *run(void *context)
 {
 	struct controller *c = context;
-	uint32_t rounds = c->wait == CONTROLLER_NAP ? IDLE_ROUNDS_NAP : IDLE_ROUNDS_SLEEP;
+	uint32_t rounds = idle_rounds(c);
 	uint32_t idle = 0;
 
 	while (!__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
@@ -185,9 +200,9 @@ static void *run(void *context)
 			let_visitor_in(c);
 			idle = 0;
 		}
-		if (controller_poll(c))
+		if (controller_poll(c) || c->wait == CONTROLLER_SPIN)
 			idle = 0;
-		else if (c->wait != CONTROLLER_SPIN && ++idle > rounds && doze(c))
+		else if (++idle > rounds && doze(c))
 			idle = 0;
 	}
 	__atomic_store_n(&c->running, 0, __ATOMIC_SEQ_CST);

@@ -1,7 +1,7 @@
 """No system call and no allocation for an I/O: a million cost exactly what ten thousand do.
 
-Over vfio-user against the repository's own controller, whatever --device is: with QEMU's qtest
-socket each doorbell is a message.
+Against the software controller, over vfio-user and in the doorbell of this process, whatever
+--device is: with QEMU's qtest socket each doorbell is a message.
 
 C returns to Python every 100 ms, to let signals through. Such a slice costs some 20 objects of
 Python, and if nothing completed in it a look at the device's health; how many there are is a matter
@@ -89,9 +89,12 @@ void *aligned_alloc(size_t alignment, size_t size)
 """
 
 
-@pytest.fixture(scope="module")
-def device(qemu: None) -> Iterator[str]:
+@pytest.fixture(scope="module", params=["served", "in the doorbell"])
+def device(qemu: None, request: pytest.FixtureRequest) -> Iterator[str]:
     """A device of its own, so that it need not run again on every other access."""
+    if request.param == "in the doorbell":
+        yield "soft:?driver=null-co&inline=1"
+        return
     with software_controller.served("null") as (name, _):
         yield name
 

@@ -196,6 +196,28 @@ def test_every_doorbell_wakes_a_thread_that_falls_asleep() -> None:
         assert ctrl.resets == 0
 
 
+ONE_CPU = """
+import os, time
+import pynvme_user as nvme
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+with nvme.open("soft:?size=1M") as ctrl:
+    ns, buffer = ctrl.namespaces[1], ctrl.alloc(512)
+    started = time.monotonic()
+    for lba in range(300):
+        ns.read_into(lba, buffer)
+    print(time.monotonic() - started)
+"""
+
+
+def test_one_cpu_is_enough() -> None:
+    """Host and controller take turns: neither spins until the other's time slice ends."""
+    seconds = [
+        float(subprocess.check_output([sys.executable, "-c", ONE_CPU], timeout=60))
+        for _ in range(3)
+    ]
+    assert min(seconds) < 0.3  # a millisecond each, where spinning costs several
+
+
 def test_closed_twice_and_used_afterwards() -> None:
     device = SoftDevice("?size=1M")
     device.close()
