@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import pynvme_user as nvme
+from pynvme_user.host import machine
 from pynvme_user.testing.process import served
 
 
@@ -55,17 +54,16 @@ def first_namespace(ctrl: nvme.Controller) -> nvme.Namespace:
 
 def machine_facts() -> dict[str, object]:
     """Tell what the figures depend on, of this machine."""
-    model = re.search(r"^model name\s*:\s*(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    memory = dict(re.findall(r"^(\w+):\s+(\d+)", _read("/proc/meminfo"), re.MULTILINE))
+    memory = machine.memory_info()
     return {
-        "cpu": model[1] if model else platform.machine(),
+        "cpu": machine.cpu_model(),
         "cpus": len(os.sched_getaffinity(0)),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "none",
+        "governor": machine.governor() or "none",
         "kernel": platform.release(),
-        "memory_bytes": int(memory["MemTotal"]) * 1024,
-        "hugepages_total": int(memory.get("HugePages_Total", 0)),
-        "hugepages_free": int(memory.get("HugePages_Free", 0)),
-        "hugepage_bytes": int(memory.get("Hugepagesize", 0)) * 1024,
+        "memory_bytes": memory["MemTotal"],
+        "hugepages_total": memory.get("HugePages_Total", 0),
+        "hugepages_free": memory.get("HugePages_Free", 0),
+        "hugepage_bytes": memory.get("Hugepagesize", 0),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "pynvme_user": version("pynvme_user"),
@@ -74,13 +72,4 @@ def machine_facts() -> dict[str, object]:
 
 def memory_available() -> int:
     """Tell how many bytes of memory programs can still have."""
-    return 1024 * int(
-        re.findall(r"^MemAvailable:\s+(\d+)", _read("/proc/meminfo"), re.MULTILINE)[0]
-    )
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
+    return machine.memory_info()["MemAvailable"]

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from pynvme_user.access.base import Access
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
 from pynvme_user.host.pci import name_error
-from pynvme_user.host.sysfs import PciFunction
+from pynvme_user.host.sysfs import PCI_ADDRESS, PciFunction, pci_address
 from pynvme_user.transport.pcie import PcieTransport
 
 NAMES = (
@@ -21,8 +21,6 @@ NAMES = (
 
 #: A device's name, or a device that is open already, such as a SoftDevice.
 Openable: TypeAlias = str | Access
-
-_BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])", re.IGNORECASE)
 
 
 def open_transport(name: Openable, *, shadow_doorbells: bool = True) -> PcieTransport:
@@ -67,17 +65,16 @@ def open_access(name: Openable) -> Access:
             return VfioUserAccess(rest)
         case "vfio" | "uio":
             return _open_pci(name, scheme, rest)
-    if _BDF.match(name):
+    if re.match(PCI_ADDRESS, name, re.IGNORECASE):
         return _open_pci(name, None, name)
     raise name_error(name, f"is not a device name: {NAMES}")
 
 
 def _open_pci(name: str, scheme: str | None, rest: str) -> Access:
     address, _, query = rest.partition("?")
-    match = _BDF.fullmatch(address)
-    if match is None:
+    bdf = pci_address(address)
+    if bdf is None:
         raise DeviceNameError(f"{name!r}: {address!r} is not a PCI address such as 0000:01:00.0")
-    bdf = f"{match[1] or '0000'}:{match[2]}".lower()
     try:
         options = dict(parse_qsl(query, strict_parsing=bool(query)))
     except ValueError:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pynvme_user.errors import DmaError
+from pynvme_user.host.machine import memory_info
 from pynvme_user.units import format_size, whole_number
 
 Mode = Literal["prefer", "bind", "interleave"]
@@ -114,9 +115,8 @@ def check_room(length: int, placement: Placement) -> None:
 
 def _available(node: int) -> int:
     """Estimate the bytes that programs can still have on a node: free, or cache of files."""
-    text = (_NODES / f"node{node}/meminfo").read_text()
-    kib = {name: int(size) for name, size in re.findall(r"(\w+):\s+(\d+) kB", text)}
-    return (kib["MemFree"] + kib["FilePages"] - kib["Shmem"] + kib["SReclaimable"]) << 10
+    of = memory_info(_NODES / f"node{node}/meminfo")
+    return of["MemFree"] + of["FilePages"] - of["Shmem"] + of["SReclaimable"]
 
 
 def free_hugepages(page_size: int, nodes: Iterable[int]) -> int:

@@ -16,17 +16,14 @@ from typing import Any
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
 from pynvme_user.host import remedies
 from pynvme_user.host.holders import Holder, holders
-from pynvme_user.host.sysfs import PciFunction
+from pynvme_user.host.sysfs import PCI_ADDRESS, PciFunction, pci_address
 
 #: Mass storage, non-volatile memory, NVMe I/O controller (NVMe over PCIe Transport 1.0, 3.8.1).
 _CLASS = "10802"
 #: Where udevd listens; without it, the kernel's own events are all there is.
 _UDEV = Path("/run/udev/control")
 _KERNEL_NAME = re.compile(r"/dev/.*|(?:nvme|ng)\d\w*", re.DOTALL)
-_NAME = re.compile(
-    r"(?:(vfio|uio):)?(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])(?:\?.*)?",
-    re.IGNORECASE,
-)
+_NAME = re.compile(rf"(?:(vfio|uio):)?({PCI_ADDRESS})(?:\?.*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -107,12 +104,12 @@ def parse_name(name: str) -> tuple[str | None, str]:
     Raises DeviceNameError.
     """
     match = _NAME.fullmatch(name)
-    if match is None:
+    address = match and pci_address(match[2])
+    if match is None or address is None:
         raise name_error(
             name, "is not a PCI device: write 0000:01:00.0, or vfio:0000:01:00.0, or uio:..."
         )
-    scheme, domain, rest = match.groups()
-    return scheme and scheme.lower(), f"{domain or '0000'}:{rest}".lower()
+    return match[1] and match[1].lower(), address
 
 
 def name_error(name: str, what: str) -> DeviceNameError:

@@ -16,9 +16,19 @@ from pynvme_user.errors import (
     NvmeTimeoutError,
 )
 from pynvme_user.host.claim import process_name
+from pynvme_user.host.machine import cpu_info
 
 _DEVICES = Path("/sys/bus/pci/devices")
-_BDF = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+#: A PCI address, domain (0000 if left out), bus, device and function; as a regular expression
+#: without groups, to be used with re.IGNORECASE.
+PCI_ADDRESS = r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
+
+
+def pci_address(text: str) -> str | None:
+    """Return a PCI address as the kernel writes it; None for what is none."""
+    if not re.fullmatch(PCI_ADDRESS, text, re.IGNORECASE):
+        return None
+    return text.lower() if text.count(":") > 1 else f"0000:{text}".lower()
 
 
 class PciFunction:
@@ -26,7 +36,7 @@ class PciFunction:
 
     def __init__(self, bdf: str) -> None:
         """Raise DeviceNameError for a malformed address, DeviceAccessError if nothing is there."""
-        if not _BDF.fullmatch(bdf):
+        if pci_address(bdf) != bdf:
             raise DeviceNameError(
                 f"{bdf!r} is not a PCI address: write domain, bus, device and function in "
                 "lower-case hexadecimal, as in 0000:01:00.0"
@@ -127,8 +137,8 @@ def busy(name: str, *nodes: Path) -> DeviceBusyError:
 
 def iommu_off_message(bdf: str) -> str:
     """Say what to do where there is no IOMMU."""
-    vendor = Path("/proc/cpuinfo").read_text()
-    parameter = "amd_iommu=on" if "AuthenticAMD" in vendor else "intel_iommu=on"
+    amd = cpu_info().get("vendor_id") == "AuthenticAMD"
+    parameter = "amd_iommu=on" if amd else "intel_iommu=on"
     return (
         f"{bdf} has no IOMMU group, so the IOMMU is off: enable it in the firmware and boot with "
         f"the kernel parameter {parameter} (without an IOMMU, name the device uio:{bdf})"

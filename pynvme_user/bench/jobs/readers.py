@@ -10,6 +10,7 @@ from pynvme_user.bench.jobs import spdk, unsupported
 from pynvme_user.bench.jobs import values as v
 from pynvme_user.bench.jobs.job import UNIFORM, Distribution, DistributionKind, JobError, Workload
 from pynvme_user.host.numa import Placement
+from pynvme_user.host.sysfs import PCI_ADDRESS
 
 
 def workload(text: str) -> tuple[str, int]:
@@ -164,7 +165,7 @@ def _content(path: str) -> bytes:
 
 _DEVICE = re.compile(
     # A PCI address, alone or after a scheme; options go up to the next name.
-    r"(?:(?:vfio|uio):)?(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?:\?[^:]*)?(?=:|$)"
+    rf"(?:(?:vfio|uio):)?{PCI_ADDRESS}(?:\?[^:]*)?(?=:|$)"
     r"|(?:qemu|soft|vfio-user):|/|" + spdk.NAME,
     re.IGNORECASE,
 )

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from pynvme_user.bench.run.worker import Worker
 from pynvme_user.bench.run.write_data import shares_contents
 from pynvme_user.bench.run.zoned import ZoneMap
 from pynvme_user.driver.controller import Controller
+from pynvme_user.host import machine
 from pynvme_user.workload.direction import Direction
 
 _WATCH_SECONDS = 0.5
@@ -415,12 +415,7 @@ def _machine() -> dict[str, str]:
     """Tell what the figures were made on."""
     facts = {"host": platform.node(), "kernel": platform.release()}
     facts["python"] = platform.python_version()
-    facts["cpus"] = str(os.cpu_count())
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            facts["cpu"] = line.partition(":")[2].strip()
-            break
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    if governor.exists():
-        facts["governor"] = governor.read_text(encoding="utf-8").strip()
+    facts |= {"cpus": str(os.cpu_count()), "cpu": machine.cpu_model()}
+    if governor := machine.governor():
+        facts["governor"] = governor
     return facts
