@@ -27,6 +27,7 @@ from pynvme_user.errors import (
     DeviceBusyError,
     DeviceNameError,
     DmaError,
+    ForkedError,
     NvmeError,
 )
 from pynvme_user.host import numa
@@ -126,7 +127,7 @@ class QtestAccess(Access):
         while True:
             emulator = Emulator(machine)
             try:
-                self._link = QtestLink(emulator.qtest.fileno(), _REPLY_MS)
+                self._link = QtestLink(self.name, emulator.qtest.fileno(), _REPLY_MS)
                 self._enumerate()
                 return emulator
             except NvmeError:
@@ -277,9 +278,18 @@ def _claimed_image(disk: Disk, created: list[bytes]) -> int:
 class QtestLink:
     """QEMU's qtest socket: device registers by lines of text, doorbells as posted writes."""
 
-    def __init__(self, fd: int, timeout_ms: int) -> None:
+    def __init__(self, name: str, fd: int, timeout_ms: int) -> None:
+        self._name = name
         self._link = ffi.gc(lib.qtest_link_new(fd, timeout_ms), lib.qtest_link_free)
         self._closed = False
+        self._owner = 0  # in a forked child: the process that opened the device
+        owned.register(self)
+
+    def forked(self, owner: int) -> None:
+        """Send nothing any more, in a child of process ``owner``: another file may have the
+        socket's number by now, and a thread that is not here the link's mutex.
+        """
+        self._owner = owner
 
     def close(self) -> None:
         """End the link, before its socket is closed: every later call raises ClosedError."""
@@ -297,11 +307,14 @@ class QtestLink:
 
         Raises DeviceRemovedError when QEMU is gone or does not answer in time, ClosedError.
         """
+        data = line.encode() + b"\n"
+        length, reply = len(data), ffi.new("char[]", 256)
+        # With no call in between, in which a signal's handler could fork.
+        if self._owner:
+            raise ForkedError(self._name, self._owner)
         if self._closed:
             raise ClosedError("the device is closed and its QEMU ended: open it again")
-        data = line.encode() + b"\n"
-        reply = ffi.new("char[]", 256)
-        got = lib.qtest_link_call(self._link, data, len(data), reply, 256)
+        got = lib.qtest_link_call(self._link, data, length, reply, 256)
         if got < 0:
             fail(got)
         answer = ffi.string(reply).decode()

@@ -384,3 +384,42 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 def test_a_state_file_is_its_runs_alone(tmp_path: Path) -> None:
     script(STATE_FILE, str(tmp_path / "run.state"))
+
+
+#: The last moment before a request is sent in which a signal's handler could fork: the child's own
+#: file has the socket's number by then.
+BEFORE_A_REQUEST = """
+import os, sys
+import pynvme_user as nvme
+from pynvme_user.access import qtest
+
+class Forking:
+    pid = None
+
+    def __getattr__(self, name):
+        return getattr(real, name)
+
+    def new(self, *arguments):
+        made = real.new(*arguments)
+        if self.pid is None:
+            self.pid = os.fork()
+            if not self.pid:
+                while os.dup(2) < 64:
+                    pass
+        return made
+
+ctrl = nvme.open(sys.argv[1])
+real, qtest.ffi = qtest.ffi, Forking()
+try:
+    assert ctrl.registers.csts.rdy
+except nvme.ForkedError:
+    assert not qtest.ffi.pid
+    os._exit(0)
+assert qtest.ffi.pid
+assert os.waitstatus_to_exitcode(os.waitpid(qtest.ffi.pid, 0)[1]) == 0
+ctrl.close()
+"""
+
+
+def test_a_fork_before_a_request_is_sent() -> None:
+    script(BEFORE_A_REQUEST, "qemu:?size=16M")

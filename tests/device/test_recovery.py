@@ -310,7 +310,7 @@ def test_interrupted_vector(qemu: None) -> None:
         assert time.monotonic() - start < 15  # of the 20 s that it would take
         assert qp.outstanding == 0
         assert 0 < qp._ring.completed < 4096
-        assert qp._loop_keep is None
+        assert qp._loop_owner is None
         qp.read_many(ns, range(4), 1, buffer).check()
         usable(ctrl, ctrl.namespaces[2])
 
