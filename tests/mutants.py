@@ -52,7 +52,11 @@ NEAREST = {
     "_rules": ("test_faults.py",),
     "faults": ("test_faults.py",),
     "_clock": ("test_ring.py", "test_loop.py"),
+    "admin": ("test_admin_queue.py", "test_controller.py"),
+    "pcie": ("test_opening.py", "test_controller.py"),
     "pool": ("test_transfer_*.py",),
+    "recovery": ("test_whose_timeout.py", "test_controller.py"),
+    "transfer": ("test_pieces.py", "test_transfer_*.py"),
     "dma": ("test_dma.py", "test_transfer_of_buffers.py"),
     "loop": ("test_loop*.py",),
     "group": ("test_group.py",),
@@ -85,6 +89,9 @@ UNIT = (
     "test_closing.py",
     "test_soft_device.py",
     "test_faults.py",
+    "test_admin_queue.py",
+    "test_pieces.py",
+    "test_hostile_completions.py",
 )
 #: The C core's own programs, by the sources that change them.
 PROGRAMS = {
