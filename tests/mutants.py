@@ -42,7 +42,7 @@ NEAREST = {
     "_vector": ("test_ring_vector.py", "test_ring_coalesce.py"),
     "_bench_due": ("test_arrivals.py", "test_loop*.py"),
     "_bench": ("test_loop*.py", "test_ring_coalesce.py"),
-    "_generator": ("test_generator.py",),
+    "_generator": ("test_generator*.py",),
     "_histogram": ("test_histogram.py", "test_loop.py"),
     "_buffers": ("test_generator.py", "test_loop.py"),
     "_qtest": (),
