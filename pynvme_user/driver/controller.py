@@ -359,18 +359,23 @@ class Controller:
                 last.callback(removal.close)
 
     def _finish(self) -> None:
-        """Do the rest of close(), while nobody else runs an admin command or a reset."""
-        device = self._device
-        with device.admin_lock, ExitStack() as last:
-            if device.state is State.CLOSED:
+        """Do the rest of close(), while nobody else makes a reset."""
+        with self._device.admin_lock, ExitStack() as last:
+            if self._device.state is State.CLOSED:
                 return
+            last.callback(self._finish_stopped)
+            last.callback(self._try_to_end, self._commands.finish_calls)
+
+    def _finish_stopped(self) -> None:
+        """Do the last of it, while who waits for an admin command looks at nothing."""
+        device = self._device
+        with self._admin.stopped(), ExitStack() as last:
             last.callback(self._end)
             last.callback(device.close_transport)
             last.callback(device.dma.close)
             last.callback(self._end_queue_pairs)
             last.callback(self._recovery.quiesce)
             last.callback(self._try_to_end, self.shutdown)
-            last.callback(self._try_to_end, self._commands.finish_calls)
 
     def _end_queue_pairs(self) -> None:
         for pair in (self._admin, *self._queue_pairs):

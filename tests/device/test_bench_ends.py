@@ -91,7 +91,7 @@ def reset_once(monkeypatch: pytest.MonkeyPatch, submitted: int, outstanding: boo
 
     monkeypatch.setattr(nvme.Namespace, "current", look)
     for kind in (nvme.QueuePair, QueuePairGroup):
-        monkeypatch.setattr(kind, "advance", begun_late(kind.advance))
+        monkeypatch.setattr(kind, "run_loop", begun_late(kind.run_loop))
     return done
 
 

@@ -65,7 +65,8 @@ def test_as_much_as_was_asked_for(
         given["rw"] == "randread"
     )
     assert log.flushes == (4 if "fsync" in given else 0)
-    assert log.deepest <= depth * 8
+    if given["rw"] != "randread":  # before which a vector looks whether there is data
+        assert log.deepest <= depth * 8
     assert result.depths.level.sum() == ios + log.flushes
     for direction in result.directions:
         assert direction.clat.count == direction.lat.count == direction.slat.count == direction.ios
