@@ -70,7 +70,8 @@ def hold(command: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    while "exec" in command and Path(f"/proc/{process.pid}/comm").read_text() == "sh\n":
+    comm = Path(f"/proc/{process.pid}/comm")
+    while command.endswith("exec sleep 1000") and comm.read_text() == "sh\n":
         time.sleep(0.01)  # it is `sh` until it has become what it executes
     return process
 
