@@ -39,6 +39,7 @@ class FileRegion:
 
     def forked(self, owner: int) -> None:
         """Refuse every access, in a child of process ``owner``."""
+        self.fd = -1  # for a call that goes on: another file may have the number by now
         make_foreign(self, owner)
 
     def read(self, offset: int, width: int) -> int:

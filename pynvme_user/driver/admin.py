@@ -177,8 +177,13 @@ class AdminQueue:
         :meth:`RawQueuePair.submit`.
         """
         request = AdminRequest(self, command, timeout, ended, call=False)
-        self._submit(request, buffer)
-        return request
+        try:
+            self._submit(request, buffer)
+            return request
+        except BaseException:
+            with self._pair.held():
+                self._drop_unsent()
+            raise
 
     def _submit(self, request: AdminRequest, buffer: npt.NDArray[Any] | None) -> None:
         changing = request.opcode in CHANGE_NAMESPACES
@@ -244,7 +249,9 @@ class AdminQueue:
             waited = math.inf  # no abort will help it
         if request.aborted_at is None:
             request.aborted_at = now
-        late = NvmeTimeoutError(f"{name} was not answered in its time")
+        late = NvmeTimeoutError(
+            f"{name} was not answered in its time: reset the device, or power it off and on"
+        )
         self._recovery.overdue(0, request.cid, name, waited, late)
 
     def submit_abort(self, sqid: int, cid: int) -> AdminRequest:
@@ -283,18 +290,25 @@ class AdminQueue:
         deadline = time.monotonic() + self._device.timeout
         while True:
             with self._pair.held():
-                self._pair.hand_out(self._complete)
-                for index, request in list(self._requests.items()):
-                    if request.left and not self._pair.is_outstanding(index):
-                        del self._requests[index]  # it was never submitted
+                self._drop_unsent()
                 if not any(request.left for request in self._requests.values()):
                     self._interrupted = False
                     return
             self._poll(_SLICE_NS)
             if time.monotonic() > deadline:
                 self._recovery.reset(
-                    NvmeTimeoutError("an earlier command was not answered in its time")
+                    NvmeTimeoutError(
+                        "an earlier command was not answered in its time: reset the device, or "
+                        "power it off and on"
+                    )
                 )
+
+    def _drop_unsent(self) -> None:
+        """Drop the requests whose submission did not come to its end; while held."""
+        self._pair.hand_out(self._complete)
+        for index in list(self._requests):
+            if not self._pair.is_outstanding(index):
+                del self._requests[index]
 
     def finish_calls(self) -> None:
         """Wait until no call of another thread is under way; for the controller's end."""

@@ -27,25 +27,23 @@ class Geometry:
     #: False, for good, once the namespace may have changed.
     current: bool = True
 
-    def pieces(self, lba: int, blocks: int, *, reads: bool) -> tuple[int, int]:
-        """Say how a transfer is divided: the blocks of its first piece, and of each other one.
+    def run(self, lba: int, blocks: int, *, reads: bool) -> tuple[int, int]:
+        """Say how a transfer begins: with so many blocks, in commands of so many each but the last.
 
-        The last has what is left. No piece crosses the boundary; where there is none, writes are
-        cut at multiples of the granularity (NVM 1.0, section 5.8.2).
+        What is left is the next run. No command crosses the boundary; where there is none, writes
+        are cut at multiples of the granularity (NVM 1.0, section 5.8.2).
         """
-        most = step = self.max_blocks
-        cut = bool(self.boundary)
+        most = self.max_blocks
+        if self.boundary > most and self.boundary % most:
+            return min(blocks, self.boundary - lba % self.boundary), most
         if self.boundary:
-            count = -(-self.boundary // most)
-            while self.boundary % count:
-                count += 1
-            step = self.boundary // count
-        elif not reads and 1 < self.granularity <= most:
-            step -= most % self.granularity
-            cut = True
-        if blocks <= most and (not self.boundary or lba % self.boundary + blocks <= self.boundary):
-            return blocks, step
-        return min(blocks, step - lba % step if cut else step), step
+            step = min(self.boundary, most)
+        elif blocks > most and not reads and 1 < self.granularity <= most:
+            step = most - most % self.granularity
+        else:
+            return blocks, most
+        past = lba % step
+        return min(blocks, step - past) if past else blocks, step
 
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise ValueError if the blocks are not all in the namespace."""

@@ -20,6 +20,7 @@ from pynvme_user.errors import (
     DeviceRemovedError,
     NvmeError,
     NvmeTimeoutError,
+    QueueFullError,
 )
 from pynvme_user.logs import logger
 from pynvme_user.spec.commands import Cns
@@ -151,10 +152,11 @@ class ControllerRecovery:
         device = self._device
         if waited is None:
             log.warning("%s: %s of queue %d is overdue: abort", device.name, what, sqid)
-            if sqid:
-                self._commands.abort(sqid, cid)
-            else:
-                self._commands.submit_abort(sqid, cid)
+            with suppress(QueueFullError):  # of admin commands: the reset is what is left
+                if sqid:
+                    self._commands.abort(sqid, cid)
+                else:
+                    self._commands.submit_abort(sqid, cid)
         elif waited > device.abort_seconds:
             log.warning("%s: %s of queue %d was not aborted: reset", device.name, what, sqid)
             self.reset(because)

@@ -80,9 +80,9 @@ class Transfers:
             bounce = self._dma.take_bounce(length)
             # Whatever ends it before its outcome is known keeps the bounce: it is not given back.
             status = self._pool.transfer(template, lba, bounce)
-            data = bytearray(bounce.bytes[:length])
+            data = bytearray(bounce.bytes[:length]) if not status else None
             self._dma.give_bounce(bounce)
-            if not status:
+            if data is not None:
                 return data
             if status > 0:
                 self.check(status, template, lba, blocks)
@@ -119,11 +119,13 @@ class Transfers:
             iova = self._dma.iova(array)
             if iova is None or iova & 3:
                 return self._copy(template, lba, as_bytes(array))
-            first = step = blocks
+            run = step = blocks
             if blocks > geometry.max_blocks or geometry.boundary:
-                first, step = geometry.pieces(lba, blocks, reads=template.reads)
-            if first < blocks:
-                if self._split(template, geometry, lba, iova, as_bytes(array), first, step):
+                run, step = geometry.run(lba, blocks, reads=template.reads)
+            if run < blocks:
+                return self._divide(template, lba, iova, as_bytes(array))
+            if run > step:
+                if self._run(template, geometry, lba, iova, as_bytes(array), step):
                     return None
                 continue  # it may have changed since it was looked at
             if type(array) is not DmaBuffer or array.mapping.pool is None:
@@ -150,24 +152,31 @@ class Transfers:
                 part[:] = bounce.bytes[: part.nbytes]
         self._dma.give_bounce(bounce)
 
-    def _split(
+    def _divide(
+        self, template: Template, lba: int, iova: int, array: npt.NDArray[np.uint8]
+    ) -> None:
+        """Transfer DMA memory run by run."""
+        shift = self._ns.geometry.block_shift
+        while blocks := array.nbytes >> shift:
+            run, _ = self._ns.current().run(lba, blocks, reads=template.reads)
+            length = run << shift
+            self.move(template, lba, self._dma.with_mapping(array[:length], iova))
+            lba, iova, array = lba + run, iova + length, array[length:]
+
+    def _run(
         self,
         template: Template,
         geometry: Geometry,
         lba: int,
         iova: int,
         array: npt.NDArray[np.uint8],
-        first: int,
         step: int,
     ) -> bool:
-        """Transfer DMA memory in pieces: ``first`` blocks, then ``step`` each.
+        """Transfer DMA memory by commands of ``step`` blocks each; the last has what is left.
 
-        False where the geometry is not current any more, with nothing more submitted.
+        False where the geometry is not current any more, with nothing submitted.
         """
         shift = geometry.block_shift
-        if first < step:
-            self.move(template, lba, self._dma.with_mapping(array[: first << shift], iova))
-            lba, iova, array = lba + first, iova + (first << shift), array[first << shift :]
         blocks = array.nbytes >> shift
         lbas = np.arange(lba, lba + blocks, step, dtype=np.uint64)
         with self._pool.acquired() as pair:

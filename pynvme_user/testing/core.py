@@ -153,7 +153,7 @@ class Core:
         return int(ffi.cast("uintptr_t", self.handle))
 
     def close(self) -> None:
-        """End its thread and free it: what it was lent is the caller's. Safe to call twice."""
+        """End its thread and free it; memory that the caller gave is his. Safe to call twice."""
         self.check_caller()
         handle, self._handle = self._handle, None
         if handle:

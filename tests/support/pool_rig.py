@@ -26,11 +26,11 @@ def pooled(ctrl: Controller) -> QueuePair:
 
 
 def read(ctrl: Controller, pair: QueuePair, lba: int = 0) -> int:
-    return transfer(ctrl, pair, lba, spanned(ctrl, 512))
+    return transfer(ctrl, pair, lba, mapped(ctrl, 512))
 
 
-def spanned(ctrl: Controller, length: int, offset: int = 0) -> DmaBuffer:
-    """A buffer whose span is known, from an address that need not be one for a transfer."""
+def mapped(ctrl: Controller, length: int, offset: int = 0) -> DmaBuffer:
+    """A buffer whose mapping is known, from an address that need not be one for a transfer."""
     buffer = ctrl.alloc(length + offset)
     return ctrl.dma.with_mapping(buffer[offset:], buffer.iova + offset)
 

@@ -146,6 +146,41 @@ def test_a_full_queue(soft: SoftController, ctrl: Controller) -> None:
     assert ctrl.resets == 0
 
 
+def test_what_is_overdue_in_a_full_queue(soft: SoftController, ctrl: Controller) -> None:
+    """No place is left for its abort, and none becomes free: the controller is reset."""
+    soft.admin = keep(EVENT, AdminOpcode.GET_FEATURES)
+    events = [ctrl.admin_async(EVENT, timeout=math.inf) for _ in range(62)]
+    late = ctrl.admin_async(AdminOpcode.GET_FEATURES, timeout=0.05)
+    with pytest.raises(NvmeTimeoutError, match="was given up"):
+        late.check()
+    assert ctrl.resets == 1
+    assert all(event.wait() is not None for event in events)
+    usable(ctrl)
+
+
+@pytest.mark.parametrize("opcode", [AdminOpcode.GET_FEATURES, AdminOpcode.FORMAT_NVM])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, nvme.DmaError])
+def test_a_request_that_is_not_sent(
+    ctrl: Controller,
+    monkeypatch: pytest.MonkeyPatch,
+    opcode: AdminOpcode,
+    error: type[BaseException],
+) -> None:
+    """Nobody waits for it, neither I/O nor the next command."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ctrl._admin._ring, "submit", fails)
+        with pytest.raises(error):
+            ctrl.admin_async(opcode)
+    assert not ctrl._commands._requests
+    begun = time.monotonic()
+    usable(ctrl)
+    assert time.monotonic() - begun < 5
+
+
 def test_from_many_threads(soft: SoftController, ctrl: Controller) -> None:
     """Each has its own answer, none waits for the others' end."""
     soft.admin = keep(EVENT)
@@ -228,6 +263,28 @@ def test_close_waits_for_calls_alone(soft: SoftController, ctrl: Controller) -> 
         event.wait()
     with pytest.raises(nvme.ClosedError, match="open it again"):
         ctrl.admin_async(EVENT)
+
+
+def test_who_waits_while_it_is_disabled(soft: SoftController, ctrl: Controller) -> None:
+    """The end of the controller is no failure of it, whoever looks meanwhile."""
+    soft.admin = keep(EVENT)
+    event = ctrl.admin_async(EVENT, timeout=math.inf)
+    found: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            event.wait()
+        except nvme.NvmeError as error:
+            found.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.05)
+    soft.becomes_disabled = False  # for as long as it is waited for; then the bus resets it
+    ctrl.close()
+    waiter.join(10)
+    assert [type(error) for error in found] == [nvme.ClosedError]
+    assert soft.log == ["enable", "shutdown", "disable", "bus reset", "closed"]
 
 
 def test_ctrl_c_in_a_call(

@@ -32,21 +32,27 @@ def test_pieces_cover_it_once(
     most: int, boundary: int, granularity: int, lba: int, blocks: int, reads: bool
 ) -> None:
     geometry = Geometry(1, 9, 1 << 20, 0, most, boundary, granularity)
-    first, step = geometry.pieces(lba, blocks, reads=reads)
-    assert 1 <= first <= min(most, blocks)
-    assert 1 <= step <= most
-    starts = [lba, *range(lba + first, lba + blocks, step)]
-    ends = [*starts[1:], lba + blocks]
-    if first == blocks:
-        assert len(starts) == 1
+    starts: list[int] = []
+    at = lba
+    while at < lba + blocks:
+        run, step = geometry.run(at, lba + blocks - at, reads=reads)
+        assert 1 <= run <= lba + blocks - at
+        assert 1 <= step <= most
+        starts += range(at, at + run, step)
+        at += run
+    assert at == lba + blocks
+    ends = [*starts[1:], at]
     for start, end in zip(starts, ends, strict=True):
         assert 0 < end - start <= most
         if boundary:
             assert start // boundary == (end - 1) // boundary, "a piece crosses the boundary"
-    if not boundary and not reads and 1 < granularity <= most:
+    if not boundary and not reads and 1 < granularity <= most < blocks:
         assert all(start % granularity == 0 for start in starts[1:])
     if not boundary and blocks <= most:
-        assert first == blocks, "what one command carries is not divided"
+        assert starts == [lba], "what one command carries is not divided"
+    windows = (lba + blocks - 1) // boundary - lba // boundary + 1 if boundary else 1
+    least = most if boundary or reads or granularity > most else most - most % granularity
+    assert len(starts) <= -(-blocks // least) + windows + 1, "of more pieces than that takes"
 
 
 class Disk:

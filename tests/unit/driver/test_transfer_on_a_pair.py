@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from pool_rig import answer_kept, read, spanned, transfer, usable
+from pool_rig import answer_kept, mapped, read, transfer, usable
 from soft_controller import OK, SoftController, keep_reads
 
 from pynvme_user import (
@@ -93,9 +93,9 @@ def test_a_completion_of_nothing_resets(soft: SoftController, ctrl: Controller) 
 def test_misaligned_and_too_long(soft: SoftController, ctrl: Controller) -> None:
     with ctrl.queue_pair(3) as pair:
         with pytest.raises(DmaError, match="multiple of 4"):
-            transfer(ctrl, pair, 0, spanned(ctrl, 512, offset=2))
+            transfer(ctrl, pair, 0, mapped(ctrl, 512, offset=2))
         with pytest.raises(DmaError, match="larger than"):
-            transfer(ctrl, pair, 0, spanned(ctrl, 64 << 10))
+            transfer(ctrl, pair, 0, mapped(ctrl, 64 << 10))
         assert pair.outstanding == 0
         assert read(ctrl, pair) == 0
 
