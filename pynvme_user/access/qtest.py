@@ -31,14 +31,13 @@ from pynvme_user.errors import (
     NvmeError,
 )
 from pynvme_user.host import numa
-from pynvme_user.host.claim import claim
+from pynvme_user.host.image import open_image
 from pynvme_user.host.numa import Placement
 from pynvme_user.native import fail, ffi, lib
 from pynvme_user.qemu.emulator import (
     DEVICE,
     FUNCTION,
     LOW_RAM_LIMIT,
-    Disk,
     Emulator,
     Machine,
     parse_machine,
@@ -106,7 +105,8 @@ class QtestAccess(Access):
             try:
                 for disk in machine.disks.values():
                     if disk.path:
-                        undo.callback(owned.close, _claimed_image(disk, created))
+                        size = disk.size if disk.format == "raw" else None
+                        undo.callback(owned.close, open_image(disk.path, size, "qemu", created)[0])
                 self._emulator = self._start(machine)
                 undo.callback(self._emulator.close)
                 undo.callback(self._link.close)
@@ -237,42 +237,6 @@ class QtestAccess(Access):
             self._release.close()
         finally:
             self._memory.close()
-
-
-def _claimed_image(disk: Disk, created: list[bytes]) -> int:
-    """Claim an image; return the descriptor that holds the claim, for owned.close().
-
-    Where it is missing and a size is given, it is made, and its path put into ``created``: for the
-    caller to remove, also when this raises.
-    """
-    path, flags = disk.path, os.O_RDWR | os.O_CLOEXEC
-    raw = path.encode(errors="surrogateescape")  # as QEMU is given it, whatever the locale is
-    try:
-        try:
-            descriptor = owned.descriptor(os.open, raw, flags)
-        except FileNotFoundError:
-            if disk.size is None or disk.format != "raw":
-                raise DeviceAccessError(
-                    f"{path} does not exist: name a size to create a raw image, "
-                    f"for example 'qemu:{path}?size=1G'"
-                ) from None
-            descriptor = owned.descriptor(os.open, raw, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            created.append(raw)
-    except OSError as error:
-        raise DeviceAccessError(f"{path} cannot be opened: {error.strerror}") from None
-    try:
-        claim(descriptor, path)
-        if raw in created:
-            os.ftruncate(descriptor, disk.size or 0)
-        length = os.fstat(descriptor).st_size
-        if disk.size not in (None, length) and disk.format == "raw":
-            raise DeviceAccessError(
-                f"{path} has {length} bytes, not the {disk.size} asked for: leave out size"
-            )
-    except BaseException:
-        owned.close(descriptor)
-        raise
-    return descriptor
 
 
 class QtestLink:

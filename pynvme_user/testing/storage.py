@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import mmap
 import os
 
 from pynvme_user import owned
 from pynvme_user.access.memory import keep_from_children, map_shared, unmap
 from pynvme_user.errors import DeviceAccessError
-from pynvme_user.host.claim import claim
+from pynvme_user.host.image import open_image
 from pynvme_user.spec.text import printable
 
 DEFAULT_SIZE = 1 << 30
@@ -52,44 +51,14 @@ class Storage:
 
 def _open(path: str, size: int | None, undo: contextlib.ExitStack) -> tuple[int, int]:
     """Open and claim a file, or make it; return the descriptor, which ``undo`` closes, and size."""
-    raw = path.encode(errors="surrogateescape")
-    name = printable(path)
-    flags = os.O_RDWR | os.O_CLOEXEC
-    made = False
+    made: list[bytes] = []
     try:
-        try:
-            fd = owned.descriptor(os.open, raw, flags)
-        except FileNotFoundError:
-            if size is None:
-                raise DeviceAccessError(
-                    f"{name} does not exist: name a size to create it, for example "
-                    f"'soft:{name}?size=1G'"
-                ) from None
-            fd = owned.descriptor(os.open, raw, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            made = True
-    except OSError as error:
-        raise DeviceAccessError(f"{name} cannot be opened: {error.strerror}") from None
-    with contextlib.ExitStack() as wrong:
+        fd, length = open_image(path, size, "soft", made)
         undo.callback(owned.close, fd)
-        if made:
-            wrong.callback(os.unlink, raw)
-        claim(fd, name)
-        try:
-            if made:
-                os.ftruncate(fd, size or 0)
-            length = os.fstat(fd).st_size
-        except OSError as error:
-            why = (
-                "the file system has no files of that size"
-                if error.errno == errno.EFBIG
-                else (error.strerror)
-            )
-            raise DeviceAccessError(f"{name} cannot be made: {why}") from None
-        if size not in (None, length):
-            raise DeviceAccessError(
-                f"{name} has {length} bytes, not the {size} asked for: leave out size"
-            )
         if not length:
-            raise DeviceAccessError(f"{name} has no bytes: remove it, and name a size")
-        wrong.pop_all()
+            raise DeviceAccessError(f"{printable(path)} has no bytes: remove it, and name a size")
+    except BaseException:
+        for raw in made:
+            os.unlink(raw)
+        raise
     return fd, length

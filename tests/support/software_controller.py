@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import pynvme_user as nvme
 from pynvme_user.testing import process
+from pynvme_user.testing.device import Counts
 
 _LOG = struct.Struct("<7Q64Q")  # struct controller_log
 _LOG_ID = 0xC0
@@ -20,16 +21,9 @@ FAULTS = (
 
 
 @dataclass(frozen=True)
-class ControllerLog:
+class ControllerLog(Counts):
     """What the controller counted since it was made, and where it planted its first faults."""
 
-    reads: int
-    writes: int
-    fua_writes: int
-    trims: int
-    flushes: int
-    deepest: int
-    planted: int
     lbas: list[int]
 
 
