@@ -151,7 +151,7 @@ class AdminQueue:
         self._recovery = recovery
         self._pair = pair
         self._changing_namespaces = changing_namespaces
-        #: Those under way, by the index of their CID, and perhaps some that never were.
+        #: Requests under way, by the index of their CID; perhaps some that were never sent.
         self._requests: dict[int, AdminRequest] = {}
         self._interrupted = False  # whether some of them may be left
 
@@ -411,7 +411,7 @@ def reachable(
 
 
 def _nothing() -> None:
-    """Nothing is to be done."""
+    """Do nothing at a command's end."""
 
 
 def describe(command: SQE, *, admin: bool) -> str:

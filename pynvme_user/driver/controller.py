@@ -103,7 +103,7 @@ class Controller:
         owned.register(self)
 
     def forked(self, owner: int) -> None:
-        """Be no longer closed at the exit, in a child of process ``owner``; see owned.py.
+        """Be not closed at the exit, in a child of process ``owner``; see owned.py.
 
         What the device is made of refuses all use from then on.
         """
@@ -367,7 +367,7 @@ class Controller:
             last.callback(self._try_to_end, self._commands.finish_calls)
 
     def _finish_stopped(self) -> None:
-        """Do the last of it, while who waits for an admin command looks at nothing."""
+        """Shut down and give everything back, while nobody polls the admin queue."""
         device = self._device
         with self._admin.stopped(), ExitStack() as last:
             last.callback(self._end)

@@ -32,8 +32,7 @@ log = logger(__name__)
 class ControllerRecovery:
     """Enables, disables and resets a controller, and everything that hangs on it.
 
-    The queue pairs ask for it as :class:`Recovery`. :meth:`serve` tells what a reset has to stop
-    and set up again.
+    The queue pairs know it as :class:`Recovery`.
     """
 
     def __init__(self, device: Device, lifecycle: Lifecycle) -> None:
@@ -47,7 +46,7 @@ class ControllerRecovery:
         queue_pairs: QueuePairs,
         namespaces: Namespaces,
     ) -> None:
-        """Know what hangs on the controller; before anything else is called."""
+        """Set what a reset stops and sets up again; before any other call."""
         self._admin, self._commands = admin, commands
         self._queue_pairs, self._namespaces = queue_pairs, namespaces
 

@@ -170,7 +170,7 @@ def answer(function: Callable[[Command], Status | StatusCode | int | Outcome]) -
     """Ask a function what becomes of it: a status, with which it ends, or an Outcome.
 
     It runs in the controller's thread, calls nothing of its device and its driver, and what it
-    raises is told by sys.unraisablehook; the command ends with Internal Error then.
+    raises goes to sys.unraisablehook; the command ends with Internal Error then.
     """
 
     def ask(call: Any) -> int:
