@@ -388,7 +388,7 @@ class DmaPool:
 
     def with_mapping(self, array: npt.NDArray[np.uint8], iova: int) -> DmaBuffer:
         """View DMA memory that is no DmaBuffer, or one that only one direction may use, for one
-        transfer: a buffer whose span is known.
+        transfer: a buffer whose mapping is known.
         """
         buffer = array.view(DmaBuffer)
         buffer.mapping = Mapping(self, iova, array.nbytes)

@@ -122,12 +122,12 @@ def test_memory_that_becomes_read_only(ctrl: Controller) -> None:
 
 
 def test_what_only_looks_like_a_buffer(ctrl: Controller) -> None:
-    """Any object may have a ``span``."""
+    """Any object may have a ``mapping``."""
     ns = ctrl.namespaces[1]
     ns.read_into(0, ctrl.alloc(512))
 
     class Lookalike(bytearray):
-        span = (ctrl.dma, 0, 512)
+        mapping = (ctrl.dma, 0, 512)
 
     data = Lookalike(b"\xee" * 512)
     ns.read_into(0, data)
