@@ -29,6 +29,7 @@ __all__ = [
     "U16Array",
     "U64Array",
     "check_result",
+    "dtype_of",
     "fail",
     "ffi",
     "layout",
@@ -50,6 +51,31 @@ def new_lines(ctype: str, count: int = 1) -> Any:
     memory = np.zeros(length + _CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % _CACHE_LINE
     return ffi.from_buffer(f"{ctype}[]", memory[start : start + length], require_writable=True)
+
+
+def dtype_of(ctype: str) -> np.dtype[np.void]:
+    """Tell a C structure's layout to numpy: names, types and places are the header's."""
+    return _dtype(ffi.typeof(ctype))
+
+
+def _dtype(ctype: Any) -> np.dtype[Any]:
+    if ctype.kind == "array":
+        return np.dtype((_dtype(ctype.item), ctype.length))
+    if ctype.kind == "primitive":
+        # Its sign, as C has it: an unsigned -1 is the greatest value.
+        kind = "i" if int(ffi.cast(ctype, -1)) < 0 else "u"
+        return np.dtype(f"{kind}{ffi.sizeof(ctype)}")
+    if ctype.kind != "struct":
+        raise TypeError(f"{ctype.cname} is nothing that numpy has a type for")
+    names, members = zip(*ctype.fields, strict=True)
+    return np.dtype(
+        {
+            "names": names,
+            "formats": [_dtype(member.type) for member in members],
+            "offsets": [member.offset for member in members],
+            "itemsize": ffi.sizeof(ctype),
+        }
+    )
 
 
 def check_result(result: int) -> int:

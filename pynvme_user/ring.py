@@ -14,29 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.links import DoorbellTarget, Interrupt
-from pynvme_user.native import U16Array, U64Array, check_result, fail, ffi, lib, new_lines
+from pynvme_user.native import U16Array, U64Array, check_result, dtype_of, fail, ffi, lib, new_lines
 
 SQE_SIZE: int = ffi.sizeof("struct nvme_sqe")
 CQE_SIZE: int = ffi.sizeof("struct nvme_cqe")
 MAX_DEPTH = 0xFFFF
 NO_STATUS = 0xFFFF  # no device's: the status field has 15 bits
 
-#: struct nvme_tracker.
-_TRACKER_DTYPE = np.dtype(
-    [("submitted", "<u8"), ("user", "<u4"), ("cid", "<u2"), ("next_free", "<u2")]
-)
-
-#: One reaped completion as C writes it (struct nvme_completion).
-COMPLETION_DTYPE = np.dtype(
-    [
-        ("latency_ns", "<u8"),
-        ("user", "<u4"),
-        ("dw0", "<u4"),
-        ("dw1", "<u4"),
-        ("cid", "<u2"),
-        ("status", "<u2"),
-    ]
-)
+_TRACKER_DTYPE = dtype_of("struct nvme_tracker")
+#: One reaped completion.
+COMPLETION_DTYPE = dtype_of("struct nvme_completion")
 
 
 #: ``transfer_run(ring.transfer_struct)`` runs one command and waits for it. Returns its 15-bit

@@ -269,7 +269,7 @@ void nvme_bench_log(struct nvme_bench *b, const struct nvme_bench_slot *slot,
 		    const struct nvme_bench_batch *batch, uint64_t now)
 {
 	b->records[b->record_count++] = (struct nvme_bench_record){
-		.end = ticks_age_ns(now, b->epoch),
+		.end_ns = ticks_age_ns(now, b->epoch),
 		.slat = ticks_age_ns(batch->rung, batch->began),
 		.clat = ticks_age_ns(now, batch->rung),
 		.lat = ticks_age_ns(now, slot->start),

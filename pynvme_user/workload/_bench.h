@@ -50,9 +50,9 @@ struct nvme_bench_batch {
 	uint32_t next;  /* free one, while this one is free */
 };
 
-/* One I/O for the logs; bench/result.py has the same as IO_RECORD. Times in nanoseconds. */
+/* One I/O for the logs. Times in nanoseconds. */
 struct nvme_bench_record {
-	uint64_t end;
+	uint64_t end_ns;
 	uint64_t slat;
 	uint64_t clat;
 	uint64_t lat;

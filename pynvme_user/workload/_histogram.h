@@ -9,7 +9,8 @@
 
 /* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
 
-/* 64 buckets for each power of two of nanoseconds, the last open-ended. */
+/* 2^6 buckets for each power of two of nanoseconds, the last open-ended. */
+#define NVME_BUCKET_BITS 6
 #define NVME_BUCKETS 1856
 
 /* Latencies in nanoseconds. All members but `counts` are exact. */
@@ -20,13 +21,13 @@ struct nvme_histogram {
 	uint64_t squares_high;
 	uint64_t min; /* UINT64_MAX while there is none */
 	uint64_t max;
-	uint64_t counts[1856];
+	uint64_t counts[NVME_BUCKETS];
 };
 
 /* Make a histogram empty. */
 void nvme_histogram_clear(struct nvme_histogram *histogram);
 
-/* Count one latency; bucket_of() in bench/result.py is the same law. */
+/* Count one latency; bucket_of() in bench/results/result.py is the same law. */
 void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns);
 
 /* cdef: end */
@@ -37,8 +38,9 @@ void nvme_histogram_add(struct nvme_histogram *histogram, uint64_t ns);
  */
 static inline uint32_t bucket_of(uint64_t ns)
 {
-	uint32_t shift = 57 - (uint32_t)__builtin_clzll(ns | 64);
-	uint32_t bucket = (uint32_t)(ns >> shift) + (shift << 6);
+	uint32_t top = 63 - (uint32_t)__builtin_clzll(ns | 1 << NVME_BUCKET_BITS);
+	uint32_t shift = top - NVME_BUCKET_BITS;
+	uint32_t bucket = (uint32_t)(ns >> shift) + (shift << NVME_BUCKET_BITS);
 
 	return bucket < NVME_BUCKETS ? bucket : NVME_BUCKETS - 1;
 }

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.native import ffi, lib
+from pynvme_user.native import dtype_of, ffi, lib
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.records import IO_DTYPE
 
 U64Array = npt.NDArray[np.uint64]
 FloatArray = npt.NDArray[np.float64]
@@ -25,11 +26,8 @@ FloatArray = npt.NDArray[np.float64]
 WITHOUT_END = 2**64 - 1
 MAX_BLOCKS = 2**62  # so that a prime above it, and a loop that goes beyond it, stay below 2**63
 
-#: One I/O as C writes it (struct nvme_io); direction 0 reads, 1 writes, 2 trims.
-IO_DTYPE = np.dtype([("lba", "<u8"), ("blocks", "<u4"), ("direction", "<u4")])
-
-#: One column of an alias table (struct nvme_bin).
-BIN_DTYPE = np.dtype([("threshold", "<u4"), ("alias", "<u4")])
+#: One column of an alias table.
+BIN_DTYPE = dtype_of("struct nvme_bin")
 
 #: Below this rank each has a bin of its own; above, a bin is as wide as its rank over this, so that
 #: the probability of one block is within theta / 2048 of the law's, and that of the bin exact.

@@ -14,54 +14,16 @@ from pynvme_user.native import U64Array, check_result, ffi, lib, new_lines, tick
 from pynvme_user.ring import Ring
 from pynvme_user.workload.generator import Generator
 from pynvme_user.workload.pace import Pace
+from pynvme_user.workload.records import (
+    HISTOGRAM_DTYPE,
+    IO_DTYPE,
+    ISSUED_DTYPE,
+    LATENCIES,
+    RECORD_DTYPE,
+    RESULT_DTYPE,
+)
 from pynvme_user.workload.verification import Fault, Verifier
 
-BUCKETS: int = lib.NVME_BUCKETS
-#: Where a Flush's results are; the others are by fio's direction: read, write, trim.
-FLUSH: int = lib.NVME_BENCH_FLUSH
-
-#: struct nvme_histogram: latencies in nanoseconds. ``min`` is 2**64 - 1 while there is none.
-HISTOGRAM_DTYPE = np.dtype(
-    [
-        ("count", "<u8"),
-        ("sum", "<u8"),
-        ("squares_low", "<u8"),
-        ("squares_high", "<u8"),
-        ("min", "<u8"),
-        ("max", "<u8"),
-        ("counts", "<u8", BUCKETS),
-    ]
-)
-#: struct nvme_bench_result: what one direction came to.
-RESULT_DTYPE = np.dtype(
-    [
-        ("ios", "<u8"),
-        ("blocks", "<u8"),
-        ("failed", "<u8"),
-        ("slat", HISTOGRAM_DTYPE),
-        ("clat", HISTOGRAM_DTYPE),
-        ("lat", HISTOGRAM_DTYPE),
-    ]
-)
-
-
-#: struct nvme_io: an I/O of a list.
-IO_DTYPE = np.dtype([("lba", "<u8"), ("blocks", "<u4"), ("direction", "<u4")])
-#: struct nvme_bench_record: an I/O of the log, times in nanoseconds.
-RECORD_DTYPE = np.dtype(
-    [
-        ("end_ns", "<u8"),
-        ("slat", "<u8"),
-        ("clat", "<u8"),
-        ("lat", "<u8"),
-        ("offset", "<u8"),
-        ("bytes", "<u4"),
-        ("direction", "<u4"),
-    ]
-)
-#: struct nvme_bench_issued: an I/O in the order of submission; ``at`` in ticks.
-ISSUED_DTYPE = np.dtype([("at", "<u8"), ("lba", "<u8"), ("blocks", "<u4"), ("direction", "<u4")])
-_LATENCIES = ("slat", "clat", "lat")
 _NEVER = (1 << 64) - 1
 #: Directions of a verified mix that C notes before Python takes them: more than a slice's.
 _DRAWN = 1 << 20
@@ -468,7 +430,7 @@ class Workload:
 
     def take_peaks(self) -> U64Array:
         """Take the greatest slat, clat and lat by direction since the last call, in nanoseconds."""
-        latencies = [self.results[kind]["max"] for kind in _LATENCIES]
+        latencies = [self.results[kind]["max"] for kind in LATENCIES]
         peaks = np.stack(latencies, axis=1)
         for latency in latencies:
             latency[:] = 0
@@ -479,7 +441,7 @@ class Workload:
     def ended(self) -> npt.NDArray[np.void]:
         """The results of the I/Os that have ended: slat, clat and lat count the same ones."""
         results = self.results.copy()
-        for column, kind in enumerate(_LATENCIES):
+        for column, kind in enumerate(LATENCIES):
             results[kind]["max"] = np.maximum(results[kind]["max"], self._peaks[:, column])
         self.count_outstanding(results, take=True)
         return results

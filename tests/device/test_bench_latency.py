@@ -22,8 +22,9 @@ from disturbance import until_right
 from software_controller import served
 
 from pynvme_user.bench.jobs.job import PERCENTILES
-from pynvme_user.bench.results.result import BUCKETS, Histogram, JobResult, bucket_of
+from pynvme_user.bench.results.result import Histogram, JobResult, bucket_of
 from pynvme_user.bench.run import engine
+from pynvme_user.workload.records import BUCKETS
 
 TRIES = 10
 #: Of the time that a thread spins, so much CPU time at least says that it was not disturbed.

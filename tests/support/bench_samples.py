@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from pynvme_user.bench.results.result import (
-    BUCKETS,
-    IO_RECORD,
     SAMPLE,
     Costs,
     CpuUsage,
@@ -20,6 +18,7 @@ from pynvme_user.bench.results.result import (
     bucket_of,
 )
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.records import BUCKETS, RECORD_DTYPE
 
 STARTED = 1_790_000_000.25
 DEVICE = Device(
@@ -110,7 +109,7 @@ def job_of(
     for way, rate in rates.items():
         made, ends, slat, clat = direction_of(rng, seconds, rate, size, typical)
         directions[way] = made
-        record = np.zeros(ends.size, dtype=IO_RECORD)
+        record = np.zeros(ends.size, dtype=RECORD_DTYPE)
         record["end_ns"], record["slat"], record["clat"] = ends, slat, clat
         record["lat"], record["bytes"], record["direction"] = slat + clat, size, way
         record["offset"] = rng.integers(0, 1 << 20, ends.size) * size

@@ -15,8 +15,8 @@ from workload_rig import workload
 
 from pynvme_user.native import ffi, lib
 from pynvme_user.workload.generator import Generator
-from pynvme_user.workload.loop import RECORD_DTYPE
 from pynvme_user.workload.pace import Pace
+from pynvme_user.workload.records import RECORD_DTYPE
 
 NS = 1_000_000_000
 #: Entries of the log of single I/Os, taken after each round.

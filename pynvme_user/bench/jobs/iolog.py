@@ -19,7 +19,7 @@ from pynvme_user.bench.jobs.job import JobError, Trace
 from pynvme_user.bench.jobs.words import U64, Marks, Places, Words, pieces
 from pynvme_user.spec.text import printable
 from pynvme_user.workload.direction import Direction
-from pynvme_user.workload.loop import FLUSH
+from pynvme_user.workload.records import FLUSH
 
 #: I/Os of a trace: ``line`` from 1, ``ns`` since the trace's beginning, offset and length in bytes.
 ENTRY_DTYPE = np.dtype(

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from pynvme_user.bench.report.plot import Axis, Floats, Linear, Log, Nines, Series, chart
 from pynvme_user.bench.results.result import (
-    BUCKETS,
     DirectionResult,
     Histogram,
     JobResult,
@@ -20,6 +19,7 @@ from pynvme_user.bench.results.result import (
 from pynvme_user.bench.results.timeseries import AVERAGE_MS, course
 from pynvme_user.spec.text import printable
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.records import BUCKETS
 
 NAMES = ("read", "write", "trim")
 #: More points than these are not seen on a line as wide as a column.

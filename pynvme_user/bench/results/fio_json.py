@@ -21,7 +21,6 @@ import numpy.typing as npt
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.aggregate import mixed
 from pynvme_user.bench.results.result import (
-    BUCKETS,
     Device,
     DirectionResult,
     Histogram,
@@ -32,6 +31,7 @@ from pynvme_user.bench.results.result import (
 )
 from pynvme_user.bench.results.timeseries import AVERAGE_MS, NS_PER_MS, Spread, course, resample
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.records import BUCKETS
 
 #: Counts up when a key of ``pynvme_user`` changes its meaning or goes; not when one is added.
 FORMAT_VERSION = 1

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.results.result import BUCKETS, IntervalHistogram, JobResult
+from pynvme_user.bench.results.result import IntervalHistogram, JobResult
 from pynvme_user.bench.results.timeseries import NS_PER_MS, resample, spans, windows
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.records import BUCKETS, LATENCIES
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +93,7 @@ def write_lat_log(job: JobResult, prefix: str, style: LogStyle = PLAIN) -> list[
             style.log_avg_msec,
         )
 
-    return [_write(job, prefix, kind, style, lines(kind)) for kind in ("slat", "clat", "lat")]
+    return [_write(job, prefix, kind, style, lines(kind)) for kind in LATENCIES]
 
 
 def write_hist_log(job: JobResult, prefix: str, style: LogStyle = PLAIN) -> list[Path]:

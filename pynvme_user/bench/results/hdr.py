@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.results.result import BUCKETS, Counts, RunResult, bucket_values
+from pynvme_user.bench.results.result import Counts, RunResult, bucket_values
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.records import BUCKETS
 
 _ENCODING_COOKIE = 0x1C849303 | 0x10  # V2; the 0x10 says ZigZag LEB128 counts
 _COMPRESSION_COOKIE = 0x1C849304 | 0x10

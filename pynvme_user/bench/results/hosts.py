@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from pynvme_user.bench.results.compare import refusing_odd_results
-from pynvme_user.bench.results.result import BUCKETS, Histogram, bucket_of
+from pynvme_user.bench.results.result import Histogram, bucket_of
 from pynvme_user.bench.results.text import duration, number, point_text
 from pynvme_user.spec.text import printable
+from pynvme_user.workload.records import BUCKETS
 
 FORMAT_VERSION = 1
 #: What the rows of all hosts together have in place of a host's name.

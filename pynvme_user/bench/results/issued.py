@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.native import tick_rate
-from pynvme_user.workload.loop import FLUSH, ISSUED_DTYPE
+from pynvme_user.workload.records import FLUSH, ISSUED_DTYPE
 
 #: Bytes that stay in memory; above that, an unnamed file beside the log takes them.
 _IN_MEMORY = 64 << 20
@@ -66,14 +66,15 @@ class IssuedLog:
 
     def _lines(self, part: npt.NDArray[np.void], times: npt.NDArray[np.uint64]) -> list[str]:
         shift = np.uint64(self._shift)
-        offsets = np.where(part["direction"] == FLUSH, 0, part["lba"] << shift)
+        ios = part["io"]
+        offsets = np.where(ios["direction"] == FLUSH, 0, ios["lba"] << shift)
         return [
             f"{time} {self._name} {action} {offset} {length}\n"
             for time, action, offset, length in zip(
                 times.tolist(),
-                _ACTIONS[part["direction"]].tolist(),
+                _ACTIONS[ios["direction"]].tolist(),
                 offsets.tolist(),
-                (part["blocks"].astype(np.uint64) << shift).tolist(),
+                (ios["blocks"].astype(np.uint64) << shift).tolist(),
                 strict=True,
             )
         ]

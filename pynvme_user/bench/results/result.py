@@ -17,46 +17,18 @@ import numpy.typing as npt
 
 from pynvme_user.bench.jobs.job import PERCENTILES
 from pynvme_user.spec.logs import SmartLog
+from pynvme_user.workload.records import BUCKET_BITS, BUCKETS, LATENCIES
 
 if TYPE_CHECKING:
     from pynvme_user.bench.results.issued import IssuedLog
 
 Counts = npt.NDArray[np.uint64]
 
-# fio's resolution (FIO_IO_U_PLAT_BITS): 64 buckets for each power of two of nanoseconds, so that a
-# bucket is at most 1/64 as wide as its values. The last bucket takes all from about 17 s on.
-BUCKET_BITS = 6
-BUCKET_GROUPS = 29
-BUCKETS = BUCKET_GROUPS << BUCKET_BITS
-
-#: One interval of one direction, as an array of these: sums over the I/Os that completed in it.
-SAMPLE = np.dtype(
-    [
-        ("end_ns", np.uint64),
-        ("ios", np.uint64),
-        ("bytes", np.uint64),
-        ("slat_sum", np.uint64),
-        ("clat_sum", np.uint64),
-        ("lat_sum", np.uint64),
-        ("idle_ns", np.uint64),  # of the interval: a phase in which nothing of it was to be done
-        ("slat_max", np.uint64),  # of the interval; 0: not kept
-        ("clat_max", np.uint64),
-        ("lat_max", np.uint64),
-    ]
-)
-
-#: One I/O, for the logs without an averaging interval; 48 bytes without padding.
-IO_RECORD = np.dtype(
-    [
-        ("end_ns", np.uint64),
-        ("slat", np.uint64),
-        ("clat", np.uint64),
-        ("lat", np.uint64),
-        ("offset", np.uint64),  # bytes from the start of the namespace
-        ("bytes", np.uint32),
-        ("direction", np.uint32),
-    ]
-)
+SUMS = ("ios", "bytes", *(f"{kind}_sum" for kind in LATENCIES))
+PEAKS = tuple(f"{kind}_max" for kind in LATENCIES)
+#: One interval of one direction: SUMS over the I/Os that completed in it. For ``idle_ns`` of it
+#: there was nothing of that direction to be done. PEAKS are 0 where they are not kept.
+SAMPLE = np.dtype([(name, np.uint64) for name in ("end_ns", *SUMS, "idle_ns", *PEAKS)])
 
 
 def bucket_of(ns: npt.ArrayLike) -> npt.NDArray[np.intp]:
@@ -419,7 +391,7 @@ class JobResult:
     slat_percentiles: bool = False
     clat_percentiles: bool = True
     lat_percentiles: bool = True
-    io_log: npt.NDArray[np.void] | None = None  # IO_RECORD of each I/O, when a log wants them
+    io_log: npt.NDArray[np.void] | None = None  # RECORD_DTYPE of each I/O, when a log wants them
     issued: IssuedLog | None = None  # with write_iolog
     unified_rw_reporting: Literal["none", "mixed", "both"] = "none"
     bwavgtime_ms: int = 500  # the intervals that bw_min, bw_mean and so on are taken over

@@ -9,13 +9,11 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.results.result import SAMPLE
+from pynvme_user.bench.results.result import PEAKS, SAMPLE, SUMS
 
 Floats = npt.NDArray[np.float64]
 NS_PER_MS = 1_000_000
 
-_COLUMNS = ("ios", "bytes", "slat_sum", "clat_sum", "lat_sum")
-_PEAKS = ("slat_max", "clat_max", "lat_max")
 _ROOM = 64  # for so many samples at first
 
 
@@ -40,7 +38,7 @@ class Recorder:
         idle_ns: Sequence[int] = (0, 0, 0),
         peaks: npt.NDArray[np.uint64] | None = None,
     ) -> None:
-        """Add what came by ``end_ns``: a row of SAMPLE's columns for each direction.
+        """Add what came by ``end_ns``: a row of SUMS for each direction.
 
         ``idle_ns`` of that interval were a phase of other directions, for each; ``peaks`` are the
         greatest slat, clat and lat of each. If the interval is
@@ -60,10 +58,10 @@ class Recorder:
             if direction not in self._sums:
                 if not change[0]:
                     continue
-                self._sums[direction] = np.zeros((len(self._ends), len(_COLUMNS)), np.uint64)
+                self._sums[direction] = np.zeros((len(self._ends), len(SUMS)), np.uint64)
             self._sums[direction][place] += change
         for direction, greatest in enumerate([] if peaks is None else peaks):
-            room = (len(self._ends), len(_PEAKS))
+            room = (len(self._ends), len(PEAKS))
             of = self._peaks.setdefault(direction, np.zeros(room, np.uint64))
             of[place] = np.maximum(of[place], greatest)
         for direction, idle in enumerate(idle_ns):
@@ -77,10 +75,10 @@ class Recorder:
             return np.zeros(0, SAMPLE)
         found = np.zeros(self._count, SAMPLE)
         found["end_ns"] = self._ends[: self._count]
-        for name, column in zip(_COLUMNS, self._sums[direction].T, strict=True):
+        for name, column in zip(SUMS, self._sums[direction].T, strict=True):
             found[name] = column[: self._count]
         if direction in self._peaks:
-            for name, column in zip(_PEAKS, self._peaks[direction].T, strict=True):
+            for name, column in zip(PEAKS, self._peaks[direction].T, strict=True):
                 found[name] = column[: self._count]
         if direction in self._idle:
             found["idle_ns"] = self._idle[direction][: self._count]
@@ -128,9 +126,9 @@ def _sum_windows(
     first = np.flatnonzero(np.concatenate(([True], number[1:] != number[:-1])))
     summed = np.zeros(first.size, dtype=SAMPLE)
     summed["end_ns"] = samples["end_ns"][np.append(first[1:], samples.size) - 1]
-    for name in _COLUMNS:
+    for name in SUMS:
         summed[name] = np.add.reduceat(samples[name], first)
-    for name in _PEAKS:
+    for name in PEAKS:
         summed[name] = np.maximum.reduceat(samples[name], first)
     summed["idle_ns"] = idle.reduceat(samples["idle_ns"], first)
     return summed

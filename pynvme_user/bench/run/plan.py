@@ -17,8 +17,8 @@ from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12
 from pynvme_user.spec.zns import ZoneSendAction, ZoneSendCdw13
 from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.generator import Generator
-from pynvme_user.workload.loop import FLUSH
 from pynvme_user.workload.pace import Pace, Rate
+from pynvme_user.workload.records import FLUSH
 
 #: C counts the bytes of an I/O in 32 bits.
 _LARGEST_IO = (1 << 32) - 1

@@ -28,7 +28,8 @@ from pynvme_user.native import tick_rate
 from pynvme_user.spec.status import Status
 from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.group import WorkloadGroup
-from pynvme_user.workload.loop import FLUSH, RECORD_DTYPE, Workload
+from pynvme_user.workload.loop import Workload
+from pynvme_user.workload.records import FLUSH, LATENCIES, RECORD_DTYPE
 
 _NS = 1_000_000_000
 
@@ -156,7 +157,7 @@ class Measured:
             [
                 results["ios"],
                 results["blocks"] * np.uint64(size),
-                *(results[latency]["sum"] for latency in ("slat", "clat", "lat")),
+                *(results[latency]["sum"] for latency in LATENCIES),
             ],
             axis=1,
         )

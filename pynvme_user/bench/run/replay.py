@@ -11,7 +11,8 @@ from pynvme_user.bench.run.target import Target
 from pynvme_user.driver.namespace import MAX_RANGE_BLOCKS
 from pynvme_user.native import tick_rate
 from pynvme_user.workload.direction import Direction
-from pynvme_user.workload.loop import FLUSH, IO_DTYPE, Workload
+from pynvme_user.workload.loop import Workload
+from pynvme_user.workload.records import FLUSH, IO_DTYPE
 
 _NS = 1_000_000_000
 #: C counts the bytes of an I/O in 32 bits.

@@ -17,7 +17,8 @@ from pynvme_user.bench.results.result import VerifyFault, VerifyResult
 from pynvme_user.bench.run.target import Target
 from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.generator import Generator
-from pynvme_user.workload.loop import IO_DTYPE, Workload
+from pynvme_user.workload.loop import Workload
+from pynvme_user.workload.records import IO_DTYPE
 from pynvme_user.workload.verification import (
     Deallocated,
     Method,

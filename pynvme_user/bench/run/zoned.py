@@ -28,7 +28,8 @@ from pynvme_user.spec.zns import (
     ZoneState,
 )
 from pynvme_user.workload.direction import Direction
-from pynvme_user.workload.generator import IO_DTYPE, Generator
+from pynvme_user.workload.generator import Generator
+from pynvme_user.workload.records import IO_DTYPE
 from pynvme_user.workload.verification import Trim, Verifier
 
 #: I/Os that are planned at a time.

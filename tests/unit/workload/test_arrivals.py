@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from model_time import NS, Model, Played, play
 
-from pynvme_user.workload.loop import IO_DTYPE
 from pynvme_user.workload.pace import Pace, Rate
+from pynvme_user.workload.records import IO_DTYPE
 
 READ, WRITE, TRIM = 0, 1, 2
 WITHIN = 0.02

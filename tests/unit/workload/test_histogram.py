@@ -9,7 +9,7 @@ from workload_rig import NONE_YET, squares
 
 from pynvme_user.bench.results.result import bucket_of
 from pynvme_user.native import ffi, lib
-from pynvme_user.workload.loop import BUCKETS, HISTOGRAM_DTYPE, RESULT_DTYPE
+from pynvme_user.workload.records import BUCKETS, HISTOGRAM_DTYPE
 
 
 def histogram_of(values: list[int]) -> np.void:
@@ -18,17 +18,6 @@ def histogram_of(values: list[int]) -> np.void:
     for value in values:
         lib.nvme_histogram_add(histogram, value)
     return np.frombuffer(bytes(ffi.buffer(histogram)), HISTOGRAM_DTYPE)[0]
-
-
-def test_c_and_python_lay_results_out_alike() -> None:
-    assert ffi.sizeof("struct nvme_histogram") == HISTOGRAM_DTYPE.itemsize
-    assert ffi.sizeof("struct nvme_bench_result") == RESULT_DTYPE.itemsize
-    for ctype, dtype in (
-        ("struct nvme_histogram", HISTOGRAM_DTYPE),
-        ("struct nvme_bench_result", RESULT_DTYPE),
-    ):
-        offsets = {name: ffi.offsetof(ctype, name) for name in dtype.names or ()}
-        assert offsets == {name: dtype.fields[name][1] for name in offsets}  # type: ignore[index]
 
 
 def test_the_bucket_of_each_power_of_two() -> None:

@@ -19,8 +19,9 @@ from workload_rig import COMMANDS, NONE_YET, OPCODES, SECOND, SLICE, squares, to
 from pynvme_user import ControllerFatalError
 from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.spec.commands import SQE, NvmOpcode
-from pynvme_user.workload.loop import FLUSH, IO_DTYPE, Workload
+from pynvme_user.workload.loop import Workload
 from pynvme_user.workload.pace import Pace, Rate
+from pynvme_user.workload.records import FLUSH, IO_DTYPE
 
 # --- what is counted ------------------------------------------------------------------------------
 

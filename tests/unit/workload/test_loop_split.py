@@ -17,8 +17,9 @@ from pynvme_user.dma import DmaBuffer
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import GenericStatus, Status
 from pynvme_user.workload.generator import Generator
-from pynvme_user.workload.loop import FLUSH, IO_DTYPE, Contents, Workload
+from pynvme_user.workload.loop import Contents, Workload
 from pynvme_user.workload.pace import Pace, Rate
+from pynvme_user.workload.records import FLUSH, IO_DTYPE
 from pynvme_user.workload.verification import Method, Verifier, VerifyTable
 from pynvme_user.workload.verify_state import Region
 

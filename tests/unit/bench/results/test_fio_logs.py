@@ -15,9 +15,10 @@ from bench_samples import STARTED, job_of, run_of
 from pynvme_user.bench.results import fio_logs
 from pynvme_user.bench.results.fio_logs import LogStyle
 from pynvme_user.bench.results.hdr import encode, write_hdr_log
-from pynvme_user.bench.results.result import BUCKETS, Histogram, bucket_of
+from pynvme_user.bench.results.result import Histogram, bucket_of
 from pynvme_user.bench.results.timeseries import course
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.records import BUCKETS
 
 FIO = shutil.which("fio")
 FIO2GNUPLOT = shutil.which("fio2gnuplot")

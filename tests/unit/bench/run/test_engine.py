@@ -10,7 +10,7 @@ import pytest
 from pynvme_user.bench.jobs.job import Job, SteadyState
 from pynvme_user.bench.results.result import bucket_of
 from pynvme_user.bench.run.limits import Limits
-from pynvme_user.workload.loop import RESULT_DTYPE
+from pynvme_user.workload.records import RESULT_DTYPE
 
 BLOCK = 512
 READ, WRITE = 0, 1
