@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pynvme_user import owned
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError, ForkedError
-from pynvme_user.host.numa import Placement, near
+from pynvme_user.host.numa import Node, Placement, near
 from pynvme_user.units import whole_number
 
 if TYPE_CHECKING:
@@ -263,9 +263,7 @@ class DmaPool:
         self._closed = True
         self._owner = owner
 
-    def alloc(
-        self, length: int, *, node: int | Placement | None = None, zero: bool = True
-    ) -> DmaBuffer:
+    def alloc(self, length: int, *, node: Node = None, zero: bool = True) -> DmaBuffer:
         """Allocate ``length`` bytes, page-aligned and contiguous in IOVA.
 
         They lie on the NUMA ``node``, or where the placement says; without either, near the

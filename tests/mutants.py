@@ -55,6 +55,7 @@ NEAREST = {
     "admin": ("test_admin_queue.py", "test_controller.py"),
     "pcie": ("test_opening.py", "test_controller.py"),
     "pool": ("test_transfer_*.py",),
+    "waiter": ("test_transfer_*.py",),
     "recovery": ("test_whose_timeout.py", "test_controller.py"),
     "transfer": ("test_pieces.py", "test_transfer_*.py"),
     "dma": ("test_dma.py", "test_transfer_of_buffers.py"),

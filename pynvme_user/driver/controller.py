@@ -30,7 +30,7 @@ from pynvme_user.driver.recovery import ControllerRecovery
 from pynvme_user.driver.registers import Registers
 from pynvme_user.driver.removal import RemovalWatch
 from pynvme_user.errors import ClosedError, DeviceRemovedError, NvmeError
-from pynvme_user.host.numa import Placement
+from pynvme_user.host.numa import Node
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP
@@ -292,7 +292,7 @@ class Controller:
         *,
         sgl: bool | None = None,
         spin: float | None = None,
-        node: int | Placement | None = None,
+        node: Node = None,
     ) -> QueuePair:
         """Make an I/O queue pair on which ``depth`` commands can be outstanding.
 
@@ -311,7 +311,7 @@ class Controller:
 
     # --- memory and namespaces ----------------------------------------------------------------
 
-    def alloc(self, length: int, *, node: int | Placement | None = None) -> DmaBuffer:
+    def alloc(self, length: int, *, node: Node = None) -> DmaBuffer:
         """Allocate ``length`` bytes of zeroed DMA memory, page-aligned, as a numpy array.
 
         They lie on the NUMA ``node``, or where a placement says; without either, near the device

@@ -22,7 +22,7 @@ from pynvme_user.errors import (
     ForkedError,
     NvmeError,
 )
-from pynvme_user.host.numa import Placement
+from pynvme_user.host.numa import Node
 from pynvme_user.logs import logger
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP, CC, CSTS
@@ -107,7 +107,7 @@ class Device:
         """The device's name."""
         return self.transport.name
 
-    def alloc(self, length: int, *, node: int | Placement | None = None) -> DmaBuffer:
+    def alloc(self, length: int, *, node: Node = None) -> DmaBuffer:
         """Allocate zeroed DMA memory; see :meth:`Controller.alloc`."""
         return self.dma.alloc(length, node=node)
 

@@ -28,8 +28,8 @@ _LOOK_SECONDS = 0.5
 _take_nothing: Callable[[], QueuePair] = list[Any]().pop
 
 
-class _InLine:
-    """A thread in the line; `called` is released once it is to look."""
+class _Place:
+    """A thread's place in the line; `called` is released once it is to look."""
 
     def __init__(self) -> None:
         self.pair: QueuePair | None = None
@@ -59,7 +59,7 @@ class QueuePairPool:
         self.take: Callable[[], QueuePair] = self.idle.pop
         # Who waits, in their order. Who releases one looks here without the lock: they say first
         # that they wait and look for idle ones then, it does the opposite.
-        self._line: deque[_InLine] = deque()
+        self._line: deque[_Place] = deque()
         self._lock = threading.RLock()
         self._moved = 0.0  # when the line did last
         owned.register(self)
@@ -105,14 +105,14 @@ class QueuePairPool:
         return self._make(min(_DEPTH, self._device.cap.mqes))
 
     def _wait_in_line(self) -> QueuePair:
-        waiter = _InLine()
+        place = _Place()
         start = time.monotonic()
         try:
             with self._lock:
-                self._line.append(waiter)
+                self._line.append(place)
                 self.take = _take_nothing
             self._serve()
-            while waiter.pair is None:
+            while place.pair is None:
                 if not self._device.usable:
                     self._device.check_open()
                 seconds = time.monotonic() - max(start, self._moved)
@@ -121,24 +121,24 @@ class QueuePairPool:
                         f"no I/O queue pair became free within {seconds:.1f} s: close one that "
                         "queue_pair() made"
                     )
-                waiter.called.acquire(timeout=_LOOK_SECONDS)
-                if self._serve() is waiter:
+                place.called.acquire(timeout=_LOOK_SECONDS)
+                if self._serve() is place:
                     with suppress(QueueFullError):  # whoever made one may have closed it
                         new = self._new()
-                        self._leave(waiter)
+                        self._leave(place)
                         return new
-            return waiter.pair
+            return place.pair
         except BaseException:
-            self._leave(waiter)
+            self._leave(place)
             raise
 
-    def _leave(self, waiter: _InLine) -> None:
+    def _leave(self, place: _Place) -> None:
         """Leave the line, and release what came meanwhile."""
         with self._lock:
-            if waiter in self._line:
-                self._line.remove(waiter)
-            if waiter.pair is not None:
-                self.idle.append(waiter.pair)
+            if place in self._line:
+                self._line.remove(place)
+            if place.pair is not None:
+                self.idle.append(place.pair)
             self._serve()
 
     def release(self, pair: QueuePair) -> None:
@@ -147,17 +147,17 @@ class QueuePairPool:
         if self._line:
             self._serve()
 
-    def _serve(self) -> _InLine | None:
+    def _serve(self) -> _Place | None:
         """Hand the idle queue pairs to those who wait, in their order; return who is first now."""
         with self._lock:
             # In this order, so that ctrl-C in between loses neither of them.
             while self._line and (self.idle or self._line[0].pair):
-                waiter = self._line[0]
-                if waiter.pair is None:
-                    waiter.pair = self.idle[-1]
-                    self.idle.remove(waiter.pair)
+                place = self._line[0]
+                if place.pair is None:
+                    place.pair = self.idle[-1]
+                    self.idle.remove(place.pair)
                 self._line.popleft()
-                waiter.call()
+                place.call()
                 self._moved = time.monotonic()
             if self._line:
                 return self._line[0]
@@ -169,14 +169,14 @@ class QueuePairPool:
         """Give out no more, now that the controller is not usable; let all who wait see why."""
         with self._lock:
             self.take = _take_nothing
-            for waiter in self._line:
-                waiter.call()
+            for place in self._line:
+                place.call()
 
     def call(self) -> None:
         """Let the first who waits look whether it can make one, or why there will be none."""
         with self._lock:
-            for waiter in list(self._line)[:1]:
-                waiter.call()
+            for place in list(self._line)[:1]:
+                place.call()
 
     def transfer(self, template: CommandTemplate, lba: int, buffer: Any) -> int:
         """Run one read-like command on a whole buffer and wait for it; return its 15-bit status
@@ -199,27 +199,26 @@ class QueuePairPool:
             return -errno.ERANGE
         except IndexError:
             pair = self.acquire()
+        waiter = pair.waiter
         try:
             while True:
-                # Dekker's mutual exclusion in place of the lock, which costs as much as all else
-                # here: this sets `busy`, then tests `ready`; stopped() clears `ready`, then tests
-                # `busy`. It rests on the GIL's order: a free-threaded build needs the lock.
-                pair.busy = True
-                if not pair.ready:
+                # In this order: see Waiter.
+                waiter.busy = True
+                if not waiter.ready:
                     status = -errno.EBUSY
                 else:
-                    args = pair.args
-                    if pair.mapping is not mapping:
+                    args = waiter.args
+                    if waiter.mapping is not mapping:
                         if type(mapping) is not Mapping or mapping[0] is not self._dma:
-                            pair.busy = False
+                            waiter.busy = False
                             return -errno.ERANGE
-                        _, args[2], args[3] = pair.mapping = mapping
+                        _, args[2], args[3] = waiter.mapping = mapping
                     args[1] = lba
-                    if pair.template is not template:
+                    if waiter.template is not template:
                         args[0] = template.address
-                        pair.template = template
-                    status = transfer_run(pair.transfer)
-                pair.busy = False
+                        waiter.template = template
+                    status = transfer_run(waiter.transfer)
+                waiter.busy = False
                 if status >= 0:
                     return status
                 if status == -errno.EBUSY:
@@ -227,16 +226,16 @@ class QueuePairPool:
                 elif status == -errno.ERANGE:
                     return status
                 else:
-                    pair.pinned = (*pair.pinned, buffer)
+                    waiter.pinned = (*waiter.pinned, buffer)
                     return pair.complete_late(status)
         except OverflowError:  # a negative LBA
-            pair.busy = False
+            waiter.busy = False
             return -errno.ERANGE
         except BaseException as error:
             # Before any call, in which ctrl-C could come again: whatever has become of the command,
             # the device may reach the buffer.
-            pair.pinned = (*pair.pinned, buffer)
-            pair.ready = pair.busy = False
+            waiter.pinned = (*waiter.pinned, buffer)
+            waiter.ready = waiter.busy = False
             if isinstance(error, KeyboardInterrupt):
                 with suppress(NvmeError):
                     pair.drain()

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user import owned
-from pynvme_user.dma import DmaBuffer, Mapping, address_of
+from pynvme_user.dma import DmaBuffer, address_of
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.driver.device import Device, Recovery, State
+from pynvme_user.driver.waiter import Waiter
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
@@ -27,7 +28,7 @@ from pynvme_user.errors import (
     NvmeError,
 )
 from pynvme_user.native import ClockWatch, U16Array, fail
-from pynvme_user.ring import CommandTemplate, Loop, Ring
+from pynvme_user.ring import Loop, Ring
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
 from pynvme_user.transport.base import Queue
@@ -72,11 +73,6 @@ class RawQueuePair:
         self._end_lock = threading.RLock()  # taken before any other
         self._wanted = False
         self._inside = False  # a call of the user's holds the lock
-        # For QueuePairPool.transfer(): one may begin while `ready`, False wherever anything
-        # may stand in its way; it is in C while `busy`; the device may reach what is in `pinned`.
-        self.ready = False
-        self.busy = False
-        self.pinned: tuple[object, ...] = ()
         queue.restart(device.max_transfer)
         self._ring = Ring(
             qid=queue.qid,
@@ -97,13 +93,9 @@ class RawQueuePair:
         )
         if queue.interrupt:
             self._ring.use_interrupt(queue.interrupt, int(queue.spin * 1e9))
-        # What C reads of a transfer, and what of it is there already.
-        self.transfer = self._ring.transfer_struct
         self.index_mask = self._ring.index_mask
-        self.transfer.timeout_ns = SLICE_NS
-        self.args = self._ring.transfer_args
-        self.template: CommandTemplate | None = None
-        self.mapping: Mapping | None = None
+        #: For :meth:`QueuePairPool.transfer`.
+        self.waiter = Waiter(self._ring, SLICE_NS)
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
         self.unclaimed: list[Completion] = []
         self._cids_held = False  # by a reset: C keeps the CIDs of some of them back
@@ -120,8 +112,9 @@ class RawQueuePair:
     def forked(self, owner: int) -> None:
         """Be closed, and touch the rings no more, in a child of process ``owner``."""
         self._lock, self._end_lock = threading.RLock(), threading.RLock()
-        self._wanted = self._inside = self.ready = self.busy = False
+        self._wanted = self._inside = False
         self._closed = True
+        self.waiter.forked()
         self._ring.disown()
 
     def _begin(self) -> None:
@@ -440,11 +433,11 @@ class RawQueuePair:
         with self._lock:
             self.device.check_open()
             self._check_open()
-            self.pinned = ()
-            self.ready = True
+            self.waiter.pinned = ()
+            self.waiter.ready = True
             # In this order, since mark_removed() comes without the lock and does the opposite.
             if not self.device.usable:
-                self.ready = False
+                self.waiter.ready = False
 
     def complete_late(self, status: int) -> int:
         """Find the end of a transfer of which C did not see it: its 15-bit status field, with
@@ -457,7 +450,7 @@ class RawQueuePair:
                 fail(status)
         self._check_health(waited=True)
         (done,) = self.drain()
-        self.pinned = ()
+        self.waiter.pinned = ()
         return int(done.status) | (TIMED_OUT if done.timed_out else 0)
 
     # --- reset and end ------------------------------------------------------------------------
@@ -468,9 +461,7 @@ class RawQueuePair:
         self._wanted = True
         try:
             with self._lock:
-                self.ready = False
-                while self.busy:
-                    time.sleep(0.0001)
+                self.waiter.stop()
                 yield
         finally:
             self._wanted = self._closing or self._closed
@@ -518,7 +509,7 @@ class RawQueuePair:
             overdue = cid == self._aborting[0]
             self.unclaimed.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
             self._cids_held = True
-        self.pinned = ()
+        self.waiter.pinned = ()
         self._loop_owner = None
         queue = self.queue
         queue.restart(self.device.max_transfer)
@@ -559,7 +550,7 @@ class RawQueuePair:
             self._closed = True
             self.queue.free()
             self._buffers.clear()
-            self.pinned = ()
+            self.waiter.pinned = ()
             self._loop_owner = None
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.errors import NvmeError, NvmeStatusError, NvmeTimeoutError, QueueFullError
-from pynvme_user.host.numa import Placement
+from pynvme_user.host.numa import Node
 from pynvme_user.logs import logger
 from pynvme_user.native import U16Array
 from pynvme_user.ring import MAX_DEPTH
@@ -111,7 +111,7 @@ class QueuePairs:
         *,
         sgl: bool | None,
         spin: float | None,
-        node: int | Placement | None,
+        node: Node,
     ) -> QueuePair:
         """Make one; see :meth:`Controller.queue_pair`."""
         device = self._device

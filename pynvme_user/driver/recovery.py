@@ -175,7 +175,7 @@ class ControllerRecovery:
         """Remember that the device is gone: nothing touches its memory any more."""
         self._device.change_state(State.REMOVED)
         for pair in self._queue_pairs:
-            pair.ready = False
+            pair.waiter.ready = False
 
     def detach(self) -> None:
         """Give the device back while the kernel waits for it; see :meth:`Controller.detach`."""

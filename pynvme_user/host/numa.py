@@ -60,6 +60,10 @@ class Placement:
         return f"{self.mode}:{format_list(self.nodes)}"
 
 
+#: Where memory is asked for: on a node of that number, by a placement, or as it comes.
+Node = int | Placement | None
+
+
 def near(nodes: Iterable[int]) -> Placement | None:
     """Prefer the one node of ``nodes``, where that makes a difference; else None.
 

@@ -1,7 +1,4 @@
-"""The seam: what the driver needs of a way to a controller, whichever NVMe transport that is.
-
-It knows no commands but those that connect a queue, which it is given the means to run.
-"""
+"""The seam: what the driver needs of a way to a controller, whichever NVMe transport that is."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pynvme_user.dma import DmaBuffer, DmaPool
-from pynvme_user.host.numa import Placement
+from pynvme_user.host.numa import Node
 from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.fields import Register
@@ -89,9 +86,7 @@ class Transport(Protocol):
     ) -> None:
         """Do what each enable needs, and ``warn`` of what is refused and can be done without."""
 
-    def queue(
-        self, qid: int, depth: int, cap: CAP, *, of: int, spin: float, node: int | Placement | None
-    ) -> Queue:
+    def queue(self, qid: int, depth: int, cap: CAP, *, of: int, spin: float, node: Node) -> Queue:
         """Make one of ``of`` I/O queues. Raises DeviceAccessError where its waits cannot sleep."""
 
     def reset(self) -> None:

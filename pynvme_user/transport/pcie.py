@@ -14,7 +14,7 @@ import numpy as np
 from pynvme_user.access.base import Access
 from pynvme_user.dma import PAGE, DmaBuffer, DmaPool
 from pynvme_user.errors import NvmeError, NvmeStatusError
-from pynvme_user.host.numa import Placement
+from pynvme_user.host.numa import Node
 from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.ring import CQE_SIZE, SQE_SIZE
 from pynvme_user.spec.commands import (
@@ -61,7 +61,7 @@ class PcieQueue:
         qid: int,
         depth: int,
         cap: CAP,
-        node: int | Placement | None = None,
+        node: Node = None,
     ) -> None:
         self.qid = qid
         self.depth = depth
@@ -219,7 +219,7 @@ class PcieTransport:
     # --- I/O queues ---------------------------------------------------------------------------
 
     def queue(
-        self, qid: int, depth: int, cap: CAP, *, of: int, spin: float, node: int | Placement | None
+        self, qid: int, depth: int, cap: CAP, *, of: int, spin: float, node: Node
     ) -> PcieQueue:
         """Make an I/O queue, its memory on ``node``: see :meth:`Transport.queue`."""
         interrupts = () if spin == math.inf else self._armed(of)

@@ -72,10 +72,10 @@ class CtrlC(threading.Thread):
     def run(self) -> None:
         main = threading.main_thread().ident
         assert main is not None
-        while not self.soft.kept or not self.pair.busy:
+        while not self.soft.kept or not self.pair.waiter.busy:
             time.sleep(0.001)
         signal.pthread_kill(main, signal.SIGINT)
-        while self.pair.busy:
+        while self.pair.waiter.busy:
             time.sleep(0.001)
         time.sleep(0.15)
         if self.again:

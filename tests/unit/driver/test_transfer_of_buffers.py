@@ -53,7 +53,7 @@ def test_a_negative_lba_is_refused_by_name(ctrl: Controller) -> None:
     for lba in (-1, 1 << 64):
         with pytest.raises(ValueError, match="are not all in namespace 1"):
             ctrl.namespaces[1].read_into(lba, buffer)
-    assert pair.pinned == ()
+    assert pair.waiter.pinned == ()
     assert pooled(ctrl) is pair
     usable(ctrl)
 

@@ -16,7 +16,7 @@ from pynvme_user import (
     DmaError,
 )
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT
-from pynvme_user.driver.io_queue_pair import QueuePair
+from pynvme_user.driver.waiter import Waiter
 from pynvme_user.ring import transfer_run
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
@@ -28,7 +28,7 @@ def test_the_status_comes_through(soft: SoftController, ctrl: Controller) -> Non
         soft.io = lambda sqe: Status(statuses[sqe.cdw10])
         assert [read(ctrl, pair, lba) for lba in range(5)] == statuses
         assert pair.outstanding == 0
-        assert pair.pinned == ()
+        assert pair.waiter.pinned == ()
 
 
 def test_what_was_left_is_waited_for_first(soft: SoftController, ctrl: Controller) -> None:
@@ -179,12 +179,12 @@ def test_stopped_waits_for_c(soft: SoftController, ctrl: Controller) -> None:
         thread.start()
         while not soft.kept:
             time.sleep(0.001)
-        assert pair.busy
+        assert pair.waiter.busy
         with pair.stopped():
-            assert not pair.busy
+            assert not pair.waiter.busy
             for _ in range(20):
                 time.sleep(0.01)
-                assert not pair.busy
+                assert not pair.waiter.busy
             assert pair.outstanding == 1
         answer_kept(soft, OK)
         thread.join(timeout=60)
@@ -210,7 +210,9 @@ def test_each_side_says_first_and_looks_then(ctrl: Controller) -> None:
     """The order of the handshake: either of the two sees the other, whoever is the quicker."""
     log: list[str] = []
 
-    class Watched(QueuePair):
+    class Watched(Waiter):
+        __slots__ = ()
+
         def __getattribute__(self, name: str) -> object:
             if name in ("ready", "busy"):
                 log.append(f"look {name}")
@@ -223,10 +225,10 @@ def test_each_side_says_first_and_looks_then(ctrl: Controller) -> None:
 
     with ctrl.queue_pair(3) as pair:
         assert read(ctrl, pair) == 0
-        pair.__class__ = Watched
+        pair.waiter.__class__ = Watched
         assert read(ctrl, pair) == 0
         assert log == ["busy True", "look ready", "busy False"]
         log.clear()
         with pair.stopped():
             assert log == ["ready False", "look busy"]
-        pair.__class__ = QueuePair
+        pair.waiter.__class__ = Waiter
