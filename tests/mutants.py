@@ -1,19 +1,26 @@
 """Shows that the tests notice a broken core: each mutant below has to make one of them fail.
 
 Run it from anywhere as ``python tests/mutants.py [WORD...]``, with the interpreter in which the
-project and its tests are installed; words choose the mutants whose names have one of them. Each
-mutant of mutants.txt is one small change to a copy of the tree, in which what includes it is
-compiled again. What is likeliest to notice it runs first: the unit tests that are nearest to its
-file, the other unit tests of the core, for C the sanitizers' run, and the device tests on ``qemu:``
-last; the first failure kills it. Two mutants at a time are tried out, in a tree each.
+project and its tests are installed; words choose the mutants whose names have one of them. Those of
+mutants.txt are what no operator makes: two steps exchanged, another field, a look left out. The
+others are drawn from all that mutations.py makes of the core's files: ``--generated`` of them, by a
+``--seed`` that is always the same, so that a survivor is either a test that is missing or a change
+that changes nothing; mutants_equal.txt has the latter, and why.
 
-It prints what killed each mutant, and at the end which ones survived, do not compile or no longer
-fit the code; then it exits with 1.
+Each mutant is one small change to a copy of the tree, in which what includes it is compiled again.
+What is likeliest to notice it runs first: the unit tests that are nearest to its file, the other
+unit tests of the core, for C the sanitizers' run, and the device tests on ``qemu:`` last; the first
+failure kills it. Two mutants at a time are tried out, in a tree each.
+
+It prints what killed each mutant, and at the end which ones survived or no longer fit the code;
+then it exits with 1. One that is drawn and does not compile counts for nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import random
 import re
 import shutil
 import signal
@@ -34,8 +41,24 @@ sys.path.append(str(ROOT / "tests/support"))
 
 import mutants_plugin  # noqa: E402
 from extension import CompileError, Extension  # noqa: E402
+from mutations import changes_of, in_context  # noqa: E402
 
 AT_ONCE = 2
+#: What mutants are made of.
+CORE = (
+    "_clock.h",
+    "_ring*.[ch]",
+    "_vector.c",
+    "dma.py",
+    "driver/*.py",
+    "ring.py",
+    "transport/pcie.py",
+    "workload/_bench*.c",
+    "workload/_bench_inline.h",
+    "workload/_generator.c",
+    "workload/_histogram.h",
+)
+GENERATED = 100
 #: By the beginning of a file's name, the unit tests that are nearest to it.
 NEAREST = {
     "_ring": ("test_ring*.py", "test_waiting_transfer.py"),
@@ -115,6 +138,7 @@ class Mutant(NamedTuple):
     path: str
     old: str
     new: str
+    generated: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -122,6 +146,12 @@ class Mutant(NamedTuple):
     @property
     def compiled(self) -> bool:
         return self.path.endswith((".c", ".h"))
+
+    def patch(self) -> str:
+        """The mutant as it stands in a list."""
+        lines = [f"== {self.name}", f"@@ {self.path}"]
+        lines += [f"-{line}" for line in self.old.splitlines()]
+        return "\n".join([*lines, *(f"+{line}" for line in self.new.splitlines())])
 
     def apply(self, root: Path) -> None:
         """Change the tree's file; raise ValueError if it no longer has the lines, or twice."""
@@ -132,22 +162,44 @@ class Mutant(NamedTuple):
         path.write_text(whole.replace(self.old, self.new), encoding="utf-8")
 
 
-def read_mutants() -> list[Mutant]:
-    """Read mutants.txt: a name, a file, the lines that go ("-") and those that come ("+")."""
+def read_mutants(file: str = "mutants.txt") -> list[Mutant]:
+    """Read a list: a name, a file, the lines that go ("-") and those that come ("+")."""
     mutants = []
-    text = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")
-    for block in text.strip().split("\n\n"):
+    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    for block in filter(None, text.strip().split("\n\n")):
         name, path, *lines = block.splitlines()
         old, new = ("".join(f"{ln[1:]}\n" for ln in lines if ln[0] == sign) for sign in "-+")
         mutants.append(Mutant(name.removeprefix("== "), path.removeprefix("@@ "), old, new))
     return mutants
 
 
+def generated(count: int, seed: int) -> list[Mutant]:
+    """Draw mutants of the core's files, but for those that are known to change nothing."""
+    files = {path for pattern in CORE for path in (ROOT / "pynvme_user").glob(pattern)}
+    files -= {path for path in files if path.stem.endswith("_cffi")}
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(files)}
+    changes = [(path, change) for path in texts for change in changes_of(path)]
+    equal = {mutant[1:4] for mutant in read_mutants("mutants_equal.txt")}
+    drawn: list[Mutant] = []
+    for path, change in random.Random(seed).sample(changes, len(changes)):
+        text = texts[path]
+        where = str(path.relative_to(ROOT))
+        lines = in_context(text, change)
+        if (where, *lines) not in equal:
+            line = text.count("\n", 0, change.start) + 1
+            old = " ".join(text[change.start : change.end].split())
+            name = f"{path.name}:{line} {old} -> {change.new or 'nothing'}"
+            drawn.append(Mutant(name, where, *lines, generated=True))
+        if len(drawn) == count:
+            break
+    return drawn
+
+
 def nearest(path: str) -> tuple[str, ...]:
     """The unit tests of the core, those nearest to a file first."""
     stem = Path(path).stem
     near = next(tests for start, tests in NEAREST.items() if stem.startswith(start))
-    return (*near, *UNIT)
+    return (*near, *UNIT, *(("driver/test_*.py",) if path.endswith(".py") else ()))
 
 
 class Tree:
@@ -254,16 +306,27 @@ def outcome(tree: Tree, mutant: Mutant) -> tuple[str, str]:
     try:
         killer = tree.what_kills(mutant)
     except CompileError as error:
+        if mutant.generated:
+            return "", "does not compile"
         return "does not compile", f"DOES NOT COMPILE\n{error}"
     except ValueError as error:
         return str(error), f"OUT OF DATE: {error}"
     except subprocess.TimeoutExpired:
         killer = f"the deadline of {SECONDS} s"
-    return ("", f"killed by {killer}") if killer else ("survived", "SURVIVED")
+    return ("", f"killed by {killer}") if killer else ("survived", f"SURVIVED\n{mutant.patch()}")
 
 
-def main(words: list[str]) -> int:
-    chosen = [m for m in read_mutants() if not words or any(word in m.name for word in words)]
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD")
+    parser.add_argument("--generated", type=int, default=GENERATED, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    words = options.words
+    mutants = read_mutants() + generated(options.generated, options.seed)
+    chosen = [m for m in mutants if not words or any(word in m.name for word in words)]
     wrong: list[str] = []
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as where:
@@ -278,7 +341,7 @@ def main(words: list[str]) -> int:
             problem, said = outcome(tree, mutant)
             if problem:
                 wrong.append(f"{mutant}: {problem}")
-            print(f"{mutant!s:<40} {time.monotonic() - start:5.1f} s  {said}", flush=True)
+            print(f"{str(mutant)[:60]:<60} {time.monotonic() - start:5.1f} s  {said}", flush=True)
             trees.put(tree)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -297,4 +360,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
