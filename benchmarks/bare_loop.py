@@ -24,7 +24,7 @@ from gate import Gate, children
 from load import IO_SIZE, Spread, Turn, ratios, take_turns
 
 import pynvme_user as nvme
-from pynvme_user.bench.jobs.job import BlockSizes
+from pynvme_user.bench.jobs.terms import BlockSizes
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.workload.generator import Generator
 from pynvme_user.workload.loop import Workload

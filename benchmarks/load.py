@@ -15,7 +15,7 @@ from itertools import cycle
 import numpy as np
 
 import pynvme_user as nvme
-from pynvme_user.bench.jobs.job import BlockSizes
+from pynvme_user.bench.jobs.terms import BlockSizes
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.workload.generator import Generator
 from pynvme_user.workload.loop import Workload

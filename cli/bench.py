@@ -77,7 +77,7 @@ class _Time(click.ParamType[float]):
     ) -> float:
         """Parse; none at all is a usage error."""
         from pynvme_user.bench.jobs import values
-        from pynvme_user.bench.jobs.job import JobError
+        from pynvme_user.bench.jobs.terms import JobError
 
         try:
             seconds = values.time(values.SECOND)(value)
@@ -355,9 +355,9 @@ def _read(
 ) -> Jobs:
     """Make the jobs of a command line; whatever is wrong with it is a usage error."""
     from pynvme_user.bench import recipes
-    from pynvme_user.bench.jobs.job import JobError
     from pynvme_user.bench.jobs.job_file import command_line_jobs, read_job_files
     from pynvme_user.bench.jobs.sweep import sweep
+    from pynvme_user.bench.jobs.terms import JobError
 
     known = recipes.names()
     files = [
@@ -463,7 +463,7 @@ def _run(
     report_seconds: float | None,
     finish: Callable[[RunResult], None],
 ) -> RunResult:
-    from pynvme_user.bench.jobs.job import JobError
+    from pynvme_user.bench.jobs.terms import JobError
     from pynvme_user.bench.run import engine
 
     with shown as watch:

@@ -13,7 +13,7 @@ from pynvme_user.dma import DmaBuffer, address_of
 from pynvme_user.native import U64Array, check_result, ffi, lib, new_lines, tick_rate
 from pynvme_user.ring import Ring
 from pynvme_user.workload.generator import Generator
-from pynvme_user.workload.pace import Pace
+from pynvme_user.workload.pace import Pace, for_c
 from pynvme_user.workload.records import (
     HISTOGRAM_DTYPE,
     IO_DTYPE,
@@ -196,14 +196,11 @@ class Workload:
 
     def _set_pace(self, pace: Pace) -> None:
         bench = self._bench
-        bench.submit_max, bench.reap_max = min(pace.submit_max, 64), min(pace.reap_max, 64)
-        bench.reap_min, bench.depth_low = pace.reap_min, pace.depth_low
-        bench.flush_every = pace.flush_every
-        bench.think_ios = pace.think_ios if pace.think else 0
+        for name, value in pace.members.items():
+            setattr(bench, name, for_c(value))
+        bench.submit_max, bench.reap_max = min(bench.submit_max, 64), min(bench.reap_max, 64)
+        bench.think_ios = pace.think_ios
         ticks = tick_rate()
-        bench.think_ticks = int(pace.think * ticks)
-        bench.think_every = int(pace.think_every * ticks)
-        bench.rates_pause = pace.rates_pause
         bench.zone_blocks, bench.zone_trims = pace.zone_blocks, pace.zone_trims
         bench.fast_directions = 1 if pace.zone_blocks else 2
         bench.writes_left = _NEVER
@@ -222,12 +219,7 @@ class Workload:
             pointer = ffi.from_buffer("uint32_t[]", self._arrivals)
             self._alive.append(pointer)
             bench.arrivals = pointer
-        bench.throttled = (
-            pace.reap_min > 1
-            or any((pace.submit_max, pace.reap_max))
-            or any((pace.depth_low, pace.flush_every, bench.think_ticks))
-            or any(rate.is_set for rate in pace.rates)
-        )
+        bench.throttled = any(pace.members.values()) or any(rate.is_set for rate in pace.rates)
 
     def _mix(self, generator: Generator | None, pace: Pace, *, noted: bool) -> None:
         """Let reads and writes arrive independently, where there are both and one has a rate."""

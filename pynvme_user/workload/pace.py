@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pynvme_user.native import ffi, tick_rate
+
+_MEMBERS = dict(ffi.typeof("struct nvme_bench").fields)
+
+
+def limit(member: str) -> int:
+    """Tell the greatest value that a member of struct nvme_bench has room for."""
+    return (1 << 8 * int(ffi.sizeof(_MEMBERS[member].type))) - 1
+
+
+def for_c(value: int | float) -> int:
+    """Give a value as C has it: a float is a time in seconds, which C counts in ticks."""
+    return int(value * tick_rate()) if isinstance(value, float) else int(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +37,9 @@ class Rate:
 class Pace:
     """What a workload does besides keeping its queue full; see struct nvme_bench."""
 
-    submit_max: int = 0  # commands per doorbell; 0: as many as there are
-    reap_max: int = 0  # completions between two submissions at most; 0: as many as there are
-    reap_min: int = 0  # completions to wait for before more is submitted
-    depth_low: int = 0  # once full, drain to this before submitting more
-    flush_every: int = 0  # a Flush after so many writes
-    think_ios: int = 0  # after so many I/Os ...
-    think_every: float = 0.0  # or after so many seconds of I/O; 0: only after I/Os ...
-    think: float = 0.0  # ... pause for so many seconds
-    rates_pause: bool = False  # nothing arrives meanwhile
+    #: Members of the struct that are as the options say: see :func:`for_c`.
+    members: Mapping[str, int | float] = field(default_factory=dict)
+    think_ios: int = 0  # I/Os between two pauses
     zone_blocks: int = 0  # writes are Zone Appends to zones of so many blocks
     zone_trims: bool = False  # trims are Zone Management Sends
     rates: tuple[Rate, Rate, Rate] = (Rate(), Rate(), Rate())  # by direction

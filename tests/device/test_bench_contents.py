@@ -17,8 +17,8 @@ from bench_rig import WRITE, job, run
 from software_controller import served
 
 import pynvme_user as nvme
-from pynvme_user.bench.jobs.job import JobError, Size
 from pynvme_user.bench.jobs.job_file import read_job_files
+from pynvme_user.bench.jobs.terms import JobError, Size
 from pynvme_user.bench.run import engine
 
 BLOCK = 4096

@@ -13,7 +13,7 @@ from bench_rig import READ, TRIM, WRITE, job, once_runs, run
 from software_controller import read_log, renew, served
 
 import pynvme_user as nvme
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.run import engine
 from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.driver.geometry import Geometry

@@ -21,7 +21,7 @@ from bench_rig import READ, WRITE, job, run
 from disturbance import until_right
 from software_controller import served
 
-from pynvme_user.bench.jobs.job import PERCENTILES
+from pynvme_user.bench.jobs.terms import PERCENTILES
 from pynvme_user.bench.results.result import Histogram, JobResult, bucket_of
 from pynvme_user.bench.run import engine
 from pynvme_user.workload.records import BUCKETS

@@ -10,7 +10,7 @@ import pytest
 from bench_rig import READ, WRITE, job, once_runs, run, seconds
 from software_controller import read_log, renew, served
 
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.run import engine
 from pynvme_user.workload.group import WorkloadGroup
 from pynvme_user.workload.loop import Workload

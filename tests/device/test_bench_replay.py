@@ -12,7 +12,7 @@ from bench_rig import DELAY, READ, TRIM, WRITE, job, run, seconds
 from disturbance import until_right
 from software_controller import served
 
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run import engine
 from pynvme_user.cli.bench_results import log_writers

@@ -8,7 +8,8 @@ from bench_rig import DELAY, READ, TRIM, US, WRITE, job, run, seconds
 from disturbance import until_right
 from software_controller import read_log, renew, served
 
-from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.aggregate import whole_jobs
 from pynvme_user.bench.run import engine
 

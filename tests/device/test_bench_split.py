@@ -12,7 +12,7 @@ from software_controller import read_log, renew, served
 from zoned_rig import DEVICE as ZONED
 
 import pynvme_user as nvme
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run import engine
 from pynvme_user.driver.completion import HOST_ABORTED

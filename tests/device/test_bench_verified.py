@@ -9,7 +9,7 @@ import pytest
 from bench_rig import READ, TRIM, WRITE, job, run
 from software_controller import read_log, renew, served
 
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run import engine
 

@@ -8,7 +8,7 @@ import pytest
 from bench_rig import READ, TRIM, WRITE, job, run
 from zoned_rig import DEVICE, KIB, run_in_turn
 
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run import engine
 

@@ -13,7 +13,7 @@ from bench_rig import job, once_runs, run
 from software_controller import served
 
 import pynvme_user as nvme
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.run import engine
 
 MIB = 1 << 20

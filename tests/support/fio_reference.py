@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pynvme_user.bench.jobs import options, unsupported
-from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.jobs.job_file import Jobs, read_job_files
+from pynvme_user.bench.jobs.terms import JobError
 
 PATH = Path(__file__).parents[2] / "docs" / "fio-options.md"
 HEADING = "## Options\n"

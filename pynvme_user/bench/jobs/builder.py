@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from pynvme_user.bench.jobs import unsupported
-from pynvme_user.bench.jobs.job import (
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.options import find
+from pynvme_user.bench.jobs.readers import namespace_of
+from pynvme_user.bench.jobs.terms import (
     LARGEST_BATCH,
     BlockSizes,
-    Job,
     JobError,
     Size,
     SteadyState,
     Workload,
     Zones,
 )
-from pynvme_user.bench.jobs.options import find
-from pynvme_user.bench.jobs.readers import namespace_of
 from pynvme_user.bench.jobs.validation import validated
 from pynvme_user.workload.direction import Direction
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.spec.status import CommandSpecificStatus as Specific
 from pynvme_user.spec.status import GenericStatus as Generic
 from pynvme_user.spec.status import MediaStatus as Media

@@ -15,7 +15,7 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.jobs.job import JobError, Trace
+from pynvme_user.bench.jobs.terms import JobError, Trace
 from pynvme_user.bench.jobs.words import U64, Marks, Places, Words, pieces
 from pynvme_user.spec.text import printable
 from pynvme_user.workload.direction import Direction

@@ -11,330 +11,67 @@ import itertools
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pynvme_user.host.numa import Placement
+from pynvme_user.bench.jobs import options_io, options_run
+from pynvme_user.bench.jobs.option import of_field
+from pynvme_user.bench.jobs.terms import DEFAULT_SEED, BlockSizes, JobError, Size, Trace, Zones
 from pynvme_user.workload.direction import Direction
 
-Workload = Literal[
-    "read",
-    "write",
-    "randread",
-    "randwrite",
-    "rw",
-    "randrw",
-    "trim",
-    "randtrim",
-    "trimwrite",
-    "randtrimwrite",
-    "zone-append",
-]
-Mode = Literal["polled", "hybrid", "interrupt"]
-VerifyMethod = Literal["crc32c", "xxhash", "pattern", "pattern_hdr", "meta"]
-DistributionKind = Literal["random", "zipf", "pareto", "normal", "zoned", "zoned_abs"]
-RateProcess = Literal["linear", "poisson"]
-Sequencer = Literal["sequential", "identical"]
-Metric = Literal["iops", "bw", "lat"]
-DedupeMode = Literal["repeat", "working_set"]
-ExitWhat = Literal["group", "stonewall", "all"]
-ContinueOnError = Literal["read", "write", "verify"]
-UnifiedReporting = Literal["none", "mixed", "both"]
 
-#: fio's seventeen, and two more for devices that make enough I/Os to know them.
-PERCENTILES = (
-    *(1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0),
-    *(95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 99.9999),
-)
-MOST_PERCENTILES = 20
-#: The axis of a point that says which of several runs of the same it is.
-REPEAT = "repeat"
-LARGEST_BATCH = 64  # commands per doorbell
-DEFAULT_SEED = 0x89  # fio's, for randrepeat without randseed
-
-
-class JobError(ValueError):
-    """A job that cannot be run as it is written: one sentence that names what is wrong."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockSizes:
-    """The sizes of one direction's I/Os, in bytes."""
-
-    low: int = 4096
-    high: int = 4096  # low == high: one size; otherwise multiples of low up to high
-    split: tuple[tuple[int, int], ...] = ()  # (bytes, percent), the percents sum to 100
-    align: int = 0  # blockalign: random offsets are multiples of it; 0: of low
-
-    @property
-    def largest(self) -> int:
-        """The largest I/O, in bytes."""
-        return max((size for size, _ in self.split), default=self.high)
-
-    @property
-    def smallest(self) -> int:
-        """The smallest I/O, in bytes."""
-        return min((size for size, _ in self.split), default=self.low)
-
-    @property
-    def mean(self) -> float:
-        """The mean of many I/Os, in bytes."""
-        if self.split:
-            return sum(size * percent for size, percent in self.split) / 100
-        return (self.low + self.high) / 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """A length or an offset: bytes, percent, or zones. One of them is given."""
-
-    bytes: int | None = None
-    percent: int | None = None
-    zones: int | None = None
-
-    def of(self, capacity: int, zone_size: int = 0) -> int:
-        """Tell its bytes where there are `capacity` bytes, in zones of `zone_size` bytes.
-
-        A percentage is rounded down. Raises JobError for zones where there are none.
-        """
-        if self.percent is not None:
-            return capacity * self.percent // 100
-        if self.zones is not None:
-            if not zone_size:
-                raise JobError(f"{self} counts zones, and the namespace has none: use bytes or %")
-            return self.zones * zone_size
-        assert self.bytes is not None
-        return self.bytes
-
-    def __str__(self) -> str:
-        if self.percent is not None:
-            return f"{self.percent}%"
-        return f"{self.bytes}" if self.zones is None else f"{self.zones}z"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
-    """How often each part of the range is chosen by random I/O.
-
-    `zones` are (percent of the accesses, percent of the range) for zoned, or (percent of the
-    accesses, bytes) for zoned_abs, of each direction; the access percents sum to 100.
-    """
-
-    kind: DistributionKind = "random"
-    theta: float = 0.0  # zipf's theta, pareto's power, normal's deviation in percent
-    center: float | None = None  # 0 to 1: where the most probable is; None: fio's default
-    zones: tuple[tuple[tuple[int, int], ...], ...] = ()
-
-
-UNIFORM = Distribution()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Zones:
-    """Parts of the range, one after another (zonemode=strided). Bytes."""
-
-    size: int  # moved in a zone before the next one
-    range: int  # its length
-    skip: int = 0  # left out between two
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SteadyState:
-    """End the job once the metric stays within the limit for `duration` seconds."""
-
-    metric: Metric
-    slope: bool  # the limit is that of the slope, not of the greatest deviation from the mean
-    limit: float
-    percent: bool  # the limit is a percentage of the mean, not absolute
-    duration: float  # seconds; the window that is looked at
-    ramp: float = 0.0  # seconds before the first look
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
-    """What a trace of I/O comes to, without what replay_skip leaves out."""
-
-    ios: int
-    bytes: int
-    sizes: tuple[tuple[int, int], ...]  # bytes of the least and the largest, by direction; 0: none
-    first_ns: int  # the time of the first
-    action: int  # of blkparse: the letter of its events
-
-    @property
-    def directions(self) -> frozenset[Direction]:
-        """The directions that it has; one that only flushes counts as a read."""
-        found = frozenset(way for way in Direction if self.sizes[way][1])
-        return found or frozenset({Direction.READ})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(
+    options_io.JobsOptions,
+    options_io.RangeOptions,
+    options_io.WorkloadOptions,
+    options_io.TraceOptions,
+    options_io.BlockSizeOptions,
+    options_io.RandomOptions,
+    options_io.DataOptions,
+    options_run.QueueOptions,
+    options_run.CpuOptions,
+    options_run.TimeOptions,
+    options_run.VerifyOptions,
+    options_run.ResultOptions,
+):
     """One job. Bytes, seconds, percent; three-tuples are by :class:`Direction`.
 
     Made and validated by :mod:`pynvme_user.bench.jobs.builder`; :func:`clones` gives the parts that
     each have one queue pair.
     """
 
-    name: str = "bench"
-    description: str = ""
     given: tuple[tuple[str, str], ...] = ()  # the options as they were written, for the results
     shared: tuple[tuple[str, str], ...] = ()  # those of them that are no section's own
     point: tuple[tuple[str, int | str], ...] = ()  # its place in a sweep: (option, value)
     group: int = 0  # jobs of one group run at the same time; groups run one after another
     reporting_group: int = 0  # with group_reporting, jobs of one are reported as one
-    group_reporting: bool = False
-    stats: bool = True  # False: left out of the results
-    unified_rw_reporting: UnifiedReporting = "none"
-    wait_for: str | None = None  # the job that has to end before this one starts
-
-    # Where
-    filenames: tuple[str, ...] = ()  # device names; see clones()
-    nsid: int | None = None  # None: the first active namespace
-    offset: Size = Size(bytes=0)
-    offset_align: int = 0  # what an offset in percent is rounded up to; 0: the smallest block
-    offset_increment: Size = Size(bytes=0)  # added for each further clone
-    size: Size | None = None  # the range that the I/O stays in; None: to the namespace's end
-    io_size: Size | None = None  # how much is moved; None: as much as the range
-
-    # What
-    rw: Workload = "read"  # fio's readwrite is rw here
     skip: int = 0  # bytes that sequential I/O leaves out after each; negative: backwards
     run: int = 1  # I/Os for each random offset
-    rw_sequencer: Sequencer = "sequential"  # how the I/Os of a run lie
     zones: Zones | None = None
     zbd: bool = False  # obey the zones of a zoned namespace
     zone_bytes: int = 0  # with zbd: what they have to be long; 0: as they are
-    max_open_zones: int = 0  # begun by all queues together; 0: as many as there may be
-    job_max_open_zones: int = 0  # and by each
-    read_beyond_wp: bool = False
     block_sizes: tuple[BlockSizes, BlockSizes, BlockSizes] = (
         BlockSizes(),
         BlockSizes(),
         BlockSizes(),
     )
-    rwmixread: int = 50  # percent
-    random_distribution: Distribution = UNIFORM
-    percentage_random: tuple[int, int, int] = (100, 100, 100)
-    norandommap: bool = False
-    randrepeat: bool = True
-    allrandrepeat: bool = False
-    randseed: int | None = None
-    number_ios: int | None = None
-    loops: int = 1
-    fsync: int = 0  # a Flush after every so many writes; 0: none
-    end_fsync: bool = False  # a Flush after the last write
-    fua: bool = False  # Force Unit Access in every write
-
-    # Instead of all that, what a trace has
-    read_iolog: str | None = None
     trace: Trace | None = None  # what is in it
-    replay_no_stall: bool = False  # as fast as it goes, not in its time
-    replay_time_scale: int = 100  # percent of its speed
-    replay_scale: int = 1  # offsets are divided by it ...
-    replay_align: int = 0  # ... and rounded down to multiples of this power of 2
-    replay_skip: frozenset[int] = frozenset()  # directions that are left out
-    write_iolog: str | None = None  # where what is issued is written
-
-    # Data that is written
-    zero_buffers: bool = False
-    refill_buffers: bool = False  # new data for every write
-    scramble_buffers: bool = False  # a little of it new
-    buffer_pattern: bytes = b""  # repeated; empty: random data
-    buffer_compress_percentage: int = 0  # share of each chunk that is zeros (or the pattern)
-    buffer_compress_chunk: int = 512  # bytes; 0: the block
-    dedupe_percentage: int = 0  # share of the blocks whose data was written before
-    dedupe_mode: DedupeMode = "repeat"  # that of the last new block, or any of the first ones
-    dedupe_working_set_percentage: int = 5  # of the range: how many first ones
-    dedupe_global: bool = False  # those of all jobs that have this option
-
-    # How
-    iodepth: int = 1
-    iodepth_batch: int = 0  # commands per doorbell; 0: as many as there are
-    iodepth_batch_complete_min: int = 1  # wait for at least so many before submitting more
-    iodepth_batch_complete_max: int = 0  # reap at most so many at once; 0: as many as there are
-    iodepth_low: int = 0  # let the queue drain to this before it is filled again; 0: keep it full
-    numjobs: int = 1
-    queues: int = 1  # that the one thread of each has
     clone: int = 0  # which of the numjobs this is, from 0; see clones()
     shares: int = 1  # on so many devices, of which each has its part of the clone's I/O
     share: int = 0  # which of them this is
     number: int = 1  # of all queues of the run, from 1; log files are named by it
     seed: int = 0  # 64 bits; what all random choices of this queue follow from
-    mode: Mode = "polled"
-    cpus_allowed: frozenset[int] = frozenset()  # empty: any
     cpus_split: bool = False  # each clone has one CPU of cpus_allowed for itself
-    numa_cpu_nodes: frozenset[int] = frozenset()  # run on their CPUs; empty: any
-    numa_mem_policy: Placement | None = None  # of queue and buffers; None: near the CPUs
-    nice: int = 0
-
-    # When
-    runtime: float | None = None
-    time_based: bool = False
-    ramp_time: float = 0.0
-    startdelay: tuple[float, float] = (0.0, 0.0)  # a time drawn from this range
-    flow: int = 0  # its part of the I/O of all jobs with this flow_id; 0: it does not wait
-    flow_id: int = 0
-    flow_sleep: float = 0.0  # seconds between two looks at the others
-    thinktime: float = 0.0
-    thinktime_blocks: int = 1
-    thinktime_iotime: float = 0.0  # seconds of I/O between two pauses; 0: as many as the I/Os take
-    rate_ignore_thinktime: bool = False  # nothing arrives during a pause
-    rate: tuple[int, int, int] = (0, 0, 0)  # bytes per second; 0: as fast as it goes
-    rate_iops: tuple[int, int, int] = (0, 0, 0)
-    rate_min: tuple[int, int, int] = (0, 0, 0)  # bytes per second; below it the job fails
-    rate_iops_min: tuple[int, int, int] = (0, 0, 0)
-    rate_cycle: float = 1.0  # what rate_min is averaged over
-    rate_process: RateProcess = "linear"
-
-    # When it ends
-    exitall: bool = False  # the end of this job ends those of exit_what
-    exit_what: ExitWhat = "group"
-    exitall_on_error: bool = False
-    continue_on_error: frozenset[ContinueOnError] = frozenset()
-    # Errors that do not end it, as Linux's numbers: of reads, writes, verification. None: as
-    # continue_on_error says.
-    ignore_error: tuple[frozenset[int] | None, ...] = (None, None, None)
-    max_latency: tuple[float, float, float] = (0.0, 0.0, 0.0)  # a slower I/O fails the job; 0: none
-    latency_target: float | None = None
-    latency_window: float = 0.0
-    latency_percentile: float = 100.0
-    steadystate: SteadyState | None = None
-    steadystate_rounds: int = 0  # end once so many rounds in a row are steady; 0: there are none
-    steadystate_round: float = 60.0  # the length of each, in seconds
-
-    # Verification
-    verify: VerifyMethod | None = None
-    do_verify: bool = True
-    verify_only: bool = False
-    verify_pattern: bytes = b""
     verify_pattern_offsets: tuple[int, ...] = ()  # where in it 8 bytes are the block's offset
-    verify_interval: int = 0  # bytes; 0: the block
-    verify_fatal: bool = False
-    verify_backlog: int = 0  # verify after so many writes; 0: at the end
-    verify_backlog_batch: int = 0  # so many of them, the others later; 0: all
-    trim_percentage: int = 0  # of the verified writes
-    trim_backlog: int = 0  # trim after so many writes
-    trim_backlog_batch: int = 0  # so many; 0: trim_backlog
-    trim_verify_zero: bool = False
-    verify_state: str | None = None  # the write journal's path
 
-    # Results
-    write_bw_log: str | None = None  # prefix of the file names
-    write_lat_log: str | None = None
-    write_iops_log: str | None = None
-    write_hist_log: str | None = None
-    per_job_logs: bool = True
-    log_avg_msec: int = 0  # 0: each I/O
-    log_max_value: bool = False  # of an interval the greatest value, not the average
-    log_hist_msec: int = 0
-    log_hist_coarseness: int = 0
-    log_offset: bool = False
-    log_unix_epoch: bool = False
-    bwavgtime: float = 0.5  # seconds; the samples that bw_min, bw_mean and so on are made of
-    iopsavgtime: float = 0.5
-    percentile_list: tuple[float, ...] = PERCENTILES
-    clat_percentiles: bool = True
-    lat_percentiles: bool = True
-    slat_percentiles: bool = False
+    @property
+    def members(self) -> dict[str, int | float]:
+        """The members of struct nvme_bench that its options fill in, but for defaults: 0 in C."""
+        return {
+            option.member: getattr(self, option.key)
+            for option in OPTIONS
+            if option.member and getattr(self, option.key) != _DEFAULTS[option.key]
+        }
 
     @property
     def directions(self) -> frozenset[Direction]:
@@ -438,6 +175,11 @@ class Job:
         if self.io_size is None:
             return length
         return self.io_size.of(length if self.io_size.percent is not None else capacity, zone_size)
+
+
+#: The options that are its fields.
+OPTIONS = tuple(filter(None, map(of_field, dataclasses.fields(Job))))
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Job)}
 
 
 def clones(jobs: Iterable[Job]) -> list[Job]:

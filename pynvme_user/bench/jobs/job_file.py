@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from pynvme_user.bench.jobs.builder import JobBuilder
-from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.jobs.options import OPTIONS
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.jobs.values import evaluate
 
 Pairs = tuple[tuple[str, str | None], ...]

@@ -1,8 +1,7 @@
 """The options of a job: one table for job files, the command line and the documentation.
 
-An option's reader turns its text into a value. Where the value is a field of :class:`Job` as it is,
-the option has the field's name; the others are brought together by
-:mod:`pynvme_user.bench.jobs.builder`.
+Each is declared once, in :mod:`options_io` or :mod:`options_run`: as a field of :class:`Job`, or,
+where the value is none as it is, for :mod:`pynvme_user.bench.jobs.builder` to make fields of.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import difflib
 
 from pynvme_user.bench.jobs import options_io, options_run, unsupported
-from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.jobs.option import Option
+from pynvme_user.bench.jobs.terms import JobError
 
 SECTIONS = (*options_io.SECTIONS, *options_run.SECTIONS)
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 from pynvme_user.bench.jobs import spdk, unsupported
 from pynvme_user.bench.jobs import values as v
-from pynvme_user.bench.jobs.job import UNIFORM, Distribution, DistributionKind, JobError, Workload
+from pynvme_user.bench.jobs.terms import UNIFORM, Distribution, DistributionKind, JobError, Workload
 from pynvme_user.host.numa import Placement
 from pynvme_user.host.sysfs import PCI_ADDRESS
 

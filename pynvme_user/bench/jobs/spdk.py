@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 
 #: Such a name in ``filename=``, up to the colon before the next one, if there is one.
 NAME = (

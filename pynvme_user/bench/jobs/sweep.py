@@ -6,9 +6,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
-from pynvme_user.bench.jobs.job import REPEAT, Job, JobError
+from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.jobs.job_file import Jobs, Pairs, substitute
 from pynvme_user.bench.jobs.options import find
+from pynvme_user.bench.jobs.terms import REPEAT, JobError
 
 SWEPT = ("rw", "bs", "numjobs", "iodepth")
 """What may have a list. In a job file bs=a,b,c is read,write,trim as fio has it; so it is there."""

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
-from pynvme_user.bench.jobs.job import (
+from pynvme_user.bench.jobs.job import OPTIONS, Job
+from pynvme_user.bench.jobs.option import Option
+from pynvme_user.bench.jobs.terms import (
     LARGEST_BATCH,
     MOST_PERCENTILES,
     Distribution,
-    Job,
     JobError,
     Workload,
 )
+from pynvme_user.native import tick_rate
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.pace import for_c, limit
 
 _Need = Callable[[bool, str], None]
+_BOUNDED = [
+    option
+    for option in OPTIONS
+    if option.least is not None or option.most is not None or option.member
+]
 
 
 def validated(job: Job) -> Job:
@@ -31,10 +39,9 @@ def validated(job: Job) -> Job:
     need(job.rw in get_args(Workload), f"rw={job.rw} is none of {', '.join(get_args(Workload))}")
     need(bool(job.filenames), "it has no device: give filename= or --filename")
     need(job.nsid is None or 0 < job.nsid < 0xFFFFFFFF, "nsid is from 1 to 4294967294")
-    for option in ("iodepth", "numjobs", "queues", "loops", "thinktime_blocks"):
-        need(getattr(job, option) >= 1, f"{option} is at least 1")
-    need(job.iodepth <= 65535, "iodepth is at most 65535")
-    need(job.numjobs <= 65535, "numjobs is at most 65535, the queues that a controller can have")
+    for option in _BOUNDED:
+        if beyond := _beyond(option, getattr(job, option.key)):
+            need(False, beyond)
     need(
         job.iodepth_batch <= min(job.iodepth, LARGEST_BATCH),
         f"iodepth_batch={job.iodepth_batch} is more than iodepth={job.iodepth}, or {LARGEST_BATCH}",
@@ -78,14 +85,14 @@ def validated(job: Job) -> Job:
         )
         need(not job.skip, "zonemode=strided leaves out enough: give rw= without a number")
     need(0 <= job.rwmixread <= 100, "rwmixread is a percentage, 0 to 100")
-    for size, option in (
+    for size, name in (
         (job.offset, "offset"),
         (job.offset_increment, "offset_increment"),
         (job.size, "size"),
     ):
         need(
             size is None or size.percent is None or 0 <= size.percent <= 100,
-            f"{option} is at most 100%",
+            f"{name} is at most 100%",
         )
     need(
         not job.time_based or bool(job.runtime),
@@ -134,9 +141,20 @@ def validated(job: Job) -> Job:
     return job
 
 
+def _beyond(option: Option, value: Any) -> str | None:
+    """Tell which bound a value is beyond: the option's, or what its member in C has room for."""
+    why = option.why and f", {option.why}"
+    if option.least is not None and value < option.least:
+        return f"{option.name} is at least {option.least}{why}"
+    if option.most is not None and value > option.most:
+        return f"{option.name} is at most {option.most}{why}"
+    if option.member and for_c(value) > (room := limit(option.member)):
+        timed = isinstance(value, float)
+        return f"{option.name} is at most {f'{room // tick_rate()} seconds' if timed else room}"
+    return None
+
+
 def _validate_replay(job: Job, need: _Need) -> None:
-    need(job.replay_time_scale >= 1, "replay_time_scale is at least 1 percent")
-    need(job.replay_scale >= 1, "replay_scale is at least 1")
     align = job.replay_align
     need(align & (align - 1) == 0, f"replay_align={align} is no power of 2")
     if job.trace is None:

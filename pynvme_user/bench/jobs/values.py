@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pynvme_user.bench.jobs.job import JobError, Size
+from pynvme_user.bench.jobs.terms import JobError, Size
 
 T = TypeVar("T")
 Triple = tuple[T | None, T | None, T | None]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from pynvme_user.bench.jobs.job import REPEAT
+from pynvme_user.bench.jobs.terms import REPEAT
 from pynvme_user.bench.report.job_plots import (
     NAMES,
     Section,

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.jobs.job import REPEAT
+from pynvme_user.bench.jobs.terms import REPEAT
 from pynvme_user.bench.results.result import bucket_bounds, bucket_of
 from pynvme_user.bench.results.text import duration, number, point_text
 from pynvme_user.bench.results.timeseries import mean_error

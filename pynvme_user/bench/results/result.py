@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.jobs.job import PERCENTILES
+from pynvme_user.bench.jobs.terms import PERCENTILES
 from pynvme_user.spec.logs import SmartLog
 from pynvme_user.workload.records import BUCKET_BITS, BUCKETS, LATENCIES
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from errno import EIO
 from importlib.metadata import version
 
-from pynvme_user.bench.jobs.job import MOST_PERCENTILES
+from pynvme_user.bench.jobs.terms import MOST_PERCENTILES
 from pynvme_user.bench.results.aggregate import mixed
 from pynvme_user.bench.results.fio_json import (
     error_number,

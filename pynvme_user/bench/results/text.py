@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from math import log10
 
-from pynvme_user.bench.jobs.job import REPEAT
+from pynvme_user.bench.jobs.terms import REPEAT
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.aggregate import mixed
 from pynvme_user.bench.results.fio_json import (

@@ -15,7 +15,8 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from pynvme_user.bench.jobs.job import Job, JobError, clones
+from pynvme_user.bench.jobs.job import Job, clones
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.result import Health, JobResult, RunResult
 from pynvme_user.bench.run.flow import Flow

@@ -6,7 +6,8 @@ import os
 import threading
 from dataclasses import dataclass
 
-from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.issued import IssuedLog
 from pynvme_user.bench.run.target import Target
 from pynvme_user.bench.run.zoned import Arrivals, ZonedPlan, ZoneMap
@@ -279,22 +280,14 @@ def generator(
 
 def pace(job: Job, target: Target, queue: int = 0) -> Pace:
     """Tell what the job does besides keeping its queue full, of several the one of this number."""
-    batch = job.iodepth_batch if "iodepth_batch" in dict(job.given) else 0
     shift = target.ns.block_shift
     # As in fio, the time alone counts where the number is not given.
     by_time = bool(job.thinktime_iotime) and "thinktime_blocks" not in dict(job.given)
     # As in fio, verification alone goes as fast as it can.
     rates = [(0, 0)] * 3 if job.verify_only else zip(job.rate_iops, job.rate, strict=True)
     return Pace(
-        submit_max=batch,
-        reap_max=job.iodepth_batch_complete_max,
-        reap_min=job.iodepth_batch_complete_min,
-        depth_low=job.iodepth_low,
-        flush_every=job.fsync,
+        members=job.members,
         think_ios=0 if by_time else job.thinktime_blocks,
-        think_every=job.thinktime_iotime,
-        rates_pause=job.rate_ignore_thinktime,
-        think=job.thinktime,
         zone_blocks=target.zone_blocks if appends(job) else 0,
         zone_trims=job.zbd,
         rates=tuple(  # type: ignore[arg-type]  # three, as the job's are

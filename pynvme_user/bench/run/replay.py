@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.bench.jobs import iolog
-from pynvme_user.bench.jobs.job import Job, JobError, Trace
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import JobError, Trace
 from pynvme_user.bench.run.target import Target
 from pynvme_user.driver.namespace import MAX_RANGE_BLOCKS
 from pynvme_user.native import tick_rate

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.result import Device
 from pynvme_user.dma import PAGE

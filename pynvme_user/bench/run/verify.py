@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.result import VerifyFault, VerifyResult
 from pynvme_user.bench.run.target import Target
 from pynvme_user.workload.direction import Direction

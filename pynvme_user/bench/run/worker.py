@@ -15,7 +15,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.result import JobResult
 from pynvme_user.bench.run.drive import Drive
 from pynvme_user.bench.run.flow import Flow

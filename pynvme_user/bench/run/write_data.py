@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pynvme_user.bench.jobs.job import Job, JobError
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.workload.loop import Contents
 

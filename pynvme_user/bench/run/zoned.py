@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.driver.namespace import Namespace
 from pynvme_user.errors import NvmeError
 from pynvme_user.spec.commands import NvmOpcode

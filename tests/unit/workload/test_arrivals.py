@@ -237,7 +237,8 @@ def test_a_trim_and_its_write_arrive_together_at_the_lower_rate() -> None:
 
 def test_what_arrives_in_a_pause_of_the_job_s_own_waits_for_no_device() -> None:
     """Its rate is kept, as far as the pauses let it."""
-    pace = Pace(rates=(Rate(ios=800), Rate(ios=100), Rate()), think_ios=90, think=0.05)
+    rates, pauses = (Rate(ios=800), Rate(ios=100), Rate()), {"think_ticks": 0.05}
+    pace = Pace(rates=rates, think_ios=90, members=pauses)
     played = play(endless("randrw"), pace, depth=64, service=1000, parallel=64, duration=10 * NS)
     assert is_near(len(played.due(READ)), 8000, more=45)
     assert is_near(len(played.due(WRITE)), 1000, more=5)

@@ -280,7 +280,7 @@ def test_a_flush_after_so_many_writes(every: int) -> None:
     rig.answer = answer
     commands = COMMANDS | {FLUSH: bytes(SQE.build(opc=NvmOpcode.FLUSH, nsid=1, cdw13=9))}
     gen = generator("write", size=30 * BLOCK)
-    work = workload(gen, rig, commands=commands, pace=Pace(flush_every=every))
+    work = workload(gen, rig, commands=commands, pace=Pace(members={"flush_every": every}))
     assert work.run(rig.ring, SECOND)
     rig.checked()
     wanted = ([int(NvmOpcode.WRITE)] * every + [int(NvmOpcode.FLUSH)]) * (30 // every)
@@ -360,7 +360,7 @@ def test_slat_clat_and_lat_count_the_same_ios(
     chance = random.Random(seed)
     rig = Rig(depth)
     seen = Counted(rig, lambda: chance.choice((0, 0, 0x281)))
-    pace = Pace(reap_min=2 if held_back and depth > 1 else 0)
+    pace = Pace(members={"reap_min": 2 if held_back and depth > 1 else 0})
     gen = generator(rw, Sizes(BLOCK, 8 * BLOCK), size=5000 * BLOCK, seed=seed)
     work = workload(gen, rig, buffer=seen.buffer, pace=pace)
     fetched: list[SQE] = []

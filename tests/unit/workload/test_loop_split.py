@@ -195,10 +195,10 @@ def test_a_depth_that_is_lowered_on_the_way() -> None:
 @pytest.mark.parametrize(
     ("pace", "steps"),
     [
-        (Pace(submit_max=3), [8, 8, 8]),
-        (Pace(reap_min=3), [8, 0, 0, 3]),
-        (Pace(depth_low=5), [8, 0, 0, 3]),
-        (Pace(think_ios=8, think=1e-6), [8, 0, 0, 0, 0, 0, 0, 0, 8]),
+        (Pace(members={"submit_max": 3}), [8, 8, 8]),
+        (Pace(members={"reap_min": 3}), [8, 0, 0, 3]),
+        (Pace(members={"depth_low": 5}), [8, 0, 0, 3]),
+        (Pace(think_ios=8, members={"think_ticks": 1e-6}), [8, 0, 0, 0, 0, 0, 0, 0, 8]),
     ],
     ids=["iodepth_batch", "iodepth_batch_complete_min", "iodepth_low", "thinktime"],
 )
@@ -214,11 +214,11 @@ def test_what_counts_ios_does_not_count_commands(pace: Pace, steps: list[int]) -
         work.run(rig.ring, SLICE)
         begun.append(work.submitted - before)
         fetched += rig.take()
-        for sqe in fetched[: len(fetched) if pace.submit_max else COMMANDS_EACH]:
+        for sqe in fetched[: len(fetched) if "submit_max" in pace.members else COMMANDS_EACH]:
             fetched.remove(sqe)
             rig.complete(sqe.cid)
     assert begun == steps
-    if pace.submit_max:
+    if "submit_max" in pace.members:
         assert work.batches[1].tolist()[1:] == [9, 0, 0, 0, 0, 0]  # 3, 3 and 2 each time
 
 
@@ -256,7 +256,7 @@ def test_a_flush_after_so_many_writes() -> None:
     rig.answer = answer
     commands = COMMANDS | {FLUSH: bytes(SQE.build(opc=NvmOpcode.FLUSH, nsid=1, cdw13=9))}
     gen = generator("write", TWENTY, size=9 * WHOLE * BLOCK)
-    work = split_workload(rig, gen, commands=commands, pace=Pace(flush_every=3))
+    work = split_workload(rig, gen, commands=commands, pace=Pace(members={"flush_every": 3}))
     assert work.run(rig.ring, SECOND)
     wanted = ([int(NvmOpcode.WRITE)] * 9 + [int(NvmOpcode.FLUSH)]) * 3
     assert order in (wanted, wanted[:-1])

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.jobs.job_file import command_line_jobs
 from pynvme_user.bench.jobs.sweep import points, sweep
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.workload.direction import Direction
 
 READ, WRITE, TRIM = Direction

@@ -8,7 +8,7 @@ import pytest
 
 from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.errnos import errno_of, ignored
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from pynvme_user.bench.jobs import iolog, words
 from pynvme_user.bench.jobs.builder import JobBuilder
-from pynvme_user.bench.jobs.job import Job, JobError, clones
+from pynvme_user.bench.jobs.job import Job, clones
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.jobs.words import Words
 from pynvme_user.workload.direction import Direction
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.jobs.job_file import Jobs, command_line_jobs, read_job_files, substitute
 from pynvme_user.bench.jobs.options import OPTIONS
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.workload.direction import Direction
 
 Write = Callable[..., Path]

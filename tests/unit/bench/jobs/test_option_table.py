@@ -8,11 +8,20 @@ import subprocess
 
 import fio_reference
 import pytest
+from generator_rig import generator
+from ring_rig import Rig
+from workload_rig import workload
 
 from pynvme_user.bench.jobs import unsupported
+from pynvme_user.bench.jobs.job import OPTIONS as DECLARED
 from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.job_file import command_line_jobs
+from pynvme_user.bench.jobs.option import Option
 from pynvme_user.bench.jobs.options import OPTIONS, SECTIONS, find
+from pynvme_user.bench.jobs.terms import JobError
+from pynvme_user.native import ffi, tick_rate
 from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.pace import Pace, for_c, limit
 
 READ, WRITE, TRIM = Direction
 
@@ -47,6 +56,58 @@ def test_every_field_of_a_job_can_be_reached() -> None:
         *("block_sizes", "trace", "cpus_split", "verify_pattern_offsets", "point", "shared"),
     }
     assert fields - reached == made_elsewhere
+
+
+def test_a_job_s_fields_have_what_is_declared_for_them() -> None:
+    fields = {field.name: field for field in dataclasses.fields(Job)}
+    for option in DECLARED:
+        assert OPTIONS[option.name] == option
+        default = fields[option.key].default
+        assert option.least is None or option.least <= default, option.name
+        assert option.most is None or default <= option.most, option.name
+
+
+def test_what_goes_to_c_has_a_member_there_for_itself() -> None:
+    members = [option.member for option in DECLARED if option.member]
+    assert len(set(members)) == len(members) >= 8
+    there = dict(ffi.typeof("struct nvme_bench").fields)
+    for member in members:
+        assert there[member].type.kind == "primitive"
+        assert limit(member) in (2**32 - 1, 2**64 - 1)
+
+
+@pytest.mark.parametrize("option", [o for o in DECLARED if o.member], ids=lambda o: o.name)
+def test_what_is_given_is_in_c(option: Option) -> None:
+    """From its text to the loop's struct, but for defaults, which are 0 there."""
+    field = next(field for field in dataclasses.fields(Job) if field.name == option.key)
+    options = {"filename": "qemu:", "iodepth": "8", option.name: "1" if not field.default else "3"}
+    (made,) = command_line_jobs(tuple(options.items())).jobs
+    value = getattr(made, option.key)
+    assert made.members == {option.member: value}
+    work = workload(generator(), Rig(depth=8), pace=Pace(members=made.members))
+    assert getattr(work._bench, option.member) == for_c(value) > 0
+    assert work._bench.throttled
+    (without,) = command_line_jobs((("filename", "qemu:"),)).jobs
+    assert not without.members
+    work = workload(generator(), Rig(depth=8), pace=Pace(members=without.members))
+    assert getattr(work._bench, option.member) == work._bench.throttled == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("iodepth", "0", "iodepth is at least 1"),
+        ("numjobs", "64k", "numjobs is at most 65535, the queues that a controller can have"),
+        ("log_hist_coarseness", "7", "log_hist_coarseness is at most 6"),
+        # More than the member in C has room for.
+        ("fsync", "5g", "fsync is at most 4294967295"),
+        ("thinktime", "99999999999999d", f"thinktime is at most {2**64 // tick_rate()} seconds"),
+    ],
+)
+def test_what_is_beyond_a_bound_is_refused(name: str, text: str, wrong: str) -> None:
+    with pytest.raises(JobError) as error:
+        command_line_jobs((("filename", "qemu:"), (name, text)))
+    assert str(error.value).endswith(f": {wrong}")
 
 
 def test_fios_own_list_is_covered() -> None:

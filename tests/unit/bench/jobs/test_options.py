@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 
 from pynvme_user.bench.jobs import values
 from pynvme_user.bench.jobs.builder import JobBuilder
-from pynvme_user.bench.jobs.job import (
-    BlockSizes,
-    Distribution,
-    Job,
-    JobError,
-    Size,
-    SteadyState,
-    clones,
-)
+from pynvme_user.bench.jobs.job import Job, clones
 from pynvme_user.bench.jobs.job_file import command_line_jobs
 from pynvme_user.bench.jobs.option import Option
 from pynvme_user.bench.jobs.options import OPTIONS
+from pynvme_user.bench.jobs.terms import BlockSizes, Distribution, JobError, Size, SteadyState
 from pynvme_user.host.numa import Placement
 from pynvme_user.workload.direction import Direction
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 import pytest
 
-from pynvme_user.bench.jobs.job import JobError
 from pynvme_user.bench.jobs.readers import ioengine
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.cli.bench import bench
 from pynvme_user.cli.fio_options import Pair, take
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pynvme_user.bench.jobs import readers, values
 from pynvme_user.bench.jobs.builder import JobBuilder
-from pynvme_user.bench.jobs.job import JobError, Size
+from pynvme_user.bench.jobs.terms import JobError, Size
 
 
 @pytest.mark.parametrize(

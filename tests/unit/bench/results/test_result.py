@@ -11,7 +11,7 @@ from bench_samples import direction_of, job_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynvme_user.bench.jobs.job import PERCENTILES
+from pynvme_user.bench.jobs.terms import PERCENTILES
 from pynvme_user.bench.results.aggregate import combine, combine_groups
 from pynvme_user.bench.results.result import (
     SAMPLE,

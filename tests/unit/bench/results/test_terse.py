@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from bench_samples import job_of, run_of
 
-from pynvme_user.bench.jobs.job import PERCENTILES
+from pynvme_user.bench.jobs.terms import PERCENTILES
 from pynvme_user.bench.results.fio_json import document
 from pynvme_user.bench.results.terse import VERSIONS, terse
 

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pynvme_user.bench.jobs.job import Job, SteadyState
+from pynvme_user.bench.jobs.job import Job
+from pynvme_user.bench.jobs.terms import SteadyState
 from pynvme_user.bench.results.result import bucket_of
 from pynvme_user.bench.run.limits import Limits
 from pynvme_user.workload.records import RESULT_DTYPE
