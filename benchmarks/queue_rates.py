@@ -4,9 +4,9 @@
 
 Random reads of 4 KiB at depth 1 on the repository's controllers, which have the last of the CPUs;
 the benchmark's threads share the others. A job with `queues=` has one thread for all of its queue
-pairs on a device, and one for each of several devices. lat counts from when an I/O is due, clat
-from its doorbell. The last column is the CPU time of the threads together, which poll, of the run
-time: with much less than 100 % of each CPU that they have, the machine was busy.
+pairs, on one device or several; a job for each device has one for each. lat counts from when an I/O
+is due, clat from its doorbell. The last column is the CPU time of the threads together, which poll,
+of the run time: with much less than 100 % of each CPU that they have, the machine was busy.
 """
 
 from __future__ import annotations
@@ -31,17 +31,27 @@ from pynvme_user.workload.direction import Direction
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A job: what it has of everything, and the IOPS of each queue pair."""
+    """What there is of everything, and the IOPS of each queue pair."""
 
     devices: int
-    threads: int  # on each
-    queues: int  # of each thread
+    threads: int  # all on each device, or as many as devices, each on its own
+    queues: int  # of each thread on each of its devices
     rate: int
+
+    @property
+    def apart(self) -> bool:
+        """Whether each thread has a device of its own."""
+        return self.threads == self.devices > 1
+
+    @property
+    def queues_each(self) -> int:
+        """Queue pairs of each device."""
+        return self.queues if self.apart else self.queues * self.threads
 
     @property
     def pairs(self) -> int:
         """Queue pairs in all."""
-        return self.devices * self.threads * self.queues
+        return self.devices * self.queues_each
 
     @property
     def wanted(self) -> int:
@@ -49,39 +59,41 @@ class Case:
         return self.pairs * self.rate
 
 
-#: Devices, threads on each, and queues of each thread.
-SHAPES = ((1, 1, 500), (1, 2, 250), (4, 1, 125))
+#: Devices, threads, and queues of each thread on each of its devices.
+SHAPES = ((1, 1, 500), (1, 2, 250), (4, 1, 125), (4, 4, 125))
 #: IOPS of each queue pair.
 RATES = (10, 100)
 
 
 @contextlib.contextmanager
-def _devices(case: Case) -> Iterator[str]:
-    """Serve a controller for each; give all names as filename= has them."""
+def _devices(case: Case) -> Iterator[list[str]]:
+    """Serve a controller for each; give their names."""
     split = cpus()
     alone = case.devices == 1 and split.server not in split.clients
-    arguments = ["--queues", str(case.threads * case.queues), "--cpu", str(split.server)]
+    arguments = ["--queues", str(case.queues_each), "--cpu", str(split.server)]
     arguments += ["--spin"] * alone
     with contextlib.ExitStack() as stack:
-        yield ":".join(stack.enter_context(served(arguments))[0] for _ in range(case.devices))
+        yield [stack.enter_context(served(arguments))[0] for _ in range(case.devices)]
 
 
 def run(case: Case, seconds: float) -> JobResult:
-    """Run a job; what its threads came to is put together. Raises what the engine raises."""
+    """Run it; what its threads came to is put together. Raises what the engine raises."""
     with _devices(case) as names:
+        clones = 1 if case.apart else case.threads
+        files = names if case.apart else [":".join(names)]
         options = {
             "rw": "randread",
             "bs": "4k",
-            "numjobs": f"{case.threads}",
+            "numjobs": f"{clones}",
             "queues": f"{case.queues}",
             "rate_iops": f"{case.wanted // case.threads}",
             "ramp_time": f"{min(1.0, seconds)}",
             "runtime": f"{seconds}",
             "cpus_allowed": ",".join(map(str, cpus().clients)),
         }
-        given = [*options.items(), ("time_based", None), ("filename", names)]
-        job, _ = JobBuilder(given).job("rates", group=0)
-        return combine(engine.run([job]).jobs)
+        given = [*options.items(), ("time_based", None)]
+        jobs = [JobBuilder([*given, ("filename", of)]).job("rates", group=0)[0] for of in files]
+        return combine(engine.run(jobs).jobs)
 
 
 def cpu_share(result: JobResult) -> float:
@@ -109,7 +121,7 @@ def table(rates: Sequence[int], seconds: float, turns: int) -> Table:
         shown.add_row(
             f"{case.pairs}",
             f"{case.devices}",
-            f"{case.devices * case.threads}",
+            f"{case.threads}",
             f"{case.rate}",
             f"{case.wanted:,}",
             f"{got.iops:,.0f}",

@@ -389,8 +389,19 @@ class LoopGroup(Protocol):
     def rearm(self) -> None:
         """All are done: the next run begins with all of them."""
 
-    def run_members(self, rings: Sequence[Ring], timeout_ns: int) -> None:
-        """Let those that are not done go on, each on its ring, until one is or the time is over."""
+    def run_members(
+        self,
+        rings: Sequence[Ring],
+        timeout_ns: int,
+        others: Sequence[tuple[Any, Sequence[Ring]]] = (),
+    ) -> None:
+        """Let those that are not done go on, each on its ring, until one is or the time is over.
+
+        And those of other groups with them.
+        """
+
+    def take_ends(self) -> None:
+        """See which are done since; raise the error by which one of them cannot go on."""
 
 
 class Vector:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,12 @@ from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry
 from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
-from pynvme_user.errors import ClosedError, ControllerFatalError, NamespaceChangedError
+from pynvme_user.errors import (
+    ClosedError,
+    ControllerFatalError,
+    NamespaceChangedError,
+    NvmeError,
+)
 from pynvme_user.native import U64Array, fail
 from pynvme_user.ring import Loop, LoopGroup, Vector
 from pynvme_user.spec.commands import SQE, NvmOpcode
@@ -416,6 +422,8 @@ class QueuePairGroup:
         self._pairs = list(pairs)
         self._next_looked_at = 0
         self.depth = self._pairs[0].depth
+        self.device = self._pairs[0].device
+        self.rings = [pair._ring for pair in self._pairs]
 
     @property
     def doorbell_writes(self) -> int:
@@ -431,30 +439,47 @@ class QueuePairGroup:
         self, loop: LoopGroup, timeout_ns: int, *, geometry: Geometry, owner: npt.NDArray[Any]
     ) -> bool:
         """Let all members of a group go on; as :meth:`QueuePair.run_loop` does one."""
-        going = [(pair, one) for pair, one in zip(self._pairs, loop.members, strict=True)]
-        going = [(pair, one) for pair, one in going if not loop.is_done(one)]
-        for pair, one in going:
-            pair._begin_loop(one, owner)
-        # In the order of their making, as a reset stops them: neither waits for the other then.
-        with self._pairs[0]._device_errors(), ExitStack() as turns:
-            for pair, _ in going:
-                turns.enter_context(pair.held())
-            for pair, one in going:
-                if pair._is_given_up(one, geometry):
-                    loop.set_done(one)
-                    pair._end_loop()
-            going = [(pair, one) for pair, one in going if not loop.is_done(one)]
-            for pair, _ in going:
-                pair._inside = True
+        (outcome,) = run_together([Turn(self, loop, geometry, owner)], timeout_ns)
+        if isinstance(outcome, Exception):
             try:
-                loop.run_members([pair._ring for pair in self._pairs], timeout_ns)
+                raise outcome
             finally:
-                for pair, _ in going:
-                    pair._inside = False
-            for pair, one in going:
-                if loop.is_done(one):
-                    pair._end_loop()
-        left = [pair for pair, one in going if not loop.is_done(one)]
+                del outcome  # which would keep this frame, and it the memory
+        return outcome
+
+    def _going(self, loop: LoopGroup) -> list[tuple[QueuePair, Loop]]:
+        """Tell which members are not done, with their queue pairs."""
+        both = zip(self._pairs, loop.members, strict=True)
+        return [(pair, one) for pair, one in both if not loop.is_done(one)]
+
+    def _begin(self, turn: Turn, held: ExitStack) -> bool:
+        """Take the queue pairs of those that are not done; whether there are any."""
+        going = self._going(turn.loop)
+        for pair, one in going:
+            pair._begin_loop(one, turn.owner)
+        for pair, _ in going:
+            held.enter_context(pair.held())
+        for pair, one in going:
+            if pair._is_given_up(one, turn.geometry):
+                turn.loop.set_done(one)
+                pair._end_loop()
+        return bool(self._going(turn.loop))
+
+    def _end(self, turn: Turn, going: Sequence[tuple[QueuePair, Loop]]) -> None:
+        """Let those go that are at their end."""
+        turn.loop.take_ends()
+        for pair, one in going:
+            if turn.loop.is_done(one):
+                pair._end_loop()
+
+    def recover(self, error: Exception) -> NoReturn:
+        """Let the controller act on an error of the device before the caller sees it: raises it."""
+        with self._pairs[0]._device_errors():
+            raise error
+
+    def _look(self, loop: LoopGroup) -> bool:
+        """See after those that go on; whether none does."""
+        left = [pair for pair, _ in self._going(loop)]
         for number, pair in enumerate(self._some(left)):
             pair._check_health(waited=False, asks=not number)
         if not left:
@@ -467,3 +492,70 @@ class QueuePairGroup:
         first = self._next_looked_at % max(1, len(pairs))
         self._next_looked_at = first + count
         return (pairs + pairs)[first : first + count]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A group of loops that is to go on, as :meth:`QueuePairGroup.run_loop` has it."""
+
+    pairs: QueuePairGroup
+    loop: LoopGroup
+    geometry: Geometry
+    owner: npt.NDArray[Any]
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether others need not wait for it: its controller is being reset."""
+        return self.pairs.device.state is State.RESETTING
+
+
+def run_together(turns: Sequence[Turn], timeout_ns: int) -> list[bool | Exception]:
+    """Let groups on several controllers go on together, in this thread.
+
+    Tells of each what :meth:`QueuePairGroup.run_loop` would: whether it is at its end, or what it
+    raised, of which the others feel nothing.
+    """
+    outcomes: list[bool | Exception] = [False] * len(turns)
+
+    @contextmanager
+    def noted(place: int) -> Iterator[None]:
+        try:
+            yield
+        except NvmeError as error:
+            # Its frames would keep DMA memory.
+            outcomes[place] = error.with_traceback(None)
+        except Exception as error:
+            outcomes[place] = error
+
+    now = [place for place, turn in enumerate(turns) if not turn.can_wait] or range(len(turns))
+    # In the order of their making, as a reset stops them: neither waits for the other then.
+    with ExitStack() as held:
+        begun = {}
+        for place in now:
+            with noted(place):
+                begun[place] = turns[place].pairs._begin(turns[place], held)
+        going = {place: turns[place].pairs._going(turns[place].loop) for place in begun}
+        inside = [pair for of in going.values() for pair, _ in of]
+        for pair in inside:
+            pair._inside = True
+        try:
+            both = [(turns[place].loop, turns[place].pairs.rings) for place in begun]
+            if inside:
+                (loop, rings), *others = both
+                loop.run_members(rings, timeout_ns if all(begun.values()) else 0, others)
+        finally:
+            for pair in inside:
+                pair._inside = False
+        for place, of in going.items():
+            with noted(place):
+                if of:
+                    turns[place].pairs._end(turns[place], of)
+    for place in now:
+        pairs, error = turns[place].pairs, outcomes[place]
+        with noted(place):
+            if isinstance(error, Exception):
+                pairs.recover(error)
+            else:
+                outcomes[place] = pairs._look(turns[place].loop)
+        del error
+    return outcomes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ class WorkloadGroup:
         self._blocks = blocks
         self._done = [False] * len(self._workloads)
         self._places = {id(workload): place for place, workload in enumerate(self._workloads)}
-        self._members: Any = None  # struct nvme_bench_member, once they run
+        #: Once they run: struct nvme_bench_member of them, and of all that run together.
+        self._members: Sequence[Any] = ()
+        self._array: Any = ()
         for workload in self._workloads[1:]:
             workload.share_results(self._first)
         self.clear()
@@ -50,26 +53,48 @@ class WorkloadGroup:
         """All are done: the next run begins with all of them."""
         self._done = [False] * len(self._workloads)
 
-    def run_members(self, rings: Sequence[Ring], timeout_ns: int) -> None:
-        """Let those that are not done go on, each on its ring, until one is or the time is over."""
-        if self._members is None:
-            self._begin(rings)
-        for member, is_done in zip(self._members, self._done, strict=True):
-            member.done = is_done
-        lib.nvme_bench_run_many(self._members, len(self._done), timeout_ns)
+    def run_members(
+        self,
+        rings: Sequence[Ring],
+        timeout_ns: int,
+        others: Sequence[tuple[WorkloadGroup, Sequence[Ring]]] = (),
+    ) -> None:
+        """Let those that are not done go on, each on its ring, until one is or the time is over.
+
+        And those of other groups with them.
+        """
+        groups = [(self, rings), *others]
+        count = sum(len(rings) for _, rings in groups)
+        if len(self._array) != count or any(one._array is not self._array for one, _ in groups):
+            self._tie(groups, count)
+        for group, _ in groups:
+            for member, is_done in zip(group._members, group._done, strict=True):
+                member.done = is_done
+        lib.nvme_bench_run_many(self._array, count, timeout_ns)
+
+    def take_ends(self) -> None:
+        """See which are done since; raise the error by which one of them cannot go on."""
         self._done = [bool(check_result(member.done)) for member in self._members]
 
-    def _begin(self, rings: Sequence[Ring]) -> None:
+    def _tie(self, groups: Sequence[tuple[WorkloadGroup, Sequence[Ring]]], count: int) -> None:
+        """Bring the members of all together, for C."""
+        array = new_lines("struct nvme_bench_member", count)
+        left = iter(array)
+        for group, rings in groups:
+            is_new = not group._members
+            group._array, group._members = array, list(islice(left, len(rings)))
+            group._begin(rings, is_new=is_new)
+
+    def _begin(self, rings: Sequence[Ring], *, is_new: bool) -> None:
         """Tie them to their rings, and let their first I/Os at a rate be due one after another."""
         self._rings = list(rings)
-        self._members = new_lines("struct nvme_bench_member", len(rings))
         now = lib.nvme_ticks()
         for place, (member, workload, ring) in enumerate(
             zip(self._members, self._workloads, rings, strict=True)
         ):
             member.qp = ring.pointer
             member.bench, member.split = workload.member(ring)
-            for rate in member.bench.rates:
+            for rate in member.bench.rates if is_new else ():
                 step = max(int(rate.ticks_per_io), int(rate.ticks_per_block) * self._blocks)
                 if step:
                     rate.due = now + (step * place // len(rings) >> 32)

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NULL = "qemu:?driver=null-co"
 SHORT = ("--runtime=300ms", "--time_based", "--eta=never")
 
@@ -157,6 +159,34 @@ def test_several_devices_are_one_job(run: Any, results: Any) -> None:
     text = run("bench", *options).stdout.decode()
     assert "jobs=1)" in text
     assert "  shared out   : 2 queue pairs on 2 devices, iodepth=4 among them\n" in text
+    assert ours["threads"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "pairs", "threads", "told"),
+    [
+        (("--queues=1",), 2, 1, "2 queue pairs on 2 devices in 1 thread, iodepth=4 among them"),
+        (("--queues=5",), 10, 1, "10 queue pairs on 2 devices in 1 thread"),
+        (
+            ("--queues=3", "--numjobs=2", "--group_reporting"),
+            *(12, 2, "12 queue pairs on 2 devices in 2 threads"),
+        ),
+    ],
+    ids=str,
+)
+def test_several_devices_in_one_thread(
+    run: Any, results: Any, options: tuple[str, ...], pairs: int, threads: int, told: str
+) -> None:
+    all_options = (NULL, f"{NULL}&size=512M", "--rw=randread", "--iodepth=4", "--number_ios=1000")
+    found = results(*all_options, *options, "--eta=never")
+    (job,) = found["jobs"]
+    assert total(job) == 1000 * threads
+    (ours,) = found["pynvme_user"]["jobs"]
+    assert (ours["queues"], ours["threads"]) == (pairs, threads)
+    # Of one CPU for each thread.
+    assert 0 < job["usr_cpu"] + job["sys_cpu"] <= 101
+    text = run("bench", *all_options, *options, "--eta=never").stdout.decode()
+    assert f"  shared out   : {told}\n" in text
 
 
 def test_a_job_file(results: Any, tmp_path: Path) -> None:

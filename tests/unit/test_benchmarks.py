@@ -111,8 +111,8 @@ def test_rates_of_many_queue_pairs(tmp_path: Path) -> None:
     arguments = ["10", "--seconds", "0.2", "--turns", "1", "--markdown", table]
     subprocess.run([sys.executable, program, *arguments], check=True, timeout=300)
     rows = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()[2:]]
-    assert [row[0].strip("| ") for row in rows] == ["500"] * 3
-    assert [row[1:3] for row in rows] == [["1", "1"], ["1", "2"], ["4", "4"]]
+    assert [row[0].strip("| ") for row in rows] == ["500"] * 4
+    assert [row[1:3] for row in rows] == [["1", "1"], ["1", "2"], ["4", "1"], ["4", "4"]]
     assert all(float(row[5].replace(",", "")) > 0 for row in rows)
 
 

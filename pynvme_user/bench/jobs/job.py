@@ -95,6 +95,24 @@ class Job(
         return self.rw.startswith("rand")
 
     @property
+    def one_thread(self) -> bool:
+        """Whether each clone has one thread for its queue pairs on several devices.
+
+        So it is where queues= is given, also as 1; else there is one for each device.
+        """
+        return max(self.shares, len(self.filenames)) > 1 and "queues" in dict(self.given)
+
+    @property
+    def thread(self) -> int:
+        """The number of the first part in its thread."""
+        return self.number - self.share if self.one_thread else self.number
+
+    @property
+    def threads(self) -> float:
+        """How many threads it has: a part of one that it shares."""
+        return 1 / self.shares if self.one_thread else 1.0
+
+    @property
     def destructive(self) -> bool:
         """Whether it changes the device's data."""
         return self.directions != {Direction.READ} and not self.verify_only
@@ -191,10 +209,12 @@ def clones(jobs: Iterable[Job]) -> list[Job]:
     `randrepeat` or `randseed`, else drawn here.
     """
     parts: list[Job] = []
+    threads = 0
     for job in jobs:
         shares = len(job.filenames)
         for clone, share in itertools.product(range(job.numjobs), range(shares)):
             number = len(parts) + 1
+            threads += not (job.one_thread and share)
             parts.append(
                 dataclasses.replace(
                     job,
@@ -204,7 +224,7 @@ def clones(jobs: Iterable[Job]) -> list[Job]:
                     filenames=(job.filenames[share],),
                     number=number,
                     seed=_seed(job, number),
-                    cpus_allowed=_cpus(job, number),
+                    cpus_allowed=_cpus(job, threads),
                     write_iolog=_issued(job, number),
                     **(_shared_out(job, share) if shares > 1 else {}),
                 )
@@ -267,8 +287,8 @@ def _issued(job: Job, number: int) -> str | None:
     return job.write_iolog if alone or not job.write_iolog else f"{job.write_iolog}.{number}"
 
 
-def _cpus(job: Job, number: int) -> frozenset[int]:
+def _cpus(job: Job, thread: int) -> frozenset[int]:
     if not job.cpus_split or not job.cpus_allowed:
         return job.cpus_allowed
     cpus = sorted(job.cpus_allowed)
-    return frozenset({cpus[(number - 1) % len(cpus)]})
+    return frozenset({cpus[(thread - 1) % len(cpus)]})

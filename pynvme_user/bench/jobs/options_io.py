@@ -30,7 +30,7 @@ class JobsOptions:
     description: str = option(o.text, "Any text; it goes into the results.", default="")
     numjobs: int = option(
         v.natural,
-        "So many queue pairs, each with its own thread; default 1.",
+        "So many times the job, each with a queue pair and thread of its own; default 1.",
         default=1,
         least=1,
         most=65535,
@@ -38,8 +38,8 @@ class JobsOptions:
     )
     queues: int = option(
         v.natural,
-        "Not fio's: so many queue pairs in the one thread, each of iodepth; rates and I/Os "
-        "are the job's; default 1.",
+        "Not fio's: so many queue pairs on each device, all in one thread, each of iodepth; rates "
+        "and I/Os are the job's. Default 1, with a thread for each device.",
         default=1,
         least=1,
     )

@@ -74,10 +74,10 @@ def validated(job: Job) -> Job:
             "use numjobs instead of queues",
         )
         need(not job.zbd, "zonemode=zbd writes one after another: use numjobs instead of queues")
-        need(
-            job.mode == "polled",
-            f"mode={job.mode} sleeps for one queue, and each of queues has its turn: leave it out",
-        )
+    need(
+        job.mode == "polled" or (job.queues == 1 and not job.one_thread),
+        f"mode={job.mode} sleeps for one queue, and each of queues has its turn: leave it out",
+    )
     if job.zones is not None:
         need(
             job.random_distribution.kind == "random",

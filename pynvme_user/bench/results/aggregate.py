@@ -36,6 +36,7 @@ def combine(jobs: Sequence[JobResult]) -> JobResult:
         first,
         members=sum(job.members for job in jobs),
         queues=sum(job.queues for job in jobs),
+        threads=round(sum(job.threads for job in jobs), 3),
         devices=_devices(jobs),
         start_ns=min(job.start_ns for job in jobs),
         runtime_ns=max(job.runtime_ns for job in jobs),

@@ -107,7 +107,7 @@ def _job(run: RunResult, job: JobResult, bins: bool) -> Object:
         group = group_bandwidth(run.jobs, job.group, None)
         entry["mixed"] = _direction(job, mixed(job), group, bins)
     # fio's members are tasks of their own, whose CPU times are taken over their summed run times.
-    ran = job.runtime_ns * job.queues
+    ran = job.runtime_ns * job.threads
     entry |= {
         "job_runtime": runtime_ms(job.runtime_ns * job.members),
         "usr_cpu": _number(100 * job.cpu.user_ns / ran if ran else 0.0),
@@ -331,6 +331,7 @@ def _our_job(job: JobResult) -> Object:
         "number": job.number,
         "members": job.members,
         "queues": job.queues,
+        "threads": job.threads,
         "rw": job.rw,
         "bs": {name: list(job.block_sizes[d]) for d, name in enumerate(names)},
         "iodepth": job.iodepth,

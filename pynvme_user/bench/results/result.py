@@ -365,7 +365,8 @@ class JobResult:
     mode: str = "polled"
     numjobs: int = 1  # of which this is one, or with members all
     members: int = 1
-    queues: int = 1  # queue pairs, each with its thread: one for every device of every member
+    queues: int = 1  # queue pairs of all members, on all devices
+    threads: float = 1.0  # that had them; of one that drives several devices each has its part
     devices: tuple[Device, ...] = ()  # all of them, where there are several
     options: Mapping[str, str] = field(default_factory=dict)  # as written, not the global ones
     point: Mapping[str, int | str] = field(default_factory=dict)  # this job's place in a sweep

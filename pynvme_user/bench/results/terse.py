@@ -48,7 +48,7 @@ def _fields(run: RunResult, job: JobResult, layout: int) -> Iterator[str]:
     if job.unified_rw_reporting == "both":
         group = group_bandwidth(run.jobs, job.group, None)
         yield from _direction(job, mixed(job), group, layout)
-    ran = max(1, job.runtime_ns * job.queues)
+    ran = max(1, job.runtime_ns * job.threads)
     yield from (f"{100 * job.cpu.user_ns / ran:f}%", f"{100 * job.cpu.system_ns / ran:f}%")
     yield from map(str, (job.cpu.context_switches, job.cpu.major_faults, job.cpu.minor_faults))
     total = max(1, int(job.depths.level.sum()))

@@ -90,6 +90,16 @@ def _bandwidth(value: float, unit: str = "B/s") -> tuple[str, str]:
 # --- one job ------------------------------------------------------------------------------------
 
 
+def _shared_out(job: JobResult) -> str:
+    """Tell what a job on several devices has there."""
+    told = f"{job.queues} queue pairs on {len(job.devices)} devices"
+    if job.threads < job.queues:
+        told += f" in {job.threads:.0f} thread{'s' * (job.threads > 1)}"
+    # With more of them than one on each, each has its device's share of the depth.
+    several = job.queues > job.members * len(job.devices)
+    return told if several else f"{told}, iodepth={job.iodepth} among them"
+
+
 def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
     code = error_number(job)
     yield (
@@ -104,10 +114,7 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
             f"{job.mode}, {device.block_size} B blocks"
         )
     if job.devices:
-        yield (
-            f"  shared out   : {job.queues} queue pairs on {len(job.devices)} devices, "
-            f"iodepth={job.iodepth} among them"
-        )
+        yield f"  shared out   : {_shared_out(job)}"
     for direction in Direction:
         if job.directions[direction].ios and job.unified_rw_reporting != "mixed":
             group = group_bandwidth(run.jobs, job.group, direction)
@@ -124,7 +131,7 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
         yield "  flush:"
         yield _latency("flush", job.flush)
         yield from _percentiles("flush", job.flush, job.percentile_list)
-    ran = max(job.runtime_ns * job.queues, 1)
+    ran = max(job.runtime_ns * job.threads, 1)
     yield (
         f"  cpu          : usr={100 * job.cpu.user_ns / ran:.2f}%, "
         f"sys={100 * job.cpu.system_ns / ran:.2f}%, ctx={job.cpu.context_switches}, "

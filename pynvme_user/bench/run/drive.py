@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
+from dataclasses import dataclass
 
+from pynvme_user.dma import DmaBuffer
+from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
 from pynvme_user.driver.namespace import Namespace
 from pynvme_user.errors import NamespaceChangedError
 from pynvme_user.workload.group import WorkloadGroup
 from pynvme_user.workload.loop import Workload
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Io:
+    """Of its thread wanted: let this go on for so long; the answer is whether it is at its end."""
+
+    pair: QueuePair | QueuePairGroup
+    workload: Workload | WorkloadGroup
+    geometry: Geometry
+    buffer: DmaBuffer
+    timeout_ns: int
+
+
 class Drive:
-    """A call lets a workload go on by ``advance``, QueuePair.run_loop() of its queue pairs."""
+    """Lets a workload go on, on its queue pairs; ``buffer`` is its memory."""
 
     def __init__(
-        self, advance: Callable[..., bool], workload: Workload | WorkloadGroup, ns: Namespace
+        self,
+        pair: QueuePair | QueuePairGroup,
+        workload: Workload | WorkloadGroup,
+        buffer: DmaBuffer,
+        ns: Namespace,
     ) -> None:
-        self._advance = advance
+        self._pair = pair
         self._workload = workload
+        self._buffer = buffer
         self._ns = ns
 
     def begin(self) -> None:
@@ -25,16 +45,16 @@ class Drive:
         self._geometry = self._ns.current()
         self._begun = self._workload.submitted
 
-    def __call__(self, timeout_ns: int) -> bool:
+    def go_on(self, timeout_ns: int) -> Generator[Io, bool, bool]:
         """Go on for so long; True at the end, with nothing outstanding.
 
         If the namespace is what it was, it goes on after what may have changed that before the
-        first I/O, and after a reset while nothing was outstanding. Raises as advance().
+        first I/O, and after a reset while nothing was outstanding. Raises as run_loop().
         """
         workload = self._workload
         while True:
             try:
-                ended = self._advance(timeout_ns, geometry=self._geometry)
+                ended = yield Io(self._pair, workload, self._geometry, self._buffer, timeout_ns)
             except NamespaceChangedError:
                 if workload.submitted != self._begun:
                     raise

@@ -22,6 +22,7 @@ from pynvme_user.bench.results.result import Health, JobResult, RunResult
 from pynvme_user.bench.run.flow import Flow
 from pynvme_user.bench.run.signals import Signals
 from pynvme_user.bench.run.target import Target, Targets
+from pynvme_user.bench.run.thread import run_workers
 from pynvme_user.bench.run.worker import Worker
 from pynvme_user.bench.run.write_data import shares_contents
 from pynvme_user.bench.run.zoned import ZoneMap
@@ -268,9 +269,13 @@ def _run_together(
     watcher: _Watcher,
     reporter: _Reporter,
 ) -> None:
-    ready = threading.Barrier(len(parts))
+    sharing: defaultdict[int, list[Worker]] = defaultdict(list)
+    for part in parts:
+        sharing[part.job.thread].append(part)
+    ready = threading.Barrier(len(sharing))
     threads = [
-        threading.Thread(target=part.run, args=(ready,), name=part.job.name) for part in parts
+        threading.Thread(target=run_workers, args=(of, ready), name=of[0].job.name)
+        for of in sharing.values()
     ]
     for thread in threads:
         thread.start()
@@ -400,7 +405,7 @@ def _warnings(groups: Sequence[Sequence[Worker]], targets: Targets) -> list[str]
                 f"job {job.name!r} reads blocks of which about {share:.0%} are zeroes, deallocated "
                 "or never written: a drive answers those without its medium; write the range first"
             )
-    busiest = max(len(group) for group in groups)
+    busiest = max(len({part.job.thread for part in group}) for group in groups)
     cpus = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
     if busiest > cpus:

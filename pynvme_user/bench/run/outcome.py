@@ -38,6 +38,8 @@ def job_result(
         group=job.reporting_group,
         mode=job.mode,
         numjobs=job.numjobs,
+        queues=job.queues,
+        threads=job.threads,
         # As fio has it: without [global]'s, and without what only parts the jobs.
         options={
             name: text

@@ -38,7 +38,8 @@ class Measured:
     """From :meth:`begin` on, in the part's own thread. ``block_size`` is in bytes.
 
     A sample is taken at each multiple of each of the periods. ``histogram_ms`` keeps the histograms
-    of intervals of that length; 0: none; ``peaks`` their greatest latencies.
+    of intervals of that length; 0: none; ``peaks`` their greatest latencies. ``threads`` is how
+    much of its thread is its own: others may share that.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Measured:
         histogram_ms: int,
         peaks: bool = False,
         issued: IssuedLog | None = None,
+        threads: float = 1.0,
     ) -> None:
         self._workload = workload
         self._pair = pair
@@ -59,6 +61,7 @@ class Measured:
         self._histogram_ms = histogram_ms
         self._peaks = peaks
         self._issued = issued
+        self._threads = threads
         self.began = 0.0  # time.monotonic(); 0: not yet
         #: time.monotonic() of the next sample and the next cut of the histograms.
         self._next_sample = self._next_cut = inf
@@ -135,7 +138,7 @@ class Measured:
     def count(self) -> None:
         """See what the thread and the queue pair have done since."""
         before = self._bells
-        self._cpu = _Usage().since(self._usage)
+        self._cpu = _Usage().since(self._usage, self._threads)
         self._doorbells = (
             self._pair.doorbell_writes - before[0],
             self._pair.cq_doorbell_writes - before[1],
@@ -269,18 +272,20 @@ class _Usage:
         self._of = resource.getrusage(resource.RUSAGE_THREAD)
         self._ns = time.thread_time_ns()
 
-    def since(self, before: _Usage) -> CpuUsage:
-        """Tell what it used since then.
+    def since(self, before: _Usage, share: float) -> CpuUsage:
+        """Tell a share of what it used since then.
 
         The kernel knows user and system time to a tick of its own, and their sum exactly.
         """
-        of, was, used = self._of, before._of, self._ns - before._ns
+        of, was, used = self._of, before._of, round((self._ns - before._ns) * share)
         user, system = of.ru_utime - was.ru_utime, of.ru_stime - was.ru_stime
         system_ns = round(used * system / (user + system)) if user + system else 0
         return CpuUsage(
             user_ns=used - system_ns,
             system_ns=system_ns,
-            context_switches=of.ru_nvcsw + of.ru_nivcsw - was.ru_nvcsw - was.ru_nivcsw,
-            major_faults=of.ru_majflt - was.ru_majflt,
-            minor_faults=of.ru_minflt - was.ru_minflt,
+            context_switches=round(
+                (of.ru_nvcsw + of.ru_nivcsw - was.ru_nvcsw - was.ru_nivcsw) * share
+            ),
+            major_faults=round((of.ru_majflt - was.ru_majflt) * share),
+            minor_faults=round((of.ru_minflt - was.ru_minflt) * share),
         )

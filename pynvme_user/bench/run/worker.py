@@ -1,4 +1,4 @@
-"""One part of a run: one clone of a job on one namespace, with its thread and queue pair."""
+"""One part of a run: one clone of a job on one namespace, with its queue pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +37,7 @@ from pynvme_user.bench.run.recorder import Measured
 from pynvme_user.bench.run.replay import replay
 from pynvme_user.bench.run.signals import Signals
 from pynvme_user.bench.run.target import SPIN, Target
+from pynvme_user.bench.run.thread import Steps
 from pynvme_user.bench.run.verify import Verification
 from pynvme_user.bench.run.write_data import contents, contents_of, fill
 from pynvme_user.bench.run.zoned import ZonedPlan, ZoneMap
@@ -69,7 +69,7 @@ _ANSWER_SECONDS = 2.0
 
 
 class Worker:
-    """Runs in its own thread; what it came to is read once that has ended.
+    """Runs in a thread; what it came to is read once it has ended there.
 
     Making one resolves the job's sizes for the namespace: raises JobError where they don't fit.
     """
@@ -91,7 +91,7 @@ class Worker:
         self.error: Exception | None = None
         #: Why it failed, if it did by something else than an error of the device.
         self.notes: list[str] = []
-        self.ended = threading.Event()  # its thread has nothing more to do
+        self.ended = threading.Event()  # all that counts is done
         self.began = 0.0  # time.monotonic() of the measured part; 0: not yet
         self._finished = 0.0
         self._next_look = 0.0  # time.monotonic()
@@ -142,8 +142,8 @@ class Worker:
 
     # --- the thread ---------------------------------------------------------------------------
 
-    def run(self, ready: threading.Barrier) -> None:
-        """Set up, meet the others at the barrier, run to the end. Raises nothing."""
+    def steps(self) -> Steps:
+        """Set up, run to the end and close, as :func:`run_workers` has it. Raises nothing."""
         try:
             pin(self.job)
             depth = depths(self.job, self.target)
@@ -157,18 +157,18 @@ class Worker:
                 ]
                 buffer = controller.alloc(queues * depth.ios * self._piece, node=node)
                 fill(buffer, self.job)
-                pair = pairs[0] if queues == 1 else QueuePairGroup(pairs)
-                self._set_up(pair, buffer, depth)
+                alone = queues == 1 and not self.job.one_thread
+                self._set_up(pairs[0] if alone else QueuePairGroup(pairs), buffer, depth)
                 if self._plan is not None:
                     self._plan.begin()
-                ready.wait()
-                self._run()
-        except threading.BrokenBarrierError:
-            pass  # another part could not be set up, and says why
+                yield None
+                yield from self._run()
+                self._leave_flow()
+                self.ended.set()
+                yield None
         except Exception as error:
             expected = isinstance(error, NvmeError | JobError)
             self.error = copy(error) if expected else error
-            ready.abort()
         finally:
             self._finished = self._finished or time.monotonic()
             self._leave_flow()
@@ -176,7 +176,6 @@ class Worker:
                 self._plan.close()
             if self._verification is not None:
                 self._verification.close()
-            self.ended.set()
 
     @property
     def _piece(self) -> int:
@@ -227,15 +226,11 @@ class Worker:
             )
             for queue, piece in enumerate(pieces)
         ]
+        loop: Workload | WorkloadGroup = workloads[0]
         if isinstance(pair, QueuePairGroup):
-            group = WorkloadGroup(workloads, blocks=job.smallest_block >> ns.block_shift)
-            self._workload = group
-            self._drive = Drive(partial(pair.run_loop, group, owner=buffer), group, ns)
-        else:
-            self._workload = workloads[0]
-            self._drive = Drive(
-                partial(pair.run_loop, workloads[0], owner=buffer), workloads[0], ns
-            )
+            loop = WorkloadGroup(workloads, blocks=job.smallest_block >> ns.block_shift)
+        self._workload = workloads[0] if job.queues == 1 else loop
+        self._drive = Drive(pair, loop, buffer, ns)
         if self._plan is not None and self._verification is not None:
             self._plan.verifier = self._verification.verifier
         self._measured = Measured(
@@ -246,13 +241,14 @@ class Worker:
             peaks=job.log_max_value,
             issued=issued_log(job, self.target),
             histogram_ms=(job.log_hist_msec or _HISTOGRAM_MS) if self._histograms else 0,
+            threads=job.threads,
         )
 
     # --- phases -------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self) -> Steps:
         job, workload, verification = self.job, self._used_workload, self._verification
-        self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
+        yield from self._wait(np.random.default_rng(job.seed).uniform(*job.startdelay))
         self._next_look = time.monotonic() + SAMPLE_SECONDS
         if self._flow is not None:
             self._flow.join(job.number, job.flow, workload.submitted)
@@ -263,9 +259,9 @@ class Worker:
         if ramps and self._goes_on:
             ramp_end = self._after(job.ramp_time)
             if self._plan is not None:
-                self._run_zoned(ramp_end, self._plan)
+                yield from self._run_zoned(ramp_end, self._plan)
             else:
-                self._advance(ramp_end, drain=False)
+                yield from self._advance(ramp_end, drain=False)
             if not _is_past(ramp_end):
                 self.notes.append(
                     f"ended before its ramp_time of {job.ramp_time:g} s was over: nothing was "
@@ -273,7 +269,7 @@ class Worker:
                 )
         if not self._goes_on:  # in its ramp, or before its first I/O
             workload.stop()
-            self._advance(None)
+            yield from self._advance(None)
         self.phase = "run"
         measured = self._used_measured
         measured.begin({Direction.READ} if job.verify_only else job.directions)
@@ -287,24 +283,24 @@ class Worker:
                 self.phase = _VERIFYING
                 most = max(1, self._piece >> self.target.ns.block_shift)
                 zone = self.target.zone_blocks
-                self._go_through(verification.expected(most, zone))
+                yield from self._go_through(verification.expected(most, zone))
             elif self._plan is not None and job.verify_only:
                 self.phase = _VERIFYING
                 blocks = job.block_sizes[Direction.WRITE].largest >> self.target.ns.block_shift
-                self._go_through(self._plan.all_written(blocks))
+                yield from self._go_through(self._plan.all_written(blocks))
             elif self._plan is not None:
-                self._run_zoned(deadline, self._plan)
+                yield from self._run_zoned(deadline, self._plan)
             elif verification is not None and verification.has_backlog:
-                self._run_with_backlog(deadline, verification)
+                yield from self._run_with_backlog(deadline, verification)
             else:
-                self._advance(deadline)
+                yield from self._advance(deadline)
             self._leave_flow()  # what is read back has no part in the proportion
             wrote = Direction.WRITE in job.directions and not job.verify_only
             if verification is not None and wrote and job.do_verify and self._goes_on:
                 self.phase = _VERIFYING
                 plan = self._plan
                 written = plan.written_ios() if plan else verification.written(self._only_workload)
-                self._go_through(written)
+                yield from self._go_through(written)
             if job.end_fsync and self._goes_on:
                 self.target.ns.flush()
         except NvmeError as error:
@@ -314,46 +310,46 @@ class Worker:
         finally:
             self._finished = measured.end()
 
-    def _run_zoned(self, deadline: float | None, plan: ZonedPlan) -> None:
+    def _run_zoned(self, deadline: float | None, plan: ZonedPlan) -> Steps:
         """Do what is planned for the zones, piece by piece."""
         workload, depth = self._only_workload, self._only_workload.depth
         if self.job.verify is not None:
             workload.depth = 1  # one after another, each at the write pointer
         for ios in plan.pieces():
             workload.go_through(ios)
-            self._advance(deadline)
+            yield from self._advance(deadline)
             if not self._goes_on or _is_past(deadline):
                 plan.cut(workload.list_done)
                 break
             if self.job.verify_backlog:
                 workload.depth = depth
-                self._go_through(plan.written_ios())
+                yield from self._go_through(plan.written_ios())
                 plan.written.clear()
                 if not self._goes_on:
                     break
                 workload.depth = 1
         workload.depth = depth
 
-    def _run_with_backlog(self, deadline: float | None, verification: Verification) -> None:
+    def _run_with_backlog(self, deadline: float | None, verification: Verification) -> Steps:
         """Trim and read back, each after so many writes."""
         workload = self._only_workload
         verification.begin_backlog(workload)
         at_end = False
         while not at_end and self._goes_on and not _is_past(deadline):
             workload.pause_after(verification.writes_left(workload))
-            self._advance(deadline)
+            yield from self._advance(deadline)
             at_end = workload.exhausted
             if self._goes_on:
                 workload.pause_after(None)
-                self._go_through(verification.backlog(workload))
+                yield from self._go_through(verification.backlog(workload))
                 workload.resume()
 
-    def _go_through(self, pieces: Iterable[npt.NDArray[np.void]]) -> None:
+    def _go_through(self, pieces: Iterable[npt.NDArray[np.void]]) -> Steps:
         """Do these, each piece of one direction, in a phase of its own."""
         for ios in pieces:
             self._used_measured.enter({Direction(int(ios["direction"][0]))})
             self._only_workload.go_through(ios, rated=False)
-            self._advance(None)
+            yield from self._advance(None)
             if not self._goes_on:
                 break
         self._used_measured.enter(self.job.directions)
@@ -385,7 +381,7 @@ class Worker:
 
     _gives_up = False
 
-    def _advance(self, deadline: float | None, *, drain: bool = True) -> None:
+    def _advance(self, deadline: float | None, *, drain: bool = True) -> Steps:
         """Run the workload to its end, the deadline or a reason to stop, and drain it.
 
         Without ``drain`` the next call goes on after the deadline.
@@ -400,7 +396,7 @@ class Worker:
             if self._flow is not None:
                 until = min(until, now + _FLOW_SLICE)
             slice_ns = max(0, int((until - now) * _NS))
-            ended = self._drive(slice_ns)
+            ended = yield from self._drive.go_on(slice_ns)
             now = time.monotonic()
             measured.take_records()
             if self._verification is not None:
@@ -418,8 +414,8 @@ class Worker:
             if fails(job, workload):
                 self._gives_up = True
             if self._flow is not None and self._flow.is_ahead(job.number, workload.submitted):
-                self._drain()
-                self._wait_for_others(self._flow, deadline)
+                yield from self._drain()
+                yield from self._wait_for_others(self._flow, deadline)
                 if workload.exhausted:
                     return
             if _is_past(deadline) and self._goes_on and not drain:
@@ -431,39 +427,36 @@ class Worker:
                 stopped = True
                 deadline = None  # what is outstanding takes the time that it takes
             else:
-                self._sleep(min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK)
+                pause = min(workload.idle_seconds, next_sample - now) - _SLEEP_SLACK
+                if pause > 0:
+                    yield pause
 
-    def _drain(self) -> None:
+    def _drain(self) -> Steps:
         """Let what is outstanding end, so that no pause counts as its latency."""
         workload = self._used_workload
         workload.stop()
         slice_ns = int(SAMPLE_SECONDS * _NS)
-        while not self._drive(slice_ns):
+        while not (yield from self._drive.go_on(slice_ns)):
             self._used_measured.take_records()
         workload.go_on()
 
-    def _wait_for_others(self, flow: Flow, deadline: float | None) -> None:
+    def _wait_for_others(self, flow: Flow, deadline: float | None) -> Steps:
         """Wait until this part is not ahead of the others in its flow."""
         done = self._used_workload.submitted
         pause = min(max(self.job.flow_sleep, _FLOW_SLICE), SAMPLE_SECONDS)
         while self._goes_on and not _is_past(deadline) and flow.is_ahead(self.job.number, done):
-            time.sleep(pause)
+            yield pause
 
     def _leave_flow(self) -> None:
         if self._flow is not None:
             self._flow.leave(self.job.number)
             self._flow = None
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> Steps:
         """Sleep, but not beyond the end that somebody asked for."""
         end = time.monotonic() + seconds
         while self._goes_on and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, SAMPLE_SECONDS))
-
-    @staticmethod
-    def _sleep(seconds: float) -> None:
-        if seconds > 0:
-            time.sleep(seconds)
+            yield min(left, SAMPLE_SECONDS)
 
     @staticmethod
     def _after(seconds: float) -> float:

@@ -33,6 +33,7 @@ def rings(rigs: list[Rig]) -> list[object]:
 def run(group: WorkloadGroup, rigs: list[Rig], timeout_ns: int = SLICE) -> bool:
     """Go on until the time is over or all are done."""
     group.run_members(rings(rigs), timeout_ns)  # type: ignore[arg-type]
+    group.take_ends()
     return all(group.is_done(member) for member in group.members)
 
 

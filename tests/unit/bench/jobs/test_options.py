@@ -415,6 +415,25 @@ def test_each_device_of_each_clone_has_a_part() -> None:
     assert len({part.seed for part in parts}) == 4
 
 
+def test_with_queues_all_devices_of_a_clone_have_one_thread() -> None:
+    devices = "qemu:a:qemu:b:qemu:c"
+    split = {"cpus_allowed": "3,7", "cpus_allowed_policy": "split"}
+    for queues in ("1", "20"):
+        several = job(filename=devices, numjobs="2", queues=queues, **split)
+        assert several.one_thread
+        parts = clones([several, job(queues="4", **split)])
+        assert [part.number for part in parts] == [1, 2, 3, 4, 5, 6, 7]
+        assert [part.thread for part in parts] == [1, 1, 1, 4, 4, 4, 7]
+        assert [part.cpus_allowed for part in parts] == [{3}] * 3 + [{7}] * 3 + [{3}]
+        assert sum(part.threads for part in parts) == pytest.approx(3)
+        assert len({part.seed for part in parts}) == 7
+    parts = clones([job(filename=devices, **split)])
+    assert [part.thread for part in parts] == [1, 2, 3]
+    assert [part.cpus_allowed for part in parts] == [{3}, {7}, {3}]
+    assert "mode=interrupt sleeps" in problem(filename=devices, queues="1", mode="interrupt")
+    assert job(filename="qemu:a", queues="1", mode="interrupt").mode == "interrupt"
+
+
 def test_unknown_and_unsupported_options() -> None:
     assert problem(ioedpth="4") == "'ioedpth' is no option: did you mean iodepth or iodepth_low?"
     assert problem(exec_prerun="x").startswith("'exec_prerun' is not supported: a job file")
