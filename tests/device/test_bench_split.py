@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from bench_rig import READ, TRIM, US, WRITE, job, once_runs, run
+from disturbance import until_right
 from software_controller import read_log, renew, served
 from zoned_rig import DEVICE as ZONED
 
@@ -92,13 +93,18 @@ def test_sizes_on_both_sides_of_the_limit(fast: str) -> None:
 
 def test_iodepth_counts_ios(slow: str) -> None:
     """All their commands are outstanding: an I/O takes as long as one of them."""
-    renew(slow)
-    result = run(slow, rw="randwrite", bs="1m", iodepth=4, number_ios=40)
-    assert read_log(slow).deepest == 32
-    writes = result.directions[WRITE]
-    assert writes.ios == 40
-    assert writes.clat.min >= 1000 * US
-    assert writes.clat.percentile(50) < 8000 * US
+
+    def attempt() -> str:
+        renew(slow)
+        result = run(slow, rw="randwrite", bs="1m", iodepth=4, number_ios=40)
+        assert read_log(slow).deepest == 32
+        writes = result.directions[WRITE]
+        assert writes.ios == 40
+        assert writes.clat.min >= 1000 * US
+        median = writes.clat.percentile(50) / US
+        return "" if median < 8000 else f"half of them took {median:.0f} us or more"
+
+    until_right(attempt, undisturbed=3)
 
 
 def test_commands_that_have_no_room_wait(small: str) -> None:

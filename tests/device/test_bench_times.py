@@ -309,7 +309,7 @@ def test_the_depth_that_keeps_a_latency(qemu: None) -> None:
             # first I/Os after a pause of the job's find a queue that is empty, which adds to it.
             return "" if found.met and 5 <= found.depth <= 8 else f"depth {found.depth}"
 
-        until_right(attempt)
+        until_right(attempt, undisturbed=3)
 
 
 def test_another_signal_at_once_does_not_end_the_results(fast: str) -> None:
