@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pynvme_user.bench.results.fio_json import spreads
 from pynvme_user.bench.results.result import RunResult
 from pynvme_user.bench.run import engine
 from pynvme_user.bench.run.engine import Progress
+from pynvme_user.bench.run.worker import Worker
 from pynvme_user.cli.bench_results import log_writers
 from pynvme_user.host.numa import memory_nodes
 
@@ -68,6 +70,31 @@ def test_progress(slow: str) -> None:
     assert middle.bandwidth[READ] == pytest.approx(4096 * middle.iops[READ])
     assert middle.lat_mean is not None
     assert middle.lat_mean >= 0.9 * DELAY * 1e9
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"loops": 3}, {"loops": 3, "io_size": "1m"}, {"loops": 3, "io_size": "4m"}),
+        *({"io_size": "6m"}, {"loops": 3, "io_size": "6m"}, {"loops": 2, "io_size": "20m"}),
+    ],
+    ids=str,
+)
+def test_all_of_the_work_is_all_of_its_share(
+    fast: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    made: list[Worker] = []
+
+    def make(*arguments: Any, **more: Any) -> Worker:
+        made.append(Worker(*arguments, **more))
+        return made[-1]
+
+    monkeypatch.setattr(engine, "Worker", make)
+    result = run(fast, rw="write", bs="4k", size="4m", **options)
+    (worker,) = made
+    assert worker.share_done == 1.0
+    # And no sooner.
+    assert worker.work == result.directions[WRITE].bytes
 
 
 def test_warnings(fast: str) -> None:

@@ -121,12 +121,15 @@ class Worker:
         self.reach = job.reach(self.length, target.capacity - self.offset)
         self._contents = contents(job, self.length, [job.seed])
         self._plan: ZonedPlan | None = None
-        self._amount = self.length  # in one loop
+        #: Bytes to move in all loops, where it ends by them.
+        self.work = self.length * job.loops
         if job.io_size is not None:
-            self._amount = job.amount(target.capacity, zone_size=zone_bytes)
+            amount = job.amount(target.capacity, zone_size=zone_bytes)
+            # More than the range ends with the loops, or later: see Generator.
+            self.work = max(amount, self.work) if amount > self.length else amount * job.loops
         self._replay = replay(job, target, self.offset, self.length)
         if self._replay is not None:
-            self._amount = self._replay.bytes
+            self.work = self._replay.bytes * job.loops
             self.notes += self._replay.notes
         check_sizes(job, target, self.offset, self.length)
 
@@ -505,7 +508,7 @@ class Worker:
             return None
         # What verification reads back does not count.
         moved = sum(float(self.totals[1][direction]) for direction in job.directions)
-        return min(1.0, moved / (self._amount * job.loops))
+        return min(1.0, moved / self.work)
 
     # --- results ------------------------------------------------------------------------------
 
