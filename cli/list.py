@@ -9,6 +9,7 @@ from pynvme_user.cli.device import command
 from pynvme_user.cli.output import JSON, NORMAL, Page, output_option
 from pynvme_user.errors import NvmeError
 from pynvme_user.spec.text import printable
+from pynvme_user.tables import aligned
 
 if TYPE_CHECKING:
     from pynvme_user.host.pci import PciDevice
@@ -34,9 +35,7 @@ def _table(devices: list[PciDevice]) -> Iterator[str]:
         )
         return
     rows = [_COLUMNS, *(tuple(_cell(value) for value in _values(d)) for d in devices)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+    yield from aligned(rows, "<" * len(_COLUMNS))
 
 
 def _values(device: PciDevice) -> tuple[str | int | None, ...]:

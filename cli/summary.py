@@ -18,6 +18,7 @@ from pynvme_user.spec.commands import Cns
 from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.text import printable
+from pynvme_user.tables import aligned
 from pynvme_user.units import format_size
 
 if TYPE_CHECKING:
@@ -116,15 +117,9 @@ def _identifiers(
 
 def lines(found: Found) -> Iterator[str]:
     """Write the page as plain text."""
-    facts = list(_facts(found))
-    width = max(len(name) for name, _ in facts)
-    for name, value in facts:
-        yield f"{name:<{width}}  {value}"
+    yield from aligned(list(_facts(found)), "<<")
     yield ""
-    rows = [_COLUMNS, *map(_row, found.namespaces)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+    yield from aligned([_COLUMNS, *map(_row, found.namespaces)], "<" * len(_COLUMNS))
 
 
 def render(found: Found) -> None:

@@ -25,6 +25,7 @@ from pynvme_user.bench.results.result import bucket_bounds, bucket_of
 from pynvme_user.bench.results.text import duration, number, point_text
 from pynvme_user.bench.results.timeseries import mean_error
 from pynvme_user.spec.text import printable
+from pynvme_user.tables import aligned
 
 FORMAT_VERSION = 1
 
@@ -439,7 +440,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 def table(comparison: Comparison) -> Iterator[str]:
     """Write a comparison for a terminal."""
     several = len({row.result for row in comparison.rows}) > 1
-    rows = [("", "", "", "", "first", "then" if several else "second", "change", "noise", "")]
+    rows: list[tuple[str, ...]] = [
+        ("", "", "", "", "first", "then" if several else "second", "change", "noise", "")
+    ]
     last: tuple[object, ...] | None = None
     for row in comparison.rows:
         title, way = _row_title(row), row.direction
@@ -458,14 +461,11 @@ def table(comparison: Comparison) -> Iterator[str]:
             )
         )
         last = figure
-    shown = [column for column in range(len(rows[0])) if column != 3 or several]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for cells in rows:
-        fitted = [
-            cells[at].ljust(widths[at]) if at < 4 else cells[at].rjust(widths[at])
-            for at in shown[:-1]
-        ]
-        yield "  ".join([*fitted, cells[-1]]).rstrip()
+    sides = "<<<<>>>><"
+    if not several:
+        rows = [(*row[:3], *row[4:]) for row in rows]
+        sides = "<<<>>>><"
+    yield from aligned(rows, sides)
     if not comparison.rows:
         yield "Nothing to compare: the results have no job in common."
     yield ""

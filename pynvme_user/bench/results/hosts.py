@@ -17,6 +17,7 @@ from pynvme_user.bench.results.compare import refusing_odd_results
 from pynvme_user.bench.results.result import Histogram, bucket_of
 from pynvme_user.bench.results.text import duration, number, point_text
 from pynvme_user.spec.text import printable
+from pynvme_user.tables import aligned
 from pynvme_user.workload.records import BUCKETS
 
 FORMAT_VERSION = 1
@@ -219,11 +220,7 @@ def table(merged: Merged) -> Iterator[str]:
             )
         )
         last = title
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        left = [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
-        right = [cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True)]
-        yield "  ".join([*left, *right]).rstrip()
+    yield from aligned(lines, "<<<" + ">" * (len(lines[0]) - 3))
     notes = [printable(note) for note in merged.notes]
     if any(None in row.percentiles.values() for row in rows if row.host == ALL):
         notes.append("percentiles of all hosts need the latencies' bins: --output-format json+.")

@@ -30,6 +30,7 @@ from pynvme_user.bench.results.result import (
 )
 from pynvme_user.bench.results.timeseries import Spread
 from pynvme_user.spec.text import printable
+from pynvme_user.tables import aligned
 from pynvme_user.workload.direction import Direction
 
 _NAMES = ("read", "write", "trim")
@@ -423,15 +424,12 @@ def _fitted(rows: list[list[str]]) -> Iterator[str]:
         rows = [[*row[:way], *row[way + 1 :]] for row in rows]
         lines = _aligned(rows)
     if len(lines[0]) > _LINE:
-        lines = _aligned(rows, " ")
+        lines = _aligned(rows, 1)
     yield from lines
 
 
-def _aligned(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        gap.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-    ]
+def _aligned(rows: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
+    return aligned(rows, ">" * len(rows[0]), gap=gap)
 
 
 def _repeats(jobs: Sequence[JobResult]) -> Iterator[str]:
