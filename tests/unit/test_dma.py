@@ -7,6 +7,7 @@ import itertools
 import mmap
 import pickle
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -334,6 +335,16 @@ def test_after_close(access: Memory) -> None:
 
 
 # --- the seam's defaults ------------------------------------------------------------------------
+
+
+def test_a_bounce_buffer_that_comes_back_after_the_end(pool: DmaPool) -> None:
+    """It would keep its region as long as somebody has the pool."""
+    bounce = pool.take_bounce(512)
+    pool.close()
+    alive = weakref.ref(bounce)
+    pool.give_bounce(bounce)
+    del bounce
+    assert alive() is None
 
 
 def test_what_an_access_need_not_have(access: Memory) -> None:
