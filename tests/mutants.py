@@ -61,10 +61,10 @@ CORE = (
 GENERATED = 100
 #: By the beginning of a file's name, the unit tests that are nearest to it.
 NEAREST = {
-    "_ring": ("test_ring*.py", "test_waiting_transfer.py"),
-    "_vector": ("test_ring_vector.py", "test_ring_coalesce.py"),
+    "_ring": ("test_ring*.py", "test_waiting_transfer.py", "test_hostile_completions.py"),
+    "_vector": ("test_ring_vector.py", "test_ring_coalesce.py", "test_hostile_completions.py"),
     "_bench_due": ("test_arrivals.py", "test_loop*.py"),
-    "_bench": ("test_loop*.py", "test_ring_coalesce.py"),
+    "_bench": ("test_loop*.py", "test_ring_coalesce.py", "test_hostile_completions.py"),
     "_generator": ("test_generator*.py",),
     "_histogram": ("test_histogram.py", "test_loop.py"),
     "_buffers": ("test_generator.py", "test_loop.py"),
@@ -120,6 +120,7 @@ UNIT = (
 #: The C core's own programs, by the sources that change them.
 PROGRAMS = {
     "ring": ("_ring", "_vector", "_clock"),
+    "hostile": ("_ring", "_vector", "_clock"),
     "bench": ("_bench", "_bench_due", "_histogram", "_overhead", "_buffers"),
     "due": ("_bench_due",),
     "split": ("_bench_split",),
