@@ -71,12 +71,14 @@ def test_a_vector(soft: SoftController, ctrl: Controller, aborts: bool) -> None:
     lbas = np.zeros(1_000_000, np.uint64)
     lbas[5] = KEPT
     with ctrl.queue_pair(8) as qp:
-        timer = threading.Timer(20 * TIMEOUT, stop.set)
+        timer = threading.Timer(60, stop.set)
         timer.start()
         threading.Thread(target=end_vector, args=(qp, soft, stop), daemon=True).start()
         result = qp.read_many(ctrl.namespaces[1], lbas, 1, ctrl.alloc(8 * 512), recycle=True)
+        found = not stop.is_set()
         timer.cancel()
         stop.set()
+    assert found, "not before the vector was stopped"
     assert "abort" in soft.log
     assert result.status[5]
     assert result.timed_out
