@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
-from bench_rig import READ, WRITE, job, once_runs, run, seconds
+from bench_rig import READ, WRITE, job, once_done, run, seconds
 from software_controller import read_log, renew, served
 
 from pynvme_user.bench.jobs.terms import JobError
@@ -112,7 +113,7 @@ def test_ramp_logs_and_clones(fast: str) -> None:
         assert len(one.io_log) == reads.ios > 0
 
 
-def test_errors_and_ctrl_c(fast: str, slow: str) -> None:
+def test_errors_and_ctrl_c(fast: str, slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     renew(fast, "status", 10, 0x281)
     result = run(
         fast, rw="randwrite", bs="4k", number_ios=1000, queues=7, iodepth=2, continue_on_error="all"
@@ -120,7 +121,8 @@ def test_errors_and_ctrl_c(fast: str, slow: str) -> None:
     assert result.errors == {0x281: 100}
     assert result.directions[WRITE].ios == 900
     renew(slow)
-    thread = once_runs("job", (2, lambda: signal.raise_signal(signal.SIGINT)))
+    interrupt = partial(signal.raise_signal, signal.SIGINT)
+    thread = once_done(monkeypatch, {"job": 21}, (0, interrupt))
     made = job(slow, rw="randwrite", bs="4k", queues=20, time_based=True, runtime=60)
     run_result = engine.run([made])
     thread.join()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
-from bench_rig import READ, TRIM, US, WRITE, job, once_runs, run
+from bench_rig import READ, TRIM, US, WRITE, job, once_done, run
 from disturbance import until_right
 from software_controller import read_log, renew, served
 from zoned_rig import DEVICE as ZONED
@@ -196,9 +197,10 @@ def test_an_io_fails_once(fast: str, every: int) -> None:
     assert writes.lat.count == writes.ios
 
 
-def test_ctrl_c_drains_every_command(slow: str) -> None:
+def test_ctrl_c_drains_every_command(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     renew(slow)
-    thread = once_runs("job", (0.5, lambda: signal.raise_signal(signal.SIGINT)))
+    interrupt = partial(signal.raise_signal, signal.SIGINT)
+    thread = once_done(monkeypatch, {"job": 5}, (0, interrupt))
     result = engine.run(
         [job(slow, rw="randwrite", bs="1m", iodepth=4, time_based=True, runtime=60)]
     )
@@ -210,10 +212,11 @@ def test_ctrl_c_drains_every_command(slow: str) -> None:
     assert read_log(slow).writes == 8 * one.directions[WRITE].ios
 
 
-def test_ctrl_c_again_does_not_wait(qemu: None) -> None:
+def test_ctrl_c_again_does_not_wait(qemu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with served("null&delay=1000000000&size=64M") as (name, _):
-        interrupt = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
-        thread = once_runs("job", (0.5, interrupt), (0.5, interrupt))
+        interrupt = partial(signal.raise_signal, signal.SIGINT)
+        steps = (0.5, interrupt), (0.5, interrupt)
+        thread = once_done(monkeypatch, {"job": 4}, *steps, of="submitted")
         result = engine.run([job(name, rw="randwrite", bs="1m", iodepth=4)])
         thread.join()
     (one,) = result.jobs

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench_rig import job, once_runs, run
+from bench_rig import job, once_done, run
 from software_controller import served
 
 import pynvme_user as nvme
@@ -90,12 +90,14 @@ def test_all_of_a_benchmark_that_fails_goes_back(name: str) -> None:
 
 
 @pytest.mark.usefixtures("_no_collector")
-def test_all_of_a_benchmark_goes_back_whose_device_goes_away(qemu: None) -> None:
+def test_all_of_a_benchmark_goes_back_whose_device_goes_away(
+    qemu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = mapped(), descriptors()
     with served("null&delay=1000") as (name, server):
-        once_runs("cut", (0.2, server.kill))
+        once_done(monkeypatch, {"cut": 1}, (0, server.kill))
         result = engine.run(
-            [job(name, "cut", rw="randread", bs="4k", iodepth=16, time_based=True, runtime=20)]
+            [job(name, "cut", rw="randread", bs="4k", iodepth=16, time_based=True, runtime=90)]
         )
     assert "is gone" in result.jobs[0].failure
     assert (mapped(), descriptors()) == before

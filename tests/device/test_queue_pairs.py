@@ -287,8 +287,8 @@ def test_raw_submit(qp: QueuePair, ns: Namespace) -> None:
 
 def test_wait_with_a_timeout(qp: QueuePair) -> None:
     start = time.monotonic()
-    assert qp.wait(timeout=5) == []  # nothing is outstanding: there is nothing to wait for
-    assert time.monotonic() - start < 1
+    assert qp.wait(timeout=60) == []  # nothing is outstanding: there is nothing to wait for
+    assert time.monotonic() - start < 30
 
 
 # --- vectors ------------------------------------------------------------------------------------

@@ -5,11 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+import pytest
 
 from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.results.result import JobResult, RunResult
 from pynvme_user.bench.run import engine
+from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
+from pynvme_user.workload.group import WorkloadGroup
+from pynvme_user.workload.loop import Workload
 
 READ, WRITE, TRIM = range(3)
 US = 1000
@@ -40,9 +47,39 @@ def once_runs(name: str, *steps: tuple[float, Callable[[], object]]) -> threadin
 
     However long it takes to open the device. ``name`` is the job's, of which there is one.
     """
+    return _once(lambda: any(thread.name == name for thread in threading.enumerate()), steps)
 
+
+def once_done(
+    monkeypatch: pytest.MonkeyPatch,
+    ios: Mapping[str, int],
+    *steps: tuple[float, Callable[[], object]],
+    of: str = "completed",
+) -> threading.Thread:
+    """Take each step so many seconds after the last; the first once each job has done so many I/Os.
+
+    However long it takes them on a busy machine. ``ios`` is by the jobs' names; ``of`` says whether
+    those that are ``submitted`` or ``completed`` count.
+    """
+    loops: WeakValueDictionary[str, Workload | WorkloadGroup] = WeakValueDictionary()
+
+    def seen(run_loop: Callable[..., bool]) -> Callable[..., bool]:
+        def see(pair: Any, loop: Workload | WorkloadGroup, *args: Any, **options: Any) -> bool:
+            loops[threading.current_thread().name] = loop
+            return run_loop(pair, loop, *args, **options)
+
+        return see
+
+    for kind in (QueuePair, QueuePairGroup):
+        monkeypatch.setattr(kind, "run_loop", seen(kind.run_loop))
+    return _once(lambda: all(getattr(loops.get(name), of, -1) >= ios[name] for name in ios), steps)
+
+
+def _once(
+    begun: Callable[[], bool], steps: tuple[tuple[float, Callable[[], object]], ...]
+) -> threading.Thread:
     def take() -> None:
-        while not any(thread.name == name for thread in threading.enumerate()):
+        while not begun():
             time.sleep(0.001)
         for pause, step in steps:
             time.sleep(pause)

@@ -394,7 +394,7 @@ def test_registers_of_all_ones(soft: SoftController, ctrl: Controller, how: str)
     start = time.monotonic()
     with pytest.raises(DeviceRemovedError, match="gone"):
         calls[how]()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15  # a command would have had 30 seconds
     assert ctrl.removed
     for name, call in calls.items():
         if name == "wait" and not qp.outstanding:
@@ -404,7 +404,7 @@ def test_registers_of_all_ones(soft: SoftController, ctrl: Controller, how: str)
             call()
     start = time.monotonic()
     ctrl.close()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5  # a shutdown would have had 10
     assert soft.log == ["enable", "closed"]
     buffer[:] = 1
 

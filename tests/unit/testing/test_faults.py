@@ -156,10 +156,12 @@ def test_a_delay(device: SoftDevice, ns: Namespace) -> None:
         started = time.monotonic()
         ns.read(0, 1)
         assert time.monotonic() - started >= 0.05
-        started = time.monotonic()
+        took = []
         for _ in range(10):
+            started = time.monotonic()
             ns.read(0, 1)
-        assert time.monotonic() - started < 1
+            took.append(time.monotonic() - started)
+        assert min(took) < 0.05
 
 
 def test_a_status_after_a_delay(device: SoftDevice, ns: Namespace) -> None:
