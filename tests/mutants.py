@@ -74,7 +74,7 @@ NEAREST = {
     "_queues": ("test_faults.py", "test_soft_device.py"),
     "_rules": ("test_faults.py",),
     "faults": ("test_faults.py",),
-    "_clock": ("test_ring.py", "test_loop.py"),
+    "_clock": ("test_ring.py", "test_loop.py", "test_watchdog.py"),
     "admin": ("test_admin_queue.py", "test_controller.py"),
     "pcie": ("test_opening.py", "test_controller.py"),
     "pool": ("test_transfer_*.py",),
