@@ -58,7 +58,7 @@ CORE = (
     "workload/_generator.c",
     "workload/_histogram.h",
 )
-GENERATED = 100
+GENERATED = 40
 #: By the beginning of a file's name, the unit tests that are nearest to it.
 NEAREST = {
     "_ring": ("test_ring*.py", "test_waiting_transfer.py", "test_hostile_completions.py"),
