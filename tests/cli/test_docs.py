@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,14 @@ from pynvme_user.cli.group import cli
 
 def test_reference_is_up_to_date() -> None:
     assert PATH.read_text().endswith("\n" + render()), "run python tests/support/cli_reference.py"
+
+
+def test_the_error_that_the_page_of_options_shows(fail: Any, tmp_path: Path) -> None:
+    page = PATH.with_name("fio-options.md").read_text().splitlines()
+    (shown,) = [line for line in page if line.startswith("job.fio line ")]
+    line, option = re.findall(r"line (\d+): '(\w+)'", shown)[0]
+    (tmp_path / "job.fio").write_text("[job]" + "\n" * (int(line) - 1) + f"{option}=somewhere\n")
+    assert fail("bench", "qemu:", "job.fio", code=2).startswith(shown)
 
 
 def test_help_lists_the_commands(run: Any) -> None:
