@@ -58,7 +58,9 @@ def guest_run(*, seconds: int, params: Mapping[str, Any] | None = None) -> Calla
 
 
 def wanted(item: pytest.Item) -> list[Key]:
-    """The runs whose outcomes a test looks at."""
+    """The runs whose outcomes a test looks at, if it is one of guests."""
+    if not item.get_closest_marker("guest"):
+        return []  # what it has of that name is another thing
     names = getattr(item, "fixturenames", ())
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     return [(name, parameters.get(name)) for name in names if name in RUNS]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import guest_runs
 import pytest
-from guest_runs import Pool, Run
+from guest_runs import Pool, Run, wanted
 
 
 class Runs:
@@ -73,3 +73,13 @@ def test_what_went_wrong_is_told_to_each_test(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(2):
         with pytest.raises(RuntimeError, match="lost"):
             pool.result(("broken", None))
+
+
+@pytest.mark.parametrize("page", [b"not a chapter"])
+def test_only_tests_of_guests_want_any(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, page: bytes
+) -> None:
+    monkeypatch.setattr(guest_runs, "RUNS", {"page": Run(lambda *_: None, 1)})
+    assert wanted(request.node) == []
+    request.node.add_marker(pytest.mark.guest)
+    assert wanted(request.node) == [("page", page)]

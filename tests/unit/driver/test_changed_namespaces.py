@@ -460,10 +460,10 @@ def test_formats_beside_threads(soft: SoftController, ctrl: Controller) -> None:
             soft.lbaf = LbaFormat.build(ds=sqe.cdw10)
         return OK
 
-    def work(names: list[str]) -> None:
+    def work(names: list[str], pair: QueuePair) -> None:
         buffer = ctrl.alloc(4096)
         try:
-            with ctrl.queue_pair(4) as pair:
+            with pair:
                 while not stop.is_set():
                     for name in names:
                         try:
@@ -479,12 +479,18 @@ def test_formats_beside_threads(soft: SoftController, ctrl: Controller) -> None:
 
     soft.io, soft.admin = io, admin
     names = list(THREAD_WAYS)
-    threads = [threading.Thread(target=work, args=(names[n::3],)) for n in range(3)]
+    # Before the first single call, which takes one of the four that there are.
+    pairs = [ctrl.queue_pair(4) for _ in range(3)]
+    threads = [
+        threading.Thread(target=work, args=(names[n::3], pair)) for n, pair in enumerate(pairs)
+    ]
     for thread in threads:
         thread.start()
     formats = 0
-    start = time.monotonic()
-    while formats < 30 or (min(done[name] for name in names) < 5 and time.monotonic() < start + 60):
+    end = time.monotonic() + 60
+    while formats < 30 or (
+        min(done[name] for name in names) < 5 and not wrong and time.monotonic() < end
+    ):
         ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1, cdw10=(12, 9)[formats % 2])
         formats += 1
         time.sleep(0.003)
