@@ -14,12 +14,27 @@ from disturbance import until_right
 from software_controller import read_log, renew, served
 
 import pynvme_user as nvme
-from pynvme_user.bench.jobs.job import JobError
+from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.aggregate import whole_jobs
 from pynvme_user.bench.results.result import RunResult
 from pynvme_user.bench.run import engine
 from pynvme_user.bench.run.engine import Progress
+from pynvme_user.bench.run.recorder import Measured
 from pynvme_user.driver.completion import HOST_ABORTED
+
+#: A device, and what ends it once the job reads.
+Mortal = tuple[str, Callable[[Progress], None]]
+
+
+@pytest.fixture
+def mortal() -> Iterator[Mortal]:
+    with served("null&delay=1000") as (name, server):
+
+        def kill(progress: Progress) -> None:
+            if progress.iops[READ]:
+                server.kill()
+
+        yield name, kill
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +77,7 @@ def test_each_device_has_its_share(fast: str, slow: str, third: str, queues: int
     assert (whole.queues, whole.threads) == (3 * queues, 1)
     assert whole.directions[WRITE].bytes == 6 << 20
     assert whole.cpu.user_ns + whole.cpu.system_ns <= whole.runtime_ns * 1.01
-    assert any("queues that poll share" in text for text in result.warnings) is False
+    assert not any("queues that poll share" in text for text in result.warnings)
 
 
 def test_without_queues_each_device_has_a_thread(fast: str, slow: str) -> None:
@@ -113,15 +128,10 @@ def test_verification_finds_what_one_device_spoils(fast: str, third: str) -> Non
 
 
 @pytest.mark.parametrize("queues", [1, 5])
-def test_a_device_that_goes_away_ends_its_part(fast: str, queues: int) -> None:
-    with served("null&delay=1000") as (name, server):
-
-        def look(progress: Progress) -> None:
-            if progress.iops[READ]:
-                server.kill()
-
-        options = {"rw": "randread", "bs": "4k", "iodepth": 8, "queues": queues}
-        result, _ = run_alone(name, fast, look=look, time_based=True, runtime=4, **options)
+def test_a_device_that_goes_away_ends_its_part(fast: str, mortal: Mortal, queues: int) -> None:
+    name, kill = mortal
+    options = {"rw": "randread", "bs": "4k", "iodepth": 8, "queues": queues}
+    result, _ = run_alone(name, fast, look=kill, time_based=True, runtime=4, **options)
     gone, other = result.jobs
     assert "is gone" in gone.failure
     assert gone.errors == {int(HOST_ABORTED): 4 * queues}
@@ -131,18 +141,41 @@ def test_a_device_that_goes_away_ends_its_part(fast: str, queues: int) -> None:
     assert other.directions[READ].ios > other.queues
 
 
-def test_exitall_on_error_ends_the_others(fast: str) -> None:
-    with served("null&delay=1000") as (name, server):
-
-        def look(progress: Progress) -> None:
-            if progress.iops[READ]:
-                server.kill()
-
-        options = {"rw": "randread", "bs": "4k", "queues": 2, "exitall_on_error": True}
-        result, _ = run_alone(name, fast, look=look, time_based=True, runtime=60, **options)
+def test_exitall_on_error_ends_the_others(fast: str, mortal: Mortal) -> None:
+    name, kill = mortal
+    options = {"rw": "randread", "bs": "4k", "queues": 2, "exitall_on_error": True}
+    result, _ = run_alone(name, fast, look=kill, time_based=True, runtime=60, **options)
     assert seconds(result.jobs[1]) < 30
     assert "is gone" in result.jobs[0].failure
     assert result.jobs[1].ok
+
+
+def test_exitall_on_error_of_any_kind(
+    fast: str, third: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of one is known while others go on in the thread that they share."""
+    options = {"rw": "randread", "bs": "4k", "queues": 2, "exitall_on_error": True}
+    sample = Measured.take_records
+
+    def fail(measured: Measured) -> None:
+        if measured is failing[0]:
+            raise RuntimeError("for a test")
+        sample(measured)
+
+    failing: list[Measured] = []
+    begin = Measured.begin
+
+    def begun(measured: Measured, directions: object) -> None:
+        failing.append(measured)
+        begin(measured, directions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Measured, "begin", begun)
+    monkeypatch.setattr(Measured, "take_records", fail)
+    result, _ = run_alone(fast, third, time_based=True, runtime=60, **options)
+    failed, other = result.jobs
+    assert "for a test" in failed.failure
+    assert seconds(other) < 30
+    assert other.ok
 
 
 def test_ctrl_c_drains_all_and_again_resets_all(slow: str) -> None:

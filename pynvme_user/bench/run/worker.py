@@ -179,6 +179,7 @@ class Worker:
                 self._plan.close()
             if self._verification is not None:
                 self._verification.close()
+            self.ended.set()
 
     @property
     def _piece(self) -> int:
