@@ -26,7 +26,7 @@ def open_image(path: str, size: int | None, scheme: str, made: list[bytes]) -> t
         except FileNotFoundError:
             if size is None:
                 raise DeviceAccessError(
-                    f"{name} does not exist: name a size to create it, for example "
+                    f"{name} does not exist: name a size to create a raw image, for example "
                     f"'{scheme}:{name}?size=1G'"
                 ) from None
             descriptor = owned.descriptor(os.open, raw, flags | os.O_CREAT | os.O_EXCL, 0o666)

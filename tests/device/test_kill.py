@@ -300,7 +300,9 @@ def test_another_qemu_has_the_image(image: Path) -> None:
 
 def test_missing_image(tmp_path: Path) -> None:
     path = tmp_path / "none.img"
-    with pytest.raises(DeviceAccessError, match=r"does not exist: name a size to create"):
+    with pytest.raises(
+        DeviceAccessError, match=r"does not exist: name a size to create a raw image"
+    ):
         nvme.open(f"qemu:{path}")
     with pytest.raises(DeviceAccessError, match="cannot be opened: No such file or directory"):
         nvme.open(f"qemu:{tmp_path}/no/such/dir.img?size=1M")

@@ -97,7 +97,7 @@ def test_a_transfer_of_many_pages() -> None:
 
 def test_a_file_is_made_kept_and_claimed(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
-    with pytest.raises(DeviceAccessError, match=r"name a size to create it.*\?size=1G"):
+    with pytest.raises(DeviceAccessError, match=r"name a size to create a raw image.*\?size=1G"):
         nvme.open(f"soft:{image}")
     assert not image.exists()
     with nvme.open(f"soft:{image}?size=16M") as ctrl:
