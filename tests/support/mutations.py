@@ -21,20 +21,23 @@ class Change(NamedTuple):
     new: str
 
 
-# --- C ------------------------------------------------------------------------------------------
-
 #: What an operator becomes, wherever it stands between two operands.
-C_OPERATORS = {
+_OPERATORS = {
     "<": "<=",
     "<=": "<",
     ">": ">=",
     ">=": ">",
     "==": "!=",
     "!=": "==",
-    "&&": "||",
-    "||": "&&",
     "+": "-",
     "-": "+",
+}
+
+# --- C ------------------------------------------------------------------------------------------
+
+C_OPERATORS = _OPERATORS | {
+    "&&": "||",
+    "||": "&&",
     "&": "|",
     "|": "&",
     "<<": ">>",
@@ -86,21 +89,13 @@ def c_changes(text: str) -> Iterator[Change]:
 
 # --- Python -------------------------------------------------------------------------------------
 
-PYTHON_OPERATORS = {
-    "<": "<=",
-    "<=": "<",
-    ">": ">=",
-    ">=": ">",
-    "==": "!=",
-    "!=": "==",
+PYTHON_OPERATORS = _OPERATORS | {
     "is": "is not",
     "is not": "is",
     "in": "not in",
     "not in": "in",
     "and": "or",
     "or": "and",
-    "+": "-",
-    "-": "+",
 }
 #: What nobody would miss: messages, and what is for a type checker alone.
 _NOT_CHANGED = ("log.", "warnings.", "self._log", "super().__init__", "assert ")
