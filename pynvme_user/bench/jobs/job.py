@@ -67,10 +67,14 @@ class Job(
     @property
     def members(self) -> dict[str, int | float]:
         """The members of struct nvme_bench that its options fill in, but for defaults: 0 in C."""
+
+        def is_set(key: str) -> bool:
+            return bool(getattr(self, key) != _DEFAULTS[key])
+
         return {
             option.member: getattr(self, option.key)
             for option in OPTIONS
-            if option.member and getattr(self, option.key) != _DEFAULTS[option.key]
+            if option.member and is_set(option.key) and (not option.of or is_set(option.of))
         }
 
     @property

@@ -35,6 +35,7 @@ class Option:
     most: int | None = None
     why: str = ""  # what sets the bound
     member: str = ""  # of struct nvme_bench, which gets the value; times in ticks
+    of: str = ""  # the option without which it has no effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def option(
     most: int | None = None,
     why: str = "",
     member: str = "",
+    of: str = "",
 ) -> T:
     """Declare an option that is a field of a job; its name is the field's, or ``name``."""
     made = dataclasses.replace(
@@ -67,6 +69,7 @@ def option(
         most=most,
         why=why,
         member=member,
+        of=of,
     )
     return dataclasses.field(default=default, metadata={Option: made})
 
@@ -121,7 +124,7 @@ def section(title: str, declared: type) -> Section:
     return Section(title, (*found, *getattr(declared, "accepted", ())))
 
 
-def nothing(name: str, help: str, *aliases: str, bare: str | None = "1") -> Option:
+def ignored(name: str, help: str, *aliases: str, bare: str | None = "1") -> Option:
     """Make an option that is accepted, since nothing on a bare device depends on it."""
     made = given(text, help, *aliases, key=name.replace("-", "_"), bare=bare, effect=False)
     return dataclasses.replace(made, name=name)

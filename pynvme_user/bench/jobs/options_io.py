@@ -9,7 +9,7 @@ from pynvme_user.bench.jobs import errnos
 from pynvme_user.bench.jobs import option as o
 from pynvme_user.bench.jobs import readers as r
 from pynvme_user.bench.jobs import values as v
-from pynvme_user.bench.jobs.option import Option, given, nothing, option, section
+from pynvme_user.bench.jobs.option import Option, given, ignored, option, section
 from pynvme_user.bench.jobs.terms import (
     UNIFORM,
     ContinueOnError,
@@ -83,17 +83,17 @@ class JobsOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("thread", "Jobs are threads here, always.", "threads"),
+        ignored("thread", "Jobs are threads here, always.", "threads"),
         *(
-            nothing(name, "No kernel block layer is there to share the I/O out by cgroups.")
+            ignored(name, "No kernel block layer is there to share the I/O out by cgroups.")
             for name in ("cgroup", "cgroup_weight", "cgroup_nodelete")
         ),
-        nothing("flow_watermark", "As in fio, without a meaning any more."),
-        nothing("ioscheduler", "No kernel scheduler is in the way."),
-        nothing("prio", "No kernel scheduler is in the way."),
-        nothing("prioclass", "No kernel scheduler is in the way."),
+        ignored("flow_watermark", "As in fio, without a meaning any more."),
+        ignored("ioscheduler", "No kernel scheduler is in the way."),
+        ignored("prio", "No kernel scheduler is in the way."),
+        ignored("prioclass", "No kernel scheduler is in the way."),
         *(
-            nothing(name, "Noted: NVMe's commands have no priority of their own.", bare=None)
+            ignored(name, "Noted: NVMe's commands have no priority of their own.", bare=None)
             for name in (
                 *("cmdprio", "cmdprio_percentage", "cmdprio_class", "cmdprio_bssplit"),
                 "cmdprio_hint",
@@ -165,29 +165,29 @@ class RangeOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("ignore_zone_limits", "The namespace's own limits are kept."),
-        nothing("directory", "The device is named by filename."),
-        nothing("filename_format", "The device is named by filename."),
-        nothing("unique_filename", "The device is named by filename."),
-        nothing("nrfiles", "As in fio, filename says how many.", "nr_files"),
-        nothing("openfiles", "All devices of a job are open."),
-        nothing(
+        ignored("ignore_zone_limits", "The namespace's own limits are kept."),
+        ignored("directory", "The device is named by filename."),
+        ignored("filename_format", "The device is named by filename."),
+        ignored("unique_filename", "The device is named by filename."),
+        ignored("nrfiles", "As in fio, filename says how many.", "nr_files"),
+        ignored("openfiles", "All devices of a job are open."),
+        ignored(
             "file_service_type",
             "Of one device there is nothing to choose; with several, all but roundrobin is "
             "refused: each has a queue pair of its own.",
         ),
-        nothing("fill_device", "The range ends with the namespace, always.", "fill_fs"),
-        nothing("overwrite", "A namespace is always there."),
-        nothing("file_append", "As in fio, only for regular files."),
-        nothing("fallocate", "There is no file to make.", bare=None),
-        nothing("fadvise_hint", "There is no page cache.", bare=None),
-        nothing("create_serialize", "There is no file to make."),
-        nothing("create_fsync", "There is no file to make."),
-        nothing("create_on_open", "There is no file to make."),
-        nothing("allow_file_create", "There is no file to make."),
-        nothing("allow_mounted_write", "--force allows to write over a file system."),
-        nothing("unlink", "There is no file to remove."),
-        nothing("unlink_each_loop", "There is no file to remove."),
+        ignored("fill_device", "The range ends with the namespace, always.", "fill_fs"),
+        ignored("overwrite", "A namespace is always there."),
+        ignored("file_append", "As in fio, only for regular files."),
+        ignored("fallocate", "There is no file to make.", bare=None),
+        ignored("fadvise_hint", "There is no page cache.", bare=None),
+        ignored("create_serialize", "There is no file to make."),
+        ignored("create_fsync", "There is no file to make."),
+        ignored("create_on_open", "There is no file to make."),
+        ignored("allow_file_create", "There is no file to make."),
+        ignored("allow_mounted_write", "--force allows to write over a file system."),
+        ignored("unlink", "There is no file to remove."),
+        ignored("unlink_each_loop", "There is no file to remove."),
     )
 
 
@@ -231,20 +231,20 @@ class WorkloadOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("direct", "Always so: there is no page cache. 0 is noted."),
-        nothing("buffered", "Never so: there is no page cache. 1 is noted."),
-        nothing("invalidate", "There is no page cache."),
-        nothing("pre_read", "There is no page cache to read into."),
-        nothing("sync_file_range", "There is no page cache to write out.", bare=None),
-        nothing("rwmixcycle", "As in fio, without a meaning any more."),
+        ignored("direct", "Always so: there is no page cache. 0 is noted."),
+        ignored("buffered", "Never so: there is no page cache. 1 is noted."),
+        ignored("invalidate", "There is no page cache."),
+        ignored("pre_read", "There is no page cache to read into."),
+        ignored("sync_file_range", "There is no page cache to write out.", bare=None),
+        ignored("rwmixcycle", "As in fio, without a meaning any more."),
         *(
-            nothing(
+            ignored(
                 name,
                 "Of namespaces with metadata, on which reads and writes are refused.",
             )
             for name in ("md_per_io_size", "pi_act", "pi_chk", "apptag", "apptag_mask")
         ),
-        nothing("deac", "Of write zeroes, which write_mode= refuses."),
+        ignored("deac", "Of write zeroes, which write_mode= refuses."),
     )
 
 
@@ -290,7 +290,7 @@ class TraceOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("read_iolog_chunked", "A trace is read in pieces, always."),
+        ignored("read_iolog_chunked", "A trace is read in pieces, always."),
     )
 
 
@@ -333,8 +333,8 @@ class RandomOptions:
     randseed: int | None = option(v.natural, "What all random choices follow from.", default=None)
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("softrandommap", "The map takes a bit per block."),
-        nothing("random_generator", "One generator; with the map no block comes twice."),
+        ignored("softrandommap", "The map takes a bit per block."),
+        ignored("random_generator", "One generator; with the map no block comes twice."),
     )
 
 
@@ -388,12 +388,12 @@ class DataOptions:
     iomem_align = given(r.memory_align, "Buffers begin at a page.", "mem_align", effect=False)
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing(
+        ignored(
             "lockmem",
             "There is no page cache that less memory would make smaller; buffers are pinned.",
             bare=None,
         ),
-        nothing("hugepage-size", "Buffers are pinned DMA memory.", bare=None),
+        ignored("hugepage-size", "Buffers are pinned DMA memory.", bare=None),
     )
 
 

@@ -9,7 +9,7 @@ from pynvme_user.bench.jobs import option as o
 from pynvme_user.bench.jobs import readers as r
 from pynvme_user.bench.jobs import unsupported
 from pynvme_user.bench.jobs import values as v
-from pynvme_user.bench.jobs.option import Option, given, nothing, option, section
+from pynvme_user.bench.jobs.option import Option, given, ignored, option, section
 from pynvme_user.bench.jobs.terms import (
     PERCENTILES,
     Mode,
@@ -82,9 +82,9 @@ class QueueOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("io_submit_mode", "offload is noted: with a rate, latency counts from arrival."),
+        ignored("io_submit_mode", "offload is noted: with a rate, latency counts from arrival."),
         *(
-            nothing(name, "Of an engine; nothing here depends on it.")
+            ignored(name, "Of an engine; nothing here depends on it.")
             for name in (
                 *("hipri", "hipri_percentage", "fixedbufs", "registerfiles", "sqthread_poll"),
                 *("sqthread_poll_cpu", "nonvectored", "force_async", "userspace_reap"),
@@ -97,7 +97,7 @@ class QueueOptions:
             )
         ),
         *(
-            nothing(name, "Of an engine that is refused by its name; without that of no use.")
+            ignored(name, "Of an engine that is refused by its name; without that of no use.")
             for name in _OF_OTHER_ENGINES.split()
         ),
     )
@@ -131,13 +131,13 @@ class CpuOptions:
     nice: int = option(v.integer, "Nice value of the job's threads.", default=0)
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("clocksource", "The CPU's time-stamp counter.", bare=None),
-        nothing("gtod_reduce", "Taking the time costs little here: all is measured."),
-        nothing("gtod_cpu", "Taking the time costs little here."),
-        nothing("disable_lat", "All latencies are measured."),
-        nothing("disable_clat", "All latencies are measured."),
-        nothing("disable_slat", "All latencies are measured."),
-        nothing("disable_bw_measurement", "Bandwidth is measured.", "disable_bw"),
+        ignored("clocksource", "The CPU's time-stamp counter.", bare=None),
+        ignored("gtod_reduce", "Taking the time costs little here: all is measured."),
+        ignored("gtod_cpu", "Taking the time costs little here."),
+        ignored("disable_lat", "All latencies are measured."),
+        ignored("disable_clat", "All latencies are measured."),
+        ignored("disable_slat", "All latencies are measured."),
+        ignored("disable_bw_measurement", "Bandwidth is measured.", "disable_bw"),
     )
 
 
@@ -175,12 +175,14 @@ class TimeOptions:
         "comes first.",
         default=0.0,
         member="think_every",
+        of="thinktime",
     )
     rate_ignore_thinktime: bool = option(
         v.boolean,
         "Nothing arrives during a pause; default 0: what arrives then is due after it.",
         default=False,
         member="rates_pause",
+        of="thinktime",
     )
     # 0: as fast as it goes
     rate: tuple[int, int, int] = option(
@@ -239,7 +241,7 @@ class TimeOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("thinktime_spin", "A pause always spins.", bare=None),
+        ignored("thinktime_spin", "A pause always spins.", bare=None),
     )
 
 
@@ -301,13 +303,15 @@ class VerifyOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("verify_async", "The job's own thread verifies."),
-        nothing("verify_async_cpus", "The job's own thread verifies."),
-        nothing("verify_dump", "1 is noted: a fault is told in words, no file is written."),
-        nothing("verifysort", "As in fio, of no use any more."),
-        nothing("verifysort_nr", "As in fio, of no use any more."),
-        nothing("experimental_verify", "What was written is known without a log, always."),
-        nothing("verify_state_save", "verify_state saves, where it is given."),
+        ignored("verify_async", "The job's own thread verifies."),
+        ignored("verify_async_cpus", "The job's own thread verifies."),
+        ignored(
+            "verify_dump", "1 has no effect: the results name each fault, and no file is written."
+        ),
+        ignored("verifysort", "As in fio, of no use any more."),
+        ignored("verifysort_nr", "As in fio, of no use any more."),
+        ignored("experimental_verify", "What was written is known without a log, always."),
+        ignored("verify_state_save", "verify_state saves, where it is given."),
     )
 
 
@@ -360,14 +364,14 @@ class ResultOptions:
     )
 
     accepted: ClassVar[tuple[Option, ...]] = (
-        nothing("significant_figures", "The summary's numbers have 4 digits."),
-        nothing("unit_base", "Bandwidths are in bytes."),
-        nothing("log_compression", "Logs are kept in memory and written as text.", bare=None),
-        nothing("log_compression_cpus", "Logs are kept in memory and written as text."),
-        nothing("log_prio", "A log has the priority 0 for all."),
-        nothing("log_entries", "Logs grow without a pause.", bare=None),
-        nothing("disk_util", "No kernel block layer is there to count."),
-        nothing("error_dump", "Failed I/O is always counted by its status."),
+        ignored("significant_figures", "The summary's numbers have 4 digits."),
+        ignored("unit_base", "Bandwidths are in bytes."),
+        ignored("log_compression", "Logs are kept in memory and written as text.", bare=None),
+        ignored("log_compression_cpus", "Logs are kept in memory and written as text."),
+        ignored("log_prio", "A log has the priority 0 for all."),
+        ignored("log_entries", "Logs grow without a pause.", bare=None),
+        ignored("disk_util", "No kernel block layer is there to count."),
+        ignored("error_dump", "Failed I/O is always counted by its status."),
     )
 
 

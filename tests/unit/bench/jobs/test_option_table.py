@@ -81,9 +81,15 @@ def test_what_is_given_is_in_c(option: Option) -> None:
     """From its text to the loop's struct, but for defaults, which are 0 there."""
     field = next(field for field in dataclasses.fields(Job) if field.name == option.key)
     options = {"filename": "qemu:", "iodepth": "8", option.name: "1" if not field.default else "3"}
+    if option.of:
+        (alone,) = command_line_jobs(tuple(options.items())).jobs
+        assert not alone.members, "it would be throttled for nothing"
+        options[option.of] = "1"
     (made,) = command_line_jobs(tuple(options.items())).jobs
     value = getattr(made, option.key)
-    assert made.members == {option.member: value}
+    assert made.members[option.member] == value
+    others = {OPTIONS[option.of].member} if option.of else set()
+    assert set(made.members) == {option.member} | others
     work = workload(generator(), Rig(depth=8), pace=Pace(members=made.members))
     assert getattr(work._bench, option.member) == for_c(value) > 0
     assert work._bench.throttled
