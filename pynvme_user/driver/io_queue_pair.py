@@ -242,7 +242,7 @@ class QueuePair(RawQueuePair):
             self.loop_timed_out = False
 
     def _is_given_up(self, loop: Loop, geometry: Geometry) -> bool:
-        """Whether a reset has ended the loop. Raises what stands in the way of its next turn."""
+        """Whether a reset has ended the loop. Raises what stands in the way of its next run."""
         self._check_not_ended()
         if self._closing:
             loop.stop()
@@ -439,7 +439,7 @@ class QueuePairGroup:
         self, loop: LoopGroup, timeout_ns: int, *, geometry: Geometry, owner: npt.NDArray[Any]
     ) -> bool:
         """Let all members of a group go on; as :meth:`QueuePair.run_loop` does one."""
-        (outcome,) = run_together([Turn(self, loop, geometry, owner)], timeout_ns)
+        (outcome,) = run_together([GroupRun(self, loop, geometry, owner)], timeout_ns)
         if isinstance(outcome, Exception):
             try:
                 raise outcome
@@ -452,24 +452,24 @@ class QueuePairGroup:
         both = zip(self._pairs, loop.members, strict=True)
         return [(pair, one) for pair, one in both if not loop.is_done(one)]
 
-    def _begin(self, turn: Turn, held: ExitStack) -> bool:
+    def _begin(self, run: GroupRun, held: ExitStack) -> bool:
         """Take the queue pairs of those that are not done; whether there are any."""
-        going = self._going(turn.loop)
+        going = self._going(run.loop)
         for pair, one in going:
-            pair._begin_loop(one, turn.owner)
+            pair._begin_loop(one, run.owner)
         for pair, _ in going:
             held.enter_context(pair.held())
         for pair, one in going:
-            if pair._is_given_up(one, turn.geometry):
-                turn.loop.set_done(one)
+            if pair._is_given_up(one, run.geometry):
+                run.loop.set_done(one)
                 pair._end_loop()
-        return bool(self._going(turn.loop))
+        return bool(self._going(run.loop))
 
-    def _end(self, turn: Turn, going: Sequence[tuple[QueuePair, Loop]]) -> None:
+    def _end(self, run: GroupRun, going: Sequence[tuple[QueuePair, Loop]]) -> None:
         """Let those go that are at their end."""
-        turn.loop.take_ends()
+        run.loop.take_ends()
         for pair, one in going:
-            if turn.loop.is_done(one):
+            if run.loop.is_done(one):
                 pair._end_loop()
 
     def recover(self, error: Exception) -> NoReturn:
@@ -477,7 +477,7 @@ class QueuePairGroup:
         with self._pairs[0]._device_errors():
             raise error
 
-    def _look(self, loop: LoopGroup) -> bool:
+    def _check_health(self, loop: LoopGroup) -> bool:
         """See after those that go on; whether none does."""
         left = [pair for pair, _ in self._going(loop)]
         for number, pair in enumerate(self._some(left)):
@@ -495,7 +495,7 @@ class QueuePairGroup:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Turn:
+class GroupRun:
     """A group of loops that is to go on, as :meth:`QueuePairGroup.run_loop` has it."""
 
     pairs: QueuePairGroup
@@ -509,13 +509,13 @@ class Turn:
         return self.pairs.device.state is State.RESETTING
 
 
-def run_together(turns: Sequence[Turn], timeout_ns: int) -> list[bool | Exception]:
+def run_together(runs: Sequence[GroupRun], timeout_ns: int) -> list[bool | Exception]:
     """Let groups on several controllers go on together, in this thread.
 
     Tells of each what :meth:`QueuePairGroup.run_loop` would: whether it is at its end, or what it
     raised, of which the others feel nothing.
     """
-    outcomes: list[bool | Exception] = [False] * len(turns)
+    outcomes: list[bool | Exception] = [False] * len(runs)
 
     @contextmanager
     def noted(place: int) -> Iterator[None]:
@@ -527,19 +527,19 @@ def run_together(turns: Sequence[Turn], timeout_ns: int) -> list[bool | Exceptio
         except Exception as error:
             outcomes[place] = error
 
-    now = [place for place, turn in enumerate(turns) if not turn.can_wait] or range(len(turns))
+    now = [place for place, run in enumerate(runs) if not run.can_wait] or range(len(runs))
     # In the order of their making, as a reset stops them: neither waits for the other then.
     with ExitStack() as held:
         begun = {}
         for place in now:
             with noted(place):
-                begun[place] = turns[place].pairs._begin(turns[place], held)
-        going = {place: turns[place].pairs._going(turns[place].loop) for place in begun}
+                begun[place] = runs[place].pairs._begin(runs[place], held)
+        going = {place: runs[place].pairs._going(runs[place].loop) for place in begun}
         inside = [pair for of in going.values() for pair, _ in of]
         for pair in inside:
             pair._inside = True
         try:
-            both = [(turns[place].loop, turns[place].pairs.rings) for place in begun]
+            both = [(runs[place].loop, runs[place].pairs.rings) for place in begun]
             if inside:
                 (loop, rings), *others = both
                 loop.run_members(rings, timeout_ns if all(begun.values()) else 0, others)
@@ -549,13 +549,13 @@ def run_together(turns: Sequence[Turn], timeout_ns: int) -> list[bool | Exceptio
         for place, of in going.items():
             with noted(place):
                 if of:
-                    turns[place].pairs._end(turns[place], of)
+                    runs[place].pairs._end(runs[place], of)
     for place in now:
-        pairs, error = turns[place].pairs, outcomes[place]
+        pairs, error = runs[place].pairs, outcomes[place]
         with noted(place):
             if isinstance(error, Exception):
                 pairs.recover(error)
             else:
-                outcomes[place] = pairs._look(turns[place].loop)
+                outcomes[place] = pairs._check_health(runs[place].loop)
         del error
     return outcomes

@@ -66,7 +66,7 @@ class WorkloadGroup:
         groups = [(self, rings), *others]
         count = sum(len(rings) for _, rings in groups)
         if len(self._array) != count or any(one._array is not self._array for one, _ in groups):
-            self._tie(groups, count)
+            self._join(groups, count)
         for group, _ in groups:
             for member, is_done in zip(group._members, group._done, strict=True):
                 member.done = is_done
@@ -76,8 +76,8 @@ class WorkloadGroup:
         """See which are done since; raise the error by which one of them cannot go on."""
         self._done = [bool(check_result(member.done)) for member in self._members]
 
-    def _tie(self, groups: Sequence[tuple[WorkloadGroup, Sequence[Ring]]], count: int) -> None:
-        """Bring the members of all together, for C."""
+    def _join(self, groups: Sequence[tuple[WorkloadGroup, Sequence[Ring]]], count: int) -> None:
+        """Put the members of all groups into one array, for C."""
         array = new_lines("struct nvme_bench_member", count)
         left = iter(array)
         for group, rings in groups:
@@ -86,7 +86,7 @@ class WorkloadGroup:
             group._begin(rings, is_new=is_new)
 
     def _begin(self, rings: Sequence[Ring], *, is_new: bool) -> None:
-        """Tie them to their rings, and let their first I/Os at a rate be due one after another."""
+        """Give them their rings, and let their first I/Os at a rate be due one after another."""
         self._rings = list(rings)
         now = lib.nvme_ticks()
         for place, (member, workload, ring) in enumerate(

@@ -15,8 +15,8 @@ from pynvme_user.workload.loop import Workload
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Io:
-    """Of its thread wanted: let this go on for so long; the answer is whether it is at its end."""
+class RunLoop:
+    """A worker asks its thread to run this loop for up to ``timeout_ns``: has it ended then?"""
 
     pair: QueuePair | QueuePairGroup
     workload: Workload | WorkloadGroup
@@ -45,7 +45,7 @@ class Drive:
         self._geometry = self._ns.current()
         self._begun = self._workload.submitted
 
-    def go_on(self, timeout_ns: int) -> Generator[Io, bool, bool]:
+    def go_on(self, timeout_ns: int) -> Generator[RunLoop, bool, bool]:
         """Go on for so long; True at the end, with nothing outstanding.
 
         If the namespace is what it was, it goes on after what may have changed that before the
@@ -54,7 +54,9 @@ class Drive:
         workload = self._workload
         while True:
             try:
-                ended = yield Io(self._pair, workload, self._geometry, self._buffer, timeout_ns)
+                ended = yield RunLoop(
+                    self._pair, workload, self._geometry, self._buffer, timeout_ns
+                )
             except NamespaceChangedError:
                 if workload.submitted != self._begun:
                     raise

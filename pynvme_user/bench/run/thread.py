@@ -1,4 +1,4 @@
-"""The thread of one worker, or of several that share it: each has its turns of I/O and pauses."""
+"""The thread of one worker, or of several that share it: it runs what their steps ask for."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
-from pynvme_user.bench.run.drive import Io
-from pynvme_user.driver.io_queue_pair import QueuePairGroup, Turn, run_together
+from pynvme_user.bench.run.drive import RunLoop
+from pynvme_user.driver.io_queue_pair import GroupRun, QueuePairGroup, run_together
 from pynvme_user.workload.group import WorkloadGroup
 
-#: What a worker wants next: I/O, a pause in seconds, or None, to go on once the others are as far.
-Wish = Io | float | None
-#: The steps of one. An answer is whether its I/O is at its end.
-Steps = Generator[Wish, bool, None]
+#: What a worker asks for: to run its loop, a pause in seconds, or None: to wait for the others.
+Request = RunLoop | float | None
+#: A worker's steps. They are sent whether its loop has ended.
+Steps = Generator[Request, bool, None]
 _NS = 1_000_000_000
-#: What is due within so long of each other is so at the same time: turns have their cost.
+#: Loops whose times end within so long of each other run until the last: each run has its cost.
 _SLACK_NS = 1_000_000
 _NOT_SET_UP: Any = object()
 
@@ -27,7 +27,7 @@ class Stepping(Protocol):
     ended: threading.Event
 
     def steps(self) -> Steps:
-        """Set up, wish None, run, wish None once more, and close. Raises nothing."""
+        """Set up, ask for None, run, ask for None once more, and close. Raises nothing."""
 
 
 def run_workers(workers: Sequence[Stepping], ready: threading.Barrier) -> None:
@@ -39,8 +39,10 @@ def run_workers(workers: Sequence[Stepping], ready: threading.Barrier) -> None:
         ready.wait()
         answers: dict[Steps, bool | Exception] = dict.fromkeys(steps, False)
         while answers:
-            found = {one: _wish(one, answer) for one, answer in answers.items()}
-            answers = _fulfil({one: wish for one, wish in found.items() if wish is not None})
+            asked = {one: _resume(one, answer) for one, answer in answers.items()}
+            answers = _serve(
+                {one: request for one, request in asked.items() if request is not None}
+            )
         for one in steps:
             next(one, None)  # its queue pairs are deleted, which no I/O had to wait for
     except threading.BrokenBarrierError:
@@ -52,8 +54,8 @@ def run_workers(workers: Sequence[Stepping], ready: threading.Barrier) -> None:
             worker.ended.set()
 
 
-def _wish(steps: Steps, answer: bool | Exception) -> Wish:
-    """Let one go on; tell what it wants next, None at its end."""
+def _resume(steps: Steps, answer: bool | Exception) -> Request:
+    """Let one go on; return what it asks for next, None at its end."""
     try:
         return steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
     except StopIteration:
@@ -62,36 +64,41 @@ def _wish(steps: Steps, answer: bool | Exception) -> Wish:
         del answer  # an error has this frame
 
 
-def _fulfil(wishes: Mapping[Steps, Io | float]) -> dict[Steps, bool | Exception]:
-    """Do what is wanted, for as long as the first wants it; tell how that ended."""
-    if len(wishes) == 1:
-        ((one, wish),) = wishes.items()
-        return {one: _do(wish)}
-    answers: dict[Steps, bool | Exception] = dict.fromkeys(wishes, False)
-    spans = [int(of * _NS) if isinstance(of, float) else of.timeout_ns for of in wishes.values()]
+def _serve(requests: Mapping[Steps, RunLoop | float]) -> dict[Steps, bool | Exception]:
+    """Do what is asked for, for as long as the shortest of it takes; tell how that ended."""
+    if len(requests) == 1:
+        ((one, request),) = requests.items()
+        return {one: _serve_one(request)}
+    answers: dict[Steps, bool | Exception] = dict.fromkeys(requests, False)
+    spans = [
+        int(request * _NS) if isinstance(request, float) else request.timeout_ns
+        for request in requests.values()
+    ]
     first = min(spans, default=0)
     span = max((span for span in spans if span - first <= _SLACK_NS), default=0)
-    turns = {one: _turn(wish) for one, wish in wishes.items() if isinstance(wish, Io)}
-    if turns:
-        answers |= zip(turns, run_together([*turns.values()], span), strict=True)
+    runs = {one: _group_run(of) for one, of in requests.items() if isinstance(of, RunLoop)}
+    if runs:
+        answers |= zip(runs, run_together([*runs.values()], span), strict=True)
     else:
         time.sleep(span / _NS)
     return answers
 
 
-def _turn(wish: Io) -> Turn:
-    assert isinstance(wish.pair, QueuePairGroup), "of those that share a thread, even of one"
-    assert isinstance(wish.workload, WorkloadGroup)
-    return Turn(wish.pair, wish.workload, wish.geometry, wish.buffer)
+def _group_run(request: RunLoop) -> GroupRun:
+    assert isinstance(request.pair, QueuePairGroup), "of those that share a thread, even of one"
+    assert isinstance(request.workload, WorkloadGroup)
+    return GroupRun(request.pair, request.workload, request.geometry, request.buffer)
 
 
-def _do(wish: Io | float) -> bool | Exception:
-    if isinstance(wish, float):
-        time.sleep(wish)
+def _serve_one(request: RunLoop | float) -> bool | Exception:
+    if isinstance(request, float):
+        time.sleep(request)
         return False
     try:
         # A group for several queues, a workload for one.
-        loop: Any = wish.workload
-        return wish.pair.run_loop(loop, wish.timeout_ns, geometry=wish.geometry, owner=wish.buffer)
+        loop: Any = request.workload
+        return request.pair.run_loop(
+            loop, request.timeout_ns, geometry=request.geometry, owner=request.buffer
+        )
     except Exception as error:
         return error

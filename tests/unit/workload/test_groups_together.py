@@ -16,7 +16,7 @@ from workload_rig import SECOND, SLICE
 
 from pynvme_user import Controller, ControllerFatalError, DeviceRemovedError
 from pynvme_user.driver.device import State
-from pynvme_user.driver.io_queue_pair import QueuePairGroup, Turn, run_together
+from pynvme_user.driver.io_queue_pair import GroupRun, QueuePairGroup, run_together
 from pynvme_user.spec.commands import SQE
 from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.generator import Generator
@@ -34,11 +34,11 @@ class Side:
         self.pairs = [self.ctrl.queue_pair(2) for _ in range(2)]
         self.group = QueuePairGroup(self.pairs)
 
-    def turn(self, gen: Generator) -> Turn:
+    def turn(self, gen: Generator) -> GroupRun:
         loop, buffer = on_pairs(self.ctrl, self.pairs, gen)  # type: ignore[arg-type]
         self.loop = loop
         geometry = self.ctrl.namespaces[1].current()
-        return Turn(self.group, loop, geometry, buffer)  # type: ignore[arg-type]
+        return GroupRun(self.group, loop, geometry, buffer)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def sides(impatient: None) -> Iterator[tuple[Side, Side]]:
         side.ctrl.close()
 
 
-def until(turns: list[Turn], goal: object, timeout_ns: int = 5_000_000) -> list[Outcome]:
+def until(turns: list[GroupRun], goal: object, timeout_ns: int = 5_000_000) -> list[Outcome]:
     """Let them go on until one's outcome is no more False, or ``goal`` is reached."""
     while True:
         outcomes = run_together(turns, timeout_ns)
@@ -57,7 +57,7 @@ def until(turns: list[Turn], goal: object, timeout_ns: int = 5_000_000) -> list[
             return outcomes
 
 
-def drain(turn: Turn, side: Side) -> None:
+def drain(turn: GroupRun, side: Side) -> None:
     """Stop one and let it come to its end."""
     side.loop.stop()
     while run_together([turn], SECOND) != [True]:
