@@ -286,8 +286,8 @@ ns = ctrl.namespaces[min(ctrl.namespaces)]
 seen = []
 
 def work(n):
-    buffer = ctrl.alloc(ns.block_size)
     try:
+        buffer = ctrl.alloc(ns.block_size)
         while True:
             ns.read_into(n, buffer) if n % 2 else ns.flush()
             seen.append(n)

@@ -24,9 +24,9 @@ def ctrl(device_name: str) -> Iterator[Controller]:
 
 def busy(ctrl: Controller, turns: threading.Semaphore, ended: list[BaseException]) -> None:
     """Read in the three ways there are until it no longer works; release `turns` for each turn."""
-    ns = ctrl.namespaces[1]
-    buffer = ctrl.alloc(16 << ns.block_shift)
     try:
+        ns = ctrl.namespaces[1]
+        buffer = ctrl.alloc(16 << ns.block_shift)
         with ctrl.queue_pair(depth=8) as pair:
             while True:
                 pair.read_many(ns, np.arange(16), 1, buffer).check()
@@ -39,12 +39,12 @@ def busy(ctrl: Controller, turns: threading.Semaphore, ended: list[BaseException
 
 
 def test_detach_under_io(ctrl: Controller) -> None:
-    turns = threading.Semaphore(0)
+    each = [threading.Semaphore(0) for _ in range(3)]
     ended: list[BaseException] = []
-    threads = [threading.Thread(target=busy, args=(ctrl, turns, ended)) for _ in range(3)]
+    threads = [threading.Thread(target=busy, args=(ctrl, turns, ended)) for turns in each]
     for thread in threads:
         thread.start()
-    for _ in range(30):
+    for turns in each * 10:
         assert turns.acquire(timeout=60)
     ctrl.detach()
     for thread in threads:
