@@ -52,7 +52,7 @@ VARIANTS: dict[str, tuple[str, bool]] = {
 }
 
 TESTS = Path(__file__).parent
-#: Tests of time first, while no guest runs: see guest_runs.py.
+#: The quick ones of those that a driver's change is likeliest to break come first.
 ORDER = ("device", "vfio_user", "unit", "cli", "guest")
 
 _ran = 0
@@ -75,7 +75,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: ORDER.index(item.path.relative_to(TESTS).parts[0]))
+    folders = {item: ORDER.index(item.path.relative_to(TESTS).parts[0]) for item in items}
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is None, folders[item]))
+
+
+@pytest.fixture(autouse=True)
+def _guests_beside(request: pytest.FixtureRequest) -> None:
+    """Let the guests run beside the tests from the first on that need not be alone."""
+    if request.node.get_closest_marker("alone") is None:
+        request.getfixturevalue("guest_pool")
 
 
 def pytest_runtest_call(item: pytest.Item) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_runs import Pool
 
 NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
 
@@ -40,11 +39,6 @@ def _shared() -> set[Path]:
         for path in Path(folder).glob(pattern)
         if path.suffix != ".whl"  # of an installation at the same time
     }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _guests_beside(guest_pool: Pool) -> None:
-    """Let the first guests run beside these tests, if others of the run want any."""
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import pytest
 
 import pynvme_user as nvme
 
-pytestmark = pytest.mark.usefixtures("qemu")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("qemu")]
 
 
 def descriptors() -> set[str]:

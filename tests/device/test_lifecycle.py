@@ -34,6 +34,7 @@ def test_open_and_close_many_times(device_name: str) -> None:
             assert ns.read(n, 1) == data
 
 
+@pytest.mark.alone
 def test_no_descriptor_and_no_thread_is_left(device_name: str) -> None:
     def left() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), threading.active_count()

@@ -16,6 +16,8 @@ import pynvme_user as nvme
 from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.run import engine
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 
 

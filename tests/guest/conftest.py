@@ -1,7 +1,7 @@
 """What the guest tests share: the guests that run ahead, and what is told at the end of a run."""
 
 import pytest
-from guest_runs import TOOK, Pool, wanted
+from guest_runs import TOOK, wanted
 
 _lines: list[str] = []
 
@@ -11,11 +11,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     guest = [item for item in items if item.get_closest_marker("guest")]
     ordered = iter(sorted(guest, key=lambda item: bool(wanted(item))))
     items[:] = [next(ordered) if item in guest else item for item in items]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _guests(guest_pool: Pool) -> None:
-    """Begin the guests of all tests that were chosen, if they do not run yet."""
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,7 @@
 """Guests that run ahead of the tests, which look at what came of them.
 
 A guest without KVM keeps one CPU busy, so that as many run at once as there are CPUs, the longest
-first. The tests count as one of them, until they wait for another; so do those of tests/unit and
-tests/cli, beside which the first guests run when all tests do.
+first. They begin with the first test of all, and have the CPUs where the tests leave them some.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import pytest
 
 #: Two at least, of which one waits now and then; and no more than memory has room for.
 AT_ONCE = min(max(2, len(os.sched_getaffinity(0))), 4)
+#: Below the tests, of which some take the time.
+NICE = 10
 
 
 @dataclass(frozen=True)
@@ -74,48 +77,37 @@ class Pool:
 
     def __init__(self, keys: list[Key], folder: Callable[[str], Path]) -> None:
         self._changed = threading.Condition()
-        self._running = 0
-        self._awaited: Key | None = None
         self._outcomes: dict[Key, Any] = {}
         keys = sorted(dict.fromkeys(keys), key=lambda key: -RUNS[key[0]].seconds)
-        self._todo = [(key, folder(key[0])) for key in keys]
+        self._todo = deque((key, folder(key[0])) for key in keys)
         for _ in range(min(AT_ONCE, len(keys))):
             threading.Thread(target=self._work, daemon=True).start()
 
     def result(self, key: Key) -> Any:
-        """Wait for a run's end, while another may run in the place of the tests."""
+        """Wait for a run's end."""
         with self._changed:
-            if key not in self._outcomes:
-                self._awaited = key
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: key in self._outcomes)
+            self._changed.wait_for(lambda: key in self._outcomes)
         outcome = self._outcomes[key]
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    def _may_begin(self) -> bool:
-        return self._running < AT_ONCE - (self._awaited is None)
-
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._todo or self._may_begin())
-                if not self._todo:
-                    return
-                key, folder = self._todo.pop(0)
-                self._running += 1
-            name, parameter = key
-            arguments = (folder,) if parameter is None else (folder, parameter)
-            start = time.monotonic()
-            try:
-                outcome = RUNS[name].function(*arguments)
-            except BaseException as error:
-                outcome = error
-            with self._changed:
-                TOOK[key] = time.monotonic() - start
-                self._running -= 1
-                self._outcomes[key] = outcome
-                if self._awaited == key:
-                    self._awaited = None
-                self._changed.notify_all()
+        # Of this thread alone, and of what it starts.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        with suppress(IndexError):
+            while True:
+                self._run(*self._todo.popleft())
+
+    def _run(self, key: Key, folder: Path) -> None:
+        name, parameter = key
+        arguments = (folder,) if parameter is None else (folder, parameter)
+        start = time.monotonic()
+        try:
+            outcome = RUNS[name].function(*arguments)
+        except BaseException as error:
+            outcome = error
+        with self._changed:
+            TOOK[key] = time.monotonic() - start
+            self._outcomes[key] = outcome
+            self._changed.notify_all()

@@ -5,17 +5,11 @@ from collections.abc import Iterator
 import bench_samples
 import numpy as np
 import pytest
-from guest_runs import Pool
 from soft_controller import SoftController
 
 from pynvme_user import Controller
 from pynvme_user.bench.results.result import RunResult
 from pynvme_user.transport.pcie import PcieTransport
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _guests_beside(guest_pool: Pool) -> None:
-    """Let the first guests run beside these tests, if others of the run want any."""
 
 
 @pytest.fixture

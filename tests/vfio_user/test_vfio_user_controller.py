@@ -215,6 +215,7 @@ def test_a_client_that_is_killed_leaves_the_device_usable() -> None:
 # A server that dies
 
 
+@pytest.mark.alone
 def test_a_server_that_is_killed_is_a_removed_device() -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
     with served("null&delay=10000000") as (name, server):

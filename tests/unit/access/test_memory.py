@@ -40,6 +40,8 @@ from pynvme_user.errors import (
 )
 from pynvme_user.host.hugepages import hugepages
 
+pytestmark = pytest.mark.alone
+
 HUGE = 2 << 20
 
 
