@@ -15,6 +15,7 @@ from soft_controller import OK, SoftController, keep_reads, namespace_list
 from workload_rig import COMMANDS
 
 from pynvme_user import (
+    Completion,
     Controller,
     DeviceRemovedError,
     DmaBuffer,
@@ -27,6 +28,7 @@ from pynvme_user import (
     VectorResult,
 )
 from pynvme_user.driver.admin import CHANGE_NAMESPACES
+from pynvme_user.driver.geometry import Geometry
 from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, NvmOpcode
 from pynvme_user.spec.identify import IdentifyNamespace, LbaFormat
 from pynvme_user.spec.status import GenericStatus, Status
@@ -161,6 +163,37 @@ def test_just_before_many_begin(
             assert begun == [0, 1]
             assert seen
         assert pair.outstanding == 0
+
+
+@pytest.mark.parametrize(
+    "way", [way for way in WAYS if way.startswith("submit_") or way in ("write_zeroes",)]
+)
+def test_between_the_checks_and_the_submission(
+    soft: SoftController, ctrl: Controller, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """What was checked against the old format is not sent to the new one."""
+    formats: list[Completion] = []
+
+    def late(check: Callable[..., None]) -> Callable[..., None]:
+        def checked(geometry: Geometry, lba: int, blocks: int) -> None:
+            check(geometry, lba, blocks)
+            if not formats:
+                formats.append(ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1))
+
+        return checked
+
+    ns = ctrl.namespaces[1]
+    soft.admin = reformat(soft, ds=12)
+    seen = count(soft)
+    with ctrl.queue_pair(4) as pair:
+        buffer = ctrl.alloc(4096)
+        monkeypatch.setattr(Geometry, "check_range", late(Geometry.check_range))
+        monkeypatch.setattr(Geometry, "check_transfer", late(Geometry.check_transfer))
+        with pytest.raises(NamespaceChangedError, match="its block size changed"):
+            WAYS[way](ns, pair, buffer)
+        assert formats
+        assert pair.outstanding == 0
+        assert not seen
 
 
 def identified(soft: SoftController) -> list[int]:
