@@ -20,8 +20,8 @@ import pytest
 
 #: Two at least, of which one waits now and then; and no more than memory has room for.
 AT_ONCE = min(max(2, len(os.sched_getaffinity(0))), 4)
-#: Below the tests, of which some take the time.
-NICE = 10
+#: A little below the tests, of which some take the time; not so far that others' work starves them.
+NICE = 2
 
 
 @dataclass(frozen=True)
