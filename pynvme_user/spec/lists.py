@@ -1,0 +1,220 @@
+"""Pages of no fixed size: a header and the elements behind it.
+
+`StructList` is to such a page what `Struct` is to one of a fixed size, and is declared as one::
+
+    class ZoneList(StructList, header=ZoneReportHeader, element=ZoneDescriptor, count="nzones"):
+        \"\"\"Report Zones (ZNS 1.1, 3.4.2.2).\"\"\"
+
+An element is a `Struct`, another `StructList`, or a number of bytes for plain little-endian
+numbers, such as the namespace ids of a list. A page comes from a device: what its header says is
+held against the bytes that there are, and never believed further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+
+from .bits import title
+from .fields import Struct
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+Element: TypeAlias = "type[Struct] | type[StructList[Any, Any]] | int"
+#: The header's field that has the number of elements, or a function of the header.
+Count: TypeAlias = "str | Callable[[Any], int] | None"
+
+HeaderT = TypeVar("HeaderT", bound=Struct)
+ElementT = TypeVar("ElementT")
+
+
+class NoHeader(Struct, size=0):
+    """The header of a page that begins with its first element."""
+
+
+class StructList(Generic[HeaderT, ElementT]):
+    """A header and a list of elements; immutable.
+
+    Declared with `header` (left out where there is none), `element` and `count`. Without `count`
+    the elements go on to the page's end, or with `until_zero` to the first that is all zeroes.
+    `stride` gives an element's length in bytes where the header can make it longer than what is
+    declared of it. The docstring's
+    first line is the long name.
+    """
+
+    title: ClassVar[str]
+    header_type: ClassVar[type[Struct]]
+    element_type: ClassVar[Element]
+
+    _count: ClassVar[Callable[[Any], int] | None]
+    _stride: ClassVar[Callable[[Any], int] | None]
+    _until_zero: ClassVar[bool]
+
+    __slots__ = ("_raw", "entries", "header", "incomplete")
+
+    header: HeaderT
+    #: As many as the header says, or fewer where the bytes end.
+    entries: tuple[ElementT, ...]
+    #: Whether the header says that there are more elements than the bytes have.
+    incomplete: bool
+    _raw: bytes
+
+    def __init_subclass__(
+        cls,
+        *,
+        element: Element,
+        header: type[Struct] = NoHeader,
+        count: Count = None,
+        stride: Callable[[Any], int] | None = None,
+        until_zero: bool = False,
+    ) -> None:
+        super().__init_subclass__()
+        cls.title = title(cls)
+        cls.header_type = header
+        cls.element_type = element
+        if isinstance(count, str):
+            field = getattr(header, count)  # AttributeError where there is no such field
+            cls._count = staticmethod(lambda header: int(field.__get__(header, type(header))))
+        else:
+            cls._count = None if count is None else staticmethod(count)
+        cls._stride = None if stride is None else staticmethod(stride)
+        cls._until_zero = until_zero
+
+    @classmethod
+    def from_bytes(cls, buffer: ReadableBuffer, offset: int = 0) -> Self:
+        """Decode what `buffer` holds from byte `offset`.
+
+        ValueError if it is too short for the header. Elements that it does not hold whole are
+        left out, and `incomplete` says so.
+        """
+        return cls._decode(memoryview(buffer).cast("B")[offset:])
+
+    @classmethod
+    def _decode(cls, raw: memoryview) -> Self:
+        header = cls.header_type.from_bytes(raw)
+        wanted = None if cls._count is None else cls._count(header)
+        at = cls.header_type.size
+        step = cls._step(header)
+        entries: list[Any] = []
+        while wanted is None or len(entries) < wanted:
+            entry = cls._entry(raw, at)
+            size = max(_size_of(entry, cls.element_type), step)
+            # An element of no bytes would go on for ever.
+            if not size or at + size > len(raw) or (cls._until_zero and _is_zero(entry)):
+                break
+            entries.append(entry)
+            at += size
+        made = cls.__new__(cls)
+        for name, value in (
+            ("_raw", bytes(raw[:at])),
+            ("header", header),
+            ("entries", tuple(entries)),
+            ("incomplete", wanted is not None and len(entries) < wanted),
+        ):
+            object.__setattr__(made, name, value)
+        return made
+
+    @classmethod
+    def _step(cls, header: Struct) -> int:
+        return 0 if cls._stride is None else cls._stride(header)
+
+    @classmethod
+    def _entry(cls, raw: memoryview, at: int) -> Any:
+        """Decode the element at byte `at`; None if it is not there whole."""
+        kind = cls.element_type
+        if isinstance(kind, int):
+            return int.from_bytes(raw[at : at + kind], "little") if at + kind <= len(raw) else None
+        if issubclass(kind, Struct):
+            return kind.from_bytes(raw, at) if at + kind.size <= len(raw) else None
+        if at + kind.header_type.size > len(raw):
+            return None
+        entry = kind._decode(raw[at:])
+        return None if entry.incomplete else entry
+
+    @classmethod
+    def build(cls, entries: Iterable[Any] = (), **fields: Any) -> Self:
+        """Make the page with these elements; `fields` are the header's, the count among them.
+
+        TypeError for a name that is no field, ValueError for a value that does not fit, or where
+        the header's count is not that of the elements.
+        """
+        header = cls.header_type.build(**fields)
+        kind, step = cls.element_type, cls._step(header)
+        given = list(entries)
+        parts = [
+            entry.to_bytes(kind, "little") if isinstance(kind, int) else bytes(entry)
+            for entry in given
+        ]
+        whole = bytes(header) + b"".join(part.ljust(step, b"\0") for part in parts)
+        made = cls._decode(memoryview(whole))
+        if made.incomplete or len(made.entries) != len(given):
+            raise ValueError(
+                f"{cls.__name__}: the header tells of other than {len(given)} elements"
+            )
+        return made
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header and the elements."""
+        return len(self._raw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the header's fields by name, and ``entries``, in JSON's types."""
+        plain = self.header.to_dict()
+        plain["entries"] = [
+            entry if isinstance(entry, int) else entry.to_dict()  # type: ignore[attr-defined]
+            for entry in self.entries
+        ]
+        return plain
+
+    def dump(self) -> list[str]:
+        """Return the header's lines, then each element's below its number, indented."""
+        return [*self.header.dump(), *self._element_lines()]
+
+    def _element_lines(self) -> Iterator[str]:
+        for index, entry in enumerate(self.entries):
+            if isinstance(entry, int):
+                yield f"[{index}] {entry:#x}"
+            else:
+                yield f"[{index}]"
+                yield from ("  " + line for line in entry.dump())  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[ElementT]:
+        return iter(self.entries)
+
+    def __getitem__(self, index: int) -> ElementT:
+        return self.entries[index]
+
+    def __bytes__(self) -> bytes:
+        return self._raw
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self).from_bytes, (self._raw,)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._raw == bytes(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._raw))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.entries)} elements, {self.size} bytes>"
+
+
+def _size_of(entry: Any, kind: Element) -> int:
+    if entry is None:
+        return 0
+    return kind if isinstance(kind, int) else int(entry.size)
+
+
+def _is_zero(entry: Any) -> bool:
+    return entry == 0 if isinstance(entry, int) else not any(bytes(entry))
