@@ -107,7 +107,8 @@ def id_ns(
 
     With -n 0xffffffff it is what all namespaces have in common, where the controller tells.
     """
-    from pynvme_user.spec.commands import NSID_ALL, Cns
+    from pynvme_user.spec.admin import Cns
+    from pynvme_user.spec.commands import NSID_ALL
     from pynvme_user.spec.identify import IdentifyNamespace
 
     with opened(device) as controller:
@@ -163,7 +164,7 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
 
 def _allocated(controller: Controller) -> Iterator[int]:
     """Ask for the allocated namespaces (Base 2.0, Identify CNS 10h)."""
-    from pynvme_user.spec.commands import Cns
+    from pynvme_user.spec.admin import Cns
 
     return controller.namespaces.listed(Cns.ALLOCATED_NAMESPACES)
 

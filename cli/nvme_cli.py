@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from pynvme_user.spec.commands import AdminOpcode, Cns, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
 
 _PAGE = 4096
 _ALL = "0xffffffff"

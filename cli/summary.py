@@ -13,8 +13,8 @@ from pynvme_user.errors import (
     NvmeError,
     NvmeStatusError,
 )
+from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.bits import named
-from pynvme_user.spec.commands import Cns
 from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
 from pynvme_user.spec.identify_controller import ControllerType
 from pynvme_user.spec.text import printable

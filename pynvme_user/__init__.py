@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from pynvme_user.driver.registers import open_registers
     from pynvme_user.host.binding import bound
     from pynvme_user.host.numa import Placement
-    from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, FeatureId, NvmOpcode
+    from pynvme_user.spec.admin import Cns
+    from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
+    from pynvme_user.spec.features import FeatureId
     from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
     from pynvme_user.spec.identify_controller import IdentifyController
     from pynvme_user.spec.status import (
@@ -54,13 +56,13 @@ _HOMES = {
     "AdminOpcode": "spec.commands",
     "AdminRequest": "driver.admin",
     "BytesLike": "dma",
-    "Cns": "spec.commands",
+    "Cns": "spec.admin",
     "CommandFields": "driver.admin",
     "CommandSpecificStatus": "spec.status",
     "Completion": "driver.completion",
     "Controller": "driver.controller",
     "DmaBuffer": "dma",
-    "FeatureId": "spec.commands",
+    "FeatureId": "spec.features",
     "GenericStatus": "spec.status",
     "IdentifyController": "spec.identify_controller",
     "IdentifyNamespace": "spec.identify",

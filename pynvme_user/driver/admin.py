@@ -21,20 +21,10 @@ from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.errors import ClosedError, DeviceRemovedError, NvmeTimeoutError, QueueFullError
 from pynvme_user.logs import logger
-from pynvme_user.spec.commands import (
-    SQE,
-    AbortCdw10,
-    AbortResult,
-    AdminOpcode,
-    DataTransfer,
-    FeatureId,
-    IdentifyCdw10,
-    IdentifyCdw11,
-    NumberOfQueuesCdw11,
-    NumberOfQueuesResult,
-    NvmOpcode,
-    SetFeaturesCdw10,
-)
+from pynvme_user.spec.admin import AbortCdw10, AbortResult, IdentifyCdw10, IdentifyCdw11
+from pynvme_user.spec.commands import SQE, AdminOpcode, DataTransfer, NvmOpcode
+from pynvme_user.spec.feature_dwords import NumberOfQueuesCdw11, NumberOfQueuesResult
+from pynvme_user.spec.features import FeatureId, SetFeaturesCdw10
 from pynvme_user.spec.status import Status
 
 log = logger(__name__)

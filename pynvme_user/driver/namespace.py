@@ -17,7 +17,8 @@ from pynvme_user.driver.geometry import Geometry
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.transfer import Transfers, describe
 from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
-from pynvme_user.spec.commands import Cns, CommandSetId, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import CommandSetId, NvmOpcode
 from pynvme_user.spec.identify import (
     NAMESPACE_LIST_SIZE,
     IdentifyControllerNvm,

@@ -23,7 +23,7 @@ from pynvme_user.errors import (
     QueueFullError,
 )
 from pynvme_user.logs import logger
-from pynvme_user.spec.commands import Cns
+from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.identify import IdentifyController
 
 log = logger(__name__)

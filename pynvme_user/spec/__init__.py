@@ -4,7 +4,9 @@ Nothing here touches a device, and only the standard library is imported. By sub
 
 - `fields`: what declarations are made of, `Struct` and (from `bits`) `Register`
 - `registers`: the controller's properties and where they are
-- `commands`: queue entries, opcodes, the admin commands' dwords
+- `commands`: queue entries, opcodes, SGL descriptors
+- `admin`: the admin commands' dwords; `events`: what Asynchronous Event Request reports
+- `features`: the features of Get and Set Features; `feature_dwords`: their values
 - `nvm`: the dwords and data of the NVM Command Set's I/O commands
 - `status`: every status code, and `Status`
 - `identify`: the pages that Identify returns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pynvme_user.spec.commands import Cns
+from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.identify import IdentifierType, IdentifyNamespace, LbaFormat
 from pynvme_user.spec.identify_controller import (
     ONCS,

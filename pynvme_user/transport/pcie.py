@@ -17,14 +17,8 @@ from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.host.numa import Node
 from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.ring import CQE_SIZE, SQE_SIZE
-from pynvme_user.spec.commands import (
-    SQE,
-    AdminOpcode,
-    CreateCqCdw11,
-    CreateQueueCdw10,
-    CreateSqCdw11,
-    DeleteQueueCdw10,
-)
+from pynvme_user.spec.admin import CreateCqCdw11, CreateQueueCdw10, CreateSqCdw11, DeleteQueueCdw10
+from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.fields import Register
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import ACQ, AQA, ASQ, CAP, DOORBELL_BASE

@@ -7,14 +7,9 @@ import pytest
 from workload import REFUSALS, Model, pattern
 
 from pynvme_user import Controller, Namespace, NvmeStatusError
-from pynvme_user.spec.commands import (
-    AdminOpcode,
-    Cns,
-    FeatureId,
-    IdentifyCdw10,
-    NvmOpcode,
-    SetFeaturesCdw10,
-)
+from pynvme_user.spec.admin import Cns, IdentifyCdw10
+from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
+from pynvme_user.spec.features import FeatureId, SetFeaturesCdw10
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus, MediaStatus, Status
 

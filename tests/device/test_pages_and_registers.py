@@ -6,7 +6,7 @@ import pytest
 
 from pynvme_user import Controller, Namespace, NvmeError
 from pynvme_user.access.base import RegionIndex
-from pynvme_user.spec.commands import Cns
+from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.identify import IdentifyNamespace
 from pynvme_user.spec.registers import CC, CSTS, REGISTERS, VS
 

@@ -14,7 +14,9 @@ from pynvme_user.access.base import DmaRegion
 from pynvme_user.dma import PAGE
 from pynvme_user.errors import DeviceAccessError
 from pynvme_user.host.numa import Placement
-from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, FeatureId, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
+from pynvme_user.spec.features import FeatureId
 from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, LbaFormat
 from pynvme_user.spec.identify_controller import EntrySizes
 from pynvme_user.spec.registers import CAP, CC, CRTO, CSTS, VS, ShutdownNotification

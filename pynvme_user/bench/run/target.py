@@ -18,7 +18,8 @@ from pynvme_user.driver.controller import Controller
 from pynvme_user.driver.controller import open as open_controller
 from pynvme_user.driver.namespace import Namespace
 from pynvme_user.errors import NvmeError, NvmeStatusError
-from pynvme_user.spec.commands import AdminOpcode, Cns
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import AdminOpcode
 from pynvme_user.spec.logs import LogId, SmartLog
 from pynvme_user.workload.verify_state import NamespaceIdentity
 

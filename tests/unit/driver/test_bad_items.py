@@ -21,7 +21,8 @@ from pynvme_user.cli import list as listing
 from pynvme_user.cli.group import cli
 from pynvme_user.errors import NvmeError
 from pynvme_user.host.pci import PciDevice
-from pynvme_user.spec.commands import SQE, AdminOpcode, Cns
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.fields import Register, Struct
 from pynvme_user.spec.identify import IdentifyNamespace, LbaFormat, NamespaceIdentifiers
 from pynvme_user.spec.status import GenericStatus, Status

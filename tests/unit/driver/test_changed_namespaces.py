@@ -29,7 +29,8 @@ from pynvme_user import (
 )
 from pynvme_user.driver.admin import CHANGE_NAMESPACES
 from pynvme_user.driver.geometry import Geometry
-from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
 from pynvme_user.spec.identify import IdentifyNamespace, LbaFormat
 from pynvme_user.spec.status import GenericStatus, Status
 from pynvme_user.workload.loop import Workload

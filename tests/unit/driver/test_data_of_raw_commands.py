@@ -7,7 +7,8 @@ import pytest
 from soft_controller import OK, SoftController
 
 from pynvme_user import Controller
-from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.status import Status
 from pynvme_user.transport.pcie import PcieTransport

@@ -8,7 +8,8 @@ import pytest
 from soft_controller import OK, SoftController, namespace_list
 
 from pynvme_user import Controller, NvmeError, NvmeStatusError
-from pynvme_user.spec.commands import SQE, AdminOpcode, Cns
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, LbaFormat
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus, Status

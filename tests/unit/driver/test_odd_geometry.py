@@ -19,7 +19,8 @@ from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.pipeline import pipeline
 from pynvme_user.driver.namespace import dataset_commands
 from pynvme_user.errors import NvmeError
-from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.identify import (
     IdentifyController,
     IdentifyControllerNvm,

@@ -12,7 +12,8 @@ import pynvme_user as nvme
 from pynvme_user import Controller, NvmeStatusError
 from pynvme_user.dma import SPARE
 from pynvme_user.driver.geometry import Geometry
-from pynvme_user.spec.commands import SQE, Cns, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.identify import NSFEAT, IdentifyNamespace, LbaFormat
 from pynvme_user.spec.status import GenericStatus, Status
 from pynvme_user.transport.pcie import PcieTransport

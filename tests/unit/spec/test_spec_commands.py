@@ -2,15 +2,14 @@
 
 import pytest
 
-from pynvme_user.spec import commands, nvm
+from pynvme_user.spec import admin, commands, events, feature_dwords, features, nvm
+from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.commands import (
     CQE,
     SQE,
     AdminOpcode,
-    Cns,
     CommandFlags,
     DataTransfer,
-    FeatureId,
     Fuse,
     NvmOpcode,
     Psdt,
@@ -18,6 +17,7 @@ from pynvme_user.spec.commands import (
     SglIdentifier,
     SglType,
 )
+from pynvme_user.spec.features import FeatureId
 from pynvme_user.spec.fields import Register
 from pynvme_user.spec.status import GenericStatus, Status
 
@@ -90,24 +90,24 @@ def test_sgl_type_is_the_upper_half_of_the_last_byte() -> None:
     ("register", "value"),
     [
         (commands.CommandFlags.build(psdt=1, fuse=2), 0x42),
-        (commands.CreateQueueCdw10.build(qid=1, qsize=0xFF), 0x00FF0001),
-        (commands.CreateCqCdw11.build(pc=1, ien=1, iv=3), 0x00030003),
-        (commands.CreateSqCdw11.build(pc=1, qprio=2, cqid=7), 0x00070005),
-        (commands.CreateSqCdw12.build(nvmsetid=0xABCD), 0xABCD),
-        (commands.DeleteQueueCdw10.build(qid=9), 9),
-        (commands.IdentifyCdw10.build(cns=Cns.CONTROLLER, cntid=2), 0x00020001),
-        (commands.IdentifyCdw11.build(cnssid=5, csi=2), 0x02000005),
-        (commands.GetLogPageCdw10.build(lid=2, lsp=1, rae=1, numdl=0x7F), 0x007F8102),
-        (commands.GetLogPageCdw11.build(numdu=1, lsi=2), 0x00020001),
-        (commands.GetLogPageCdw14.build(uidx=3, ot=1, csi=2), 0x02800003),
-        (commands.SetFeaturesCdw10.build(fid=FeatureId.NUMBER_OF_QUEUES, sv=1), 0x80000007),
-        (commands.GetFeaturesCdw10.build(fid=6, sel=3), 0x0306),
-        (commands.NumberOfQueuesCdw11.build(nsqr=3, ncqr=4), 0x00040003),
-        (commands.NumberOfQueuesResult.build(nsqa=3, ncqa=4), 0x00040003),
-        (commands.AbortCdw10.build(sqid=1, cid=0x1234), 0x12340001),
-        (commands.AsyncEventResult.build(aet=1, aei=2, lid=3), 0x00030201),
-        (commands.FormatCdw10.build(lbafl=1, mset=1, pi=1, pil=1, ses=2, lbafu=3), 0x3531),
-        (commands.SanitizeCdw10.build(sanact=4, ause=1, owpass=1, oipbp=1, ndas=1), 0x31C),
+        (admin.CreateQueueCdw10.build(qid=1, qsize=0xFF), 0x00FF0001),
+        (admin.CreateCqCdw11.build(pc=1, ien=1, iv=3), 0x00030003),
+        (admin.CreateSqCdw11.build(pc=1, qprio=2, cqid=7), 0x00070005),
+        (admin.CreateSqCdw12.build(nvmsetid=0xABCD), 0xABCD),
+        (admin.DeleteQueueCdw10.build(qid=9), 9),
+        (admin.IdentifyCdw10.build(cns=Cns.CONTROLLER, cntid=2), 0x00020001),
+        (admin.IdentifyCdw11.build(cnssid=5, csi=2), 0x02000005),
+        (admin.GetLogPageCdw10.build(lid=2, lsp=1, rae=1, numdl=0x7F), 0x007F8102),
+        (admin.GetLogPageCdw11.build(numdu=1, lsi=2), 0x00020001),
+        (admin.GetLogPageCdw14.build(uidx=3, ot=1, csi=2), 0x02800003),
+        (features.SetFeaturesCdw10.build(fid=FeatureId.NUMBER_OF_QUEUES, sv=1), 0x80000007),
+        (features.GetFeaturesCdw10.build(fid=6, sel=3), 0x0306),
+        (feature_dwords.NumberOfQueuesCdw11.build(nsqr=3, ncqr=4), 0x00040003),
+        (feature_dwords.NumberOfQueuesResult.build(nsqa=3, ncqa=4), 0x00040003),
+        (admin.AbortCdw10.build(sqid=1, cid=0x1234), 0x12340001),
+        (events.AsyncEventResult.build(aet=1, aei=2, lid=3), 0x00030201),
+        (admin.FormatCdw10.build(lbafl=1, mset=1, pi=1, pil=1, ses=2, lbafu=3), 0x3531),
+        (admin.SanitizeCdw10.build(sanact=4, ause=1, owpass=1, oipbp=1, ndas=1), 0x31C),
         (nvm.ReadCdw12.build(nlb=7, stc=1, prinfo=0xF, fua=1, lr=1), 0xFD000007),
         (nvm.WriteCdw12.build(nlb=7, dtype=2, fua=1), 0x40200007),
         (nvm.WriteZeroesCdw12.build(nlb=7, deac=1), 0x02000007),
@@ -125,12 +125,16 @@ def test_command_dword(register: Register, value: int) -> None:
 
 @pytest.mark.parametrize(("dw0", "aborted"), [(0, True), (1, False)])
 def test_abort_result_bit_says_not_aborted(dw0: int, aborted: bool) -> None:
-    assert (commands.AbortResult(dw0).ianp == 0) is aborted
+    assert (admin.AbortResult(dw0).ianp == 0) is aborted
 
 
 def test_opcodes() -> None:
     assert (AdminOpcode.IDENTIFY, AdminOpcode.SET_FEATURES) == (0x06, 0x09)
     assert (AdminOpcode.DOORBELL_BUFFER_CONFIG, AdminOpcode.FORMAT_NVM) == (0x7C, 0x80)
+    assert (AdminOpcode.TRACK_SEND, AdminOpcode.TRACK_RECEIVE) == (0x3D, 0x3E)
+    assert (AdminOpcode.MIGRATION_SEND, AdminOpcode.MIGRATION_RECEIVE) == (0x41, 0x42)
+    assert (AdminOpcode.CONTROLLER_DATA_QUEUE, AdminOpcode.LOCKDOWN) == (0x45, 0x24)
+    assert NvmOpcode.CANCEL == 0x18
     assert (NvmOpcode.FLUSH, NvmOpcode.WRITE, NvmOpcode.READ) == (0, 1, 2)
     assert (NvmOpcode.COMPARE, NvmOpcode.WRITE_ZEROES) == (5, 8)
     assert (NvmOpcode.DATASET_MANAGEMENT, NvmOpcode.ZONE_APPEND) == (9, 0x7D)

@@ -19,7 +19,8 @@ from pynvme_user.errors import (
     NvmeStatusError,
     NvmeTimeoutError,
 )
-from pynvme_user.spec.commands import AdminOpcode, Cns, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
 from pynvme_user.spec.identify_controller import IdentifyController
 from pynvme_user.spec.status import GenericStatus, MediaStatus, Status
 from pynvme_user.testing import Command, Outcome, SoftDevice, faults

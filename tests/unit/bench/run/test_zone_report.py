@@ -10,7 +10,8 @@ from soft_controller import OK, SoftController
 from pynvme_user import Controller, NamespaceChangedError, NvmeError
 from pynvme_user.bench.run.target import _zones
 from pynvme_user.bench.run.zoned import ZoneMap
-from pynvme_user.spec.commands import SQE, AdminOpcode, Cns, NvmOpcode
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
 from pynvme_user.spec.identify import LbaFormat
 from pynvme_user.spec.status import Status
 from pynvme_user.spec.zns import ZoneDescriptor, ZoneReport, ZoneState
