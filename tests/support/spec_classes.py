@@ -14,11 +14,14 @@ _MODULES = [
     import_module(f"{spec.__name__}.{found.name}") for found in pkgutil.iter_modules(spec.__path__)
 ]
 
+#: What declarations are made of.
+_MEANS = {f"{spec.__name__}.fields", f"{spec.__name__}.lists"}
+
 
 def _declared(base: type) -> Iterator[type]:
     for module in _MODULES:
         for _, cls in inspect.getmembers(module, inspect.isclass):
-            ours = cls.__module__ == module.__name__ and not cls.__module__.endswith(".fields")
+            ours = cls.__module__ == module.__name__ and module.__name__ not in _MEANS
             if issubclass(cls, base) and cls is not base and ours:
                 yield cls
 
