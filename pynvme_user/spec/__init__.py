@@ -9,7 +9,8 @@ Nothing here touches a device, and only the standard library is imported. By sub
 - `features`: the features of Get and Set Features; `feature_dwords`: their values
 - `nvm`: the dwords and data of the NVM Command Set's I/O commands
 - `status`: every status code, and `Status`
-- `identify`: the pages that Identify returns
+- `identify`, `identify_controller`, `identify_nvm`, `identify_zns`, `identify_lists`: the pages
+  that Identify returns; `identify_pages`: which CNS brings which
 
 A register is declared one line per field, and reads, writes and dumps itself from those lines::
 

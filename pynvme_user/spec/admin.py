@@ -59,7 +59,7 @@ class DeleteQueueCdw10(Register, width=32):
 
 
 class Cns(IntEnum):
-    """CNS, what Identify returns (5.17, figure 273)."""
+    """CNS, what Identify returns (5.17, figure 273; from 1Dh on Base 2.1, figure 310)."""
 
     NAMESPACE = 0x00
     CONTROLLER = 0x01
@@ -85,6 +85,10 @@ class Cns(IntEnum):
     CSI_ALLOCATED_NAMESPACES = 0x1A
     CSI_ALLOCATED_NAMESPACE = 0x1B
     IO_COMMAND_SETS = 0x1C
+    UNDERLYING_NAMESPACES = 0x1D
+    PORTS = 0x1E
+    INDEPENDENT_ALLOCATED_NAMESPACE = 0x1F
+    CONTROLLER_STATE_FORMATS = 0x20
 
 
 class IdentifyCdw10(Register, width=32):

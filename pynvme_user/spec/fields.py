@@ -1,7 +1,8 @@
 """The base of every structure: bytes with named fields, one line each.
 
 As in `bits`, a field is declared once and every byte is declared, reserved ones included.
-`Struct` is immutable, of fixed size and little-endian (NVMe Base 2.0, 1.4). What it takes to
+`Struct` is immutable, of fixed size and little-endian (NVMe Base 2.0, 1.4) but for its `BE`
+fields. What it takes to
 declare a register or a structure can be imported from here.
 """
 
@@ -9,7 +10,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from .bits import Bit, Bits, Names, Register, Reserved, check_layout, fit, named, title
 from .text import printable
@@ -18,6 +29,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 __all__ = [
+    "BE16",
+    "BE32",
+    "BE48",
+    "BE64",
+    "BE80",
     "U8",
     "U16",
     "U24",
@@ -50,6 +66,7 @@ def copy_bytes(buffer: ReadableBuffer, offset: int, size: int, what: str) -> byt
     return raw
 
 
+Order: TypeAlias = Literal["little", "big"]
 T = TypeVar("T")
 IntT = TypeVar("IntT", bound=int)
 
@@ -98,12 +115,19 @@ class Field(Generic[T]):
 
 
 class Unsigned(Field[IntT]):
-    """A little-endian unsigned integer, made by U8 to U128; a `Register` where `bits` is one."""
+    """An unsigned integer, made by U8 to BE80; a `Register` where `bits` is one."""
 
     def __init__(
-        self, offset: int, size: int, text: str, bits: type[IntT], names: Names | None
+        self,
+        offset: int,
+        size: int,
+        text: str,
+        bits: type[IntT],
+        names: Names | None,
+        order: Order = "little",
     ) -> None:
         super().__init__(offset, size, text)
+        self.order = order
         self.limit = (1 << 8 * size) - 1
         self.bits = bits
         self.names = names
@@ -111,13 +135,13 @@ class Unsigned(Field[IntT]):
             raise TypeError(f"{bits.__name__} has {bits.width} bits, its field {8 * size}: {text}")
 
     def _decode(self, raw: bytes) -> IntT:
-        return self.bits(int.from_bytes(raw, "little"))
+        return self.bits(int.from_bytes(raw, self.order))
 
     def _encode(self, value: IntT, owner: str) -> bytes:
         number: int = value
         if not isinstance(value, int) or not 0 <= value <= self.limit:
             number = fit(owner, self.name, value, self.limit)  # which says what is wrong
-        return number.to_bytes(self.size, "little")
+        return number.to_bytes(self.size, self.order)
 
     def _plain(self, value: IntT) -> int:
         return int(value)
@@ -130,16 +154,19 @@ class Unsigned(Field[IntT]):
 
 
 class UnsignedArray(Field[tuple[int, ...]]):
-    """`count` little-endian unsigned integers, made by U8.array to U128.array."""
+    """`count` unsigned integers, made by U8.array to BE80.array."""
 
-    def __init__(self, offset: int, item: int, count: int, text: str) -> None:
+    def __init__(
+        self, offset: int, item: int, count: int, text: str, order: Order = "little"
+    ) -> None:
         super().__init__(offset, item * count, text)
         self.item = item
         self.count = count
+        self.order = order
 
     def _decode(self, raw: bytes) -> tuple[int, ...]:
         return tuple(
-            int.from_bytes(raw[at : at + self.item], "little")
+            int.from_bytes(raw[at : at + self.item], self.order)
             for at in range(0, self.size, self.item)
         )
 
@@ -148,7 +175,7 @@ class UnsignedArray(Field[tuple[int, ...]]):
             raise ValueError(f"{owner}.{self.name} takes {self.count} values, not {len(value)}")
         limit = (1 << 8 * self.item) - 1
         return b"".join(
-            fit(owner, self.name, number, limit).to_bytes(self.item, "little") for number in value
+            fit(owner, self.name, number, limit).to_bytes(self.item, self.order) for number in value
         )
 
     def _plain(self, value: tuple[int, ...]) -> list[int]:
@@ -159,10 +186,11 @@ class UnsignedArray(Field[tuple[int, ...]]):
 
 
 class _UnsignedKind:
-    """What U8 to U128 are: calling one declares a field of that many bytes."""
+    """What U8 to BE80 are: calling one declares a field of that many bytes."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, order: Order = "little") -> None:
         self.size = size
+        self.order = order
 
     @overload
     def __call__(self, offset: int, text: str, *, names: Names | None = None) -> Unsigned[int]: ...
@@ -176,11 +204,11 @@ class _UnsignedKind:
         bits: type[Any] = int,
         names: Names | None = None,
     ) -> Unsigned[Any]:
-        return Unsigned(offset, self.size, text, bits, names)
+        return Unsigned(offset, self.size, text, bits, names, self.order)
 
     def array(self, offset: int, count: int, text: str) -> UnsignedArray:
         """Declare a field of `count` such integers, read as a tuple."""
-        return UnsignedArray(offset, self.size, count, text)
+        return UnsignedArray(offset, self.size, count, text, self.order)
 
 
 U8 = _UnsignedKind(1)
@@ -189,6 +217,12 @@ U24 = _UnsignedKind(3)
 U32 = _UnsignedKind(4)
 U64 = _UnsignedKind(8)
 U128 = _UnsignedKind(16)
+# Protection information is big-endian, as T10 DIF is.
+BE16 = _UnsignedKind(2, "big")
+BE32 = _UnsignedKind(4, "big")
+BE48 = _UnsignedKind(6, "big")
+BE64 = _UnsignedKind(8, "big")
+BE80 = _UnsignedKind(10, "big")
 
 
 class Text(Field[str]):

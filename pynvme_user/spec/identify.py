@@ -1,8 +1,10 @@
 """The pages that Identify returns for namespaces and command sets (NVMe Base 2.0, 5.17.2).
 
-`IdentifyController`, the largest, has `identify_controller` to itself. The Identify Namespace
-page is the NVM Command Set's (NVM Command Set 1.0, 4.1.5.1). The names of bits, which these
-versions only number, are Base 2.1's.
+`IdentifyController`, the largest, has `identify_controller` to itself; lists are in
+`identify_lists`, what one command set alone has in `identify_nvm` and `identify_zns`, and
+`identify_pages` says which CNS brings which. The Identify Namespace page is the NVM Command Set's
+(NVM Command Set 1.0, 4.1.5.1). The names of bits, which these versions only number, are Base
+2.1's, and so are the fields that came with it.
 """
 
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from .fields import (
     copy_bytes,
 )
 from .identify_controller import IdentifyController, PowerState
+from .identify_nvm import IdentifyControllerNvm, IdentifyNamespaceNvm
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -71,8 +74,9 @@ class NSFEAT(Register, width=8):
     nsabp = Bit(1, "Namespace Supported Atomic Boundary and Power")
     dae = Bit(2, "Deallocated or Unwritten Logical Block Error Supported")
     uidreuse = Bit(3, "NGUID and EUI64 Are Never Reused")
-    optperf = Bit(4, "Optimal Performance Fields Defined")
-    _r7_5 = Reserved(7, 5)
+    optperf = Bits(5, 4, "Optimal Write Performance Fields Defined")
+    mam = Bit(6, "Multiple Atomicity Mode")
+    optrperf = Bit(7, "Optimal Read Performance Fields Defined")
 
 
 class FLBAS(Register, width=8):
@@ -115,7 +119,8 @@ class NMIC(Register, width=8):
     """Namespace Multi-path I/O and Namespace Sharing Capabilities."""
 
     shrns = Bit(0, "Shared Namespace")
-    _r7_1 = Reserved(7, 1)
+    disns = Bit(1, "Dispersed Namespace")
+    _r7_2 = Reserved(7, 2)
 
 
 class RESCAP(Register, width=8):
@@ -152,6 +157,14 @@ class NSATTR(Register, width=8):
 
     cwp = Bit(0, "Currently Write Protected")
     _r7_1 = Reserved(7, 1)
+
+
+class KPIOS(Register, width=8):
+    """Key Per I/O Status."""
+
+    kpioens = Bit(0, "Key Per I/O Enabled in the Namespace")
+    kpiosns = Bit(1, "Key Per I/O Supported in the Namespace")
+    _r7_2 = Reserved(7, 2)
 
 
 class RP(Register, width=8):
@@ -201,9 +214,11 @@ class IdentifyNamespace(Struct, size=4096):
     mssrl = U16(74, "Maximum Single Source Range Length (blocks)")
     mcl = U32(76, "Maximum Copy Length (blocks)")
     msrc = U8(80, "Maximum Source Range Count (zero-based)")
-    _rsvd81 = ReservedBytes(81, 1)
+    kpios = U8(81, "Key Per I/O Status", bits=KPIOS)
     nulbaf = U8(82, "Number of Unique Capability LBA Formats")
-    _rsvd83 = ReservedBytes(83, 9)
+    _rsvd83 = ReservedBytes(83, 1)
+    kpiodaag = U32(84, "Key Per I/O Data Access Alignment and Granularity (blocks)")
+    _rsvd88 = ReservedBytes(88, 4)
     anagrpid = U32(92, "ANA Group Identifier")
     _rsvd96 = ReservedBytes(96, 3)
     nsattr = U8(99, "Namespace Attributes", bits=NSATTR)
@@ -236,18 +251,20 @@ class IndependentNSFEAT(Register, width=8):
     _r2_0 = Reserved(2, 0)
     uidreuse = Bit(3, "NGUID and EUI64 Are Never Reused")
     rmedia = Bit(4, "Rotational Media")
-    _r7_5 = Reserved(7, 5)
+    vwcnp = Bit(5, "Volatile Write Cache Not Present")
+    _r7_6 = Reserved(7, 6)
 
 
 class NSTAT(Register, width=8):
     """Namespace Status."""
 
     nrdy = Bit(0, "Namespace Ready")
-    _r7_1 = Reserved(7, 1)
+    ioi = Bits(2, 1, "I/O Impacted")
+    _r7_3 = Reserved(7, 3)
 
 
 class IdentifyNamespaceIndependent(Struct, size=4096):
-    """I/O Command Set Independent Identify Namespace (CNS 08h; 5.17.2.8)."""
+    """I/O Command Set Independent Identify Namespace (CNS 08h, 1Fh; 5.17.2.8)."""
 
     nsfeat = U8(0, "Common Namespace Features", bits=IndependentNSFEAT)
     nmic = U8(1, "Multi-path I/O and Namespace Sharing Capabilities", bits=NMIC)
@@ -259,52 +276,11 @@ class IdentifyNamespaceIndependent(Struct, size=4096):
     nvmsetid = U16(10, "NVM Set Identifier")
     endgid = U16(12, "Endurance Group Identifier")
     nstat = U8(14, "Namespace Status", bits=NSTAT)
-    _rsvd15 = ReservedBytes(15, 4081)
-
-
-class PIC(Register, width=8):
-    """Protection Information Capabilities."""
-
-    pi16bpists = Bit(0, "16b Guard Storage Tag Support")
-    pi16bpistm = Bit(1, "16b Guard Storage Tag Mask")
-    stcrs = Bit(2, "Storage Tag Check Read Support")
-    _r7_3 = Reserved(7, 3)
-
-
-class ExtendedLbaFormat(Register, width=32):
-    """Extended LBA Format (NVM Command Set 1.0, 4.1.5.3)."""
-
-    sts = Bits(6, 0, "Storage Tag Size (bits)")
-    pif = Bits(8, 7, "Protection Information Format (0: 16b, 1: 32b, 2: 64b Guard)")
-    _r31_9 = Reserved(31, 9)
-
-
-class IdentifyNamespaceNvm(Struct, size=4096):
-    """NVM Command Set Identify Namespace (CNS 05h, CSI 00h; NVM Command Set 1.0, 4.1.5.3).
-
-    An entry of `elbafs` becomes its fields as ``ExtendedLbaFormat(page.elbafs[index])``.
-    """
-
-    lbstm = U64(0, "Logical Block Storage Tag Mask")
-    pic = U8(8, "Protection Information Capabilities", bits=PIC)
-    _rsvd9 = ReservedBytes(9, 3)
-    elbafs = U32.array(12, 64, "Extended LBA Formats")
-    _rsvd268 = ReservedBytes(268, 3828)
-
-
-class IdentifyControllerNvm(Struct, size=4096):
-    """NVM Command Set Identify Controller (CNS 06h, CSI 00h; NVM Command Set 1.0, 4.1.5.4).
-
-    The size limits are powers of two in units of CAP.MPSMIN pages, 0 for no limit of their own.
-    """
-
-    vsl = U8(0, "Verify Size Limit (2 ^ n CAP.MPSMIN pages)")
-    wzsl = U8(1, "Write Zeroes Size Limit (2 ^ n CAP.MPSMIN pages)")
-    wusl = U8(2, "Write Uncorrectable Size Limit (2 ^ n CAP.MPSMIN pages)")
-    dmrl = U8(3, "Dataset Management Ranges Limit")
-    dmrsl = U32(4, "Dataset Management Range Size Limit (blocks)")
-    dmsl = U64(8, "Dataset Management Size Limit (blocks)")
-    _rsvd16 = ReservedBytes(16, 4080)
+    kpios = U8(15, "Key Per I/O Status", bits=KPIOS)
+    maxkt = U16(16, "Maximum Key Tag")
+    _rsvd18 = ReservedBytes(18, 2)
+    rgrpid = U32(20, "Reachability Group Identifier")
+    _rsvd24 = ReservedBytes(24, 4072)
 
 
 def decode_namespace_list(buffer: "ReadableBuffer") -> list[int]:

@@ -39,7 +39,7 @@ class StructList(Generic[HeaderT, ElementT]):
     Declared with `header` (left out where there is none), `element` and `count`. Without `count`
     the elements go on to the page's end, or with `until_zero` to the first that is all zeroes.
     `stride` gives an element's length in bytes where the header can make it longer than what is
-    declared of it. The docstring's
+    declared of it; where another page tells that, it is given to `from_bytes`. The docstring's
     first line is the long name.
     """
 
@@ -51,13 +51,15 @@ class StructList(Generic[HeaderT, ElementT]):
     _stride: ClassVar[Callable[[Any], int] | None]
     _until_zero: ClassVar[bool]
 
-    __slots__ = ("_raw", "entries", "header", "incomplete")
+    __slots__ = ("_raw", "entries", "header", "incomplete", "stride")
 
     header: HeaderT
     #: As many as the header says, or fewer where the bytes end.
     entries: tuple[ElementT, ...]
     #: Whether the header says that there are more elements than the bytes have.
     incomplete: bool
+    #: Bytes from one element to the next; 0 where they are as long as declared.
+    stride: int
     _raw: bytes
 
     def __init_subclass__(
@@ -82,20 +84,21 @@ class StructList(Generic[HeaderT, ElementT]):
         cls._until_zero = until_zero
 
     @classmethod
-    def from_bytes(cls, buffer: ReadableBuffer, offset: int = 0) -> Self:
+    def from_bytes(cls, buffer: ReadableBuffer, offset: int = 0, stride: int = 0) -> Self:
         """Decode what `buffer` holds from byte `offset`.
 
-        ValueError if it is too short for the header. Elements that it does not hold whole are
-        left out, and `incomplete` says so.
+        `stride` is what an element and the bytes behind it take, where another page says that.
+        ValueError if the buffer is too short for the header. Elements that it does not hold whole
+        are left out, and `incomplete` says so.
         """
-        return cls._decode(memoryview(buffer).cast("B")[offset:])
+        return cls._decode(memoryview(buffer).cast("B")[offset:], stride)
 
     @classmethod
-    def _decode(cls, raw: memoryview) -> Self:
+    def _decode(cls, raw: memoryview, stride: int = 0) -> Self:
         header = cls.header_type.from_bytes(raw)
         wanted = None if cls._count is None else cls._count(header)
         at = cls.header_type.size
-        step = cls._step(header)
+        step = stride or cls._step(header)
         entries: list[Any] = []
         while wanted is None or len(entries) < wanted:
             entry = cls._entry(raw, at)
@@ -111,6 +114,7 @@ class StructList(Generic[HeaderT, ElementT]):
             ("header", header),
             ("entries", tuple(entries)),
             ("incomplete", wanted is not None and len(entries) < wanted),
+            ("stride", step),
         ):
             object.__setattr__(made, name, value)
         return made
@@ -133,21 +137,22 @@ class StructList(Generic[HeaderT, ElementT]):
         return None if entry.incomplete else entry
 
     @classmethod
-    def build(cls, entries: Iterable[Any] = (), **fields: Any) -> Self:
+    def build(cls, entries: Iterable[Any] = (), stride: int = 0, **fields: Any) -> Self:
         """Make the page with these elements; `fields` are the header's, the count among them.
 
-        TypeError for a name that is no field, ValueError for a value that does not fit, or where
-        the header's count is not that of the elements.
+        An element may be its bytes, with those behind it, as many as `stride` in all. TypeError
+        for a name that is no field, ValueError for a value that does not fit, or where the
+        header's count is not that of the elements.
         """
         header = cls.header_type.build(**fields)
-        kind, step = cls.element_type, cls._step(header)
+        kind, step = cls.element_type, stride or cls._step(header)
         given = list(entries)
         parts = [
             entry.to_bytes(kind, "little") if isinstance(kind, int) else bytes(entry)
             for entry in given
         ]
         whole = bytes(header) + b"".join(part.ljust(step, b"\0") for part in parts)
-        made = cls._decode(memoryview(whole))
+        made = cls._decode(memoryview(whole), stride)
         if made.incomplete or len(made.entries) != len(given):
             raise ValueError(
                 f"{cls.__name__}: the header tells of other than {len(given)} elements"
@@ -158,6 +163,17 @@ class StructList(Generic[HeaderT, ElementT]):
     def size(self) -> int:
         """Bytes of the header and the elements."""
         return len(self._raw)
+
+    @property
+    def extensions(self) -> tuple[bytes, ...]:
+        """What is behind each element up to the next, for elements that are structures."""
+        at, found = self.header_type.size, []
+        for entry in self.entries:
+            size = _size_of(entry, self.element_type)
+            step = max(size, self.stride)
+            found.append(self._raw[at + size : at + step])
+            at += step
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the header's fields by name, and ``entries``, in JSON's types."""
@@ -193,15 +209,15 @@ class StructList(Generic[HeaderT, ElementT]):
         return self._raw
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self).from_bytes, (self._raw,)
+        return type(self).from_bytes, (self._raw, 0, self.stride)
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, StructList) or type(other) is not type(self):
             return NotImplemented
-        return self._raw == bytes(other)
+        return (self._raw, self.stride) == (other._raw, other.stride)
 
     def __hash__(self) -> int:
-        return hash((type(self), self._raw))
+        return hash((type(self), self._raw, self.stride))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")

@@ -92,6 +92,19 @@ def test_a_stride_and_a_zero_based_count() -> None:
     assert Stretched.from_bytes(bytes(page)[:-1]).incomplete
 
 
+def test_a_stride_that_another_page_tells() -> None:
+    raw = bytes([2, 0, 0, 0]) + b"\5\0\0\0ab" + b"\6\0\0\0cd"
+    page = Items.from_bytes(raw, stride=6)
+    assert [item.value for item in page] == [5, 6]
+    assert (page.extensions, page.size, page.stride) == ((b"ab", b"cd"), 16, 6)
+    assert Items.build([b"\5\0\0\0ab", b"\6\0\0\0cd"], stride=6, count=2) == page
+    assert pickle.loads(pickle.dumps(page)) == page
+    assert page != Items.from_bytes(raw)
+    assert Items.from_bytes(raw).extensions == (b"", b"")
+    cut = Items.from_bytes(raw[:-1], stride=6)
+    assert (cut.incomplete, cut.extensions) == (True, (b"ab",))
+
+
 def test_numbers_to_the_first_zero() -> None:
     page = Ids.from_bytes(b"\1\0\0\0\2\0\0\0" + bytes(8) + b"\3\0\0\0")
     assert page.entries == (1, 2)

@@ -14,6 +14,11 @@ from spec_classes import REGISTER_CLASSES, STRUCT_CLASSES
 
 from pynvme_user.spec import registers
 from pynvme_user.spec.fields import (
+    BE16,
+    BE32,
+    BE48,
+    BE64,
+    BE80,
     U8,
     U16,
     U24,
@@ -68,6 +73,17 @@ class Everything(Struct, size=104):
     id = Uuid(64, "Id")
     many = U32.array(80, 3, "Many")
     pairs = Array(92, 3, Pair, "Pairs")
+
+
+class Tags(Struct, size=34):
+    """Tags."""
+
+    half = BE16(0, "Half")
+    word = BE32(2, "Word")
+    six = BE48(6, "Six")
+    wide = BE64(12, "Wide")
+    ten = BE80(20, "Ten")
+    many = BE16.array(30, 2, "Many")
 
 
 def declare_register(width: int, /, **fields: Bits) -> None:
@@ -448,3 +464,15 @@ def test_text_that_is_not_given_is_padding() -> None:
 )
 def test_text_is_shown_in_printable_characters(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_big_endian_numbers() -> None:
+    raw = bytes(range(34))
+    tags = Tags.from_bytes(raw)
+    assert (tags.half, tags.word, tags.six) == (0x0001, 0x02030405, 0x060708090A0B)
+    assert tags.wide == 0x0C0D0E0F10111213
+    assert tags.ten == 0x1415161718191A1B1C1D
+    assert tags.many == (0x1E1F, 0x2021)
+    assert bytes(Tags.build(**{name: value for name, value, _ in tags.fields()})) == raw
+    with pytest.raises(ValueError, match="ten = 1208925819614629174706176 does not fit"):
+        Tags.build(ten=1 << 80)

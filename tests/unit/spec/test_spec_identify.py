@@ -20,6 +20,15 @@ from pynvme_user.spec.identify import (
     PowerState,
     decode_namespace_list,
 )
+from pynvme_user.spec.identify_nvm import ELBAF, KPIOCAP, PIC, PIFA, GuardFormat
+from pynvme_user.spec.identify_zns import (
+    OZCS,
+    ZOC,
+    ZRWACAP,
+    IdentifyControllerZns,
+    IdentifyNamespaceZns,
+    LbaFormatExtension,
+)
 from pynvme_user.spec.registers import VS
 
 SIZES: list[tuple[type[Struct], int]] = [
@@ -52,15 +61,27 @@ NAMESPACE_LAYOUT = """
 nsze 0 8, ncap 8 8, nuse 16 8, nsfeat 24 1, nlbaf 25 1, flbas 26 1, mc 27 1, dpc 28 1, dps 29 1,
 nmic 30 1, rescap 31 1, fpi 32 1, dlfeat 33 1, nawun 34 2, nawupf 36 2, nacwu 38 2, nabsn 40 2,
 nabo 42 2, nabspf 44 2, noiob 46 2, nvmcap 48 16, npwg 64 2, npwa 66 2, npdg 68 2, npda 70 2,
-nows 72 2, mssrl 74 2, mcl 76 4, msrc 80 1, nulbaf 82 1, anagrpid 92 4, nsattr 99 1,
+nows 72 2, mssrl 74 2, mcl 76 4, msrc 80 1, kpios 81 1, nulbaf 82 1, kpiodaag 84 4,
+anagrpid 92 4, nsattr 99 1,
 nvmsetid 100 2, endgid 102 2, nguid 104 16, eui64 120 8, lbafs 128 256, vs 384 3712
 """
 INDEPENDENT_LAYOUT = """
 nsfeat 0 1, nmic 1 1, rescap 2 1, fpi 3 1, anagrpid 4 4, nsattr 8 1, nvmsetid 10 2, endgid 12 2,
-nstat 14 1
+nstat 14 1, kpios 15 1, maxkt 16 2, rgrpid 20 4
 """
-CONTROLLER_NVM_LAYOUT = "vsl 0 1, wzsl 1 1, wusl 2 1, dmrl 3 1, dmrsl 4 4, dmsl 8 8"
-NAMESPACE_NVM_LAYOUT = "lbstm 0 8, pic 8 1, elbafs 12 256"
+CONTROLLER_NVM_LAYOUT = """
+vsl 0 1, wzsl 1 1, wusl 2 1, dmrl 3 1, dmrsl 4 4, dmsl 8 8, kpiocap 16 1, wzdsl 17 1, aocs 18 2,
+ver 20 4, lbamqf 24 1
+"""
+NAMESPACE_NVM_LAYOUT = """
+lbstm 0 8, pic 8 1, pifa 9 1, elbafs 12 256, npdgl 268 4, nprg 272 4, npra 276 4, nors 280 4,
+npdal 284 4, lbapss 288 4, tlbaag 292 4
+"""
+NAMESPACE_ZNS_LAYOUT = """
+zoc 0 2, ozcs 2 2, mar 4 4, mor 8 4, rrl 12 4, frl 16 4, rrl1 20 4, rrl2 24 4, rrl3 28 4,
+frl1 32 4, frl2 36 4, frl3 40 4, numzrwa 44 4, zrwafg 48 2, zrwasz 50 2, zrwacap 52 1,
+lbafes 2816 1024, vs 3840 256
+"""
 POWER_STATE_LAYOUT = """
 mp 0 2, flags 3 1, enlat 4 4, exlat 8 4, rrt 12 1, rrl 13 1, rwt 14 1, rwl 15 1, idlp 16 2,
 ips 18 1, actp 20 2, apws 22 1
@@ -80,6 +101,9 @@ def test_size(cls: type[Struct], size: int) -> None:
         (IdentifyNamespaceIndependent, INDEPENDENT_LAYOUT),
         (IdentifyControllerNvm, CONTROLLER_NVM_LAYOUT),
         (IdentifyNamespaceNvm, NAMESPACE_NVM_LAYOUT),
+        (IdentifyNamespaceZns, NAMESPACE_ZNS_LAYOUT),
+        (IdentifyControllerZns, "zasl 0 1"),
+        (LbaFormatExtension, "zsze 0 8, zdes 8 1"),
         (PowerState, POWER_STATE_LAYOUT),
     ],
 )
@@ -162,7 +186,19 @@ def test_lba_format_of_bytes() -> None:
         (identify.FPI.build(fpr=100, fpis=1), 0xE4),
         (identify.DLFEAT.build(drb=1, wzds=1, gds=1), 0x19),
         (identify.RESCAP.build(ptpls=1, iekey=1), 0x81),
-        (identify.ExtendedLbaFormat.build(sts=0x7F, pif=2), 0x17F),
+        (identify.NSFEAT.build(optperf=3, mam=1, optrperf=1), 0xF0),
+        (identify.NMIC.build(disns=1), 0x02),
+        (identify.KPIOS.build(kpioens=1, kpiosns=1), 0x03),
+        (identify.IndependentNSFEAT.build(uidreuse=1, rmedia=1, vwcnp=1), 0x38),
+        (identify.NSTAT.build(nrdy=1, ioi=2), 0x05),
+        (ELBAF.build(sts=0x7F, pif=2), 0x17F),
+        (ELBAF.build(pif=3, qpif=0xF), 0x1F80),
+        (PIC.build(pi16bpists=1, stcrs=1, qpifs=1), 0x0D),
+        (PIFA.build(stmla=2), 0x02),
+        (KPIOCAP.build(kpios=1, kpiosc=1), 0x03),
+        (ZOC.build(vzcap=1, zae=1), 0x03),
+        (OZCS.build(razb=1, zrwasup=1), 0x03),
+        (ZRWACAP.build(expflushsup=1), 0x01),
         (identify_controller.ONCS.build(nvmcmps=1, nvmdsmsv=1, nvmwzsv=1, nvmcpys=1), 0x10D),
         (identify_controller.OACS.build(dbcs=1), 0x100),
         (identify_controller.CTRATT.build(elbas=1, fdps=1), 0x88000),
@@ -178,6 +214,26 @@ def test_lba_format_of_bytes() -> None:
 )
 def test_bits(register: int, bits: int) -> None:
     assert register == bits
+
+
+@pytest.mark.parametrize(
+    ("pif", "qpif", "guard"),
+    [(0, 1, GuardFormat.GUARD_16B), (2, 1, GuardFormat.GUARD_64B), (3, 1, GuardFormat.GUARD_32B)],
+)
+def test_guard_format_is_the_qualified_one_where_pif_refers_to_it(
+    pif: int, qpif: int, guard: GuardFormat
+) -> None:
+    page = bytearray(4096)
+    page[16:20] = ELBAF.build(sts=16, pif=pif, qpif=qpif).to_bytes(4, "little")
+    elbaf = IdentifyNamespaceNvm.from_bytes(page).elbafs[1].elbaf
+    assert (elbaf.sts, elbaf.guard) == (16, guard)
+
+
+def test_zone_descriptor_extensions_come_in_64_bytes() -> None:
+    page = bytearray(4096)
+    page[2832:2841] = bytes.fromhex("00000800 00000000 02")
+    formats = IdentifyNamespaceZns.from_bytes(page).lbafes
+    assert [(f.zsze, f.extension_size) for f in formats[:3]] == [(0, 0), (0x80000, 128), (0, 0)]
 
 
 # Lists
