@@ -7,7 +7,8 @@ Nothing here touches a device, and only the standard library is imported. By sub
 - `commands`: queue entries, opcodes, SGL descriptors
 - `admin`: the admin commands' dwords; `events`: what Asynchronous Event Request reports
 - `features`: the features of Get and Set Features; `feature_dwords`: their values
-- `nvm`: the dwords and data of the NVM Command Set's I/O commands
+- `nvm`, `nvm_copy`: the dwords and data of the NVM Command Set's I/O commands; `protection`: what
+  is stored with each block; `zns`: zones; `reservations`, `fdp`, `cancel`: of every command set
 - `status`: every status code, and `Status`
 - `identify`, `identify_controller`, `identify_nvm`, `identify_zns`, `identify_lists`: the pages
   that Identify returns; `identify_pages`: which CNS brings which

@@ -73,6 +73,10 @@ class GenericStatus(StatusCode):
     TRANSIENT_TRANSPORT_ERROR = 0x22, "Transient Transport Error"
     PROHIBITED_BY_LOCKDOWN = 0x23, "Command Prohibited by Command and Feature Lockdown"
     ADMIN_COMMAND_MEDIA_NOT_READY = 0x24, "Admin Command Media Not Ready"
+    INVALID_KEY_TAG = 0x25, "Invalid Key Tag"
+    DISPERSED_NAMESPACES_NOT_ENABLED = 0x26, "Host Dispersed Namespace Support Not Enabled"
+    HOST_ID_NOT_INITIALIZED = 0x27, "Host Identifier Not Initialized"
+    INCORRECT_KEY = 0x28, "Incorrect Key"
     FDP_DISABLED = 0x29, "FDP Disabled"
     INVALID_PLACEMENT_HANDLE_LIST = 0x2A, "Invalid Placement Handle List"
     LBA_OUT_OF_RANGE = 0x80, "LBA Out of Range"
@@ -143,11 +147,21 @@ class CommandSpecificStatus(StatusCode):
     IOCS_COMBINATION_REJECTED = 0x2B, "I/O Command Set Combination Rejected"
     INVALID_IOCS = 0x2C, "Invalid I/O Command Set"
     IDENTIFIER_UNAVAILABLE = 0x2D, "Identifier Unavailable"
+    INVALID_CONTROLLER_DATA_QUEUE = 0x37, "Invalid Controller Data Queue"
+    NOT_ENOUGH_RESOURCES = 0x38, "Not Enough Resources"
+    CONTROLLER_SUSPENDED = 0x39, "Controller Suspended"
+    CONTROLLER_NOT_SUSPENDED = 0x3A, "Controller Not Suspended"
+    CONTROLLER_DATA_QUEUE_FULL = 0x3B, "Controller Data Queue Full"
     STREAM_RESOURCE_ALLOCATION_FAILED = 0x7F, "Stream Resource Allocation Failed"
     CONFLICTING_ATTRIBUTES = 0x80, "Conflicting Attributes"
     INVALID_PROTECTION_INFO = 0x81, "Invalid Protection Information"
     WRITE_TO_READ_ONLY_RANGE = 0x82, "Attempted Write to Read Only Range"
     COMMAND_SIZE_LIMIT_EXCEEDED = 0x83, "Command Size Limit Exceeded"
+    INVALID_COMMAND_ID = 0x84, "Invalid Command ID"
+    INCOMPATIBLE_NAMESPACE_OR_FORMAT = 0x85, "Incompatible Namespace or Format"
+    FAST_COPY_NOT_POSSIBLE = 0x86, "Fast Copy Not Possible"
+    OVERLAPPING_IO_RANGE = 0x87, "Overlapping I/O Range"
+    INSUFFICIENT_RESOURCES = 0x89, "Insufficient Resources"
     ZNS_INVALID_ZONE_OPERATION_REQUEST = 0xB6, "Invalid Zone Operation Request"
     ZNS_ZRWA_RESOURCES_UNAVAILABLE = 0xB7, "ZRWA Resources Unavailable"
     ZNS_BOUNDARY_ERROR = 0xB8, "Zone Boundary Error"
@@ -220,7 +234,7 @@ class Status(Register, width=15):
     numbers. `from_dw3` takes a completion's dword 3 apart.
 
     Command specific codes from 80h on mean something else to each I/O command set. The ranges of
-    the NVM (80h to 83h) and the Zoned Namespace Command Set (B6h to BFh) don't meet, so `name`
+    the NVM (80h to 89h) and the Zoned Namespace Command Set (B6h to BFh) don't meet, so `name`
     and `text` cover both; those of Fabrics commands do, and `code(fabrics=True)` reads them.
     """
 

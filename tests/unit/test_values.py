@@ -11,22 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from soft_controller import SoftController
+from spec_classes import REGISTER_CLASSES, STRUCT_CLASSES
 
 import pynvme_user as nvme
 from pynvme_user import Controller, errors
 from pynvme_user.access.vfio_user_socket import RefusedError
 from pynvme_user.driver.completion import Completion, VectorResult
 from pynvme_user.qemu.guest.errors import GuestLostError
-from pynvme_user.spec import (
-    bits,
-    commands,
-    fields,
-    identify,
-    identify_controller,
-    nvm,
-    registers,
-    zns,
-)
 from pynvme_user.spec.status import GenericStatus, Status
 from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.verify_state import StateFileError
@@ -88,25 +79,13 @@ def test_what_a_status_error_tells(again: Callable[[Any], Any]) -> None:
     assert (str(lost), lost.console, lost.output) == ("m\n  console: c", "c\n", "o")
 
 
-def declared(base: type) -> list[type]:
-    modules = (registers, commands, identify, identify_controller, nvm, zns)
-    found = {
-        value
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, base) and value is not base
-    }
-    return sorted(found, key=lambda kind: kind.__name__)
-
-
 @pytest.mark.parametrize("again", COPIES)
 def test_every_structure_and_register(again: Callable[[Any], Any]) -> None:
     random = np.random.default_rng(1)
-    structures, numbers = declared(fields.Struct), declared(bits.Register)
-    assert len(structures) > 5
-    assert len(numbers) > 20
-    values: list[Any] = [kind.from_bytes(random.bytes(kind.size)) for kind in structures]
-    values += [kind(int.from_bytes(random.bytes(kind.width // 8))) for kind in numbers]
+    assert len(STRUCT_CLASSES) > 5
+    assert len(REGISTER_CLASSES) > 20
+    values: list[Any] = [kind.from_bytes(random.bytes(kind.size)) for kind in STRUCT_CLASSES]
+    values += [kind(int.from_bytes(random.bytes(kind.width // 8))) for kind in REGISTER_CLASSES]
     for value in values:
         other = again(value)
         assert type(other) is type(value)

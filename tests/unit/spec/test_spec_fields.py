@@ -411,8 +411,11 @@ def test_struct_round_trip(cls: type[Struct], seed: bytes) -> None:
     assert all(line.isascii() and line.isprintable() for line in [*struct.dump(), repr(struct)])
 
 
+_WITH_FIELDS = [cls for cls in STRUCT_CLASSES if not all(f.reserved for f in cls.layout)]
+
+
 @given(
-    st.sampled_from([Everything, *STRUCT_CLASSES]),
+    st.sampled_from([Everything, *_WITH_FIELDS]),
     st.binary(min_size=1, max_size=64),
     st.binary(min_size=1, max_size=64),
     st.data(),
