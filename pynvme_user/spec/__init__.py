@@ -6,7 +6,8 @@ Nothing here touches a device, and only the standard library is imported. By sub
 - `registers`: the controller's properties and where they are
 - `commands`: queue entries, opcodes, SGL descriptors
 - `admin`: the admin commands' dwords; `events`: what Asynchronous Event Request reports
-- `features`: the features of Get and Set Features; `feature_dwords`: their values
+- `features`: the features of Get and Set Features, a table; `feature_dwords` and `feature_data`:
+  their values and data
 - `nvm`, `nvm_copy`: the dwords and data of the NVM Command Set's I/O commands; `protection`: what
   is stored with each block; `zns`: zones; `reservations`, `fdp`, `cancel`: of every command set
 - `status`: every status code, and `Status`

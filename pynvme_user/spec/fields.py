@@ -38,6 +38,7 @@ __all__ = [
     "U16",
     "U24",
     "U32",
+    "U48",
     "U64",
     "U128",
     "Array",
@@ -215,6 +216,7 @@ U8 = _UnsignedKind(1)
 U16 = _UnsignedKind(2)
 U24 = _UnsignedKind(3)
 U32 = _UnsignedKind(4)
+U48 = _UnsignedKind(6)
 U64 = _UnsignedKind(8)
 U128 = _UnsignedKind(16)
 # Protection information is big-endian, as T10 DIF is.

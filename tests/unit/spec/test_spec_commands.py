@@ -2,7 +2,7 @@
 
 import pytest
 
-from pynvme_user.spec import admin, commands, events, feature_dwords, features, nvm
+from pynvme_user.spec import admin, commands, events, nvm
 from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.commands import (
     CQE,
@@ -17,7 +17,6 @@ from pynvme_user.spec.commands import (
     SglIdentifier,
     SglType,
 )
-from pynvme_user.spec.features import FeatureId
 from pynvme_user.spec.fields import Register
 from pynvme_user.spec.status import GenericStatus, Status
 
@@ -100,10 +99,6 @@ def test_sgl_type_is_the_upper_half_of_the_last_byte() -> None:
         (admin.GetLogPageCdw10.build(lid=2, lsp=1, rae=1, numdl=0x7F), 0x007F8102),
         (admin.GetLogPageCdw11.build(numdu=1, lsi=2), 0x00020001),
         (admin.GetLogPageCdw14.build(uidx=3, ot=1, csi=2), 0x02800003),
-        (features.SetFeaturesCdw10.build(fid=FeatureId.NUMBER_OF_QUEUES, sv=1), 0x80000007),
-        (features.GetFeaturesCdw10.build(fid=6, sel=3), 0x0306),
-        (feature_dwords.NumberOfQueuesCdw11.build(nsqr=3, ncqr=4), 0x00040003),
-        (feature_dwords.NumberOfQueuesResult.build(nsqa=3, ncqa=4), 0x00040003),
         (admin.AbortCdw10.build(sqid=1, cid=0x1234), 0x12340001),
         (events.AsyncEventResult.build(aet=1, aei=2, lid=3), 0x00030201),
         (admin.FormatCdw10.build(lbafl=1, mset=1, pi=1, pil=1, ses=2, lbafu=3), 0x3531),
