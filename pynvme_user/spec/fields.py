@@ -154,20 +154,32 @@ class Unsigned(Field[IntT]):
         return [f"{value} ({meaning})" if meaning else str(value)]
 
 
-class UnsignedArray(Field[tuple[int, ...]]):
-    """`count` unsigned integers, made by U8.array to BE80.array."""
+class UnsignedArray(Field[tuple[IntT, ...]]):
+    """`count` unsigned integers, made by U8.array to BE80.array.
+
+    Registers where `bits` is one: the dump then has those that are not 0, by their index.
+    """
 
     def __init__(
-        self, offset: int, item: int, count: int, text: str, order: Order = "little"
+        self,
+        offset: int,
+        item: int,
+        count: int,
+        text: str,
+        bits: type[IntT],
+        order: Order = "little",
     ) -> None:
         super().__init__(offset, item * count, text)
         self.item = item
         self.count = count
+        self.bits = bits
         self.order = order
+        if issubclass(bits, Register) and bits.width != 8 * item:
+            raise TypeError(f"{bits.__name__} has {bits.width} bits, its field {8 * item}: {text}")
 
-    def _decode(self, raw: bytes) -> tuple[int, ...]:
+    def _decode(self, raw: bytes) -> tuple[IntT, ...]:
         return tuple(
-            int.from_bytes(raw[at : at + self.item], self.order)
+            self.bits(int.from_bytes(raw[at : at + self.item], self.order))
             for at in range(0, self.size, self.item)
         )
 
@@ -179,11 +191,18 @@ class UnsignedArray(Field[tuple[int, ...]]):
             fit(owner, self.name, number, limit).to_bytes(self.item, self.order) for number in value
         )
 
-    def _plain(self, value: tuple[int, ...]) -> list[int]:
-        return list(value)
+    def _plain(self, value: tuple[IntT, ...]) -> list[int]:
+        return [int(number) for number in value]
 
-    def _lines(self, value: tuple[int, ...]) -> list[str]:
-        return [" ".join(map(str, value))]
+    def _lines(self, value: tuple[IntT, ...]) -> list[str]:
+        if not issubclass(self.bits, Register):
+            return [" ".join(map(str, value))]
+        lines = [f"{len(value)} values"]
+        for index, number in enumerate(value):
+            if isinstance(number, Register) and number:
+                lines.append(f"[{index:#x}] {number}")
+                lines += ["  " + line for line in number.dump()]
+        return lines
 
 
 class _UnsignedKind:
@@ -207,9 +226,17 @@ class _UnsignedKind:
     ) -> Unsigned[Any]:
         return Unsigned(offset, self.size, text, bits, names, self.order)
 
-    def array(self, offset: int, count: int, text: str) -> UnsignedArray:
-        """Declare a field of `count` such integers, read as a tuple."""
-        return UnsignedArray(offset, self.size, count, text, self.order)
+    @overload
+    def array(self, offset: int, count: int, text: str) -> UnsignedArray[int]: ...
+    @overload
+    def array(
+        self, offset: int, count: int, text: str, *, bits: type[IntT]
+    ) -> UnsignedArray[IntT]: ...
+    def array(
+        self, offset: int, count: int, text: str, *, bits: type[Any] = int
+    ) -> UnsignedArray[Any]:
+        """Declare a field of `count` such integers, or registers, read as a tuple."""
+        return UnsignedArray(offset, self.size, count, text, bits, self.order)
 
 
 U8 = _UnsignedKind(1)
@@ -280,6 +307,13 @@ class Utf8(Text):
     padding = "\0"
 
 
+def hex_line(value: bytes) -> str:
+    """Return bytes in hex digits on one line: not all of them if they are many."""
+    if not any(value):
+        return f"{len(value)} bytes of zero"
+    return value.hex() if len(value) <= 32 else value[:32].hex() + "..."
+
+
 class Raw(Field[bytes]):
     """Bytes as they are."""
 
@@ -295,9 +329,7 @@ class Raw(Field[bytes]):
         return value.hex()
 
     def _lines(self, value: bytes) -> list[str]:
-        if not any(value):
-            return [f"{self.size} bytes of zero"]
-        return [value.hex()] if self.size <= 32 else [value[:32].hex() + "..."]
+        return [hex_line(value)]
 
 
 class ReservedBytes(Raw):

@@ -5,23 +5,24 @@
     class ZoneList(StructList, header=ZoneReportHeader, element=ZoneDescriptor, count="nzones"):
         \"\"\"Report Zones (ZNS 1.1, 3.4.2.2).\"\"\"
 
-An element is a `Struct`, another `StructList`, or a number of bytes for plain little-endian
-numbers, such as the namespace ids of a list. A page comes from a device: what its header says is
-held against the bytes that there are, and never believed further.
+An element is a `Struct`, another `StructList`, a number of bytes for plain little-endian
+numbers, such as the namespace ids of a list, or ``bytes`` for data without a structure. A page
+comes from a device: what its header says is held against the bytes that there are, and never
+believed further.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 from .bits import title
-from .fields import Struct
+from .fields import Struct, hex_line
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-Element: TypeAlias = "type[Struct] | type[StructList[Any, Any]] | int"
+Element: TypeAlias = "type[Struct] | type[StructList[Any, Any]] | type[bytes] | int"
 #: The header's field that has the number of elements, or a function of the header.
 Count: TypeAlias = "str | Callable[[Any], int] | None"
 
@@ -39,8 +40,10 @@ class StructList(Generic[HeaderT, ElementT]):
     Declared with `header` (left out where there is none), `element` and `count`. Without `count`
     the elements go on to the page's end, or with `until_zero` to the first that is all zeroes.
     `stride` gives an element's length in bytes where the header can make it longer than what is
-    declared of it; where another page tells that, it is given to `from_bytes`. The docstring's
-    first line is the long name.
+    declared of it; where another page tells that, it is given to `from_bytes`. `start` gives the
+    first element's offset where that is behind the header's end, and `length` the bytes of the
+    whole where the header tells it. Where the elements are ``bytes``, `count` is how many, and
+    `entries` are a bytes object. The docstring's first line is the long name.
     """
 
     title: ClassVar[str]
@@ -49,13 +52,15 @@ class StructList(Generic[HeaderT, ElementT]):
 
     _count: ClassVar[Callable[[Any], int] | None]
     _stride: ClassVar[Callable[[Any], int] | None]
+    _start: ClassVar[Callable[[Any], int] | None]
+    _length: ClassVar[Callable[[Any], int] | None]
     _until_zero: ClassVar[bool]
 
     __slots__ = ("_raw", "entries", "header", "incomplete", "stride")
 
     header: HeaderT
     #: As many as the header says, or fewer where the bytes end.
-    entries: tuple[ElementT, ...]
+    entries: Sequence[ElementT]
     #: Whether the header says that there are more elements than the bytes have.
     incomplete: bool
     #: Bytes from one element to the next; 0 where they are as long as declared.
@@ -69,6 +74,8 @@ class StructList(Generic[HeaderT, ElementT]):
         header: type[Struct] = NoHeader,
         count: Count = None,
         stride: Callable[[Any], int] | None = None,
+        start: Callable[[Any], int] | None = None,
+        length: Callable[[Any], int] | None = None,
         until_zero: bool = False,
     ) -> None:
         super().__init_subclass__()
@@ -81,6 +88,8 @@ class StructList(Generic[HeaderT, ElementT]):
         else:
             cls._count = None if count is None else staticmethod(count)
         cls._stride = None if stride is None else staticmethod(stride)
+        cls._start = None if start is None else staticmethod(start)
+        cls._length = None if length is None else staticmethod(length)
         cls._until_zero = until_zero
 
     @classmethod
@@ -97,8 +106,29 @@ class StructList(Generic[HeaderT, ElementT]):
     def _decode(cls, raw: memoryview, stride: int = 0) -> Self:
         header = cls.header_type.from_bytes(raw)
         wanted = None if cls._count is None else cls._count(header)
-        at = cls.header_type.size
         step = stride or cls._step(header)
+        entries, at = cls._entries(raw, cls._first(header), wanted, step)
+        # Whatever else the header says that there is counts as part of it.
+        end = max(at, cls._length(header) if cls._length else 0)
+        made = cls.__new__(cls)
+        for name, value in (
+            ("_raw", bytes(raw[:end])),
+            ("header", header),
+            ("entries", entries),
+            ("incomplete", end > len(raw) or (wanted is not None and len(entries) < wanted)),
+            ("stride", step),
+        ):
+            object.__setattr__(made, name, value)
+        return made
+
+    @classmethod
+    def _entries(
+        cls, raw: memoryview, at: int, wanted: int | None, step: int
+    ) -> tuple[Sequence[Any], int]:
+        """Return the elements from byte `at`, and where they end."""
+        if cls.element_type is bytes:
+            data = bytes(raw[at:] if wanted is None else raw[at : at + wanted])
+            return data, at + len(data)
         entries: list[Any] = []
         while wanted is None or len(entries) < wanted:
             entry = cls._entry(raw, at)
@@ -108,16 +138,12 @@ class StructList(Generic[HeaderT, ElementT]):
                 break
             entries.append(entry)
             at += size
-        made = cls.__new__(cls)
-        for name, value in (
-            ("_raw", bytes(raw[:at])),
-            ("header", header),
-            ("entries", tuple(entries)),
-            ("incomplete", wanted is not None and len(entries) < wanted),
-            ("stride", step),
-        ):
-            object.__setattr__(made, name, value)
-        return made
+        return tuple(entries), at
+
+    @classmethod
+    def _first(cls, header: Struct) -> int:
+        """Return the offset of the first element."""
+        return max(cls.header_type.size, cls._start(header) if cls._start else 0)
 
     @classmethod
     def _step(cls, header: Struct) -> int:
@@ -131,7 +157,7 @@ class StructList(Generic[HeaderT, ElementT]):
             return int.from_bytes(raw[at : at + kind], "little") if at + kind <= len(raw) else None
         if issubclass(kind, Struct):
             return kind.from_bytes(raw, at) if at + kind.size <= len(raw) else None
-        if at + kind.header_type.size > len(raw):
+        if not issubclass(kind, StructList) or at + kind.header_type.size > len(raw):
             return None
         entry = kind._decode(raw[at:])
         return None if entry.incomplete else entry
@@ -146,18 +172,29 @@ class StructList(Generic[HeaderT, ElementT]):
         """
         header = cls.header_type.build(**fields)
         kind, step = cls.element_type, stride or cls._step(header)
-        given = list(entries)
-        parts = [
-            entry.to_bytes(kind, "little") if isinstance(kind, int) else bytes(entry)
-            for entry in given
-        ]
-        whole = bytes(header) + b"".join(part.ljust(step, b"\0") for part in parts)
+        given = bytes(entries) if kind is bytes else list(entries)
+        parts = (
+            [given]
+            if isinstance(given, bytes)
+            else [
+                entry.to_bytes(kind, "little") if isinstance(kind, int) else bytes(entry)
+                for entry in given
+            ]
+        )
+        whole = bytes(header).ljust(cls._first(header), b"\0")
+        whole += b"".join(part.ljust(step, b"\0") for part in parts)
+        whole = whole.ljust(cls._length(header) if cls._length else 0, b"\0")
         made = cls._decode(memoryview(whole), stride)
         if made.incomplete or len(made.entries) != len(given):
             raise ValueError(
                 f"{cls.__name__}: the header tells of other than {len(given)} elements"
             )
         return made
+
+    @property
+    def data(self) -> bytes:
+        """All behind the header, as it came."""
+        return self._raw[self.header_type.size :]
 
     @property
     def size(self) -> int:
@@ -167,7 +204,7 @@ class StructList(Generic[HeaderT, ElementT]):
     @property
     def extensions(self) -> tuple[bytes, ...]:
         """What is behind each element up to the next, for elements that are structures."""
-        at, found = self.header_type.size, []
+        at, found = self._first(self.header), []
         for entry in self.entries:
             size = _size_of(entry, self.element_type)
             step = max(size, self.stride)
@@ -178,10 +215,11 @@ class StructList(Generic[HeaderT, ElementT]):
     def to_dict(self) -> dict[str, Any]:
         """Return the header's fields by name, and ``entries``, in JSON's types."""
         plain = self.header.to_dict()
-        plain["entries"] = [
-            entry if isinstance(entry, int) else entry.to_dict()  # type: ignore[attr-defined]
-            for entry in self.entries
-        ]
+        plain["entries"] = (
+            self.entries.hex()
+            if isinstance(self.entries, bytes)
+            else [entry if isinstance(entry, int) else _plain(entry) for entry in self.entries]
+        )
         return plain
 
     def dump(self) -> list[str]:
@@ -189,6 +227,9 @@ class StructList(Generic[HeaderT, ElementT]):
         return [*self.header.dump(), *self._element_lines()]
 
     def _element_lines(self) -> Iterator[str]:
+        if isinstance(self.entries, bytes):
+            yield hex_line(self.entries)
+            return
         for index, entry in enumerate(self.entries):
             if isinstance(entry, int):
                 yield f"[{index}] {entry:#x}"
@@ -224,6 +265,11 @@ class StructList(Generic[HeaderT, ElementT]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.entries)} elements, {self.size} bytes>"
+
+
+def _plain(entry: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = entry.to_dict()
+    return plain
 
 
 def _size_of(entry: Any, kind: Element) -> int:

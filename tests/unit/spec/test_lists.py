@@ -48,6 +48,29 @@ class Groups(StructList[Head, Items], header=Head, element=Items, count="count")
     """Lists in a list."""
 
 
+class Blob(StructList[Head, int], header=Head, element=bytes, count="count"):
+    """As many bytes as the header says."""
+
+
+class Rest(StructList[Head, int], header=Head, element=bytes):
+    """All the bytes that there are."""
+
+
+class Roomy(
+    StructList[Head, Item],
+    header=Head,
+    element=Item,
+    count="count",
+    start=lambda head: head.extra,
+    length=lambda head: 24,
+):
+    """A list in the middle of a page of 24 bytes."""
+
+
+class Blobs(StructList[Head, Blob], header=Head, element=Blob, count="count"):
+    """Lists of bytes in a list."""
+
+
 def test_a_page_is_built_and_read_back() -> None:
     page = Items.build([Item.build(value=5), Item.build(value=6)], count=2)
     assert bytes(page) == bytes([2, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0])
@@ -122,9 +145,44 @@ def test_lists_in_a_list() -> None:
     assert (len(cut), cut.incomplete) == (2, True)
 
 
+def test_bytes_that_have_no_structure() -> None:
+    page = Blob.from_bytes(bytes([3, 0, 0, 0]) + b"abcd")
+    assert (page.entries, page.data, page.size, page.incomplete) == (b"abc", b"abc", 7, False)
+    assert (len(page), page[1], list(page)) == (3, ord("b"), list(b"abc"))
+    assert page.to_dict() == {"count": 3, "extra": 0, "entries": "616263"}
+    assert page.dump()[-1] == "616263"
+    assert Blob.build(b"abc", count=3) == page == pickle.loads(pickle.dumps(page))
+    cut = Blob.from_bytes(bytes([3, 0, 0, 0]) + b"ab")
+    assert (cut.entries, cut.incomplete) == (b"ab", True)
+    assert Rest.from_bytes(bytes(4) + b"abcd").entries == b"abcd"
+    assert Rest.from_bytes(bytes(4)).dump()[-1] == "0 bytes of zero"
+    assert Rest.build(b"x" * 40).dump()[-1] == "78" * 32 + "..."
+    with pytest.raises(ValueError, match="tells of other than 2 elements"):
+        Blob.build(b"ab", count=3)
+
+
+def test_a_list_that_begins_behind_its_header_in_a_page_with_an_end() -> None:
+    page = Roomy.build([Item.build(value=7)], count=1, extra=8)
+    assert bytes(page) == bytes([1, 0, 8, 0, 0, 0, 0, 0, 7]) + bytes(15)
+    assert Roomy.from_bytes(bytes(page) + b"more") == page
+    assert (page.data, page.extensions) == (bytes(4) + b"\7" + bytes(15), (b"",))
+    assert Roomy.from_bytes(bytes(page)[:-1]).incomplete
+    # An offset within the header, or behind the end, is the device's mistake.
+    assert Roomy.from_bytes(b"\1\0\1\0" + bytes([7]) + bytes(19)).entries[0].value == 7
+    far = Roomy.from_bytes(b"\1\0\xff\0" + bytes(20))
+    assert (far.entries, far.incomplete) == ((), True)
+
+
+def test_lists_of_bytes_in_a_list() -> None:
+    page = Blobs.build([Blob.build(b"ab", count=2), Blob.build(count=0)], count=2)
+    assert [blob.entries for blob in page] == [b"ab", b""]
+    cut = Blobs.from_bytes(bytes(page)[:-5])
+    assert (len(cut), cut.incomplete) == (0, True)
+
+
 @given(st.binary(max_size=100))
 def test_no_bytes_make_it_raise_but_for_being_short(raw: bytes) -> None:
-    for kind in (Items, Stretched, Ids, Groups):
+    for kind in (Items, Stretched, Ids, Groups, Blob, Rest, Roomy, Blobs):
         if len(raw) < kind.header_type.size:
             with pytest.raises(ValueError, match="takes 4 bytes"):
                 kind.from_bytes(raw)

@@ -86,6 +86,12 @@ class Tags(Struct, size=34):
     many = BE16.array(30, 2, "Many")
 
 
+class Modes(Struct, size=3):
+    """Modes."""
+
+    modes = U8.array(0, 3, "Modes", bits=Mode)
+
+
 def declare_register(width: int, /, **fields: Bits) -> None:
     types.new_class("Register", (Register,), {"width": width}, lambda body: body.update(fields))
 
@@ -479,3 +485,19 @@ def test_big_endian_numbers() -> None:
     assert bytes(Tags.build(**{name: value for name, value, _ in tags.fields()})) == raw
     with pytest.raises(ValueError, match="ten = 1208925819614629174706176 does not fit"):
         Tags.build(ten=1 << 80)
+
+
+def test_an_array_of_registers() -> None:
+    modes = Modes.from_bytes(b"\x00\x01\x80")
+    assert [type(mode) for mode in modes.modes] == [Mode, Mode, Mode]
+    assert (modes.modes[1].en, modes.modes[2].top) == (1, 1)
+    assert json.dumps(modes.to_dict()) == '{"modes": [0, 1, 128]}'
+    lines = modes.dump()
+    assert lines[0] == "modes     : 3 values     Modes"
+    assert lines[1:3] == ["  [0x1] 0x1", "    en      : 0x1        Enable"]
+    assert [line for line in lines if line.startswith("  [")] == ["  [0x1] 0x1", "  [0x2] 0x80"]
+    assert Modes.build(modes=[0, Mode.build(en=1), 0x80]) == modes
+    with pytest.raises(ValueError, match="modes = 256 does not fit"):
+        Modes.build(modes=[0, 0, 256])
+    with pytest.raises(TypeError, match="Mode has 8 bits, its field 16"):
+        U16.array(0, 3, "Modes", bits=Mode)
