@@ -14,24 +14,16 @@ from pynvme_user.cli.output import (
     JSON,
     NORMAL,
     Page,
-    hexdump,
     human_option,
     output_option,
     raw_binary_option,
 )
 from pynvme_user.cli.types import U32
 from pynvme_user.errors import NvmeError
-from pynvme_user.spec.text import printable
 
 if TYPE_CHECKING:
     from pynvme_user import Controller
     from pynvme_user.cli import summary
-    from pynvme_user.spec.fields import Struct
-    from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, PowerState
-
-#: Numbers that nvme-cli prints as hexadecimal though no bit of theirs has a name.
-_HEXADECIMAL = {"vid", "ssvid", "cntlid", "rtd3r", "rtd3e", "rrls", "nsze", "ncap", "nuse"}
-_OPTIMAL_FIELDS = ("npwg", "npwa", "npdg", "npda", "nows")
 
 _vendor_option = click.option(
     "--vendor-specific", "-v", is_flag=True, help="Dump the vendor's own bytes, too."
@@ -43,13 +35,15 @@ _vendor_option = click.option(
 def identify(device: str, output_format: str) -> None:
     """Show the controller and its namespaces on one page."""
     from pynvme_user.cli import summary
+    from pynvme_user.cli.pages import plain
+    from pynvme_user.cli.shape import View
 
     with opened(device) as controller:
         found = summary.gather(controller)
         page = Page(
             normal=lambda: summary.lines(found),
             json=lambda: {
-                "controller": controller_json(found.identify),
+                "controller": plain(found.identify, View()),
                 "namespaces": [_found_json(each) for each in found.namespaces],
             },
         )
@@ -72,20 +66,14 @@ def id_ctrl(
     vendor_specific: bool,
 ) -> None:
     """Show the Identify Controller page."""
+    from pynvme_user.cli.pages import show
+
     with opened(device) as controller:
-        page = controller.identify
-
-        def normal() -> Iterator[str]:
-            yield "Identify Controller:"
-            yield from _field_lines(page, 10, human_readable, skip=("psds", "vs"))
-            for number, state in enumerate(page.psds[: page.npss + 1]):
-                yield from _power_state_lines(number, state)
-            if vendor_specific:
-                yield "vs:"
-                yield from hexdump(page.vs)
-
-        Page(normal, lambda: controller_json(page), lambda: bytes(page)).show(
-            BINARY if raw_binary else output_format
+        show(
+            controller.identify,
+            BINARY if raw_binary else output_format,
+            human=human_readable,
+            vendor=vendor_specific,
         )
 
 
@@ -107,27 +95,20 @@ def id_ns(
 
     With -n 0xffffffff it is what all namespaces have in common, where the controller tells.
     """
+    from pynvme_user.cli.pages import show
     from pynvme_user.spec.admin import Cns
     from pynvme_user.spec.commands import NSID_ALL
     from pynvme_user.spec.identify import IdentifyNamespace
 
     with opened(device) as controller:
         nsid = only_namespace(controller) if namespace_id is None else namespace_id
-        page = IdentifyNamespace.from_bytes(controller.identify_page(Cns.NAMESPACE, nsid=nsid))
-
-        def normal() -> Iterator[str]:
-            of = ", common to all" if nsid == NSID_ALL else f" {nsid}"
-            yield f"Identify Namespace{of}:"
-            yield from _field_lines(page, 8, human_readable, skip=(*_absent(page), "lbafs", "vs"))
-            for index, lbaf in enumerate(page.lbafs[: page.nlbaf + page.nulbaf + 1]):
-                in_use = " (in use)" if index == page.format_index else ""
-                yield f"lbaf {index:2} : ms:{lbaf.ms:<3} lbads:{lbaf.ds:<2} rp:{lbaf.rp:#x}{in_use}"
-            if vendor_specific:
-                yield "vs:"
-                yield from hexdump(page.vs)
-
-        Page(normal, lambda: namespace_json(page), lambda: bytes(page)).show(
-            BINARY if raw_binary else output_format
+        show(
+            IdentifyNamespace.from_bytes(controller.identify_page(Cns.NAMESPACE, nsid=nsid)),
+            BINARY if raw_binary else output_format,
+            "NVME Identify Namespace, common to all:" if nsid == NSID_ALL else None,
+            nsid=nsid,
+            human=human_readable,
+            vendor=vendor_specific,
         )
 
 
@@ -169,101 +150,11 @@ def _allocated(controller: Controller) -> Iterator[int]:
     return controller.namespaces.listed(Cns.ALLOCATED_NAMESPACES)
 
 
-# --- JSON as nvme-cli 2.x has it ---------------------------------------------------------------
-
-
-def controller_json(page: IdentifyController) -> dict[str, Any]:
-    """Give the keys of nvme-cli's ``id-ctrl -o json``; text keeps its padding, as there."""
-    plain = page.to_dict()
-    for name in ("vs", "dctype"):
-        del plain[name]
-    for field in (type(page).sn, type(page).mn, type(page).fr):
-        raw = bytes(page)[field.offset : field.offset + field.size]
-        plain[field.name] = raw.decode(field.codec).rstrip("\0")
-    if not plain["subnqn"]:
-        del plain["subnqn"]
-    plain["psds"] = [
-        {
-            "max_power": state.mp,
-            "flags": state.flags,
-            "entry_lat": state.enlat,
-            "exit_lat": state.exlat,
-            "read_tput": state.rrt,
-            "read_lat": state.rrl,
-            "write_tput": state.rwt,
-            "write_lat": state.rwl,
-            "idle_power": state.idlp,
-            "idle_scale": state.ips.ips,
-            "active_power": state.actp,
-            "active_power_work": state.apws.apw,
-            "active_scale": state.apws.aps,
-        }
-        for state in page.psds[: page.npss + 1]
-    ]
-    return plain
-
-
-def namespace_json(page: IdentifyNamespace) -> dict[str, Any]:
-    """Give the keys of nvme-cli's ``id-ns -o json``."""
-    plain = page.to_dict()
-    for name in (*_absent(page), "vs"):
-        del plain[name]
-    plain["lbafs"] = plain["lbafs"][: page.nlbaf + 1]
-    return plain
-
-
 def _found_json(found: summary.FoundNamespace) -> dict[str, Any]:
     """Give what is known of a namespace, and ``error`` where that is not all."""
-    page = {} if found.page is None else namespace_json(found.page)
+    from pynvme_user.cli.pages import plain
+    from pynvme_user.cli.shape import View
+
+    page: Any = {} if found.page is None else plain(found.page, View())
     error = {"error": found.error} if found.error else {}
     return {"nsid": found.nsid, **page, **found.identifiers.to_dict(), **error}
-
-
-def _absent(page: IdentifyNamespace) -> tuple[str, ...]:
-    """Fields that mean nothing here: NSFEAT.OPTPERF tells whether a device fills them in."""
-    return () if page.nsfeat.optperf else _OPTIMAL_FIELDS
-
-
-# --- text --------------------------------------------------------------------------------------
-
-
-def _field_lines(
-    page: Struct, width: int, human_readable: bool, skip: tuple[str, ...]
-) -> Iterator[str]:
-    """Write a line per field, in the page's order, and if asked for its bits below it."""
-    from pynvme_user.spec.fields import Register
-
-    for name, value, text in page.fields():
-        if name in skip:
-            continue
-        yield f"{name:<{width}}: {_text(name, value)}"
-        if human_readable:
-            yield f"  {text}"
-            if isinstance(value, Register):
-                yield from (f"    {line}" for line in value.dump())
-
-
-def _text(name: str, value: object) -> str:
-    from pynvme_user.spec.fields import Register
-
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, int):
-        if name == "ieee":
-            return f"{value:06x}"
-        return f"{value:#x}" if isinstance(value, Register) or name in _HEXADECIMAL else str(value)
-    return printable(str(value))
-
-
-def _power_state_lines(number: int, state: PowerState) -> Iterator[str]:
-    kind = "non-operational" if state.flags.nops else "operational"
-    idle = _power(state.idlp, state.ips.ips)
-    active = _power(state.actp, state.apws.aps)
-    yield f"ps {number:6} : mp:{state.max_power:g}W {kind} enlat:{state.enlat} exlat:{state.exlat}"
-    yield f"            rrt:{state.rrt} rrl:{state.rrl} rwt:{state.rwt} rwl:{state.rwl}"
-    yield f"            idle_power:{idle} active_power:{active} workload:{state.apws.apw}"
-
-
-def _power(value: int, scale: int) -> str:
-    unit = {1: 0.0001, 2: 0.01}.get(scale)
-    return "-" if unit is None else f"{value * unit:g}W"

@@ -53,11 +53,12 @@ def test_id_ctrl(run: Any) -> None:
     ]
 
     normal = lines(run("id-ctrl", DEVICE))
+    assert "NVME Identify Controller" in normal
     assert normal["sn"] == "ABC123"
     assert normal["vid"] == "0x1b36"
     assert normal["mdts"] == "6"
     assert normal["oncs"] == f"{page.oncs:#x}"
-    assert normal["ps      0"].startswith("mp:25W operational")
+    assert normal["ps      0"].startswith("mp:25.00W operational")
     explained = run("id-ctrl", DEVICE, "-H").stdout.decode()
     assert "Doorbell Buffer Config Supported" in explained
     dumped = run("id-ctrl", DEVICE, "-v").stdout.decode()
@@ -71,12 +72,15 @@ def test_id_ns(run: Any) -> None:
     printed = json.loads(run("id-ns", DEVICE, "--namespace-id", "0x4", "-o", "json").stdout)
     expected = page.to_dict()
     assert len(printed["lbafs"]) == page.nlbaf + 1 < 64
+    in_use = [each.pop("in_use") for each in printed["lbafs"]]
+    assert in_use == [int(index == page.format_index) for index in range(page.nlbaf + 1)]
     assert printed.pop("lbafs") == expected.pop("lbafs")[: page.nlbaf + 1]
     assert printed == {name: value for name, value in expected.items() if name != "vs"}
     assert printed["eui64"] == "0000000000000005"
 
     one = run("id-ns", DEVICE, "-n", 1).stdout.decode()
-    assert "lbaf  4 : ms:0   lbads:12 rp:0 (in use)" in one.replace("0x0", "0")
+    assert one.startswith("NVME Identify Namespace 1:\n")
+    assert "lbaf  4 : ms:0   lbads:12 rp:0 (in use)" in one
     assert lines(run("id-ns", DEVICE, "-n", 1))["nsze"] == hex((64 << 20) // 4096)
 
 

@@ -6,9 +6,11 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
+from typing import Any
 
 from pynvme_user import spec
 from pynvme_user.spec.fields import Register, Struct
+from pynvme_user.spec.lists import StructList
 
 _MODULES = [
     import_module(f"{spec.__name__}.{found.name}") for found in pkgutil.iter_modules(spec.__path__)
@@ -28,3 +30,4 @@ def _declared(base: type) -> Iterator[type]:
 
 REGISTER_CLASSES: list[type[Register]] = list(_declared(Register))
 STRUCT_CLASSES: list[type[Struct]] = list(_declared(Struct))
+LIST_CLASSES: list[type[StructList[Any, Any]]] = list(_declared(StructList))

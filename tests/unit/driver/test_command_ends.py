@@ -47,7 +47,7 @@ def test_results_come_before_the_end() -> None:
         *("id-ctrl", "soft:"),
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == b"Identify Controller:\n"
+    assert process.stdout.readline() == b"NVME Identify Controller:\n"
     assert process.poll() is None
     process.kill()
     process.communicate()
@@ -75,7 +75,7 @@ def test_a_refusal_is_a_warning() -> None:
         "soft.admin = lambda sqe: Status(4 if sqe.opc == 9 else 0)",
         *("id-ctrl", "soft:"),
     )
-    assert out.startswith("Identify Controller:\n")
+    assert out.startswith("NVME Identify Controller:\n")
     assert code == 0
     assert err.startswith("nvme-user: warning: soft: there are no I/O queues, only admin commands")
     assert err.count("\n") == 1

@@ -1,0 +1,82 @@
+"""What there is to say of a structure so that it is shown as nvme-cli shows it.
+
+`nvme_json` has a `Shape` for each structure, `pages` prints by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known besides the page, and how much of it is to be shown."""
+
+    device: str = ""
+    nsid: int | None = None
+    #: The bits of each field in words (-H).
+    human: bool = False
+    #: The vendor's own bytes, too (-v).
+    vendor: bool = False
+    #: How many elements of an array count, by field, where another page says so.
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+#: Gives the keys that stand in the place of a field's.
+Json: TypeAlias = Callable[[Any, View], Mapping[str, object]]
+#: Gives the lines that stand in the place of a field's.
+Lines: TypeAlias = Callable[[Any, View], Iterable[str]]
+
+
+def _none(_: object) -> Collection[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How nvme-cli shows one structure; what is not said here is shown by the fields' names.
+
+    All functions take the page, and where they are told more the `View`.
+    """
+
+    #: The text's first line, with ``{device}``, ``{nsid:x}`` and ``{count}`` filled in.
+    heading: str = ""
+    #: A field's key in JSON, or its keys and values, or None to leave it out there.
+    keys: Mapping[str, str | Json | None] = field(default_factory=dict)
+    #: A field's name in text where that is not its key in JSON; None to leave it out there.
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    #: A field's value in text.
+    values: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
+    #: Lines of text in the place of a field's one.
+    lines: Mapping[str, Lines] = field(default_factory=dict)
+    #: Fields whose numbers text has as hexadecimal though no bit of theirs has a name.
+    hexadecimal: Collection[str] = ()
+    #: Fields whose numbers text has as decimal though their bits have names.
+    decimal: Collection[str] = ()
+    #: How many elements of an array count.
+    counts: Mapping[str, Callable[[Any], int]] = field(default_factory=dict)
+    #: Fields that mean nothing in this page.
+    absent: Callable[[Any], Collection[str]] = _none
+    #: Of a name in text; 0 for the longest and one.
+    width: int = 0
+    #: A list's: the key of its elements, None for a header alone, and of each that is a number.
+    entries: str | None = "entries"
+    entry: str = ""
+    #: Whether JSON has all of it below the device's name.
+    below_device: bool = False
+    #: The JSON, where nothing of the above gives it.
+    json: Callable[[Any, View], object] | None = None
+
+
+def count_of(shape: Shape, view: View, page: object, name: str) -> int | None:
+    """How many elements of an array count; None where nothing says so."""
+    if name in view.counts:
+        return view.counts[name]
+    return shape.counts[name](page) if name in shape.counts else None
+
+
+def hexadecimal(number: int) -> str:
+    """Write a number as nvme-cli does: 0x1f, but 0."""
+    return f"{number:#x}" if number else "0"
