@@ -125,6 +125,9 @@ def id_ns(
 @output_option(NORMAL, JSON)
 def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str) -> None:
     """List the active namespaces, by namespace id."""
+    from pynvme_user.cli.pages import show
+    from pynvme_user.spec.identify_lists import NamespaceList
+
     if namespace_id == 0:
         raise click.UsageError("namespace ids begin at 1")
     ids: list[int] = []
@@ -135,10 +138,7 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
                 ids += [nsid] if nsid >= namespace_id else []
         except NvmeError as error:
             fault = error
-        Page(
-            normal=lambda: (f"[{index:4}]:{nsid:#x}" for index, nsid in enumerate(ids)),
-            json=lambda: {"nsid_list": [{"nsid": nsid} for nsid in ids]},
-        ).show(output_format)
+        show(NamespaceList.build(ids), output_format)
         if fault is not None:
             raise fault
 

@@ -143,9 +143,13 @@ def lines(page: Page, view: View, heading: str | None = None) -> Iterator[str]:
     shape = shape_of(type(page))
     if heading is None:
         count = len(page) if isinstance(page, StructList) else 0
-        heading = shape.heading.format(device=view.device, nsid=view.nsid or 0, count=count)
+        heading = shape.heading.format(device=view.device, nsid=view.nsid, count=count)
     yield from [printable(heading)] if heading else []
-    yield from _fields(page, shape, view)
+    yield from _body(page, shape, view)
+
+
+def _body(page: Struct | StructList[Any, Any], shape: Shape, view: View) -> Iterator[str]:
+    return iter(shape.text(page, view)) if shape.text else _fields(page, shape, view)
 
 
 def _fields(page: Struct | StructList[Any, Any], shape: Shape, view: View) -> Iterator[str]:
@@ -168,7 +172,7 @@ def _fields(page: Struct | StructList[Any, Any], shape: Shape, view: View) -> It
         yield "vs[]:"
         yield from hexdump(vs)
     if isinstance(page, StructList):
-        yield from _elements(page.entries, view)
+        yield from _elements(page.entries, view, first=shape.first)
 
 
 def _labels(page: object, header: Struct, shape: Shape) -> Mapping[str, str]:
@@ -190,7 +194,7 @@ def _field(
     """Write one field as a line, and what is in it below."""
     if isinstance(value, Struct | StructList):
         yield label
-        yield from _indented(_fields(value, shape_of(type(value)), view))
+        yield from _indented(_body(value, shape_of(type(value)), view))
     elif isinstance(value, tuple) and value and isinstance(value[0], Struct | StructList):
         yield label
         counted = count_of(shape, view, page, field.name) is not None
@@ -214,15 +218,17 @@ def _meaning(value: Any, field: Field[Any]) -> str:
     return named(value, getattr(field, "names", None)) if isinstance(value, int) else ""
 
 
-def _elements(entries: Sequence[Any], view: View, every: bool = True) -> Iterator[str]:
+def _elements(
+    entries: Sequence[Any], view: View, every: bool = True, first: int = 0
+) -> Iterator[str]:
     """Write each element below its number; what is all zeroes only where every one is wanted."""
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(entries, first):
         if isinstance(entry, int):
             yield f"[{index:4}]:{hexadecimal(entry)}"
         elif every or any(bytes(entry)):
             yield f" Entry[{index:2}]"
             yield "." * 17
-            yield from _fields(entry, shape_of(type(entry)), view)
+            yield from _body(entry, shape_of(type(entry)), view)
 
 
 def _indented(inner: Iterator[str]) -> Iterator[str]:

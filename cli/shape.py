@@ -15,13 +15,14 @@ class View:
     """What is known besides the page, and how much of it is to be shown."""
 
     device: str = ""
-    nsid: int | None = None
+    #: The namespace, or what else the page is of.
+    nsid: int = 0
     #: The bits of each field in words (-H).
     human: bool = False
     #: The vendor's own bytes, too (-v).
     vendor: bool = False
-    #: How many elements of an array count, by field, where another page says so.
-    counts: Mapping[str, int] = field(default_factory=dict)
+    #: The Identify Namespace page, for a page whose formats it counts and has one in use of.
+    namespace: Any = None
 
 
 #: Gives the keys that stand in the place of a field's.
@@ -55,8 +56,8 @@ class Shape:
     hexadecimal: Collection[str] = ()
     #: Fields whose numbers text has as decimal though their bits have names.
     decimal: Collection[str] = ()
-    #: How many elements of an array count.
-    counts: Mapping[str, Callable[[Any], int]] = field(default_factory=dict)
+    #: How many elements of an array count; None where that is not known.
+    counts: Mapping[str, Callable[[Any, View], int | None]] = field(default_factory=dict)
     #: Fields that mean nothing in this page.
     absent: Callable[[Any], Collection[str]] = _none
     #: Of a name in text; 0 for the longest and one.
@@ -64,17 +65,19 @@ class Shape:
     #: A list's: the key of its elements, None for a header alone, and of each that is a number.
     entries: str | None = "entries"
     entry: str = ""
+    #: The number of its first element, in text.
+    first: int = 0
     #: Whether JSON has all of it below the device's name.
     below_device: bool = False
     #: The JSON, where nothing of the above gives it.
     json: Callable[[Any, View], object] | None = None
+    #: The text below the heading, likewise.
+    text: Lines | None = None
 
 
 def count_of(shape: Shape, view: View, page: object, name: str) -> int | None:
     """How many elements of an array count; None where nothing says so."""
-    if name in view.counts:
-        return view.counts[name]
-    return shape.counts[name](page) if name in shape.counts else None
+    return shape.counts[name](page, view) if name in shape.counts else None
 
 
 def hexadecimal(number: int) -> str:

@@ -33,6 +33,32 @@ class NamespaceList(StructList[NoHeader, int], element=4, until_zero=True):
     """
 
 
+class NamespaceDescriptorHeader(Struct, size=4):
+    """The first bytes of a Namespace Identification Descriptor."""
+
+    nidt = U8(0, "Namespace Identifier Type")
+    nidl = U8(1, "Namespace Identifier Length")
+    _rsvd2 = ReservedBytes(2, 2)
+
+
+class NamespaceDescriptor(
+    StructList[NamespaceDescriptorHeader, int],
+    header=NamespaceDescriptorHeader,
+    element=1,
+    count="nidl",
+):
+    """Namespace Identification Descriptor (5.1.13.2.3): its elements are the identifier's bytes."""
+
+
+class NamespaceDescriptorList(
+    StructList[NoHeader, NamespaceDescriptor], element=NamespaceDescriptor, until_zero=True
+):
+    """Namespace Identification Descriptor list (CNS 03h; 5.1.13.2.3), byte for byte.
+
+    `NamespaceIdentifiers` is the same page by what it tells.
+    """
+
+
 class ControllerListHeader(Struct, size=2):
     """The first bytes of a Controller List."""
 

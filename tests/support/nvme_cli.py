@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -43,15 +44,14 @@ class NvmeCli:
         flags = ["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
         subprocess.run(["gcc", *flags, "-o", self._library, source], check=True)
 
-    def text(self, *words: object, pages: Pages) -> str:
+    def text(self, words: str, pages: Pages) -> str:
         """Run a command, its device /dev/null, on these pages; return what it prints."""
         shutil.rmtree(self._pages, ignore_errors=True)
         self._pages.mkdir()
         for (opcode, selector), page in pages.items():
             (self._pages / f"{opcode:02x}-{selector:02x}").write_bytes(page)
-        command, *options = words
         done = subprocess.run(
-            [str(_program()), *str(command).split(), "/dev/null", *map(str, options)],
+            [str(_program()), *words.split(), "/dev/null"],
             capture_output=True,
             env=os.environ | {"LD_PRELOAD": str(self._library), "NVME_PAGES": str(self._pages)},
             check=False,
@@ -59,9 +59,12 @@ class NvmeCli:
         assert done.returncode == 0, (done.stdout, done.stderr)
         return done.stdout.decode(errors="surrogateescape")
 
-    def json(self, *words: object, pages: Pages) -> Any:
-        """Run a command as `text` does; return its JSON."""
-        return json.loads(self.text(*words, "-o", "json", pages=pages), strict=False)
+    def json(self, words: str, pages: Pages) -> Any:
+        """Run a command as `text` does; return its JSON, before which 2.3 may write other lines."""
+        said = self.text(f"{words} -o json", pages)
+        begin = re.search(r"^[{\[]", said, re.MULTILINE)
+        assert begin, said
+        return json.loads(said[begin.start() :], strict=False)
 
 
 def mended(theirs: Any, ours: Any) -> Any:

@@ -7,7 +7,6 @@ import os
 import pty
 import random
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -94,7 +93,7 @@ SHAPE = Shape(
     values={"key": lambda page: f"<{page.key.hex()}>"},
     lines={"ids": lambda page, view: [f"id {number}" for number in page.ids]},
     hexadecimal=("last",),
-    counts={"parts": lambda page: page.count},
+    counts={"parts": lambda page, _: page.count},
     absent=lambda page: ("last",) if page.last == 0 else (),
 )
 THING = Thing.build(
@@ -186,7 +185,7 @@ def test_json_by_the_shape(shaped: None) -> None:
         "uid": "00000000-0000-0000-0000-000000000005",
         "last": 31,
     }
-    counted: Any = plain(THING, View(counts={"parts": 1}))
+    counted: Any = plain(THING.replace(count=1), View())
     assert counted["parts"] == [{"kind": 1, "size_": 2}]
     assert plain(Caps(3), View()) == {"fmts": 1, "mode": 1, "top": 0}
     assert plain([THING, THING], View()) == [plain(THING, View())] * 2
@@ -312,11 +311,7 @@ def test_any_register(kind: type[Register], seed: int) -> None:
     assert_shown(kind(random.Random(seed).getrandbits(kind.width)))
 
 
-def _shapes() -> Iterator[tuple[type, Shape]]:
-    return iter(nvme_json.shapes().items())
-
-
-@pytest.mark.parametrize(("kind", "shape"), _shapes())
+@pytest.mark.parametrize(("kind", "shape"), [*nvme_json.shapes().items()])
 def test_a_shape_names_fields(kind: Any, shape: Shape) -> None:
     """What a table says is said of a field that there is."""
     header = kind.header_type if issubclass(kind, StructList) else kind
