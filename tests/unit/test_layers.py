@@ -28,7 +28,8 @@ def imports() -> list[tuple[str, str]]:
                 elif isinstance(node, ast.ImportFrom):
                     module = "." * node.level + (node.module or "")
                     found.append((name, module))
-                    found += [(name, f"{module}.{alias.name}") for alias in node.names]
+                    below = f"{module}." if node.module else module
+                    found += [(name, f"{below}{alias.name}") for alias in node.names]
     return found
 
 
