@@ -5,7 +5,8 @@ Nothing here touches a device, and only the standard library is imported. By sub
 - `fields`: what declarations are made of, `Struct` and (from `bits`) `Register`
 - `registers`: the controller's properties and where they are
 - `commands`: queue entries, opcodes, SGL descriptors
-- `admin`: the admin commands' dwords; `events`: what Asynchronous Event Request reports
+- `admin`, `management`, `security`, `directives`, `migration`: the admin commands' dwords and
+  data; `events`: what Asynchronous Event Request reports
 - `features`: the features of Get and Set Features, a table; `feature_dwords` and `feature_data`:
   their values and data
 - `nvm`, `nvm_copy`: the dwords and data of the NVM Command Set's I/O commands; `protection`: what

@@ -1,7 +1,9 @@
 """The dwords of the admin commands, and Identify's CNS (NVMe Base 2.0, 5).
 
-Counts that the specification calls "0's based" say zero-based. Features have `features`, what
-Asynchronous Event Request reports `events`.
+Counts that the specification calls "0's based" say zero-based. Features are in `features`, what
+Asynchronous Event Request reports in `events`, firmware, namespaces and the other commands of
+management in `management`, `security`, `directives`, `migration`. Keep Alive has no dwords, and
+Doorbell Buffer Config two PRPs alone.
 """
 
 from enum import IntEnum
@@ -107,6 +109,13 @@ class IdentifyCdw11(Register, width=32):
     csi = Bits(31, 24, "Command Set Identifier", CommandSetId)
 
 
+class IdentifyCdw14(Register, width=32):
+    """Identify, dword 14 (5.17)."""
+
+    uidx = Bits(6, 0, "UUID Index (0: none)")
+    _r31_7 = Reserved(31, 7)
+
+
 class GetLogPageCdw10(Register, width=32):
     """Get Log Page, dword 10 (5.16)."""
 
@@ -173,14 +182,33 @@ class SanitizeAction(IntEnum):
     BLOCK_ERASE = 2
     OVERWRITE = 3
     CRYPTO_ERASE = 4
+    EXIT_MEDIA_VERIFICATION = 5
 
 
 class SanitizeCdw10(Register, width=32):
-    """Sanitize, dword 10 (5.24); dword 11 is the overwrite pattern."""
+    """Sanitize, dword 10 (5.24; Base 2.1, 5.1.22); dword 11 is the overwrite pattern."""
 
     sanact = Bits(2, 0, "Sanitize Action", SanitizeAction)
     ause = Bit(3, "Allow Unrestricted Sanitize Exit")
     owpass = Bits(7, 4, "Overwrite Pass Count (0: 16)")
     oipbp = Bit(8, "Overwrite Invert Pattern Between Passes")
     ndas = Bit(9, "No-Deallocate After Sanitize")
-    _r31_10 = Reserved(31, 10)
+    emvs = Bit(10, "Enter Media Verification State")
+    _r31_11 = Reserved(31, 11)
+
+
+class SelfTestCode(IntEnum):
+    """STC, the action of Device Self-test."""
+
+    SHORT = 0x1
+    EXTENDED = 0x2
+    HOST_INITIATED_REFRESH = 0x3
+    VENDOR_SPECIFIC = 0xE
+    ABORT = 0xF
+
+
+class DeviceSelfTestCdw10(Register, width=32):
+    """Device Self-test, dword 10 (5.9); dword 15 is a parameter of the vendor's own test."""
+
+    stc = Bits(3, 0, "Self-test Code", SelfTestCode)
+    _r31_4 = Reserved(31, 4)

@@ -108,9 +108,9 @@ class FeaturesCdw14(Register, width=32):
 class SupportedCapabilities(Register, width=32):
     """What Get Features returns in dword 0 for SEL SUPPORTED (5.1.11)."""
 
-    sv = Bit(0, "Saveable")
-    nss = Bit(1, "NS Specific")
-    chg = Bit(2, "Changeable")
+    svbl = Bit(0, "Saveable")
+    nsspec = Bit(1, "NS Specific")
+    chang = Bit(2, "Changeable")
     _r31_3 = Reserved(31, 3)
 
 

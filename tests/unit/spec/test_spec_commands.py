@@ -2,8 +2,7 @@
 
 import pytest
 
-from pynvme_user.spec import admin, commands, events, nvm
-from pynvme_user.spec.admin import Cns
+from pynvme_user.spec import commands, nvm
 from pynvme_user.spec.commands import (
     CQE,
     SQE,
@@ -89,20 +88,6 @@ def test_sgl_type_is_the_upper_half_of_the_last_byte() -> None:
     ("register", "value"),
     [
         (commands.CommandFlags.build(psdt=1, fuse=2), 0x42),
-        (admin.CreateQueueCdw10.build(qid=1, qsize=0xFF), 0x00FF0001),
-        (admin.CreateCqCdw11.build(pc=1, ien=1, iv=3), 0x00030003),
-        (admin.CreateSqCdw11.build(pc=1, qprio=2, cqid=7), 0x00070005),
-        (admin.CreateSqCdw12.build(nvmsetid=0xABCD), 0xABCD),
-        (admin.DeleteQueueCdw10.build(qid=9), 9),
-        (admin.IdentifyCdw10.build(cns=Cns.CONTROLLER, cntid=2), 0x00020001),
-        (admin.IdentifyCdw11.build(cnssid=5, csi=2), 0x02000005),
-        (admin.GetLogPageCdw10.build(lid=2, lsp=1, rae=1, numdl=0x7F), 0x007F8102),
-        (admin.GetLogPageCdw11.build(numdu=1, lsi=2), 0x00020001),
-        (admin.GetLogPageCdw14.build(uidx=3, ot=1, csi=2), 0x02800003),
-        (admin.AbortCdw10.build(sqid=1, cid=0x1234), 0x12340001),
-        (events.AsyncEventResult.build(aet=1, aei=2, lid=3), 0x00030201),
-        (admin.FormatCdw10.build(lbafl=1, mset=1, pi=1, pil=1, ses=2, lbafu=3), 0x3531),
-        (admin.SanitizeCdw10.build(sanact=4, ause=1, owpass=1, oipbp=1, ndas=1), 0x31C),
         (nvm.ReadCdw12.build(nlb=7, stc=1, prinfo=0xF, fua=1, lr=1), 0xFD000007),
         (nvm.WriteCdw12.build(nlb=7, dtype=2, fua=1), 0x40200007),
         (nvm.WriteZeroesCdw12.build(nlb=7, deac=1), 0x02000007),
@@ -118,17 +103,17 @@ def test_command_dword(register: Register, value: int) -> None:
     assert register == value
 
 
-@pytest.mark.parametrize(("dw0", "aborted"), [(0, True), (1, False)])
-def test_abort_result_bit_says_not_aborted(dw0: int, aborted: bool) -> None:
-    assert (admin.AbortResult(dw0).ianp == 0) is aborted
-
-
 def test_opcodes() -> None:
     assert (AdminOpcode.IDENTIFY, AdminOpcode.SET_FEATURES) == (0x06, 0x09)
     assert (AdminOpcode.DOORBELL_BUFFER_CONFIG, AdminOpcode.FORMAT_NVM) == (0x7C, 0x80)
     assert (AdminOpcode.TRACK_SEND, AdminOpcode.TRACK_RECEIVE) == (0x3D, 0x3E)
     assert (AdminOpcode.MIGRATION_SEND, AdminOpcode.MIGRATION_RECEIVE) == (0x41, 0x42)
     assert (AdminOpcode.CONTROLLER_DATA_QUEUE, AdminOpcode.LOCKDOWN) == (0x45, 0x24)
+    assert (AdminOpcode.DISCOVERY_INFORMATION_MANAGEMENT, AdminOpcode.FABRIC_ZONING_SEND) == (
+        0x21,
+        0x29,
+    )
+    assert (AdminOpcode.LOAD_PROGRAM, AdminOpcode.MEMORY_RANGE_SET_MANAGEMENT) == (0x85, 0x89)
     assert NvmOpcode.CANCEL == 0x18
     assert (NvmOpcode.FLUSH, NvmOpcode.WRITE, NvmOpcode.READ) == (0, 1, 2)
     assert (NvmOpcode.COMPARE, NvmOpcode.WRITE_ZEROES) == (5, 8)
