@@ -80,6 +80,10 @@ class NamespaceChangedError(NvmeError):
     """
 
 
+class NotSupportedError(NvmeError):
+    """The controller says that it has no such command: nothing was sent. ``force`` sends it."""
+
+
 class DmaError(NvmeError):
     """DMA memory could not be had or mapped, or an address is not mapped for its whole length."""
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 from weakref import WeakSet
 
-from pynvme_user.dma import PAGE, BytesLike
+from pynvme_user.dma import BytesLike
 from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.completion import check
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.nvm_commands import MAX_BLOCKS
 from pynvme_user.driver.pool import QueuePairPool
+from pynvme_user.driver.reservations import Reservations
 from pynvme_user.driver.transfer import Transfers, describe
 from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
 from pynvme_user.spec.admin import Cns
@@ -29,10 +31,6 @@ from pynvme_user.spec.identify import (
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus
 
-#: NLB has 16 bits, zero-based (NVM 1.0, section 3.2).
-MAX_BLOCKS = 0x10000
-#: Ranges that a Dataset Management command has, and blocks that each has (NVM 1.0, section 3.2.3).
-MAX_RANGES, MAX_RANGE_BLOCKS = 256, 0xFFFFFFFF
 #: Namespaces that a controller may have here; the specification knows no such limit.
 MOST_NAMESPACES = 1 << 16
 _LAST_NSID = 0xFFFFFFFE
@@ -40,7 +38,7 @@ _LAST_NSID = 0xFFFFFFFE
 _NOT_ACTIVE = (GenericStatus.INVALID_NAMESPACE_OR_FORMAT, GenericStatus.INVALID_FIELD)
 
 
-class Namespace:
+class Namespace(Reservations):
     """A namespace of a controller: ``block_count`` blocks of ``block_size`` bytes.
 
     Every call may come from any thread and waits for the device. LBAs and lengths in blocks; data
@@ -263,18 +261,12 @@ class Namespace:
         Metadata becomes zero with them. As many commands are sent as the controller's limit for
         one (WZSL) asks for.
         """
-        self.check_range(lba, blocks)
-        most = MAX_BLOCKS
-        if self.limits.wzsl:
-            size = PAGE << self.device.cap.mpsmin << self.limits.wzsl
-            most = max(1, min(most, size >> self.block_shift))
-        with self._pool.acquired() as pair:
-            for first in range(lba, lba + blocks, most):
-                count = min(most, lba + blocks - first)
+        for first, count in self._pieces(lba, blocks, self.limits.wzsl):
+            with self._pool.acquired() as pair:
                 pair.submit_write_zeroes(self, first, count, deallocate=deallocate, fua=fua)
                 (done,) = pair.drain()
-                what = describe(NvmOpcode.WRITE_ZEROES, first, count, self.nsid)
-                check(done.status, what, done.timed_out)
+            what = describe(NvmOpcode.WRITE_ZEROES, first, count, self.nsid)
+            check(done.status, what, done.timed_out)
 
     def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed.
@@ -282,38 +274,10 @@ class Namespace:
         Ranges of any number and length: as many commands are sent as the controller's limits for
         one (DMRL, DMRSL, DMSL) ask for.
         """
-        for lba, blocks in ranges:
-            self.check_range(lba, blocks)
-        limits = self.limits
-        with self._pool.acquired() as pair:
-            for some in dataset_commands(ranges, limits):
-                pair.submit_deallocate(self, some)
-                (done,) = pair.drain()
-                check(done.status, f"Deallocate (namespace {self.nsid})", done.timed_out)
+        self.dataset_management(ranges, deallocate=True)
 
     def __repr__(self) -> str:
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"
-
-
-def dataset_commands(
-    ranges: Iterable[tuple[int, int]], limits: IdentifyControllerNvm
-) -> Iterator[list[tuple[int, int]]]:
-    """Divide ``(lba, blocks)`` ranges into those of one Dataset Management command each."""
-    most_ranges = limits.dmrl or MAX_RANGES
-    most_blocks = limits.dmsl or 1 << 64
-    most_in_range = min(limits.dmrsl or MAX_RANGE_BLOCKS, MAX_RANGE_BLOCKS, most_blocks)
-    command: list[tuple[int, int]] = []
-    total = 0
-    for lba, blocks in ranges:
-        for first in range(lba, lba + blocks, most_in_range):
-            count = min(most_in_range, lba + blocks - first)
-            if len(command) == most_ranges or total + count > most_blocks:
-                yield command
-                command, total = [], 0
-            command.append((first, count))
-            total += count
-    if command:
-        yield command
 
 
 def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:

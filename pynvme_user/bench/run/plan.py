@@ -11,7 +11,7 @@ from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.issued import IssuedLog
 from pynvme_user.bench.run.target import Target
 from pynvme_user.bench.run.zoned import Arrivals, ZonedPlan, ZoneMap
-from pynvme_user.driver.namespace import MAX_RANGE_BLOCKS
+from pynvme_user.driver.nvm_commands import MAX_RANGE_BLOCKS
 from pynvme_user.host.numa import cpus_of, format_list
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import DatasetManagementCdw11, WriteCdw12

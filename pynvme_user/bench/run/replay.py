@@ -9,7 +9,7 @@ from pynvme_user.bench.jobs import iolog
 from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.jobs.terms import JobError, Trace
 from pynvme_user.bench.run.target import Target
-from pynvme_user.driver.namespace import MAX_RANGE_BLOCKS
+from pynvme_user.driver.nvm_commands import MAX_RANGE_BLOCKS
 from pynvme_user.native import tick_rate
 from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.loop import Workload

@@ -17,7 +17,7 @@ from pynvme_user import Controller
 from pynvme_user.cli import signatures
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.pipeline import pipeline
-from pynvme_user.driver.namespace import dataset_commands
+from pynvme_user.driver.nvm_commands import dataset_commands
 from pynvme_user.errors import NvmeError
 from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.commands import SQE, NvmOpcode

@@ -1,0 +1,320 @@
+"""The NVM Command Set's commands besides plain reads and writes (NVM Command Set 1.1, 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self, Unpack
+
+from pynvme_user.dma import PAGE, BytesLike, as_bytes
+from pynvme_user.driver.admin import CommandFields, reachable
+from pynvme_user.driver.completion import Completion, check
+from pynvme_user.driver.device import Device
+from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.pool import QueuePairPool
+from pynvme_user.driver.transfer import describe
+from pynvme_user.spec.commands import SQE, CommandFlags, Fuse, NvmOpcode
+from pynvme_user.spec.fdp import (
+    ManagementReceive,
+    ManagementReceiveCdw10,
+    ManagementSend,
+    ManagementSendCdw10,
+    PlacementIdList,
+    ReclaimUnitHandleStatus,
+)
+from pynvme_user.spec.identify import IdentifyNamespace
+from pynvme_user.spec.identify_nvm import IdentifyControllerNvm
+from pynvme_user.spec.nvm import (
+    DatasetManagementCdw10,
+    DatasetManagementCdw11,
+    DatasetRange,
+    ReadCdw12,
+    WriteUncorrectableCdw12,
+)
+from pynvme_user.spec.nvm_copy import CopyCdw12, CopyFormat, CopyRange0, CopyRange2
+
+#: NLB has 16 bits, zero-based.
+MAX_BLOCKS = 0x10000
+#: Ranges that one Dataset Management or Copy has, and blocks that each of the former has.
+MAX_RANGES, MAX_RANGE_BLOCKS = 256, 0xFFFFFFFF
+
+
+class NvmCommands:
+    """What a :class:`Namespace` does besides moving data. Thread-safe; every call waits.
+
+    Ranges of any number and length: as many commands are sent as the controller's limits for one
+    ask for. Each call raises what :class:`Namespace` says of all.
+    """
+
+    device: Device
+    nsid: int
+    identify: IdentifyNamespace
+    geometry: Geometry
+    _pool: QueuePairPool
+
+    @property
+    def limits(self) -> IdentifyControllerNvm:
+        """What commands that move no data are limited to (NVM Command Set, Identify CNS 06h)."""
+        raise NotImplementedError
+
+    def current(self) -> Geometry:
+        """Return its geometry, identified again if it may have changed since."""
+        raise NotImplementedError
+
+    def check_range(self, lba: int, blocks: int) -> None:
+        """Raise ValueError if the blocks are not all in the namespace."""
+        raise NotImplementedError
+
+    def _run(
+        self,
+        opcode: NvmOpcode,
+        what: str = "",
+        buffer: BytesLike | None = None,
+        *,
+        lba: int | None = None,
+        **fields: Unpack[CommandFields],
+    ) -> Completion:
+        """Run one command of this namespace to its end; raise what its status says."""
+        self.current()
+        if lba is not None:
+            fields["cdw10"], fields["cdw11"] = _halves(lba)
+        command = SQE.build(opc=opcode, nsid=self.nsid, **fields)
+        memory, copy_back = reachable(self.device, command, buffer)
+        with self._pool.acquired() as pair:
+            pair.submit(command, memory)
+            (done,) = pair.drain()
+        name = opcode.name.replace("_", " ").title()
+        check(done.status, what or f"{name} (namespace {self.nsid})", done.timed_out)
+        copy_back()
+        return done
+
+    def _pieces(self, lba: int, blocks: int, limit: int) -> Iterator[tuple[int, int]]:
+        """Divide blocks into those of one command each; ``limit`` is a power of two of the
+        controller's smallest pages, 0 for none.
+        """
+        self.check_range(lba, blocks)
+        most = MAX_BLOCKS
+        if limit:
+            size = PAGE << self.device.cap.mpsmin << limit
+            most = max(1, min(most, size >> self.geometry.block_shift))
+        for first in range(lba, lba + blocks, most):
+            yield first, min(most, lba + blocks - first)
+
+    # --- checks and marks ---------------------------------------------------------------------
+
+    def verify(self, lba: int, blocks: int) -> None:
+        """Let the device read blocks, and check them, without moving their data (3.3.5).
+
+        Raises NvmeStatusError, for example UNRECOVERED_READ_ERROR, where it cannot.
+        """
+        for first, count in self._pieces(lba, blocks, self.limits.vsl):
+            self._run(
+                NvmOpcode.VERIFY,
+                describe(NvmOpcode.VERIFY, first, count, self.nsid),
+                lba=first,
+                cdw12=ReadCdw12.build(nlb=count - 1),
+            )
+
+    def write_uncorrectable(self, lba: int, blocks: int) -> None:
+        """Mark blocks as unreadable: reads of them fail until they are written again (3.3.7)."""
+        for first, count in self._pieces(lba, blocks, self.limits.wusl):
+            self._run(
+                NvmOpcode.WRITE_UNCORRECTABLE,
+                describe(NvmOpcode.WRITE_UNCORRECTABLE, first, count, self.nsid),
+                lba=first,
+                cdw12=WriteUncorrectableCdw12.build(nlb=count - 1),
+            )
+
+    # --- ranges -------------------------------------------------------------------------------
+
+    def dataset_management(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        deallocate: bool = False,
+        read: bool = False,
+        write: bool = False,
+        attributes: int = 0,
+    ) -> None:
+        """Tell the device how ``(lba, blocks)`` ranges are used (3.3.3).
+
+        ``deallocate``: their data is not needed. ``read`` and ``write``: they are one set that is
+        read, or written, together. ``attributes`` are those of each, a
+        :class:`~pynvme_user.spec.nvm.ContextAttributes`.
+        """
+        for lba, blocks in ranges:
+            self.check_range(lba, blocks)
+        cdw11 = DatasetManagementCdw11.build(ad=deallocate, idr=read, idw=write)
+        for some in dataset_commands(ranges, self.limits):
+            parts = [DatasetRange.build(cattr=attributes, slba=lba, nlb=n) for lba, n in some]
+            self._run(
+                NvmOpcode.DATASET_MANAGEMENT,
+                f"{'Deallocate' if deallocate else 'Dataset Management'} (namespace {self.nsid})",
+                bytearray(b"".join(map(bytes, parts))),
+                cdw10=DatasetManagementCdw10.build(nr=len(some) - 1),
+                cdw11=cdw11,
+            )
+
+    def copy(
+        self,
+        lba: int,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        source: Self | None = None,
+        fua: bool = False,
+    ) -> None:
+        """Copy ``(lba, blocks)`` ranges, one behind the other, to ``lba`` on (3.3.2).
+
+        They are this namespace's, or those of ``source``, another one of the same controller,
+        where the controller can copy between namespaces (OCFS, and Host Behavior Support has it
+        enabled). What an error leaves undone is any of what comes behind it.
+        """
+        total = 0
+        whole = source if source is not None else self
+        if whole.device is not self.device:
+            raise ValueError("source is a namespace of another controller: read and write it")
+        for first, blocks in ranges:
+            whole.check_range(first, blocks)
+            total += blocks
+        if not total:
+            raise ValueError("there is nothing to copy: give at least one range")
+        self.check_range(lba, total)
+        form = CopyFormat.SAME_NAMESPACE_8B if source is None else CopyFormat.CROSS_NAMESPACE_8B
+        for some in copy_commands(ranges, self.identify):
+            count = sum(blocks for _, blocks in some)
+            self._run(
+                NvmOpcode.COPY,
+                f"Copy of {count} blocks to LBA {lba} on (namespace {self.nsid})",
+                bytearray(b"".join(bytes(_copy_range(*one, source)) for one in some)),
+                lba=lba,
+                cdw12=CopyCdw12.build(nr=len(some) - 1, desfmt=form, fua=fua),
+            )
+            lba += count
+
+    # --- fused ----------------------------------------------------------------------------------
+
+    def compare_and_write(self, lba: int, expected: BytesLike, data: BytesLike) -> None:
+        """Write ``data`` if the blocks are ``expected``, as one operation (Base 2.1, 3.4.2).
+
+        Both have the same length, of whole blocks, up to the device's ACWU. Raises NvmeStatusError
+        with COMPARE_FAILURE, and nothing is written, where they are something else.
+        """
+        one, other = as_bytes(expected), as_bytes(data)
+        if one.nbytes != other.nbytes:
+            raise ValueError(
+                f"what is expected and what is written are of one length, not {one.nbytes} and "
+                f"{other.nbytes} bytes"
+            )
+        geometry = self.current()
+        size = 1 << geometry.block_shift
+        blocks = one.nbytes >> geometry.block_shift
+        if blocks << geometry.block_shift != one.nbytes:
+            raise ValueError(f"{one.nbytes} bytes are not whole blocks of {size}")
+        geometry.check_transfer(lba, blocks)
+        if blocks > geometry.max_blocks:
+            raise ValueError(
+                f"one command carries up to {geometry.max_blocks} blocks, not {blocks}"
+            )
+        memory = self.device.alloc(2 * one.nbytes)
+        memory[: one.nbytes] = one
+        memory[one.nbytes :] = other
+        low, high = _halves(lba)
+        commands = [
+            SQE.build(
+                opc=opcode,
+                flags=CommandFlags.build(fuse=fuse),
+                nsid=self.nsid,
+                cdw10=low,
+                cdw11=high,
+                cdw12=ReadCdw12.build(nlb=blocks - 1),
+            )
+            for opcode, fuse in ((NvmOpcode.COMPARE, Fuse.FIRST), (NvmOpcode.WRITE, Fuse.SECOND))
+        ]
+        with self._pool.acquired() as pair:
+            # Both behind one doorbell, next to each other in the queue: nobody else has it.
+            cids = [
+                pair.submit(commands[0], memory[: one.nbytes]),
+                pair.submit(commands[1], memory[one.nbytes :]),
+            ]
+            done = {each.cid: each for each in pair.drain()}
+        for cid, command in zip(cids, commands, strict=True):
+            what = describe(NvmOpcode(command.opc), lba, blocks, self.nsid)
+            check(done[cid].status, f"fused {what}", done[cid].timed_out)
+
+    # --- data placement ---------------------------------------------------------------------------
+
+    def reclaim_unit_handles(self) -> ReclaimUnitHandleStatus:
+        """Return the reclaim unit handles that it may write by (Base 2.1, 7.3.1.1; FDP)."""
+        size = PAGE
+        while True:
+            page = bytearray(size)
+            self._run(
+                NvmOpcode.IO_MANAGEMENT_RECEIVE,
+                buffer=page,
+                cdw10=ManagementReceiveCdw10.build(mo=ManagementReceive.RECLAIM_UNIT_HANDLE_STATUS),
+                cdw11=size // 4 - 1,
+            )
+            found = ReclaimUnitHandleStatus.from_bytes(page)
+            if not found.incomplete or size >= self.device.max_transfer:
+                return found
+            size = min(2 * size, self.device.max_transfer)
+
+    def update_reclaim_units(self, placement_ids: Sequence[int]) -> None:
+        """Let the next writes by these placement ids go to fresh reclaim units (7.4.1.1; FDP)."""
+        self._run(
+            NvmOpcode.IO_MANAGEMENT_SEND,
+            buffer=bytearray(bytes(PlacementIdList.build(placement_ids))),
+            cdw10=ManagementSendCdw10.build(
+                mo=ManagementSend.RECLAIM_UNIT_HANDLE_UPDATE, mos=len(placement_ids) - 1
+            ),
+        )
+
+
+def _halves(lba: int) -> tuple[int, int]:
+    """Make dwords 10 and 11 of a command: its first LBA."""
+    return lba & 0xFFFFFFFF, lba >> 32
+
+
+def _copy_range(lba: int, blocks: int, source: NvmCommands | None) -> CopyRange0 | CopyRange2:
+    if source is None:
+        return CopyRange0.build(slba=lba, nlb=blocks - 1)
+    return CopyRange2.build(snsid=source.nsid, slba=lba, nlb=blocks - 1)
+
+
+def _divided(
+    ranges: Iterable[tuple[int, int]], most_ranges: int, most_in_range: int, most_blocks: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Divide ``(lba, blocks)`` ranges into those of one command each."""
+    command: list[tuple[int, int]] = []
+    total = 0
+    for lba, blocks in ranges:
+        end = lba + blocks
+        while lba < end:
+            if len(command) == most_ranges or total == most_blocks:
+                yield command
+                command, total = [], 0
+            count = min(most_in_range, end - lba, most_blocks - total)
+            command.append((lba, count))
+            lba, total = lba + count, total + count
+    if command:
+        yield command
+
+
+def dataset_commands(
+    ranges: Iterable[tuple[int, int]], limits: IdentifyControllerNvm
+) -> Iterator[list[tuple[int, int]]]:
+    """Divide ranges into those of one Dataset Management command each (DMRL, DMRSL, DMSL)."""
+    return _divided(
+        ranges,
+        limits.dmrl or MAX_RANGES,
+        min(limits.dmrsl or MAX_RANGE_BLOCKS, MAX_RANGE_BLOCKS),
+        limits.dmsl or 1 << 64,
+    )
+
+
+def copy_commands(
+    ranges: Iterable[tuple[int, int]], page: IdentifyNamespace
+) -> Iterator[list[tuple[int, int]]]:
+    """Divide ranges into those of one Copy command each (MSRC, MSSRL, MCL)."""
+    return _divided(
+        ranges, page.msrc + 1, min(page.mssrl or MAX_BLOCKS, MAX_BLOCKS), page.mcl or 1 << 32
+    )
