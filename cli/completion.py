@@ -163,7 +163,7 @@ def _entry_name(entry: os.DirEntry[str]) -> str:
 def device_names(start: str) -> list[str]:
     """Complete a device name: the machine's controllers, images and sockets."""
     from pynvme_user.errors import NvmeError
-    from pynvme_user.host.pci import controllers
+    from pynvme_user.host.pci import devices
 
     scheme, colon, rest = start.partition(":")
     if colon and scheme == "qemu":
@@ -173,7 +173,7 @@ def device_names(start: str) -> list[str]:
     if colon and scheme == "vfio-user":
         return [f"vfio-user:{path}" for path in path_names(rest)]
     try:
-        addresses = [device.address for device in controllers()]
+        addresses = [device.address for device in devices()]
     except (OSError, NvmeError):  # no sysfs, no libudev
         addresses = []
     names = ["qemu:", "soft:", "vfio-user:", *addresses]

@@ -45,9 +45,9 @@ def doctor(device: str | None, output_format: str) -> None:
     used now, by this user, and else 1.
     """
     from pynvme_user.doctor import examine, examine_machine
-    from pynvme_user.host.pci import controllers
+    from pynvme_user.host.pci import devices
 
-    names = [device] if device is not None else [found.address for found in controllers()]
+    names = [device] if device is not None else [found.address for found in devices()]
     reports = [examine(name) for name in names]
     Page(
         normal=lambda: _lines(reports) if reports else _machine_lines(examine_machine()),

@@ -21,10 +21,10 @@ _COLUMNS = ("Address", "Model", "Serial", "Driver", "IOMMU group", "NUMA node", 
 @output_option(NORMAL, JSON)
 def list_controllers(output_format: str) -> None:
     """List the machine's NVMe controllers. No device is opened or disturbed."""
-    from pynvme_user.host.pci import controllers
+    from pynvme_user.host.pci import devices
 
-    devices = controllers()
-    Page(normal=lambda: _table(devices), json=lambda: _json(devices)).show(output_format)
+    found = devices()
+    Page(normal=lambda: _table(found), json=lambda: _json(found)).show(output_format)
 
 
 def _table(devices: list[PciDevice]) -> Iterator[str]:

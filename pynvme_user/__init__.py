@@ -18,6 +18,7 @@ from pynvme_user.errors import (
     DmaError,
     ForkedError,
     NamespaceChangedError,
+    NotSupportedError,
     NvmeError,
     NvmeStatusError,
     NvmeTimeoutError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pynvme_user.driver.registers import open_registers
     from pynvme_user.host.binding import bound
     from pynvme_user.host.numa import Placement
+    from pynvme_user.host.pci import PciDevice, PciEvent, devices, watch_devices
     from pynvme_user.spec.admin import Cns
     from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
     from pynvme_user.spec.features import FeatureId
@@ -71,14 +73,18 @@ _HOMES = {
     "NamespaceIdentifiers": "spec.identify",
     "NvmOpcode": "spec.commands",
     "PathStatus": "spec.status",
+    "PciDevice": "host.pci",
+    "PciEvent": "host.pci",
     "Placement": "host.numa",
     "QueuePair": "driver.io_queue_pair",
     "SQE": "spec.commands",
     "Status": "spec.status",
     "VectorResult": "driver.completion",
     "bound": "host.binding",
+    "devices": "host.pci",
     "open": "driver.controller",
     "open_registers": "driver.registers",
+    "watch_devices": "host.pci",
 }
 
 __all__ = [
@@ -109,11 +115,14 @@ __all__ = [
     "Namespace",
     "NamespaceChangedError",
     "NamespaceIdentifiers",
+    "NotSupportedError",
     "NvmOpcode",
     "NvmeError",
     "NvmeStatusError",
     "NvmeTimeoutError",
     "PathStatus",
+    "PciDevice",
+    "PciEvent",
     "Placement",
     "QueueFullError",
     "QueuePair",
@@ -122,8 +131,10 @@ __all__ = [
     "VectorResult",
     "__version__",
     "bound",
+    "devices",
     "open",
     "open_registers",
+    "watch_devices",
 ]
 
 if not TYPE_CHECKING:  # which would believe that there is every name

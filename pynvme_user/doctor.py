@@ -22,7 +22,7 @@ from pynvme_user.host import remedies, setup
 from pynvme_user.host.binding import MODULES, UIO, VFIO, group_blockers, is_nvm, module_command
 from pynvme_user.host.holders import holders
 from pynvme_user.host.hugepages import hugepages
-from pynvme_user.host.pci import controllers, parse_name
+from pynvme_user.host.pci import devices, parse_name
 from pynvme_user.host.sysfs import PciFunction
 from pynvme_user.qemu.emulator import PROGRAM
 from pynvme_user.spec.text import printable
@@ -126,7 +126,7 @@ def examine(name: str) -> Report:
 
 def examine_machine() -> tuple[Check, ...]:
     """Check what this machine can do, whatever devices it has, for the current user."""
-    found = [device.address for device in controllers()]
+    found = [device.address for device in devices()]
     return (
         Check("controller", bool(found), f"on PCI: {', '.join(found) or 'no NVMe controller'}"),
         _iommu_of_machine(),

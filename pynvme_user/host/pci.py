@@ -68,8 +68,8 @@ class PciEvent:
     driver: str | None
 
 
-def watch(timeout: float | None = None) -> Iterator[PciEvent]:
-    """Listen from now on, and yield the events of NVMe controllers.
+def watch_devices(timeout: float | None = None) -> Iterator[PciEvent]:
+    """Listen from now on, and yield the coming and going of NVMe controllers on PCI.
 
     Ends when none came for ``timeout`` seconds; without that, never.
     """
@@ -132,8 +132,11 @@ def _pyudev() -> Any:
     return pyudev
 
 
-def controllers() -> list[PciDevice]:
-    """Find the NVMe controllers on PCI, in the order of their addresses."""
+def devices() -> list[PciDevice]:
+    """Find the machine's NVMe controllers on PCI, in the order of their addresses.
+
+    Nothing is opened or disturbed. Raises DeviceAccessError where udev's library is missing.
+    """
     pyudev = _pyudev()
     found = []
     for device in pyudev.Context().list_devices(subsystem="pci", PCI_CLASS=_CLASS):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pynvme_user.cli import completion
 from pynvme_user.cli.group import cli
-from pynvme_user.host.pci import controllers
+from pynvme_user.host.pci import devices
 
 NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
 BREAKS = " \t\n\"'@><=;|&(:"
@@ -112,7 +112,7 @@ def test_what_is_offered(shell: str, typed: str, expected: list[str], parts: int
 
 
 def test_devices() -> None:
-    addresses = [device.address for device in controllers()]
+    addresses = [device.address for device in devices()]
     found = offered("zsh", "nvme-user id-ctrl ")
     assert found[:3] == ["qemu:", "soft:", "vfio-user:"]
     assert set(found[3:]) == {

@@ -288,7 +288,7 @@ def test_the_command_without_a_controller(no_controller: None) -> None:
 def test_a_machine_without_libudev(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyudev", None)
     with pytest.raises(DeviceAccessError, match="apt-get install libudev1"):
-        pci.controllers()
+        pci.devices()
 
 
 def test_every_condition_has_a_title() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pynvme_user.errors import NvmeError
 from pynvme_user.host import binding, setup
 from pynvme_user.host.holders import holders
-from pynvme_user.host.pci import controllers, watch
+from pynvme_user.host.pci import devices, watch_devices
 
 DISK = "0000:00:04.0"
 PLUGGED = "0000:01:00.0"
@@ -224,10 +224,10 @@ def bound_and_back() -> None:
 
 def events() -> None:
     """Bind, unplug and plug; the host does the plugging at these words."""
-    seen = watch(timeout=120)
+    seen = watch_devices(timeout=120)
     binding.bind(PLUGGED)
-    listed = {item.address: (item.driver, item.serial, item.iommu_group) for item in controllers()}
-    report("listed", listed=listed, members=[item.group_members for item in controllers()])
+    listed = {item.address: (item.driver, item.serial, item.iommu_group) for item in devices()}
+    report("listed", listed=listed, members=[item.group_members for item in devices()])
     print("unplug", flush=True)
     changes = []
     while ("remove", None) not in changes:

@@ -27,7 +27,7 @@ import pynvme_user as nvme
 from pynvme_user import Controller, DeviceRemovedError, Namespace
 from pynvme_user.errors import UnsafeAccessWarning
 from pynvme_user.host.binding import bind
-from pynvme_user.host.pci import watch
+from pynvme_user.host.pci import watch_devices
 from pynvme_user.ring import NO_STATUS
 
 DEADLINE = 120.0
@@ -158,7 +158,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 def wait_back(cycle: int, address: str) -> None:
     """Say that the controller is gone, and wait until the kernel's nvme driver has it again."""
-    events = watch(DEADLINE)
+    events = watch_devices(DEADLINE)
     print(f"gone {cycle}", flush=True)
     for event in events:
         if event.address == address and event.action == "bind":
