@@ -340,14 +340,16 @@ class AdminQueue:
             check(done.status, describe(command, admin=True), done.timed_out)
         return done
 
-    def identify(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
-        """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17)."""
+    def identify(
+        self, cns: int, *, nsid: int = 0, cntid: int = 0, cnssid: int = 0, csi: int = 0
+    ) -> bytes:
+        """Return the 4096 bytes of an Identify data structure; see :meth:`Pages.identify_page`."""
         page = self._device.alloc(PAGE)
         command = SQE.build(
             opc=AdminOpcode.IDENTIFY,
             nsid=nsid,
-            cdw10=IdentifyCdw10.build(cns=cns),
-            cdw11=IdentifyCdw11.build(csi=csi),
+            cdw10=IdentifyCdw10.build(cns=cns, cntid=cntid),
+            cdw11=IdentifyCdw11.build(cnssid=cnssid, csi=csi),
         )
         self.run(command, page)
         return page.tobytes()

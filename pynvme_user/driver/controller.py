@@ -16,13 +16,14 @@ from typing import Self, Unpack
 
 from pynvme_user import owned
 from pynvme_user.dma import BytesLike, DmaBuffer, DmaPool
-from pynvme_user.driver.admin import AdminQueue, AdminRequest, CommandFields, describe, reachable
+from pynvme_user.driver.admin import AdminQueue, CommandFields, describe, reachable
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.lifecycle import Lifecycle, shutdown_seconds
 from pynvme_user.driver.names import Openable, open_transport
 from pynvme_user.driver.namespace import Namespaces
+from pynvme_user.driver.pages import Pages
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.driver.queue_table import QueuePairs
@@ -32,7 +33,6 @@ from pynvme_user.driver.removal import RemovalWatch
 from pynvme_user.errors import ClosedError, DeviceRemovedError, NvmeError
 from pynvme_user.host.numa import Node
 from pynvme_user.spec.commands import SQE
-from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP
 from pynvme_user.transport.base import Transport
 from pynvme_user.units import check_seconds
@@ -40,7 +40,7 @@ from pynvme_user.units import check_seconds
 ADMIN_DEPTH = 63
 
 
-class Controller:
+class Controller(Pages):
     """An enabled NVMe controller. A context manager: closing it shuts the controller down.
 
     Made by :func:`pynvme_user.open`; from here on the transport is the controller's, which
@@ -132,16 +132,6 @@ class Controller:
         return self._device.cap
 
     @property
-    def identify(self) -> IdentifyController:
-        """What it says of itself, as of the last reset (Base 2.0, Identify CNS 01h)."""
-        return self._device.identify
-
-    @property
-    def max_transfer(self) -> int:
-        """Bytes that one command carries."""
-        return self._device.max_transfer
-
-    @property
     def max_queue_pairs(self) -> int:
         """I/O queue pairs that the controller grants."""
         return self._queue_pairs.most
@@ -212,60 +202,7 @@ class Controller:
             self.namespaces.forget()
             yield
 
-    def abort(self, sqid: int, cid: int) -> bool:
-        """Ask for a command's abort (Base 2.0, section 5.1).
-
-        True if the controller says that it aborted it; its completion, with the status
-        ABORTED_BY_REQUEST, still comes on its queue pair. False if it did not, or did not answer
-        and was reset.
-        """
-        return self._commands.abort(sqid, cid)
-
-    # --- admin and raw commands ---------------------------------------------------------------
-
-    def admin(
-        self,
-        opcode: int,
-        *,
-        buffer: BytesLike | None = None,
-        timeout: float | None = None,
-        **fields: Unpack[CommandFields],
-    ) -> Completion:
-        """Run an admin command and wait for it.
-
-        ``fields`` are the command's own (``nsid``, ``cdw10``, ...), 0 where not given. ``buffer``
-        is any bytes-like of up to :attr:`max_transfer` bytes, writable where the command's data
-        comes from the controller. Raises NvmeStatusError for an error status, NvmeTimeoutError
-        once the command was given up, DeviceRemovedError.
-        """
-        device = self._device
-        if not device.usable:
-            device.check_open()
-        command = SQE.build(opc=opcode, **fields)
-        memory, copy_back = reachable(device, command, buffer)
-        done = self._commands.run(command, memory, timeout)
-        copy_back()
-        return done
-
-    def admin_async(
-        self,
-        opcode: int,
-        *,
-        buffer: BytesLike | None = None,
-        timeout: float | None = None,
-        **fields: Unpack[CommandFields],
-    ) -> AdminRequest:
-        """Submit an admin command and return at once; as :meth:`admin`.
-
-        Any number may be under way: the queue has 63, and this waits where it is full. ``timeout``
-        is what this command may take, in seconds, before it is aborted; ``math.inf`` suits an
-        Asynchronous Event Request, which may never end. Data from the controller is in ``buffer``
-        once the request has ended.
-        """
-        self._device.check_open()
-        command = SQE.build(opc=opcode, **fields)
-        memory, copy_back = reachable(self._device, command, buffer)
-        return self._commands.submit(command, memory, timeout, lambda _: copy_back())
+    # --- raw I/O commands ---------------------------------------------------------------------
 
     def io(
         self, opcode: int, *, buffer: BytesLike | None = None, **fields: Unpack[CommandFields]
@@ -279,10 +216,6 @@ class Controller:
         check(done.status, describe(command, admin=False), done.timed_out)
         copy_back()
         return done
-
-    def identify_page(self, cns: int, *, nsid: int = 0, csi: int = 0) -> bytes:
-        """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17)."""
-        return self._commands.identify(cns, nsid=nsid, csi=csi)
 
     # --- queue pairs --------------------------------------------------------------------------
 

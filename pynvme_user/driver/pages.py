@@ -1,0 +1,104 @@
+"""The pages that a controller tells of itself by: Identify data structures and log pages."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pynvme_user.driver.admin_commands import AdminCommands
+from pynvme_user.errors import NvmeError
+from pynvme_user.spec.admin import GetLogPageCdw10, GetLogPageCdw11, GetLogPageCdw14
+from pynvme_user.spec.commands import NSID_ALL, AdminOpcode
+from pynvme_user.spec.fields import Struct
+from pynvme_user.spec.lists import StructList
+
+PageT = TypeVar("PageT", bound="Struct | StructList[Any, Any]")
+
+#: What one Get Log Page asks for: devices have been seen that fail with more.
+_CHUNK = 4096
+#: What NUMD can say where the controller has 12 bits of it (LPA.LPEDS is 0), in bytes.
+_SHORT = 1 << 14
+#: A page whose length the device tells is believed up to here.
+MOST = 1 << 28
+
+
+class Pages(AdminCommands):
+    """Identify and Get Log Page."""
+
+    # --- Identify -----------------------------------------------------------------------------
+
+    def identify_page(
+        self, cns: int, *, nsid: int = 0, cntid: int = 0, cnssid: int = 0, csi: int = 0
+    ) -> bytes:
+        """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17).
+
+        ``cntid`` is a controller id; ``cnssid`` is the id of an NVM set, an endurance group or a
+        domain, or the index of a format: what ``cns`` takes.
+        """
+        return self._commands.identify(cns, nsid=nsid, cntid=cntid, cnssid=cnssid, csi=csi)
+
+    # --- Get Log Page -------------------------------------------------------------------------
+
+    def log_page(
+        self,
+        lid: int,
+        length: int,
+        *,
+        offset: int = 0,
+        nsid: int = NSID_ALL,
+        lsp: int = 0,
+        lsi: int = 0,
+        csi: int = 0,
+        uuid_index: int = 0,
+        index_offset: bool = False,
+        retain_event: bool = False,
+        chunk: int = _CHUNK,
+    ) -> bytes:
+        """Return ``length`` bytes of a log page from byte ``offset`` on (Base 2.0, section 5.16).
+
+        Both are multiples of 4. As many commands are sent as pieces of ``chunk`` bytes make.
+        ``lsp`` and ``lsi`` are the page's own parameters, ``csi`` the command set that it is of.
+        With ``index_offset`` the offset counts the page's entries, where the controller can.
+        An event that the page tells of can come again once it was read, but for ``retain_event``;
+        only the last of the commands lets it.
+
+        Raises ValueError for a length or an offset that cannot be, NvmeError for one that the
+        controller cannot do (LPA.LPEDS), and as :meth:`admin`.
+        """
+        if length < 4 or length % 4 or offset < 0 or (offset % 4 and not index_offset):
+            raise ValueError(
+                f"a log page is read by multiples of 4 bytes, not {length} bytes from {offset} on"
+            )
+        chunk = min(chunk, self.max_transfer)
+        if chunk < 4 or chunk % 4:
+            raise ValueError(f"chunk is a multiple of 4 bytes, not {chunk}")
+        if not self.identify.lpa.lpeds:
+            most = min(_SHORT, self.max_transfer)
+            if offset or length > most:
+                raise NvmeError(
+                    f"{self._device.name} reads log pages from their beginning alone, up to "
+                    f"{most} bytes (LPA.LPEDS is 0): read no more of it"
+                )
+            chunk = length  # whose rest could not be read
+        if index_offset and length > chunk:
+            raise ValueError(f"with index_offset one command reads all: up to {chunk} bytes")
+        data = bytearray()
+        piece = self._device.alloc(min(length, chunk))
+        while len(data) < length:
+            count = min(length - len(data), chunk)
+            at = offset if index_offset else offset + len(data)
+            last = len(data) + count == length
+            dwords = count // 4 - 1
+            self.admin(
+                AdminOpcode.GET_LOG_PAGE,
+                nsid=nsid,
+                buffer=piece[:count],
+                cdw10=GetLogPageCdw10.build(
+                    lid=lid, lsp=lsp, rae=retain_event or not last, numdl=dwords & 0xFFFF
+                ),
+                cdw11=GetLogPageCdw11.build(numdu=dwords >> 16, lsi=lsi),
+                cdw12=at & 0xFFFFFFFF,
+                cdw13=at >> 32,
+                cdw14=GetLogPageCdw14.build(uidx=uuid_index, ot=index_offset, csi=csi),
+            )
+            data += piece[:count].tobytes()
+        return bytes(data)
