@@ -25,6 +25,9 @@ from .fields import (
     Uuid,
 )
 from .lists import StructList
+from .logs_capacity import PredictableLatencyEvents
+from .logs_events import TimestampOrigin
+from .logs_fdp import FdpEventType
 from .text import printable
 
 
@@ -46,7 +49,7 @@ class LbaRangeAttributes(Register, width=8):
     _r7_2 = Reserved(7, 2)
 
 
-class LbaRange(Struct, size=64):
+class LbaRangeType(Struct, size=64):
     """An LBA range (feature 03h)."""
 
     type = U8(0, "Type", names=LbaRangeKind)
@@ -61,7 +64,7 @@ class LbaRange(Struct, size=64):
 class LbaRanges(Struct, size=4096):
     """LBA Range Type (feature 03h); how many there are is NUM of the dword."""
 
-    entry = Array(0, 64, LbaRange, "LBA ranges")
+    entry = Array(0, 64, LbaRangeType, "LBA ranges")
 
 
 class PowerStateTransition(Register, width=64):
@@ -109,13 +112,6 @@ class HostMemoryBufferAttributes(Struct, size=4096):
     _r16 = ReservedBytes(16, 4080)
 
 
-class TimestampOrigin(IntEnum):
-    """TO, from where the time has run."""
-
-    RESET = 0
-    SET_FEATURES = 1
-
-
 class TimestampAttributes(Register, width=8):
     """Attributes of a timestamp (feature 0Eh)."""
 
@@ -132,21 +128,10 @@ class Timestamp(Struct, size=8):
     _r7 = ReservedBytes(7, 1)
 
 
-class LatencyEvents(Register, width=16):
-    """Enable Event of the Deterministic Threshold Configuration (feature 13h)."""
-
-    dtwinrw = Bit(0, "DTWIN Reads Warning")
-    dtwinww = Bit(1, "DTWIN Writes Warning")
-    dtwintw = Bit(2, "DTWIN Time Warning")
-    _r13_3 = Reserved(13, 3)
-    atmve = Bit(14, "Autonomous Transition: a typical or maximum value was exceeded")
-    atde = Bit(15, "Autonomous Transition: Deterministic Excursion")
-
-
 class DeterministicThresholdConfig(Struct, size=512):
     """Deterministic Threshold Configuration (feature 13h)."""
 
-    ee = U16(0, "Enable Event", bits=LatencyEvents)
+    ee = U16(0, "Enable Event", bits=PredictableLatencyEvents)
     _r2 = ReservedBytes(2, 30)
     dtwinrt = U64(32, "DTWIN Reads Threshold (4 KiB random reads)")
     dtwinwt = U64(40, "DTWIN Writes Threshold (optimal write sizes)")
@@ -222,17 +207,6 @@ class VendorPerformanceAttribute(Struct, size=4096):
     _r16 = ReservedBytes(16, 14)
     attrl = U16(30, "Attribute Length (bytes)")
     vs = Raw(32, 4064, "Vendor Specific")
-
-
-class FdpEventType(IntEnum):
-    """An event of Flexible Data Placement; from 80h on they are the controller's."""
-
-    RU_NOT_FULLY_WRITTEN = 0x00
-    RU_TIME_LIMIT_EXCEEDED = 0x01
-    CONTROLLER_RESET_MODIFIED_RUHS = 0x02
-    INVALID_PLACEMENT_IDENTIFIER = 0x03
-    MEDIA_REALLOCATED = 0x80
-    IMPLICITLY_MODIFIED_RUH = 0x81
 
 
 class FdpEventAttributes(Register, width=8):
@@ -335,7 +309,10 @@ class MetadataElementHeader(Struct, size=4):
 
 
 class MetadataElement(
-    StructList[MetadataElementHeader, int], header=MetadataElementHeader, element=1, count="elen"
+    StructList[MetadataElementHeader, int],
+    header=MetadataElementHeader,
+    element=bytes,
+    count="elen",
 ):
     """Metadata Element Descriptor (features 7Dh, 7Eh, 7Fh)."""
 

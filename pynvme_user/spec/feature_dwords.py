@@ -8,6 +8,7 @@ class of its own for dword 0 returns its dword 11 there. Counts that the specifi
 from enum import IntEnum
 
 from .fields import Bit, Bits, Register, Reserved
+from .identify_controller import PowerScale
 
 
 class ArbitrationCdw11(Register, width=32):
@@ -358,14 +359,6 @@ class ControllerDataQueueCdw11(Register, width=32):
     cdqid = Bits(15, 0, "Controller Data Queue Identifier")
     _r30_16 = Reserved(30, 16)
     etpt = Bit(31, "Enable Tail Pointer Trigger")
-
-
-class PowerScale(IntEnum):
-    """A unit of power."""
-
-    NOT_REPORTED = 0
-    TENTHS_OF_A_MILLIWATT = 1
-    HUNDREDTHS_OF_A_WATT = 2
 
 
 class PowerLimitCdw11(Register, width=32):

@@ -21,6 +21,8 @@ from .fields import (
 )
 from .identify import DPS, FLBAS, NMIC
 from .lists import StructList
+from .logs_namespaces import LbaStatusAction
+from .logs_support import LockdownScope
 
 # Firmware
 
@@ -150,14 +152,6 @@ class NamespaceAttachmentCdw10(Register, width=32):
     _r31_4 = Reserved(31, 4)
 
 
-class LbaStatusAction(IntEnum):
-    """ATYPE, what Get LBA Status does."""
-
-    ALLOCATED = 0x02
-    SCAN_AND_RETURN_UNTRACKED = 0x10
-    TRACKED = 0x11
-
-
 class GetLbaStatusCdw13(Register, width=32):
     """Get LBA Status, dword 13 (NVM Command Set 4.2.1).
 
@@ -178,7 +172,7 @@ class LbaStatusCompletion(IntEnum):
     COMPLETE = 2
 
 
-class LbaStatusHeader(Struct, size=8):
+class LbaStatusListHeader(Struct, size=8):
     """The first bytes of the LBA Status Descriptor List (NVM Command Set 4.2.1)."""
 
     nlsd = U32(0, "Number of LBA Status Descriptors")
@@ -197,8 +191,8 @@ class LbaStatusDescriptor(Struct, size=16):
 
 
 class LbaStatusList(
-    StructList[LbaStatusHeader, LbaStatusDescriptor],
-    header=LbaStatusHeader,
+    StructList[LbaStatusListHeader, LbaStatusDescriptor],
+    header=LbaStatusListHeader,
     element=LbaStatusDescriptor,
     count="nlsd",
 ):
@@ -274,15 +268,6 @@ class CapacityManagementResult(Register, width=32):
 
     celid = Bits(15, 0, "Created Element Identifier")
     _r31_16 = Reserved(31, 16)
-
-
-class LockdownScope(IntEnum):
-    """SCP, what OFI is."""
-
-    ADMIN_OPCODE = 0
-    FEATURE_ID = 2
-    MANAGEMENT_INTERFACE_OPCODE = 3
-    PCIE_OPCODE = 4
 
 
 class LockdownInterface(IntEnum):

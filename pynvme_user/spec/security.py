@@ -128,7 +128,7 @@ class RpmbFrameHeader(Struct, size=256):
     message = U16(254, "Request or Response Message", names=RpmbMessage)
 
 
-class RpmbFrame(StructList[RpmbFrameHeader, int], header=RpmbFrameHeader, element=1):
+class RpmbFrame(StructList[RpmbFrameHeader, int], header=RpmbFrameHeader, element=bytes):
     """RPMB Data Frame (8.1.21): a header, and the data of as many sectors as were transferred."""
 
 

@@ -97,7 +97,6 @@ ADDRESS = data.EmbeddedManagementControllerAddress
         (data.LbaRangeAttributes.build(hlbar=1), 2),
         (data.PowerStateTransition.build(itps=4, itpt=100), 0x6420),
         (data.TimestampAttributes.build(sync=1, to=1), 0b11),
-        (data.LatencyEvents.build(dtwinrw=1, dtwinww=1, dtwintw=1, atmve=1, atde=1), 0xC007),
         (data.CopyDescriptorFormats.build(cdf2e=1, cdf3e=1, cdf4e=1), 0x1C),
         (data.PerformanceAttributeTypeBits.build(attrtyp=7), 7),
         (data.FdpEventAttributes.build(fdpee=1), 1),
@@ -112,7 +111,7 @@ def test_feature_dword(register: Register, value: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "size", "offsets"),
     [
-        (data.LbaRange, 64, {"type": 0, "attrb": 1, "slba": 16, "nlb": 24, "guid": 32}),
+        (data.LbaRangeType, 64, {"type": 0, "attrb": 1, "slba": 16, "nlb": 24, "guid": 32}),
         (data.LbaRanges, 4096, {"entry": 0}),
         (data.AutonomousPowerStateTransitions, 256, {"entry": 0}),
         (data.HostMemoryDescriptor, 16, {"badd": 0, "bsize": 8}),
@@ -263,7 +262,7 @@ def test_timestamp() -> None:
     raw = (1_700_000_000_000).to_bytes(6, "little") + b"\x02\0"
     stamp = data.Timestamp.from_bytes(raw)
     assert stamp.tstmp == 1_700_000_000_000
-    assert (stamp.attr.to, stamp.attr.sync) == (data.TimestampOrigin.SET_FEATURES, 0)
+    assert (stamp.attr.to, stamp.attr.sync) == (data.TimestampOrigin.SET_BY_HOST, 0)
 
 
 def kinds(feature: Feature) -> list[type[Struct] | type[StructList[object, object]]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from spec_classes import REGISTER_CLASSES, STRUCT_CLASSES
+from spec_classes import LIST_CLASSES, REGISTER_CLASSES, STRUCT_CLASSES
 
 from pynvme_user.spec import registers
 from pynvme_user.spec.fields import (
@@ -501,3 +501,8 @@ def test_an_array_of_registers() -> None:
         Modes.build(modes=[0, 0, 256])
     with pytest.raises(TypeError, match="Mode has 8 bits, its field 16"):
         U16.array(0, 3, "Modes", bits=Mode)
+
+
+def test_no_name_is_declared_twice() -> None:
+    names = [cls.__name__ for cls in [*REGISTER_CLASSES, *STRUCT_CLASSES, *LIST_CLASSES]]
+    assert sorted(names) == sorted(set(names))
