@@ -228,6 +228,13 @@ def _later(*names: str) -> dict[str, str | Json | None]:
     return dict.fromkeys(names)
 
 
+#: Fields of Identify Controller that came with Base 2.1.
+CONTROLLER_2_1 = (
+    *("bpcap", "nssl", "plsi", "crcap", "kpioc", "mptfawr", "tmpthha", "cqt", "oaqd", "rhiri"),
+    *("hirt", "cmmrtd", "nmmrtd", "minmrtg", "maxmrtg", "trattr", "mcudmq", "mnsudmq", "mcmr"),
+    *("nmcmr", "mcdqpc"),
+)
+
 IDENTIFY: dict[type, Shape] = {
     IdentifyController: Shape(
         heading="NVME Identify Controller:",
@@ -235,7 +242,7 @@ IDENTIFY: dict[type, Shape] = {
         keys={
             **{name: _padded(name) for name in ("sn", "mn", "fr")},
             "subnqn": _if_any("subnqn"),
-            **_later("vs", "dctype"),
+            **_later("vs", "dctype", *CONTROLLER_2_1),
         },
         values={"ieee": lambda page: f"{page.ieee:06x}"},
         lines={"psds": _power_states},

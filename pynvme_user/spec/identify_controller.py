@@ -1,10 +1,7 @@
 """The Identify Controller page (CNS 01h; NVMe Base 2.0, 5.17.2.1, figure 276).
 
-The structure comes last; before it come the bits of its fields and its power states. The names
-of bits, which Base 2.0 only numbers, are Base 2.1's.
+With the fields that came with Base 2.1. The bits of its fields are in `identify_controller_bits`.
 """
-
-from enum import IntEnum
 
 from .fields import (
     U8,
@@ -14,359 +11,102 @@ from .fields import (
     U128,
     Array,
     Ascii,
-    Bit,
-    Bits,
     Raw,
-    Register,
-    Reserved,
     ReservedBytes,
     Struct,
     Utf8,
     Uuid,
 )
+from .identify_controller_bits import (
+    ANACAP,
+    APSTA,
+    AVSCC,
+    BPCAP,
+    CMIC,
+    CRCAP,
+    CTRATT,
+    DSTO,
+    FCATT,
+    FNA,
+    FRMW,
+    FUSES,
+    HCTMA,
+    ICSVSCC,
+    KPIOC,
+    LPA,
+    MEC,
+    NVMSR,
+    NWPC,
+    OACS,
+    OAES,
+    OCFS,
+    OFCS,
+    ONCS,
+    PLSI,
+    RPMBS,
+    SANICAP,
+    SGLS,
+    TMPTHHA,
+    TRATTR,
+    VWC,
+    VWCI,
+    ActivePower,
+    ControllerType,
+    DiscoveryType,
+    EntrySizes,
+    FlushBehavior,
+    IdlePowerScale,
+    PowerFlags,
+    PowerScale,
+    SglSupport,
+)
 from .registers import VS
 
-
-class ControllerType(IntEnum):
-    """CNTRLTYPE."""
-
-    NOT_REPORTED = 0
-    IO = 1
-    DISCOVERY = 2
-    ADMINISTRATIVE = 3
-
-
-class DiscoveryType(IntEnum):
-    """DCTYPE."""
-
-    NOT_REPORTED = 0
-    DDC = 1
-    CDC = 2
-
-
-class SglSupport(IntEnum):
-    """SGLS bits 1:0."""
-
-    NONE = 0
-    BYTE_ALIGNED = 1
-    DWORD_ALIGNED = 2
-
-
-class FlushBehavior(IntEnum):
-    """VWC bits 2:1: Flush to all namespaces (NSID FFFFFFFFh)."""
-
-    NOT_INDICATED = 0
-    NOT_SUPPORTED = 2
-    SUPPORTED = 3
-
-
-class PowerScale(IntEnum):
-    """The unit of a power state's idle and active power."""
-
-    NOT_REPORTED = 0
-    W_0_0001 = 1
-    W_0_01 = 2
-
-
-class CMIC(Register, width=8):
-    """Controller Multi-Path I/O and Namespace Sharing Capabilities."""
-
-    mports = Bit(0, "More Than One NVM Subsystem Port")
-    mctrs = Bit(1, "Two or More Controllers")
-    ft = Bit(2, "Function Type (1: SR-IOV Virtual Function)")
-    anars = Bit(3, "Asymmetric Namespace Access Reporting Support")
-    _r7_4 = Reserved(7, 4)
-
-
-class OAES(Register, width=32):
-    """Optional Asynchronous Events Supported."""
-
-    _r7_0 = Reserved(7, 0)
-    nan = Bit(8, "Namespace Attribute Notices")
-    fan = Bit(9, "Firmware Activation Notices")
-    _r10 = Reserved(10, 10)
-    anacn = Bit(11, "Asymmetric Namespace Access Change Notices")
-    plealcn = Bit(12, "Predictable Latency Event Aggregate Log Change Notices")
-    lsian = Bit(13, "LBA Status Information Alert Notices")
-    egealpcn = Bit(14, "Endurance Group Event Aggregate Log Page Change Notices")
-    nnsshdn = Bit(15, "Normal NVM Subsystem Shutdown Event")
-    _r26_16 = Reserved(26, 16)
-    zdcn = Bit(27, "Zone Descriptor Changed Notices")
-    _r30_28 = Reserved(30, 28)
-    dlpcn = Bit(31, "Discovery Log Page Change Notices")
-
-
-class CTRATT(Register, width=32):
-    """Controller Attributes."""
-
-    hids = Bit(0, "128-bit Host Identifier Support")
-    nopspm = Bit(1, "Non-Operational Power State Permissive Mode")
-    nsets = Bit(2, "NVM Sets")
-    rrlvls = Bit(3, "Read Recovery Levels")
-    egs = Bit(4, "Endurance Groups")
-    plm = Bit(5, "Predictable Latency Mode")
-    tbkas = Bit(6, "Traffic Based Keep Alive Support")
-    ng = Bit(7, "Namespace Granularity")
-    sqa = Bit(8, "SQ Associations")
-    uuidl = Bit(9, "UUID List")
-    mds = Bit(10, "Multi-Domain Subsystem")
-    fcm = Bit(11, "Fixed Capacity Management")
-    vcm = Bit(12, "Variable Capacity Management")
-    deg = Bit(13, "Delete Endurance Group")
-    dnvms = Bit(14, "Delete NVM Set")
-    elbas = Bit(15, "Extended LBA Formats Supported")
-    _r18_16 = Reserved(18, 16)
-    fdps = Bit(19, "Flexible Data Placement Supported")
-    _r31_20 = Reserved(31, 20)
-
-
-class NVMSR(Register, width=8):
-    """NVM Subsystem Report."""
-
-    nvmesd = Bit(0, "NVMe Storage Device")
-    nvmee = Bit(1, "NVMe Enclosure")
-    _r7_2 = Reserved(7, 2)
-
-
-class VWCI(Register, width=8):
-    """VPD Write Cycle Information."""
-
-    vwcr = Bits(6, 0, "VPD Write Cycles Remaining")
-    vwcrv = Bit(7, "VPD Write Cycles Remaining Valid")
-
-
-class MEC(Register, width=8):
-    """Management Endpoint Capabilities."""
-
-    smbusme = Bit(0, "SMBus/I2C Port Management Endpoint")
-    pcieme = Bit(1, "PCIe Port Management Endpoint")
-    _r7_2 = Reserved(7, 2)
-
-
-class OACS(Register, width=16):
-    """Optional Admin Command Support."""
-
-    ssrs = Bit(0, "Security Send and Receive Supported")
-    fnvms = Bit(1, "Format NVM Supported")
-    fwds = Bit(2, "Firmware Commit and Image Download Supported")
-    nms = Bit(3, "Namespace Management and Attachment Supported")
-    dsts = Bit(4, "Device Self-test Supported")
-    dirs = Bit(5, "Directives Supported")
-    nsrs = Bit(6, "NVMe-MI Send and Receive Supported")
-    vms = Bit(7, "Virtualization Management Supported")
-    dbcs = Bit(8, "Doorbell Buffer Config Supported")
-    glss = Bit(9, "Get LBA Status Supported")
-    cfls = Bit(10, "Command and Feature Lockdown Supported")
-    _r15_11 = Reserved(15, 11)
-
-
-class FRMW(Register, width=8):
-    """Firmware Updates."""
-
-    ffsro = Bit(0, "First Firmware Slot Read Only")
-    nofs = Bits(3, 1, "Number of Firmware Slots")
-    fawr = Bit(4, "Firmware Activation Without Reset")
-    smud = Bit(5, "Support Multiple Update Detection")
-    _r7_6 = Reserved(7, 6)
-
-
-class LPA(Register, width=8):
-    """Log Page Attributes."""
-
-    smarts = Bit(0, "SMART Log per Namespace Supported")
-    cses = Bit(1, "Commands Supported and Effects Log Supported")
-    lpeds = Bit(2, "Log Page Extended Data Supported")
-    ts = Bit(3, "Telemetry Supported")
-    pes = Bit(4, "Persistent Event Log Supported")
-    mlps = Bit(5, "Miscellaneous Log Pages Supported")
-    da4s = Bit(6, "Telemetry Data Area 4 Supported")
-    _r7 = Reserved(7, 7)
-
-
-class AVSCC(Register, width=8):
-    """Admin Vendor Specific Command Configuration."""
-
-    vsacf = Bit(0, "Vendor Specific Admin Commands Use the Common Format")
-    _r7_1 = Reserved(7, 1)
-
-
-class APSTA(Register, width=8):
-    """Autonomous Power State Transition Attributes."""
-
-    aps = Bit(0, "Autonomous Power State Transitions Supported")
-    _r7_1 = Reserved(7, 1)
-
-
-class RPMBS(Register, width=32):
-    """Replay Protected Memory Block Support."""
-
-    nrpmbu = Bits(2, 0, "Number of RPMB Units")
-    autm = Bits(5, 3, "Authentication Method (0: HMAC SHA-256)")
-    _r15_6 = Reserved(15, 6)
-    totsz = Bits(23, 16, "Total Size (128 KiB units, zero-based)")
-    accsz = Bits(31, 24, "Access Size (512 B units, zero-based)")
-
-
-class DSTO(Register, width=8):
-    """Device Self-test Options."""
-
-    sdso = Bit(0, "Single Device Self-test Operation per Subsystem")
-    _r7_1 = Reserved(7, 1)
-
-
-class HCTMA(Register, width=16):
-    """Host Controlled Thermal Management Attributes."""
-
-    hctms = Bit(0, "Host Controlled Thermal Management Supported")
-    _r15_1 = Reserved(15, 1)
-
-
-class SANICAP(Register, width=32):
-    """Sanitize Capabilities."""
-
-    ces = Bit(0, "Crypto Erase Supported")
-    bes = Bit(1, "Block Erase Supported")
-    ows = Bit(2, "Overwrite Supported")
-    _r28_3 = Reserved(28, 3)
-    ndi = Bit(29, "No-Deallocate Inhibited")
-    nodmmas = Bits(31, 30, "No-Deallocate Modifies Media After Sanitize")
-
-
-class ANACAP(Register, width=8):
-    """Asymmetric Namespace Access Capabilities."""
-
-    raos = Bit(0, "Reports ANA Optimized State")
-    ranos = Bit(1, "Reports ANA Non-Optimized State")
-    rais = Bit(2, "Reports ANA Inaccessible State")
-    rapls = Bit(3, "Reports ANA Persistent Loss State")
-    racs = Bit(4, "Reports ANA Change State")
-    _r5 = Reserved(5, 5)
-    agidnc = Bit(6, "ANAGRPID Does Not Change While Attached")
-    nzagid = Bit(7, "Non-zero ANAGRPID Supported in Namespace Management")
-
-
-class EntrySizes(Register, width=8):
-    """Queue entry sizes as powers of two: SQES and CQES."""
-
-    min = Bits(3, 0, "Required Entry Size (2 ^ n bytes)")
-    max = Bits(7, 4, "Maximum Entry Size (2 ^ n bytes)")
-
-
-class ONCS(Register, width=16):
-    """Optional NVM Command Support."""
-
-    nvmcmps = Bit(0, "Compare Supported")
-    nvmwusv = Bit(1, "Write Uncorrectable Supported")
-    nvmdsmsv = Bit(2, "Dataset Management Supported")
-    nvmwzsv = Bit(3, "Write Zeroes Supported")
-    ssfs = Bit(4, "Save and Select Feature Support")
-    reservs = Bit(5, "Reservations Supported")
-    tss = Bit(6, "Timestamp Supported")
-    nvmvfys = Bit(7, "Verify Supported")
-    nvmcpys = Bit(8, "Copy Supported")
-    _r15_9 = Reserved(15, 9)
-
-
-class FUSES(Register, width=16):
-    """Fused Operation Support."""
-
-    fcws = Bit(0, "Fused Compare and Write Supported")
-    _r15_1 = Reserved(15, 1)
-
-
-class FNA(Register, width=8):
-    """Format NVM Attributes."""
-
-    fns = Bit(0, "Format Applies to All Namespaces")
-    sens = Bit(1, "Secure Erase Applies to All Namespaces")
-    cryes = Bit(2, "Cryptographic Erase Supported")
-    fnvmbs = Bit(3, "Format Does Not Take NSID FFFFFFFFh")
-    _r7_4 = Reserved(7, 4)
-
-
-class VWC(Register, width=8):
-    """Volatile Write Cache."""
-
-    vwcp = Bit(0, "Volatile Write Cache Present")
-    fb = Bits(2, 1, "Flush Behavior with NSID FFFFFFFFh", FlushBehavior)
-    _r7_3 = Reserved(7, 3)
-
-
-class ICSVSCC(Register, width=8):
-    """I/O Command Set Vendor Specific Command Configuration."""
-
-    vscf = Bit(0, "Vendor Specific I/O Commands Use the Common Format")
-    _r7_1 = Reserved(7, 1)
-
-
-class NWPC(Register, width=8):
-    """Namespace Write Protection Capabilities."""
-
-    nwwps = Bit(0, "No Write Protect and Write Protect Supported")
-    wpupcs = Bit(1, "Write Protect Until Power Cycle Supported")
-    pwps = Bit(2, "Permanent Write Protect Supported")
-    _r7_3 = Reserved(7, 3)
-
-
-class OCFS(Register, width=16):
-    """Optional Copy Formats Supported."""
-
-    cdf0s = Bit(0, "Copy Descriptor Format 0h Supported")
-    cdf1s = Bit(1, "Copy Descriptor Format 1h Supported")
-    _r15_2 = Reserved(15, 2)
-
-
-class SGLS(Register, width=32):
-    """SGL Support."""
-
-    sgls = Bits(1, 0, "SGL Support", SglSupport)
-    ksdbds = Bit(2, "Keyed SGL Data Block Descriptor Supported")
-    _r7_3 = Reserved(7, 3)
-    sdt = Bits(15, 8, "SGL Descriptor Threshold")
-    sbbds = Bit(16, "SGL Bit Bucket Descriptor Supported")
-    bacmd = Bit(17, "Byte Aligned Contiguous Metadata Supported")
-    sgll = Bit(18, "SGL Length Larger Than the Data Supported")
-    mptrsgl = Bit(19, "MPTR Containing One SGL Descriptor Supported")
-    sgladdr = Bit(20, "SGL Address Field as an Offset Supported")
-    tsgldbd = Bit(21, "Transport SGL Data Block Descriptor Supported")
-    _r31_22 = Reserved(31, 22)
-
-
-class FCATT(Register, width=8):
-    """Fabrics Controller Attributes."""
-
-    dcm = Bit(0, "Static Controller Model (0: Dynamic)")
-    _r7_1 = Reserved(7, 1)
-
-
-class OFCS(Register, width=16):
-    """Optional Fabrics Commands Support."""
-
-    dcs = Bit(0, "Disconnect Supported")
-    _r15_1 = Reserved(15, 1)
-
-
-class PowerFlags(Register, width=8):
-    """Flags of a power state."""
-
-    mxps = Bit(0, "Max Power Scale (0: 0.01 W, 1: 0.0001 W)")
-    nops = Bit(1, "Non-Operational State")
-    _r7_2 = Reserved(7, 2)
-
-
-class IdlePowerScale(Register, width=8):
-    """Idle Power Scale."""
-
-    _r5_0 = Reserved(5, 0)
-    ips = Bits(7, 6, "Idle Power Scale", PowerScale)
-
-
-class ActivePower(Register, width=8):
-    """Active Power Workload and Scale."""
-
-    apw = Bits(2, 0, "Active Power Workload")
-    _r5_3 = Reserved(5, 3)
-    aps = Bits(7, 6, "Active Power Scale", PowerScale)
+__all__ = [
+    "ANACAP",
+    "APSTA",
+    "AVSCC",
+    "BPCAP",
+    "CMIC",
+    "CRCAP",
+    "CTRATT",
+    "DSTO",
+    "FCATT",
+    "FNA",
+    "FRMW",
+    "FUSES",
+    "HCTMA",
+    "ICSVSCC",
+    "KPIOC",
+    "LPA",
+    "MEC",
+    "NVMSR",
+    "NWPC",
+    "OACS",
+    "OAES",
+    "OCFS",
+    "OFCS",
+    "ONCS",
+    "PLSI",
+    "RPMBS",
+    "SANICAP",
+    "SGLS",
+    "TMPTHHA",
+    "TRATTR",
+    "VWC",
+    "VWCI",
+    "ActivePower",
+    "ControllerType",
+    "DiscoveryType",
+    "EntrySizes",
+    "FlushBehavior",
+    "IdentifyController",
+    "IdlePowerScale",
+    "PowerFlags",
+    "PowerScale",
+    "PowerState",
+    "SglSupport",
+]
 
 
 class PowerState(Struct, size=32):
@@ -413,13 +153,18 @@ class IdentifyController(Struct, size=4096):
     oaes = U32(92, "Optional Asynchronous Events Supported", bits=OAES)
     ctratt = U32(96, "Controller Attributes", bits=CTRATT)
     rrls = U16(100, "Read Recovery Levels Supported (a bit each)")
-    _rsvd102 = ReservedBytes(102, 9)
+    bpcap = U8(102, "Boot Partition Capabilities", bits=BPCAP)
+    _rsvd103 = ReservedBytes(103, 1)
+    nssl = U32(104, "NVM Subsystem Shutdown Latency (us)")
+    _rsvd108 = ReservedBytes(108, 2)
+    plsi = U8(110, "Power Loss Signaling Information", bits=PLSI)
     cntrltype = U8(111, "Controller Type", names=ControllerType)
     fguid = Uuid(112, "FRU Globally Unique Identifier")
     crdt1 = U16(128, "Command Retry Delay Time 1 (100 ms units)")
     crdt2 = U16(130, "Command Retry Delay Time 2 (100 ms units)")
     crdt3 = U16(132, "Command Retry Delay Time 3 (100 ms units)")
-    _rsvd134 = ReservedBytes(134, 119)
+    crcap = U8(134, "Controller Reachability Capabilities", bits=CRCAP)
+    _rsvd135 = ReservedBytes(135, 118)
     nvmsr = U8(253, "NVM Subsystem Report", bits=NVMSR)
     vwci = U8(254, "VPD Write Cycle Information", bits=VWCI)
     mec = U8(255, "Management Endpoint Capabilities", bits=MEC)
@@ -458,9 +203,15 @@ class IdentifyController(Struct, size=4096):
     nanagrpid = U32(348, "Number of ANA Group Identifiers")
     pels = U32(352, "Persistent Event Log Size (64 KiB units)")
     domainid = U16(356, "Domain Identifier")
-    _rsvd358 = ReservedBytes(358, 10)
+    kpioc = U8(358, "Key Per I/O Capabilities", bits=KPIOC)
+    _rsvd359 = ReservedBytes(359, 1)
+    mptfawr = U16(360, "Max Processing Time for Firmware Activation Without Reset (100 ms units)")
+    _rsvd362 = ReservedBytes(362, 6)
     megcap = U128(368, "Max Endurance Group Capacity (bytes)")
-    _rsvd384 = ReservedBytes(384, 128)
+    tmpthha = U8(384, "Temperature Threshold Hysteresis Attributes", bits=TMPTHHA)
+    _rsvd385 = ReservedBytes(385, 1)
+    cqt = U16(386, "Command Quiesce Time (ms)")
+    _rsvd388 = ReservedBytes(388, 124)
     sqes = U8(512, "Submission Queue Entry Size", bits=EntrySizes)
     cqes = U8(513, "Completion Queue Entry Size", bits=EntrySizes)
     maxcmd = U16(514, "Maximum Outstanding Commands")
@@ -479,7 +230,21 @@ class IdentifyController(Struct, size=4096):
     mnan = U32(540, "Maximum Number of Allowed Namespaces")
     maxdna = U128(544, "Maximum Domain Namespace Attachments")
     maxcna = U32(560, "Maximum I/O Controller Namespace Attachments")
-    _rsvd564 = ReservedBytes(564, 204)
+    oaqd = U32(564, "Optimal Aggregated Queue Depth")
+    rhiri = U8(568, "Recommended Host-Initiated Refresh Interval (days)")
+    hirt = U8(569, "Host-Initiated Refresh Time (minutes)")
+    cmmrtd = U16(570, "Controller Maximum Memory Range Tracking Descriptors")
+    nmmrtd = U16(572, "NVM Subsystem Maximum Memory Range Tracking Descriptors")
+    minmrtg = U8(574, "Minimum Memory Range Tracking Granularity")
+    maxmrtg = U8(575, "Maximum Memory Range Tracking Granularity")
+    trattr = U8(576, "Tracking Attributes", bits=TRATTR)
+    _rsvd577 = ReservedBytes(577, 1)
+    mcudmq = U16(578, "Maximum Controller User Data Migration Queues")
+    mnsudmq = U16(580, "Maximum NVM Subsystem User Data Migration Queues")
+    mcmr = U16(582, "Maximum CDQ Memory Ranges")
+    nmcmr = U16(584, "NVM Subsystem Maximum CDQ Memory Ranges")
+    mcdqpc = U16(586, "Maximum Controller Data Queue PRP Count")
+    _rsvd588 = ReservedBytes(588, 180)
     subnqn = Utf8(768, 256, "NVM Subsystem NVMe Qualified Name")
     _rsvd1024 = ReservedBytes(1024, 768)
     ioccsz = U32(1792, "I/O Queue Command Capsule Supported Size (16 B units)")

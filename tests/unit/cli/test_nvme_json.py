@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvme_cli import NvmeCli
 
+from pynvme_user.cli.nvme_json_identify import CONTROLLER_2_1
 from pynvme_user.cli.pages import lines, plain
 from pynvme_user.cli.shape import View
 from pynvme_user.spec.admin import Cns
@@ -140,7 +141,7 @@ IDENTIFIES = [
         any_of(IdentifyController, _controller),
         IDENTIFY,
         Cns.CONTROLLER,
-        more=("dctype",),
+        more=("dctype", *CONTROLLER_2_1),
     ),
     Case(
         "id-ns -n 1",
