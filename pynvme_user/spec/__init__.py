@@ -15,6 +15,7 @@ Nothing here touches a device, and only the standard library is imported. By sub
 - `identify`, `identify_controller`, `identify_nvm`, `identify_zns`, `identify_lists`: the pages
   that Identify returns; `identify_pages`: which CNS brings which
 - `logs`: every log page and what its command takes; the pages are in the ``logs_`` modules
+- `support`: what these pages tell of optional commands, log pages and features
 
 A register is declared one line per field, and reads, writes and dumps itself from those lines::
 
