@@ -97,16 +97,31 @@ def _shaped(page: Struct | StructList[Any, Any], shape: Shape, view: View) -> ob
             made[key] = _json_value(_value(page, header, field, shape, view), field, view)
         else:
             made |= key(page, view)
+    for name, part in shape.parts(page).items():
+        if isinstance(part, bytes):
+            made[name] = part.hex()
+        else:
+            made |= _keys(part, view)
     if isinstance(page, StructList) and shape.entries is not None:
-        made[shape.entries] = [_json_element(entry, shape, view) for entry in page.entries]
+        made[shape.entries] = (
+            page.entries.hex()
+            if isinstance(page.entries, bytes)
+            else [_json_element(*each, shape, view) for each in enumerate(page.entries)]
+        )
     return made
 
 
-def _json_element(entry: object, shape: Shape, view: View) -> object:
+def _json_element(index: int, entry: Any, shape: Shape, view: View) -> object:
     if isinstance(entry, int):
         return {shape.entry: int(entry)} if shape.entry else int(entry)
-    assert isinstance(entry, Struct | StructList)
-    return _shaped(entry, shape_of(type(entry)), view)
+    number = {shape.numbered: index} if shape.numbered else {}
+    return number | _keys(entry, view)
+
+
+def _keys(page: Struct | StructList[Any, Any], view: View) -> dict[str, object]:
+    made = _shaped(page, shape_of(type(page)), view)
+    assert isinstance(made, dict)
+    return made
 
 
 def _json_value(value: Any, field: Field[Any], view: View) -> object:
@@ -171,7 +186,12 @@ def _fields(page: Struct | StructList[Any, Any], shape: Shape, view: View) -> It
     if view.vendor and isinstance(vs := getattr(header, "vs", None), bytes):
         yield "vs[]:"
         yield from hexdump(vs)
-    if isinstance(page, StructList):
+    for name, part in shape.parts(page).items():
+        if isinstance(part, bytes):
+            yield f"{name:<{width}}: {_text(part, in_hexadecimal=False)}"
+        else:
+            yield from _body(part, shape_of(type(part)), view)
+    if isinstance(page, StructList) and shape.entries is not None:
         yield from _elements(page.entries, view, first=shape.first)
 
 
@@ -222,6 +242,9 @@ def _elements(
     entries: Sequence[Any], view: View, every: bool = True, first: int = 0
 ) -> Iterator[str]:
     """Write each element below its number; what is all zeroes only where every one is wanted."""
+    if isinstance(entries, bytes):
+        yield from hexdump(entries)
+        return
     for index, entry in enumerate(entries, first):
         if isinstance(entry, int):
             yield f"[{index:4}]:{hexadecimal(entry)}"
@@ -243,7 +266,7 @@ def _is_hexadecimal(value: Any, field: Field[Any], shape: Shape) -> bool:
 
 def _text(value: Any, in_hexadecimal: bool) -> str:
     if isinstance(value, bytes):
-        return value.hex() if len(value) <= _SHORT else f"{len(value)} bytes of zero"
+        return value.hex() if len(value) <= _SHORT or any(value) else f"{len(value)} bytes of zero"
     if isinstance(value, tuple):
         return " ".join(_text(part, in_hexadecimal) for part in value)
     if isinstance(value, int):

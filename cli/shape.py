@@ -17,6 +17,8 @@ class View:
     device: str = ""
     #: The namespace, or what else the page is of.
     nsid: int = 0
+    #: The command set.
+    csi: int = 0
     #: The bits of each field in words (-H).
     human: bool = False
     #: The vendor's own bytes, too (-v).
@@ -33,6 +35,10 @@ Lines: TypeAlias = Callable[[Any, View], Iterable[str]]
 
 def _none(_: object) -> Collection[str]:
     return ()
+
+
+def _no_parts(_: object) -> Mapping[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,14 @@ class Shape:
     absent: Callable[[Any], Collection[str]] = _none
     #: Of a name in text; 0 for the longest and one.
     width: int = 0
-    #: A list's: the key of its elements, None for a header alone, and of each that is a number.
+    #: What else is in the page, by name: pages, of which the fields are shown as if they were this
+    #: one's, and bytes.
+    parts: Callable[[Any], Mapping[str, Any]] = _no_parts
+    #: A list's: the key of its elements, None if they are not to be shown.
     entries: str | None = "entries"
+    #: The key of each element that is a number, and of the number that each structure has.
     entry: str = ""
+    numbered: str = ""
     #: The number of its first element, in text.
     first: int = 0
     #: Whether JSON has all of it below the device's name.

@@ -19,7 +19,8 @@ from pynvme_user.cli.nvme_json_identify import CONTROLLER_2_1
 from pynvme_user.cli.pages import lines, plain
 from pynvme_user.cli.shape import View
 from pynvme_user.spec.admin import Cns
-from pynvme_user.spec.commands import AdminOpcode
+from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
+from pynvme_user.spec.fields import Struct
 from pynvme_user.spec.identify import (
     FLBAS,
     NSFEAT,
@@ -43,7 +44,60 @@ from pynvme_user.spec.identify_lists import (
 )
 from pynvme_user.spec.identify_nvm import IdentifyControllerNvm, IdentifyNamespaceNvm
 from pynvme_user.spec.identify_zns import IdentifyControllerZns, IdentifyNamespaceZns
-from pynvme_user.spec.logs import SmartLog
+from pynvme_user.spec.logs import LogId
+from pynvme_user.spec.logs_capacity import (
+    CapacityConfiguration,
+    CapacityConfigurationList,
+    EnduranceGroupConfiguration,
+    PredictableLatencyLog,
+)
+from pynvme_user.spec.logs_data import BootPartitionInfo, BootPartitionLog
+from pynvme_user.spec.logs_events import (
+    EVENT_DATA,
+    EventTimestamp,
+    PersistentEvent,
+    PersistentEventHeader,
+    PersistentEventLog,
+    PersistentEventType,
+)
+from pynvme_user.spec.logs_fdp import (
+    FdpConfiguration,
+    FdpConfigurationsLog,
+    FdpEvent,
+    FdpEventsLog,
+    FdpStatisticsLog,
+    ReclaimUnitHandle,
+    ReclaimUnitHandleUsageLog,
+)
+from pynvme_user.spec.logs_health import (
+    EnduranceGroupLog,
+    ErrorLog,
+    ErrorLogEntry,
+    FirmwareSlotLog,
+    SanitizeLog,
+    SelfTestLog,
+    SmartLog,
+)
+from pynvme_user.spec.logs_namespaces import (
+    ANASA,
+    AnaGroup,
+    AnaLog,
+    ChangedNamespaceList,
+    LbaStatusLog,
+    LbaStatusNamespace,
+    LbaStatusRange,
+    ReservationNotificationLog,
+)
+from pynvme_user.spec.logs_support import (
+    CommandEffects,
+    CommandEffectsLog,
+    FeatureEffectsLog,
+    LidSupported,
+    MiCommandEffectsLog,
+    SupportedLogPages,
+)
+from pynvme_user.spec.reservations import Registrant, ReservationStatus
+from pynvme_user.spec.zns import ZoneDescriptor, ZoneList
 
 IDENTIFY, LOG = AdminOpcode.IDENTIFY, AdminOpcode.GET_LOG_PAGE
 NAMESPACE = IdentifyNamespace.build(nlbaf=3, flbas=2)
@@ -216,20 +270,161 @@ ONLY_JSON = [
 ONLY_TEXT = [
     Case("id-iocs", a_list(IoCommandSets, 511, ""), IDENTIFY, Cns.IO_COMMAND_SETS),
 ]
+
+
+def _elements(random: Random, kind: Any, most: int) -> list[Any]:
+    size = kind.size
+    return [kind.from_bytes(random.randbytes(size)) for _ in range(random.randrange(0, most + 1))]
+
+
+def _errors(random: Random) -> ErrorLog:
+    return ErrorLog.from_bytes(random.randbytes(4 * ErrorLogEntry.size))
+
+
+def _ana(random: Random) -> AnaLog:
+    groups = []
+    for state in (1, 2, 3, 4, 5, 15)[: random.randrange(0, 5)]:
+        ids = [random.randrange(1, 1 << 31) for _ in range(random.randrange(0, 5))]
+        groups.append(AnaGroup.build(ids, agid=7, nnv=len(ids), chgc=9, anasa=ANASA(state)))
+    return AnaLog.build(groups, chgc=random.randrange(0, 1 << 60), nagd=len(groups))
+
+
+def _lba_status(random: Random) -> LbaStatusLog:
+    parts = []
+    for _ in range(random.randrange(0, 4)):
+        ranges = _elements(random, LbaStatusRange, 3)
+        parts.append(LbaStatusNamespace.build(ranges, neid=5, nlrd=len(ranges), ratype=0x10))
+    made = LbaStatusLog.build(parts, nlslne=len(parts), estulb=8, lsgc=4)
+    return LbaStatusLog.build(parts, nlslne=len(parts), estulb=8, lsgc=4, lslplen=made.size)
+
+
+def _fdp_configurations(random: Random) -> FdpConfigurationsLog:
+    made = []
+    for _ in range(random.randrange(1, 4)):
+        handles = _elements(random, ReclaimUnitHandle, 5)
+        size = FdpConfiguration.build(handles, nruh=len(handles)).size
+        made.append(
+            FdpConfiguration.build(
+                handles, nruh=len(handles), dsze=size, nrg=3, runs=1 << 40, nnss=9, erutl=5
+            )
+        )
+    size = 16 + sum(each.size for each in made)
+    return FdpConfigurationsLog.build(made, numfdpc=len(made) - 1, sze=size)
+
+
+def _fdp_events(random: Random) -> FdpEventsLog:
+    events = [
+        each.replace(etyp=random.choice([0, 2, 0x80, 0x81]))
+        for each in _elements(random, FdpEvent, 60)
+    ]
+    return FdpEventsLog.build(events, numfdpe=len(events))
+
+
+def _persistent(random: Random) -> PersistentEventLog:
+    events = []
+    for kind, data in EVENT_DATA.items():
+        if kind in _NO_JSON_EVENTS or random.randrange(0, 2):
+            continue
+        raw = random.randbytes(data.size if issubclass(data, Struct) else 8 + 2 * 36)
+        header = PersistentEventHeader.build(et=kind, ehl=21, el=len(raw), cntlid=3)
+        events.append(PersistentEvent.from_bytes(bytes(header) + raw))
+    return PersistentEventLog.build(
+        events,
+        lid=13,
+        tnev=len(events),
+        tll=PERSISTENT_SIZE,
+        tstmp=EventTimestamp(random.randrange(0, 1 << 63)),
+        sn="S N",
+        mn="M",
+        subnqn="nqn.x",
+        seb=b"\xfe\x3f" + bytes(30),
+    )
+
+
+def _zones_report(random: Random) -> ZoneList:
+    zones = _elements(random, ZoneDescriptor, 20)
+    return ZoneList.build(zones, nzones=len(zones))
+
+
+def _registrants(random: Random) -> ReservationStatus:
+    found = _elements(random, Registrant, 9)
+    return ReservationStatus.build(found, gen=random.randrange(0, 99), regstrnt=len(found), rtype=2)
+
+
+#: 2.3 prints nothing of them, but for the header.
+_NO_JSON_EVENTS = (
+    PersistentEventType.SET_FEATURE,
+    PersistentEventType.TELEMETRY_LOG_CREATED,
+    PersistentEventType.VENDOR_SPECIFIC,
+)
+#: What is read is longer than what is in it, as 2.3 leaves out an event that ends the page.
+PERSISTENT_SIZE = 4096
+
+IDENTIFIED = {
+    (int(IDENTIFY), int(Cns.CONTROLLER)): bytes(
+        IdentifyController.build(elpe=3, nanagrpid=16, nn=64, anagrpmax=16, npss=0)
+    ),
+    (int(IDENTIFY), int(Cns.NAMESPACE)): bytes(NAMESPACE),
+    (int(IDENTIFY), int(Cns.CSI_NAMESPACE)): bytes(4096),
+}
+DEVICE = View(device=nvme_cli.DEVICE)
+
+
+def log(words: str, make: Callable[[Random], Any], lid: LogId, view: View = DEVICE) -> Case:
+    return Case(words, make, LOG, lid, view, IDENTIFIED)
+
+
 LOGS = [
-    Case(
+    log(
         "smart-log",
         any_of(SmartLog, _smart),
-        LOG,
-        0x02,
+        LogId.SMART,
         View(device=nvme_cli.DEVICE, nsid=0xFFFFFFFF),
+    ),
+]
+LOGS_AS_JSON = [
+    log("smart-log -H", any_of(SmartLog), LogId.SMART, View(human=True)),
+    log("error-log", _errors, LogId.ERROR),
+    log("fw-log", any_of(FirmwareSlotLog), LogId.FIRMWARE_SLOT),
+    log("changed-ns-list-log", a_list(ChangedNamespaceList, 1000, ""), LogId.CHANGED_NAMESPACES),
+    log("self-test-log", any_of(SelfTestLog), LogId.SELF_TEST),
+    log("endurance-log -g 1", any_of(EnduranceGroupLog), LogId.ENDURANCE_GROUP),
+    log(
+        "predictable-lat-log -i 5",
+        any_of(PredictableLatencyLog),
+        LogId.PREDICTABLE_LATENCY,
+        View(nsid=5),
+    ),
+    log("ana-log", _ana, LogId.ANA),
+    log("persistent-event-log -a 0 -l 4096", _persistent, LogId.PERSISTENT_EVENT),
+    log("lba-status-log", _lba_status, LogId.LBA_STATUS),
+    log("sanitize-log", any_of(SanitizeLog), LogId.SANITIZE),
+    log("resv-notif-log", any_of(ReservationNotificationLog), LogId.RESERVATION_NOTIFICATION),
+    log("fid-support-effects-log", any_of(FeatureEffectsLog), LogId.FEATURE_EFFECTS),
+    log("mi-cmd-support-effects-log", any_of(MiCommandEffectsLog), LogId.MI_COMMAND_EFFECTS),
+    log("fdp configs -e 1", _fdp_configurations, LogId.FDP_CONFIGURATIONS),
+    log(
+        "fdp usage -e 1",
+        a_list(ReclaimUnitHandleUsageLog, 50, "nruh"),
+        LogId.RECLAIM_UNIT_HANDLE_USAGE,
+    ),
+    log("fdp stats -e 1", any_of(FdpStatisticsLog), LogId.FDP_STATISTICS),
+    log("fdp events -e 1", _fdp_events, LogId.FDP_EVENTS),
+    Case("resv-report -n 1", _registrants, NvmOpcode.RESERVATION_REPORT, 0xFF, DEVICE, IDENTIFIED),
+    Case(
+        "zns report-zones -n 1",
+        _zones_report,
+        NvmOpcode.ZONE_MANAGEMENT_RECEIVE,
+        0,
+        DEVICE,
+        IDENTIFIED,
     ),
 ]
 CASES = [
     *IDENTIFIES,
     *ONLY_JSON,
     *LOGS,
-    Case("smart-log -H", any_of(SmartLog), LOG, 0x02, View(human=True)),
+    *LOGS_AS_JSON,
 ]
 
 
@@ -243,21 +438,88 @@ class Zeroes(Random):
         return 0 if stop is None else start
 
 
+#: Keys that 2.3 does not have: some of them later versions have.
+OURS = {"in_use", "ruhs", "controllers", "additional_info", "attrs_info"}
+
+
+def without_what_differs(made: Any) -> None:
+    """Take from both what `nvme_json` says that differs."""
+    for each in made.values() if isinstance(made, dict) else made if isinstance(made, list) else ():
+        without_what_differs(each)
+    if isinstance(made, dict):
+        if "attrs" in made:  # ZAI stands there in the place of ZA
+            made["attrs"] = made.get("attrs_info", made["attrs"])
+        if "no_cmplted_passes" in made:  # words of our own behind the number
+            made["status"] = made["status"].partition(" ")[0]
+        if "compln_info" in made:  # of which 2.3 takes what is reserved for a part
+            made["status_field"] &= 0xFFFF
+        if "nlbam" in made:  # 2.3 looks for the LBA four bytes too far on
+            made.pop("lba", None)
+        for key in OURS & {*made}:
+            del made[key]
+
+
 RANDOMS = st.integers(0, 1 << 32).map(lambda seed: Random(seed) if seed else Zeroes())
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(random=RANDOMS)
 def test_the_same_json(nvme: NvmeCli, case: Case, random: Random) -> None:
     page = case.make(random)
     ours = json.loads(json.dumps(plain(page, case.view)))
     theirs = nvme.json(case.words, pages=case.pages(page))
-    for lbaf in ours.get("lbafs", []):
-        del lbaf["in_use"]
+    without_what_differs(ours)
+    without_what_differs(theirs)
     if "UUID-list" in ours:
         del ours["UUID-list"][:1]  # which 2.3 takes for what is reserved
     assert ours == nvme_cli.mended(theirs, ours)
+
+
+def test_what_2_3_has_no_json_of() -> None:
+    """It aborts or prints text: the keys are those of later versions."""
+    lids = [LidSupported(0)] * 256
+    lids[2] = LidSupported(3)
+    assert plain(SupportedLogPages.build(lids=lids), View()) == {
+        "supported_logs": [{"lid_0x2 ": 3}]
+    }
+    combinations = IoCommandSets.from_bytes((5).to_bytes(8, "little") + bytes(8))
+    assert plain(combinations, View()) == {"I/O Command Set Combination[0]": 5}
+    boot = BootPartitionLog.build(lid=0x15, bpinfo=BootPartitionInfo(1 << 31 | 7))
+    assert plain(boot, View()) == {"count": 0x15, "abpid": 1, "bpsz": 7}
+    group = EnduranceGroupConfiguration.build([4], endgid=1, egsets=1)
+    capacity = CapacityConfigurationList.build(
+        [CapacityConfiguration.build([group], ccid=6, egcn=1)], sccn=1
+    )
+    made: Any = plain(capacity, View())
+    assert made["sccn"] == 1
+    assert made["Capacity Descriptor"][0]["cap_config_id"] == 6
+    assert made["Capacity Descriptor"][0]["Endurance Descriptor"] == [
+        {
+            "endgid": 1,
+            "cap_adj_factor": 0,
+            "tegcap": 0,
+            "segcap": 0,
+            "egsets": 1,
+            "egchans": 0,
+            "Channel Descriptor": [],
+            "NVM Set IDs": [{"nvmsetid": 4}],
+        }
+    ]
+
+
+def test_effects(nvme: NvmeCli) -> None:
+    acs = [CommandEffects(0)] * 256
+    acs[0], acs[6], acs[0x80] = CommandEffects(1), CommandEffects(0x20001), CommandEffects(0x11)
+    page = CommandEffectsLog.build(acs=acs, iocs=[CommandEffects(1)] * 2 + acs[:254])
+    theirs = nvme.json(
+        "effects-log -c 0", pages={(int(LOG), int(LogId.COMMAND_EFFECTS)): bytes(page)}
+    )
+    assert [plain(page, View())] == theirs
+    assert "ACS_6 (Identify)" in theirs[0]["admin_cmd_set"]
+    shown = list(lines(page, View(human=True)))
+    assert shown[0] == "Admin Command Set"
+    assert "  Command Supported, Controller Capability Change" in shown
 
 
 def squeezed(text: str) -> list[str]:
@@ -267,7 +529,7 @@ def squeezed(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("case", [*IDENTIFIES, *ONLY_TEXT, *LOGS], ids=str)
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(random=RANDOMS)
 def test_the_same_text(nvme: NvmeCli, case: Case, random: Random) -> None:
     page = case.make(random)
