@@ -155,9 +155,9 @@ def test_any_bytes_are_a_structure(cls: type[Struct], seed: bytes) -> None:
     struct = cls.from_bytes((seed * cls.size)[: cls.size])
     json.dumps(struct.to_dict())
     assert repr(struct)
-    assert struct.dump()
+    assert len(struct.dump()) >= sum(not field.reserved for field in cls.layout)
     for name in properties(cls):
-        assert getattr(struct, name) is not None
+        getattr(struct, name)  # of which some are None in some pages
 
 
 @given(st.sampled_from(REGISTER_CLASSES), st.data())
