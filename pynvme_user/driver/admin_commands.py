@@ -8,8 +8,10 @@ from pynvme_user.dma import BytesLike
 from pynvme_user.driver.admin import AdminQueue, AdminRequest, CommandFields, reachable
 from pynvme_user.driver.completion import Completion
 from pynvme_user.driver.device import Device
-from pynvme_user.spec.commands import SQE
+from pynvme_user.errors import NotSupportedError
+from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.identify_controller import IdentifyController
+from pynvme_user.spec.support import unsupported_admin
 
 
 class AdminCommands:
@@ -22,6 +24,11 @@ class AdminCommands:
     def identify(self) -> IdentifyController:
         """What it says of itself, as of the last reset (Base 2.0, Identify CNS 01h)."""
         return self._device.identify
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self._device.name
 
     @property
     def max_transfer(self) -> int:
@@ -80,3 +87,15 @@ class AdminCommands:
         and was reset.
         """
         return self._commands.abort(sqid, cid)
+
+    def check_supported(self, opcode: int, force: bool = False) -> None:
+        """Raise NotSupportedError if the controller says that it has no such admin command.
+
+        Identify's optional commands tell (OACS and others), and the Commands Supported and Effects
+        log where there is one. ``force`` lets it pass.
+        """
+        if force:
+            return
+        if missing := unsupported_admin(self.identify, opcode):
+            name = AdminOpcode(opcode).name.replace("_", " ").title()
+            raise NotSupportedError(f"{self.name} does not support {name}: {missing}")

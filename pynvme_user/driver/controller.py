@@ -17,13 +17,16 @@ from typing import Self, Unpack
 from pynvme_user import owned
 from pynvme_user.dma import BytesLike, DmaBuffer, DmaPool
 from pynvme_user.driver.admin import AdminQueue, CommandFields, describe, reachable
+from pynvme_user.driver.administration import Administration
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, State
+from pynvme_user.driver.events import Event, Events
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.lifecycle import Lifecycle, shutdown_seconds
+from pynvme_user.driver.maintenance import Maintenance
 from pynvme_user.driver.names import Openable, open_transport
 from pynvme_user.driver.namespace import Namespaces
-from pynvme_user.driver.pages import Pages
+from pynvme_user.driver.namespace_management import NamespaceManagement
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.driver.queue_table import QueuePairs
@@ -40,7 +43,7 @@ from pynvme_user.units import check_seconds
 ADMIN_DEPTH = 63
 
 
-class Controller(Pages):
+class Controller(Administration, Maintenance, NamespaceManagement):
     """An enabled NVMe controller. A context manager: closing it shuts the controller down.
 
     Made by :func:`pynvme_user.open`; from here on the transport is the controller's, which
@@ -110,11 +113,6 @@ class Controller(Pages):
         _open_controllers.discard(self)
 
     # --- what is known ------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The device's name."""
-        return self._device.name
 
     @property
     def transport(self) -> Transport:
@@ -201,6 +199,23 @@ class Controller(Pages):
                 pair.finish_all()
             self.namespaces.forget()
             yield
+
+    # --- events -------------------------------------------------------------------------------
+
+    def events(
+        self, callback: Callable[[Event], object] | None = None, *, config: int | None = None
+    ) -> Events:
+        """Listen for asynchronous events from now on (Base 2.1, section 5.1.2).
+
+        Iterate over what is returned, or give a ``callback``, which is called in a thread of its
+        own. ``config`` is the feature Async Event Configuration meanwhile; the default has all
+        that the controller can report (OAES). Close it, or use ``with``. Raises as :meth:`admin`.
+        """
+        return Events(self, self._forget_namespaces, config=config, callback=callback)
+
+    def _forget_namespaces(self) -> None:
+        with self._changing_namespaces():
+            pass
 
     # --- raw I/O commands ---------------------------------------------------------------------
 

@@ -274,7 +274,7 @@ class Namespace(Reservations):
         Ranges of any number and length: as many commands are sent as the controller's limits for
         one (DMRL, DMRSL, DMSL) ask for.
         """
-        self.dataset_management(ranges, deallocate=True)
+        self.dataset_management(ranges, deallocate=True, force=True)
 
     def __repr__(self) -> str:
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"

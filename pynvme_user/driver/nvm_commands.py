@@ -12,6 +12,7 @@ from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.transfer import describe
+from pynvme_user.errors import NotSupportedError
 from pynvme_user.spec.commands import SQE, CommandFlags, Fuse, NvmOpcode
 from pynvme_user.spec.fdp import (
     ManagementReceive,
@@ -31,6 +32,11 @@ from pynvme_user.spec.nvm import (
     WriteUncorrectableCdw12,
 )
 from pynvme_user.spec.nvm_copy import CopyCdw12, CopyFormat, CopyRange0, CopyRange2
+from pynvme_user.spec.support import (
+    unsupported_copy_format,
+    unsupported_fused,
+    unsupported_io,
+)
 
 #: NLB has 16 bits, zero-based.
 MAX_BLOCKS = 0x10000
@@ -42,7 +48,8 @@ class NvmCommands:
     """What a :class:`Namespace` does besides moving data. Thread-safe; every call waits.
 
     Ranges of any number and length: as many commands are sent as the controller's limits for one
-    ask for. Each call raises what :class:`Namespace` says of all.
+    ask for. Each call raises what :class:`Namespace` says of all, and NotSupportedError where the
+    controller says that it has no such command, unless it is sent with ``force``.
     """
 
     device: Device
@@ -87,6 +94,22 @@ class NvmCommands:
         copy_back()
         return done
 
+    def check_supported(self, opcode: NvmOpcode, force: bool = False) -> None:
+        """Raise NotSupportedError if the controller says that it has no such I/O command.
+
+        Identify's optional commands tell (ONCS and others). ``force`` lets it pass.
+        """
+        if force:
+            return
+        self._refuse(
+            opcode.name.replace("_", " ").title(),
+            unsupported_io(self.device.identify, opcode, limits=self.limits),
+        )
+
+    def _refuse(self, what: str, missing: str | None) -> None:
+        if missing:
+            raise NotSupportedError(f"{self.device.name} does not support {what}: {missing}")
+
     def _pieces(self, lba: int, blocks: int, limit: int) -> Iterator[tuple[int, int]]:
         """Divide blocks into those of one command each; ``limit`` is a power of two of the
         controller's smallest pages, 0 for none.
@@ -101,11 +124,12 @@ class NvmCommands:
 
     # --- checks and marks ---------------------------------------------------------------------
 
-    def verify(self, lba: int, blocks: int) -> None:
+    def verify(self, lba: int, blocks: int, *, force: bool = False) -> None:
         """Let the device read blocks, and check them, without moving their data (3.3.5).
 
         Raises NvmeStatusError, for example UNRECOVERED_READ_ERROR, where it cannot.
         """
+        self.check_supported(NvmOpcode.VERIFY, force)
         for first, count in self._pieces(lba, blocks, self.limits.vsl):
             self._run(
                 NvmOpcode.VERIFY,
@@ -114,8 +138,9 @@ class NvmCommands:
                 cdw12=ReadCdw12.build(nlb=count - 1),
             )
 
-    def write_uncorrectable(self, lba: int, blocks: int) -> None:
+    def write_uncorrectable(self, lba: int, blocks: int, *, force: bool = False) -> None:
         """Mark blocks as unreadable: reads of them fail until they are written again (3.3.7)."""
+        self.check_supported(NvmOpcode.WRITE_UNCORRECTABLE, force)
         for first, count in self._pieces(lba, blocks, self.limits.wusl):
             self._run(
                 NvmOpcode.WRITE_UNCORRECTABLE,
@@ -134,6 +159,7 @@ class NvmCommands:
         read: bool = False,
         write: bool = False,
         attributes: int = 0,
+        force: bool = False,
     ) -> None:
         """Tell the device how ``(lba, blocks)`` ranges are used (3.3.3).
 
@@ -141,6 +167,7 @@ class NvmCommands:
         read, or written, together. ``attributes`` are those of each, a
         :class:`~pynvme_user.spec.nvm.ContextAttributes`.
         """
+        self.check_supported(NvmOpcode.DATASET_MANAGEMENT, force)
         for lba, blocks in ranges:
             self.check_range(lba, blocks)
         cdw11 = DatasetManagementCdw11.build(ad=deallocate, idr=read, idw=write)
@@ -161,6 +188,7 @@ class NvmCommands:
         *,
         source: Self | None = None,
         fua: bool = False,
+        force: bool = False,
     ) -> None:
         """Copy ``(lba, blocks)`` ranges, one behind the other, to ``lba`` on (3.3.2).
 
@@ -179,6 +207,10 @@ class NvmCommands:
             raise ValueError("there is nothing to copy: give at least one range")
         self.check_range(lba, total)
         form = CopyFormat.SAME_NAMESPACE_8B if source is None else CopyFormat.CROSS_NAMESPACE_8B
+        self.check_supported(NvmOpcode.COPY, force)
+        if source is not None and not force:
+            missing = unsupported_copy_format(self.device.identify, form)
+            self._refuse("Copy between namespaces", missing)
         for some in copy_commands(ranges, self.identify):
             count = sum(blocks for _, blocks in some)
             self._run(
@@ -192,12 +224,16 @@ class NvmCommands:
 
     # --- fused ----------------------------------------------------------------------------------
 
-    def compare_and_write(self, lba: int, expected: BytesLike, data: BytesLike) -> None:
+    def compare_and_write(
+        self, lba: int, expected: BytesLike, data: BytesLike, *, force: bool = False
+    ) -> None:
         """Write ``data`` if the blocks are ``expected``, as one operation (Base 2.1, 3.4.2).
 
         Both have the same length, of whole blocks, up to the device's ACWU. Raises NvmeStatusError
         with COMPARE_FAILURE, and nothing is written, where they are something else.
         """
+        if not force:
+            self._refuse("fused commands", unsupported_fused(self.device.identify))
         one, other = as_bytes(expected), as_bytes(data)
         if one.nbytes != other.nbytes:
             raise ValueError(

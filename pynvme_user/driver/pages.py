@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from pynvme_user.driver.admin_commands import AdminCommands
-from pynvme_user.errors import NvmeError
+from pynvme_user.errors import NotSupportedError, NvmeError
 from pynvme_user.spec.admin import GetLogPageCdw10, GetLogPageCdw11, GetLogPageCdw14
 from pynvme_user.spec.commands import NSID_ALL, AdminOpcode
 from pynvme_user.spec.fields import Struct
 from pynvme_user.spec.lists import StructList
+from pynvme_user.spec.logs import ErrorLog, ErrorLogEntry, LogId, SmartLog, log_id_of
+from pynvme_user.spec.support import unsupported_log
 
 PageT = TypeVar("PageT", bound="Struct | StructList[Any, Any]")
 
@@ -17,8 +19,10 @@ PageT = TypeVar("PageT", bound="Struct | StructList[Any, Any]")
 _CHUNK = 4096
 #: What NUMD can say where the controller has 12 bits of it (LPA.LPEDS is 0), in bytes.
 _SHORT = 1 << 14
-#: A page whose length the device tells is believed up to here.
+#: A page whose length the device tells is read up to here.
 MOST = 1 << 28
+#: What is read first of a page whose length is not known.
+_FIRST = 4096
 
 
 class Pages(AdminCommands):
@@ -102,3 +106,60 @@ class Pages(AdminCommands):
             )
             data += piece[:count].tobytes()
         return bytes(data)
+
+    def log(
+        self,
+        structure: type[PageT],
+        *,
+        lid: int | None = None,
+        nsid: int = NSID_ALL,
+        lsp: int = 0,
+        lsi: int = 0,
+        csi: int = 0,
+        retain_event: bool = False,
+        force: bool = False,
+    ) -> PageT:
+        """Read a log page and decode it: ``log(SmartLog).ctemp`` (Base 2.0, section 5.16).
+
+        ``structure`` is one of :mod:`pynvme_user.spec.logs`; ``lid`` is needed for another one
+        alone. ``lsi`` is the id of an endurance group, an NVM set or a domain, where the page is of
+        such a one. A page of no fixed size is read as far as its header says, up to 256 MiB.
+
+        Raises NotSupportedError where the controller says that it has no such page, unless it is
+        read with ``force``; and as :meth:`log_page`.
+        """
+        if lid is None:
+            lid = log_id_of(structure)  # type: ignore[arg-type] # a type of the union is in it
+        if not force and (missing := unsupported_log(self.identify, lid)):
+            raise NotSupportedError(f"{self._device.name} has no log page {lid:02x}h: {missing}")
+
+        def read(length: int) -> bytes:
+            return self.log_page(
+                lid, length, nsid=nsid, lsp=lsp, lsi=lsi, csi=csi, retain_event=retain_event
+            )
+
+        if issubclass(structure, Struct):
+            return structure.from_bytes(read(structure.size + -structure.size % 4))
+        size = max(_FIRST, structure.header_type.size)
+        while True:
+            # Whole each time: what changes in between would not fit together.
+            page = structure.from_bytes(read(size))
+            total = getattr(page, "total_length", 2 * size if page.incomplete else 0)
+            if total <= size or size >= MOST or not self._can_read(total):
+                return page
+            size = min(total + -total % 4, MOST)
+
+    def _can_read(self, length: int) -> bool:
+        return bool(self.identify.lpa.lpeds) or length <= min(_SHORT, self.max_transfer)
+
+    def smart(self, nsid: int = NSID_ALL) -> SmartLog:
+        """Read the SMART / Health Information log, of the controller or of one namespace."""
+        return self.log(SmartLog, nsid=nsid)
+
+    def errors(self) -> list[ErrorLogEntry]:
+        """Read the Error Information log: the newest error first; empty where there was none."""
+        length = ErrorLogEntry.size * (self.identify.elpe + 1)
+        if not self._can_read(length):
+            length = min(_SHORT, self.max_transfer)
+        page = ErrorLog.from_bytes(self.log_page(LogId.ERROR, length))
+        return [entry for entry in page if entry.ecnt]

@@ -40,12 +40,14 @@ class Reservations(NvmCommands):
         action: RegisterAction = RegisterAction.REGISTER,
         persist: ChangePtpl = ChangePtpl.NO_CHANGE,
         ignore_key: bool = False,
+        force: bool = False,
     ) -> None:
         """Register, replace or take back this host's key (7.6).
 
         ``key`` is the one that is registered so far; ``ignore_key`` does without. ``persist``
         says whether registrations and reservations outlast a loss of power.
         """
+        self.check_supported(NvmOpcode.RESERVATION_REGISTER, force)
         self._run(
             NvmOpcode.RESERVATION_REGISTER,
             buffer=bytearray(bytes(ReservationRegisterKeys.build(crkey=key, nrkey=new_key))),
@@ -60,8 +62,10 @@ class Reservations(NvmCommands):
         action: AcquireAction = AcquireAction.ACQUIRE,
         preempt_key: int = 0,
         ignore_key: bool = False,
+        force: bool = False,
     ) -> None:
         """Acquire the reservation, or take it from the host of ``preempt_key`` (7.5)."""
+        self.check_supported(NvmOpcode.RESERVATION_ACQUIRE, force)
         self._run(
             NvmOpcode.RESERVATION_ACQUIRE,
             buffer=bytearray(bytes(ReservationAcquireKeys.build(crkey=key, prkey=preempt_key))),
@@ -75,8 +79,10 @@ class Reservations(NvmCommands):
         *,
         action: ReleaseAction = ReleaseAction.RELEASE,
         ignore_key: bool = False,
+        force: bool = False,
     ) -> None:
         """Release the reservation, which is of that kind, or clear all there is (7.7)."""
+        self.check_supported(NvmOpcode.RESERVATION_RELEASE, force)
         self._run(
             NvmOpcode.RESERVATION_RELEASE,
             buffer=bytearray(bytes(ReservationReleaseKeys.build(crkey=key))),
@@ -84,13 +90,14 @@ class Reservations(NvmCommands):
         )
 
     def reservation_report(
-        self, *, extended: bool | None = None
+        self, *, extended: bool | None = None, force: bool = False
     ) -> ReservationStatus | ExtendedReservationStatus:
         """Return who is registered, and who holds the reservation (7.8).
 
         ``extended`` is the form for host identifiers of 128 bits; by default the one that the
         controller's CTRATT.HIDS names.
         """
+        self.check_supported(NvmOpcode.RESERVATION_REPORT, force)
         if extended is None:
             extended = bool(self.device.identify.ctratt.hids)
         kind = ExtendedReservationStatus if extended else ReservationStatus

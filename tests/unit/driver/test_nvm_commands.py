@@ -15,6 +15,7 @@ from pynvme_user.driver.nvm_commands import copy_commands
 from pynvme_user.spec.commands import SQE, Fuse
 from pynvme_user.spec.fdp import ReclaimUnitHandleDescriptor, ReclaimUnitHandleStatus
 from pynvme_user.spec.identify import IdentifyNamespace
+from pynvme_user.spec.identify_controller import CTRATT, FUSES, OCFS, ONCS
 from pynvme_user.spec.nvm import ContextAttributes, DatasetRange
 from pynvme_user.spec.nvm_copy import CopyCdw12, CopyRange0
 from pynvme_user.spec.reservations import (
@@ -75,6 +76,12 @@ def recorder(soft: SoftController) -> Recorder:
 @pytest.fixture
 def ns(recorder: Recorder, ctrl: Controller) -> nvme.Namespace:
     recorder.soft.blocks = 1 << 33
+    recorder.soft.fields = {
+        "oncs": ONCS((1 << 9) - 1),
+        "fuses": FUSES.build(fcws=1),
+        "ocfs": OCFS(0xF),
+        "ctratt": CTRATT.build(fdps=1),
+    }
     ctrl.reset()
     return ctrl.namespaces[1]
 
@@ -234,3 +241,40 @@ def test_placement(ns: nvme.Namespace, recorder: Recorder) -> None:
     recorder.status = Status.of(GenericStatus.INVALID_FIELD)
     with pytest.raises(NvmeStatusError, match=r"Io Management Receive \(namespace 1\)"):
         ns.reclaim_unit_handles()
+
+
+NOT_THERE = {
+    "Verify": lambda ns, **force: ns.verify(0, 1, **force),
+    "Write Uncorrectable": lambda ns, **force: ns.write_uncorrectable(0, 1, **force),
+    "Dataset Management": lambda ns, **force: ns.dataset_management([(0, 1)], **force),
+    "Copy": lambda ns, **force: ns.copy(0, [(1, 1)], **force),
+    "fused commands": lambda ns, **force: ns.compare_and_write(0, bytes(512), bytes(512), **force),
+    "Reservation Register": lambda ns, **force: ns.reservation_register(1, **force),
+    "Reservation Acquire": lambda ns, **force: ns.reservation_acquire(1, 1, **force),
+    "Reservation Release": lambda ns, **force: ns.reservation_release(1, **force),
+    "Reservation Report": lambda ns, **force: ns.reservation_report(**force),
+}
+
+
+@pytest.mark.parametrize("what", NOT_THERE)
+def test_what_the_controller_does_not_have_is_not_sent(
+    ns: nvme.Namespace, recorder: Recorder, ctrl: Controller, what: str
+) -> None:
+    recorder.soft.fields = {}
+    ctrl.reset()
+    with pytest.raises(nvme.NotSupportedError, match=f"soft does not support {what}: "):
+        NOT_THERE[what](ns)
+    assert recorder.take() == []
+    recorder.answer = bytes(64) if what == "Reservation Report" else b""
+    NOT_THERE[what](ns, force=True)
+    assert recorder.take()
+
+
+def test_ranges_of_other_namespaces_that_the_controller_does_not_copy(
+    ns: nvme.Namespace, recorder: Recorder, ctrl: Controller
+) -> None:
+    recorder.soft.fields["ocfs"] = OCFS(1)
+    ctrl.reset()
+    with pytest.raises(nvme.NotSupportedError, match="Copy between namespaces: OCFS bit 2"):
+        ns.copy(0, [(1, 1)], source=ns)
+    ns.deallocate([(0, 1)])  # which is tried whatever ONCS says
