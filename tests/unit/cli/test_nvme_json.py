@@ -85,7 +85,6 @@ from pynvme_user.spec.logs_namespaces import (
     ChangedNamespaceList,
     LbaStatusLog,
     LbaStatusNamespace,
-    LbaStatusRange,
     ReservationNotificationLog,
 )
 from pynvme_user.spec.logs_support import (
@@ -292,7 +291,7 @@ def _ana(random: Random) -> AnaLog:
 def _lba_status(random: Random) -> LbaStatusLog:
     parts = []
     for _ in range(random.randrange(0, 4)):
-        ranges = _elements(random, LbaStatusRange, 3)
+        ranges = _elements(random, LbaStatusNamespace.element_type, 3)
         parts.append(LbaStatusNamespace.build(ranges, neid=5, nlrd=len(ranges), ratype=0x10))
     made = LbaStatusLog.build(parts, nlslne=len(parts), estulb=8, lsgc=4)
     return LbaStatusLog.build(parts, nlslne=len(parts), estulb=8, lsgc=4, lslplen=made.size)
