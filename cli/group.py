@@ -15,8 +15,11 @@ from pynvme_user.cli import (
     bind,
     completion,
     doctor,
+    features,
     identify,
+    identify_pages,
     io,
+    logs,
     passthru,
     registers,
     setup,
@@ -27,34 +30,37 @@ from pynvme_user.cli.errors import DEBUG_VARIABLE, ReaderGone, describe
 
 PROGRAM = "nvme-user"
 
-_COMMANDS = (
-    listing.list_controllers,
-    identify.identify,
-    identify.id_ctrl,
-    identify.id_ns,
-    identify.list_ns,
-    registers.show_regs,
-    io.read,
-    io.write,
-    io.compare,
-    io.write_zeroes,
-    io.flush,
-    passthru.admin_passthru,
-    passthru.io_passthru,
-    bench.bench,
-    bind.bind,
-    bind.unbind,
-    bind.restore,
-    setup.setup,
-    doctor.doctor,
-)
+#: By subject, in the order in which the help lists them.
+_SUBJECTS: dict[str, tuple[click.Command, ...]] = {
+    "Devices": (listing.list_controllers, identify.identify, doctor.doctor),
+    "Identify": (
+        identify.id_ctrl,
+        identify.id_ns,
+        identify.list_ns,
+        *identify_pages.COMMANDS,
+    ),
+    "Log pages": logs.COMMANDS,
+    "Features and registers": (*features.COMMANDS, registers.show_regs),
+    "Data": (io.read, io.write, io.compare, io.write_zeroes, io.flush),
+    "Any command": (passthru.admin_passthru, passthru.io_passthru),
+    "Benchmark": (bench.bench,),
+    "This machine": (bind.bind, bind.unbind, bind.restore, setup.setup),
+}
 
 
 class _InOrder(click.Group):
-    """A group that lists its commands in the order given, not in the alphabet's."""
+    """A group that lists its commands by subject, in the order given."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for subject, commands in _SUBJECTS.items():
+            width = max(len(str(one.name)) for one in commands)
+            limit = formatter.width - 6 - width
+            rows = [(str(one.name), one.get_short_help_str(limit)) for one in commands]
+            with formatter.section(subject):
+                formatter.write_dl(rows, col_max=width)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,7 +82,9 @@ def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | N
 @click.group(
     PROGRAM,
     cls=_InOrder,
-    commands={str(command.name): command for command in _COMMANDS},
+    commands={
+        str(command.name): command for commands in _SUBJECTS.values() for command in commands
+    },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
     epilog="\b\nExamples:\n"

@@ -68,6 +68,7 @@ class Device(click.ParamType[str]):
 
 
 U8 = Number(8)
+U16 = Number(16)
 U32 = Number(32)
 U64 = Number(64)
 SIZE = Size()

@@ -341,7 +341,14 @@ class AdminQueue:
         return done
 
     def identify(
-        self, cns: int, *, nsid: int = 0, cntid: int = 0, cnssid: int = 0, csi: int = 0
+        self,
+        cns: int,
+        *,
+        nsid: int = 0,
+        cntid: int = 0,
+        cnssid: int = 0,
+        csi: int = 0,
+        uuid_index: int = 0,
     ) -> bytes:
         """Return the 4096 bytes of an Identify data structure; see :meth:`Pages.identify_page`."""
         page = self._device.alloc(PAGE)
@@ -350,6 +357,7 @@ class AdminQueue:
             nsid=nsid,
             cdw10=IdentifyCdw10.build(cns=cns, cntid=cntid),
             cdw11=IdentifyCdw11.build(cnssid=cnssid, csi=csi),
+            cdw14=uuid_index,
         )
         self.run(command, page)
         return page.tobytes()

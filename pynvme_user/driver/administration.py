@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Protocol
 
 from pynvme_user.dma import PAGE, BytesLike, as_bytes
 from pynvme_user.driver.features import Features
@@ -36,6 +36,13 @@ from pynvme_user.spec.security import SecurityCdw10
 
 #: Telemetry is written to its file in pieces of this size.
 _PIECE = 1 << 20
+
+
+class Writer(Protocol):
+    """A binary file that is open to be written."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write all of it."""
 
 
 class Administration(Features):
@@ -293,7 +300,7 @@ class Administration(Features):
 
     def telemetry(
         self,
-        file: BinaryIO,
+        file: Writer,
         *,
         area: int = 3,
         controller_initiated: bool = False,

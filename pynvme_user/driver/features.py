@@ -61,7 +61,7 @@ class Features(Pages):
         self,
         fid: int,
         *,
-        select: FeatureSelect = FeatureSelect.CURRENT,
+        select: int = FeatureSelect.CURRENT,
         nsid: int = 0,
         cdw11: int = 0,
         uuid_index: int = 0,

@@ -9,6 +9,7 @@ from pynvme_user.errors import NotSupportedError, NvmeError
 from pynvme_user.spec.admin import GetLogPageCdw10, GetLogPageCdw11, GetLogPageCdw14
 from pynvme_user.spec.commands import NSID_ALL, AdminOpcode
 from pynvme_user.spec.fields import Struct
+from pynvme_user.spec.identify_pages import identify_page
 from pynvme_user.spec.lists import StructList
 from pynvme_user.spec.logs import ErrorLog, ErrorLogEntry, LogId, SmartLog, log_id_of
 from pynvme_user.spec.support import unsupported_log
@@ -31,14 +32,48 @@ class Pages(AdminCommands):
     # --- Identify -----------------------------------------------------------------------------
 
     def identify_page(
-        self, cns: int, *, nsid: int = 0, cntid: int = 0, cnssid: int = 0, csi: int = 0
+        self,
+        cns: int,
+        *,
+        nsid: int = 0,
+        cntid: int = 0,
+        cnssid: int = 0,
+        csi: int = 0,
+        uuid_index: int = 0,
     ) -> bytes:
         """Return the 4096 bytes of an Identify data structure (Base 2.0, section 5.17).
 
         ``cntid`` is a controller id; ``cnssid`` is the id of an NVM set, an endurance group or a
         domain, or the index of a format: what ``cns`` takes.
         """
-        return self._commands.identify(cns, nsid=nsid, cntid=cntid, cnssid=cnssid, csi=csi)
+        return self._commands.identify(
+            cns, nsid=nsid, cntid=cntid, cnssid=cnssid, csi=csi, uuid_index=uuid_index
+        )
+
+    def identify_data(
+        self,
+        cns: int,
+        *,
+        nsid: int = 0,
+        cntid: int = 0,
+        cnssid: int = 0,
+        csi: int = 0,
+        uuid_index: int = 0,
+    ) -> Struct | StructList[Any, Any]:
+        """Return an Identify data structure, decoded; as :meth:`identify_page`.
+
+        Raises ValueError for one whose layout the specification does not tell.
+        """
+        page = identify_page(cns, csi)
+        if page is None:
+            raise ValueError(
+                f"Identify CNS {cns:02x}h of command set {csi} has no layout here: use "
+                "identify_page()"
+            )
+        raw = self.identify_page(
+            cns, nsid=nsid, cntid=cntid, cnssid=cnssid, csi=csi, uuid_index=uuid_index
+        )
+        return page.structure.from_bytes(raw)
 
     # --- Get Log Page -------------------------------------------------------------------------
 

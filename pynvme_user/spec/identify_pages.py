@@ -11,7 +11,6 @@ from .identify import (
     IdentifyController,
     IdentifyNamespace,
     IdentifyNamespaceIndependent,
-    NamespaceIdentifiers,
 )
 from .identify_lists import (
     ControllerList,
@@ -19,6 +18,7 @@ from .identify_lists import (
     DomainList,
     EnduranceGroupList,
     IoCommandSets,
+    NamespaceDescriptorList,
     NamespaceGranularityList,
     NamespaceList,
     NvmSetList,
@@ -32,7 +32,7 @@ from .identify_nvm import IdentifyControllerNvm, IdentifyNamespaceNvm
 from .identify_zns import IdentifyControllerZns, IdentifyNamespaceZns
 from .lists import StructList
 
-Structure: TypeAlias = "type[Struct] | type[StructList[Any, Any]] | type[NamespaceIdentifiers]"
+Structure: TypeAlias = "type[Struct] | type[StructList[Any, Any]]"
 
 
 class CnsSpecific(Enum):
@@ -72,7 +72,7 @@ IDENTIFY_PAGES: dict[tuple[Cns, CommandSetId | None], IdentifyPage] = {
         NamespaceList, "Active Namespace ID List", nsid=True
     ),
     (Cns.NAMESPACE_DESCRIPTORS, None): IdentifyPage(
-        NamespaceIdentifiers, "Namespace Identification Descriptor List", nsid=True
+        NamespaceDescriptorList, "Namespace Identification Descriptor List", nsid=True
     ),
     (Cns.NVM_SETS, None): IdentifyPage(NvmSetList, "NVM Set List", cnssid=CnsSpecific.NVM_SET),
     (Cns.CSI_NAMESPACE, CommandSetId.NVM): IdentifyPage(

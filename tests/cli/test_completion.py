@@ -24,6 +24,7 @@ from pynvme_user.host.pci import devices
 
 NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
 BREAKS = " \t\n\"'@><=;|&(:"
+IDENTIFY = [name for name in cli.commands if name.startswith("id-")]
 FILES = ("disk.img", "a b.img", "job.fio", "notes.txt", ".hidden.img")
 
 
@@ -67,7 +68,7 @@ def offered(shell: str, line: str) -> list[str]:
 
 #: What is typed, what is offered; and what bash is to put in place of the word's last part.
 OFFERED = [
-    ("id-", ["id-ctrl", "id-ns"], None),
+    ("id-", IDENTIFY, None),
     ("id-ctrl --output-format=", [f"--output-format={f}" for f in ("normal", "json", "binary")], 1),
     ("id-ctrl qemu: --output-format=js", ["--output-format=json"], 1),
     ("id-ctrl -o js", ["json"], None),
@@ -124,7 +125,7 @@ def test_devices() -> None:
 def test_quotes_and_assignments_in_bash() -> None:
     assert offered("bash", "nvme-user id-ctrl 'qemu:a") == ["qemu:a b.img"]
     assert offered("bash", r"nvme-user id-ctrl qemu:a\ b") == [r"a\ b.img"]
-    assert offered("bash", "A=1 B= .venv/bin/nvme-user id-") == ["id-ctrl", "id-ns"]
+    assert offered("bash", "A=1 B= .venv/bin/nvme-user id-") == IDENTIFY
 
 
 @given(

@@ -26,10 +26,10 @@ def test_the_error_that_the_page_of_options_shows(fail: Any, tmp_path: Path) -> 
 
 def test_help_lists_the_commands(run: Any) -> None:
     shown = run("--help").stdout.decode()
-    listed = [
-        line.split()[0] for line in shown.split("Commands:\n")[1].split("\n\n")[0].splitlines()
-    ]
-    assert listed == list(cli.commands)
+    sections = shown.split("Devices:\n")[1].split("\n\n  Examples:")[0].splitlines()
+    rows = [line.split() for line in sections if line.startswith("  ")]
+    assert [row[0] for row in rows] == list(cli.commands)
+    assert all(len(row) > 2 for row in rows)
     assert run("-h").stdout.decode() == shown
 
 

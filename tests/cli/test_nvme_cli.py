@@ -22,15 +22,15 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().partition("\n
 
 
 def test_the_page_says_which_there_are() -> None:
-    there, beyond = (
-        re.search(rf"{start} there are ([^.]*)\.", PAGE)
-        for start in ("Of nvme-cli's commands", "Beyond it")
+    absent, beyond = (
+        re.search(rf"{start}([^.]*)\.", PAGE)
+        for start in ("Of nvme-cli's commands these are not here, ", "Beyond it there are ")
     )
-    assert there
+    assert absent
     assert beyond
-    names = [name for name in cli.commands if name not in OURS]
-    assert re.findall("`([a-z-]+)`", there[1]) == names
+    assert re.findall("`([a-z-]+)`", absent[1]) == [*PASSTHRU]
     assert set(re.findall("`([a-z-]+)`", beyond[1])) == OURS
+    assert {*cli.commands} >= OURS
 
 
 def test_no_command_is_here_and_missing() -> None:
@@ -61,13 +61,7 @@ def test_the_line_parses(name: str) -> None:
     assert bool(options["input_file"]) == options["write"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("smart-log", "error-log", "get-feature", "set-feature"),
-        *("ns-descs", "nvm-id-ctrl", "id-iocs", "verify"),
-    ],
-)
+@pytest.mark.parametrize("name", ["verify"])
 def test_the_line_is_what_a_device_takes(run: Any, name: str) -> None:
     said = missing([name, "qemu:?size=1M"])
     assert said
@@ -77,7 +71,7 @@ def test_the_line_is_what_a_device_takes(run: Any, name: str) -> None:
     assert b"success" in run(*shlex.split(line)[1:]).stderr
 
 
-@pytest.mark.parametrize("words", [["reset"], ["reset", "qemu:"], ["smart-log"], ["get-log", "-l"]])
+@pytest.mark.parametrize("words", [["reset"], ["reset", "qemu:"], ["zns"], ["zns", "-l"]])
 def test_what_is_said(fail: Any, words: list[str]) -> None:
     said = fail(*words, code=2)
     assert said == f"{missing(words)} (see 'nvme-user --help')"
