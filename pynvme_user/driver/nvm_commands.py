@@ -240,21 +240,37 @@ class NvmCommands:
                 f"what is expected and what is written are of one length, not {one.nbytes} and "
                 f"{other.nbytes} bytes"
             )
-        geometry = self.current()
+        memory = self.device.alloc(2 * one.nbytes)
+        halves = memory[: one.nbytes], memory[one.nbytes :]
+        halves[0][:], halves[1][:] = one, other
+        with self._pool.acquired() as pair:
+            while True:
+                geometry = self.current()
+                commands = self._compare_and_write(geometry, lba, one.nbytes)
+                # Both behind one doorbell, next to each other in the queue: nobody else has it.
+                with pair.held():
+                    if geometry.current:
+                        cids = [pair.submit(*each) for each in zip(commands, halves, strict=True)]
+                        break
+            done = {each.cid: each for each in pair.drain()}
+        for cid, command in zip(cids, commands, strict=True):
+            blocks = one.nbytes >> geometry.block_shift
+            what = describe(NvmOpcode(command.opc), lba, blocks, self.nsid)
+            check(done[cid].status, f"fused {what}", done[cid].timed_out)
+
+    def _compare_and_write(self, geometry: Geometry, lba: int, length: int) -> list[SQE]:
+        """Make the two commands, of so many bytes each."""
         size = 1 << geometry.block_shift
-        blocks = one.nbytes >> geometry.block_shift
-        if blocks << geometry.block_shift != one.nbytes:
-            raise ValueError(f"{one.nbytes} bytes are not whole blocks of {size}")
+        blocks = length >> geometry.block_shift
+        if blocks << geometry.block_shift != length:
+            raise ValueError(f"{length} bytes are not whole blocks of {size}")
         geometry.check_transfer(lba, blocks)
         if blocks > geometry.max_blocks:
             raise ValueError(
                 f"one command carries up to {geometry.max_blocks} blocks, not {blocks}"
             )
-        memory = self.device.alloc(2 * one.nbytes)
-        memory[: one.nbytes] = one
-        memory[one.nbytes :] = other
         low, high = _halves(lba)
-        commands = [
+        return [
             SQE.build(
                 opc=opcode,
                 flags=CommandFlags.build(fuse=fuse),
@@ -265,16 +281,6 @@ class NvmCommands:
             )
             for opcode, fuse in ((NvmOpcode.COMPARE, Fuse.FIRST), (NvmOpcode.WRITE, Fuse.SECOND))
         ]
-        with self._pool.acquired() as pair:
-            # Both behind one doorbell, next to each other in the queue: nobody else has it.
-            cids = [
-                pair.submit(commands[0], memory[: one.nbytes]),
-                pair.submit(commands[1], memory[one.nbytes :]),
-            ]
-            done = {each.cid: each for each in pair.drain()}
-        for cid, command in zip(cids, commands, strict=True):
-            what = describe(NvmOpcode(command.opc), lba, blocks, self.nsid)
-            check(done[cid].status, f"fused {what}", done[cid].timed_out)
 
     # --- data placement ---------------------------------------------------------------------------
 

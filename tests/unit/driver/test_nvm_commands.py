@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 from soft_controller import OK, SoftController
 
 import pynvme_user as nvme
-from pynvme_user import Controller, GenericStatus, MediaStatus, NvmeStatusError, NvmOpcode, Status
+from pynvme_user import (
+    AdminOpcode,
+    Controller,
+    GenericStatus,
+    MediaStatus,
+    NvmeStatusError,
+    NvmOpcode,
+    Status,
+)
+from pynvme_user.driver.geometry import Geometry
 from pynvme_user.driver.nvm_commands import copy_commands
 from pynvme_user.spec.commands import SQE, Fuse
 from pynvme_user.spec.fdp import ReclaimUnitHandleDescriptor, ReclaimUnitHandleStatus
-from pynvme_user.spec.identify import IdentifyNamespace
+from pynvme_user.spec.identify import IdentifyNamespace, LbaFormat
 from pynvme_user.spec.identify_controller import CTRATT, FUSES, OCFS, ONCS
 from pynvme_user.spec.nvm import ContextAttributes, DatasetRange
 from pynvme_user.spec.nvm_copy import CopyCdw12, CopyRange0
@@ -184,6 +193,29 @@ def test_compare_and_write(ns: nvme.Namespace, recorder: Recorder) -> None:
     recorder.status = Status.of(MediaStatus.COMPARE_FAILURE)
     with pytest.raises(NvmeStatusError, match="fused Compare of 1 blocks from LBA 3 on"):
         ns.compare_and_write(3, bytes(512), bytes(512))
+
+
+def test_a_format_before_the_fused_commands_are_sent(
+    ns: nvme.Namespace,
+    recorder: Recorder,
+    ctrl: Controller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was made for blocks of 512 bytes is not sent to blocks of 4096."""
+    formats: list[object] = []
+    check = Geometry.check_transfer
+
+    def late(geometry: Geometry, lba: int, blocks: int) -> None:
+        check(geometry, lba, blocks)
+        if not formats:
+            recorder.soft.lbaf = LbaFormat.build(ds=12)
+            formats.append(ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1))
+
+    monkeypatch.setattr(Geometry, "check_transfer", late)
+    with pytest.raises(nvme.NamespaceChangedError, match="its block size changed"):
+        ns.compare_and_write(0, bytes(4096), bytes(4096))
+    assert formats
+    assert recorder.take() == []
 
 
 def test_a_reservation(ns: nvme.Namespace, recorder: Recorder) -> None:
