@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from pynvme_user.driver.admin import AdminRequest, CommandFields
     from pynvme_user.driver.completion import Completion, VectorResult
     from pynvme_user.driver.controller import Controller, open
+    from pynvme_user.driver.events import Event, Events
+    from pynvme_user.driver.features import FeatureValue
     from pynvme_user.driver.io_queue_pair import QueuePair
+    from pynvme_user.driver.maintenance import Activation
     from pynvme_user.driver.namespace import Namespace
     from pynvme_user.driver.registers import open_registers
     from pynvme_user.host.binding import bound
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 
 #: Where the names are that need numpy and the extension, which the command's help does without.
 _HOMES = {
+    "Activation": "driver.maintenance",
     "AdminOpcode": "spec.commands",
     "AdminRequest": "driver.admin",
     "BytesLike": "dma",
@@ -64,7 +68,10 @@ _HOMES = {
     "Completion": "driver.completion",
     "Controller": "driver.controller",
     "DmaBuffer": "dma",
+    "Event": "driver.events",
+    "Events": "driver.events",
     "FeatureId": "spec.features",
+    "FeatureValue": "driver.features",
     "GenericStatus": "spec.status",
     "IdentifyController": "spec.identify_controller",
     "IdentifyNamespace": "spec.identify",
@@ -89,6 +96,7 @@ _HOMES = {
 
 __all__ = [
     "SQE",
+    "Activation",
     "AdminOpcode",
     "AdminRequest",
     "BytesLike",
@@ -106,7 +114,10 @@ __all__ = [
     "DeviceRemovedError",
     "DmaBuffer",
     "DmaError",
+    "Event",
+    "Events",
     "FeatureId",
+    "FeatureValue",
     "ForkedError",
     "GenericStatus",
     "IdentifyController",

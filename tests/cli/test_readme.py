@@ -145,4 +145,4 @@ def test_every_path_in_backticks_exists(page: str) -> None:
 
 def test_every_page_is_listed() -> None:
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
-    assert pages == set(re.findall(r"^- \[docs/(.*?)\]\(docs/\1\)", README, re.MULTILINE))
+    assert pages == set(re.findall(r"\[docs/(.*?)\]\(docs/\1\)", README))
