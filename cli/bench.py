@@ -438,7 +438,7 @@ def _check(jobs: Iterable[Job], readonly: bool) -> None:
 
 def _guard(jobs: Iterable[Job]) -> None:
     """Refuse to write over what may be somebody's data; each device is opened once."""
-    from pynvme_user.cli.io import guard
+    from pynvme_user.cli.guard import guard
 
     written: dict[str, dict[int | None, None]] = {}
     for job in jobs:

@@ -13,6 +13,7 @@ from pynvme_user.cli.types import DEVICE, U32
 
 if TYPE_CHECKING:
     from pynvme_user import Controller, Namespace
+    from pynvme_user.spec.identify import IdentifyNamespace
 
 VARIABLE = "NVME_USER_DEVICE"
 
@@ -53,6 +54,19 @@ namespace_option = click.option(
     metavar="NSID",
     help="The namespace; may be left out where there is only one.",
 )
+
+
+def timeout_option(milliseconds: int) -> _Decorator:
+    """Declare --timeout in milliseconds, with a default; 0 is the global option's."""
+    return click.option(
+        "--timeout",
+        "-t",
+        type=U32,
+        default=milliseconds,
+        show_default=True,
+        metavar="MS",
+        help="What it may take, in milliseconds.",
+    )
 
 
 def driver_option(help: str) -> _Decorator:
@@ -109,3 +123,22 @@ def only_namespace(controller: Controller) -> int:
 
 def _listed(ids: list[int]) -> str:
     return ", ".join(map(str, ids)) or "none"
+
+
+def identified(controller: Controller, nsid: int) -> IdentifyNamespace:
+    """Read the Identify Namespace page."""
+    from pynvme_user.spec.admin import Cns
+    from pynvme_user.spec.identify import IdentifyNamespace
+
+    return IdentifyNamespace.from_bytes(controller.identify_page(Cns.NAMESPACE, nsid=nsid))
+
+
+def format_of(page: IdentifyNamespace, block_size: int) -> int:
+    """Find the format of blocks of that size without metadata."""
+    for index, lbaf in enumerate(page.lbafs[: page.nlbaf + page.nulbaf + 1]):
+        if lbaf.ds and 1 << lbaf.ds == block_size and not lbaf.ms:
+            return index
+    raise Failure(
+        f"there is no format with blocks of {block_size} bytes and no metadata: name one by its "
+        "index, id-ns lists them"
+    )

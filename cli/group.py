@@ -20,6 +20,8 @@ from pynvme_user.cli import (
     identify_pages,
     io,
     logs,
+    maintenance,
+    namespaces,
     passthru,
     registers,
     setup,
@@ -41,11 +43,16 @@ _SUBJECTS: dict[str, tuple[click.Command, ...]] = {
     ),
     "Log pages": logs.COMMANDS,
     "Features and registers": (*features.COMMANDS, registers.show_regs),
+    "Namespaces": namespaces.COMMANDS,
+    "Maintenance": maintenance.COMMANDS,
     "Data": (io.read, io.write, io.compare, io.write_zeroes, io.flush),
     "Any command": (passthru.admin_passthru, passthru.io_passthru),
     "Benchmark": (bench.bench,),
     "This machine": (bind.bind, bind.unbind, bind.restore, setup.setup),
 }
+
+#: What nvme-cli calls some of them, too.
+_ALIASES = {"fw-activate": "fw-commit"}
 
 
 class _InOrder(click.Group):
@@ -65,6 +72,7 @@ class _InOrder(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        args = [_ALIASES.get(args[0], args[0]), *args[1:]]
         if args[0] not in self.commands and not ctx.resilient_parsing:
             from pynvme_user.cli.nvme_cli import missing
 

@@ -11,8 +11,8 @@ import click
 
 from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
 from pynvme_user.cli.errors import Failure
+from pynvme_user.cli.guard import guard
 from pynvme_user.cli.types import COUNT, SIZE, U64
-from pynvme_user.errors import NvmeStatusError
 from pynvme_user.units import format_size
 
 if TYPE_CHECKING:
@@ -287,26 +287,6 @@ def _input_length(
             raise Failure(f"{src.name} has {src.length} bytes, fewer than the {length} asked for")
         return src.length
     return length
-
-
-def guard(ns: Namespace, force: bool) -> None:
-    """Refuse to write over what may be somebody's data, unless the user insists."""
-    from pynvme_user.cli import signatures
-
-    if force:
-        return
-    try:
-        found = signatures.find(ns)
-    except (NvmeStatusError, ValueError, OSError) as error:
-        raise Failure(
-            f"what namespace {ns.nsid} of {ns.controller.name} carries cannot be looked at "
-            f"({error}): add --force to write to it all the same"
-        ) from None
-    if found:
-        raise Failure(
-            f"namespace {ns.nsid} of {ns.controller.name} carries {found}: "
-            "add --force to write to it all the same"
-        )
 
 
 # --- data to the device ------------------------------------------------------------------------

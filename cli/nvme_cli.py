@@ -41,15 +41,6 @@ _FROM = f"--data-len {_PAGE} --write --input-file FILE"
 
 #: The command line for each; what follows DEVICE is to be changed as it is needed.
 PASSTHRU = {
-    "create-ns": _admin(AdminOpcode.NAMESPACE_MANAGEMENT, f"--cdw10 0 {_FROM}"),
-    "delete-ns": _admin(AdminOpcode.NAMESPACE_MANAGEMENT, f"{_NSID} --cdw10 1"),
-    "attach-ns": _admin(AdminOpcode.NAMESPACE_ATTACHMENT, f"{_NSID} --cdw10 0 {_FROM}"),
-    "detach-ns": _admin(AdminOpcode.NAMESPACE_ATTACHMENT, f"{_NSID} --cdw10 1 {_FROM}"),
-    "device-self-test": _admin(AdminOpcode.DEVICE_SELF_TEST, f"--namespace-id {_ALL} --cdw10 1"),
-    "format": _admin(AdminOpcode.FORMAT_NVM, f"{_NSID} --cdw10 0"),
-    "sanitize": _admin(AdminOpcode.SANITIZE, "--cdw10 2"),
-    "fw-commit": _admin(AdminOpcode.FIRMWARE_COMMIT, "--cdw10 0x08"),
-    "fw-download": _admin(AdminOpcode.FIRMWARE_DOWNLOAD, f"--cdw10 0x3ff --cdw11 0 {_FROM}"),
     "security-send": _admin(AdminOpcode.SECURITY_SEND, f"--cdw10 0 --cdw11 {_PAGE} {_FROM}"),
     "security-recv": _admin(
         AdminOpcode.SECURITY_RECEIVE, f"--cdw10 0 --cdw11 {_PAGE} --data-len {_PAGE} --read"
@@ -90,8 +81,6 @@ _FABRICS = "it is about the kernel's NVMe over Fabrics, and no controller is dri
 _KERNEL = "it is about what the kernel's driver knows; `nvme-user list` shows the controllers"
 #: What takes the place of those that send no command of their own.
 INSTEAD = {
-    "reset": "a controller is reset each time that it is opened; in Python ctrl.reset() does it",
-    "subsystem-reset": "in Python ctrl.registers.write(NSSR(0x4E564D65)) does it",
     "ns-rescan": "namespaces are looked for each time that a controller is opened",
     "get-ns-id": _KERNEL,
     "list-subsys": _KERNEL,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from enum import IntEnum
+from typing import Any, NamedTuple, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from pynvme_user.units import parse_size
+
+MemberT = TypeVar("MemberT", bound=IntEnum)
 
 
 class Number(click.ParamType[int]):
@@ -51,6 +56,107 @@ class Size(click.ParamType[int]):
         if size >= 1 << 64:
             self.fail(f"{value} does not fit in 64 bits", param, ctx)
         return size
+
+
+class Numbers(click.ParamType[list[int]]):
+    """Whole numbers of that many bits, with commas between them."""
+
+    name = "number,..."
+
+    def __init__(self, bits: int) -> None:
+        self._one = Number(bits)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        """Parse; an empty word between two commas is a usage error."""
+        if isinstance(value, list):
+            return value
+        return [self._one.convert(word.strip(), param, ctx) for word in value.split(",")]
+
+
+class Member(click.ParamType[MemberT]):
+    """One of an enumeration's members, by its number or its name.
+
+    ``names`` are those that are called otherwise than in the enumeration; ``but`` are left out.
+    """
+
+    def __init__(
+        self,
+        kind: type[MemberT],
+        names: Mapping[str, MemberT] | None = None,
+        but: Iterable[MemberT] = (),
+    ) -> None:
+        self.name = "choice"
+        self.kind = kind
+        called = {member: name for name, member in (names or {}).items()}
+        left_out = [*but]
+        self._members = {
+            called.get(member, member.name.lower().replace("_", "-")): member
+            for member in kind
+            if member not in left_out
+        }
+
+    @property
+    def words(self) -> str:
+        """All of them, for a help text."""
+        return ", ".join(f"{int(member)} {name}" for name, member in self._members.items())
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> MemberT:
+        """Find it; UsageError for a number or a name that none has."""
+        if isinstance(value, self.kind):
+            return value
+        word = str(value).lower()
+        if word in self._members:
+            return self._members[word]
+        try:
+            number = int(word, 16 if word.startswith("0x") else 10)
+        except ValueError:
+            number = -1
+        found = [member for member in self._members.values() if member == number]
+        if not found:
+            self.fail(f"{value!r} is none of {self.words}", param, ctx)
+        return found[0]
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the names."""
+        return [CompletionItem(name) for name in self._members if name.startswith(incomplete)]
+
+
+class Amount(NamedTuple):
+    """A number, and whether it has a suffix: then it counts bytes, else blocks."""
+
+    number: int
+    in_bytes: bool
+
+
+class SiAmount(click.ParamType[Amount]):
+    """Blocks, or bytes with a suffix for powers of 1000: 2000, 1.5T, 256G, 64M."""
+
+    name = "amount"
+    _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Amount:
+        """Parse; whatever is no such amount is a usage error."""
+        if isinstance(value, Amount):
+            return value
+        suffix = value[-1:].lower() if not value[-1:].isdigit() else ""
+        number = value[: len(value) - len(suffix)]
+        try:
+            if not number.isascii() or not number.replace(".", "", 1).isdigit():
+                raise InvalidOperation
+            count = int(Decimal(number) * 1000 ** self._POWERS[suffix])
+        except (KeyError, InvalidOperation):
+            self.fail(f"{value!r} is no amount: write 2000 (blocks), 1.5T, 256G, 64M", param, ctx)
+        if count >= 1 << 64:
+            self.fail(f"{value} does not fit in 64 bits", param, ctx)
+        return Amount(count, bool(suffix))
 
 
 class Device(click.ParamType[str]):

@@ -185,6 +185,7 @@ class Maintenance(Features):
         *,
         offset: int = 0,
         piece: int | None = None,
+        ignore_overlap: bool = False,
         progress: Callable[[int, int], object] | None = None,
         force: bool = False,
     ) -> None:
@@ -192,7 +193,8 @@ class Maintenance(Features):
 
         In pieces of ``piece`` bytes, by default of what the controller asks for (FWUG), or 4 KiB.
         ``offset`` is where in the image it begins; all are multiples of 4. ``progress`` is called
-        with the bytes moved so far, and all there are. Raises as :meth:`format`.
+        with the bytes moved so far, and all there are. With ``ignore_overlap`` it goes on where the
+        controller says that a piece overlaps another. Raises as :meth:`format`.
         """
         self.check_supported(AdminOpcode.FIRMWARE_DOWNLOAD, force)
         data = as_bytes(image)
@@ -207,12 +209,17 @@ class Maintenance(Features):
             )
         for at in range(0, data.nbytes, piece):
             part = data[at : at + piece]
-            self.admin(
-                AdminOpcode.FIRMWARE_DOWNLOAD,
-                buffer=part,
-                cdw10=FirmwareDownloadCdw10.build(numd=part.nbytes // 4 - 1),
-                cdw11=FirmwareDownloadCdw11.build(ofst=(offset + at) // 4),
-            )
+            try:
+                self.admin(
+                    AdminOpcode.FIRMWARE_DOWNLOAD,
+                    buffer=part,
+                    cdw10=FirmwareDownloadCdw10.build(numd=part.nbytes // 4 - 1),
+                    cdw11=FirmwareDownloadCdw11.build(ofst=(offset + at) // 4),
+                )
+            except NvmeStatusError as error:
+                overlaps = error.status.code() is CommandSpecificStatus.OVERLAPPING_RANGE
+                if not (ignore_overlap and overlaps):
+                    raise
             if progress is not None:
                 progress(at + part.nbytes, data.nbytes)
 

@@ -15,7 +15,7 @@ from disk_images import Parts, btrfs, gpt, luks, lvm, mbr, raid, swap, zfs
 import pynvme_user as nvme
 from pynvme_user.cli import signatures
 from pynvme_user.cli.errors import Failure
-from pynvme_user.cli.io import guard
+from pynvme_user.cli.guard import guard
 
 MIB = 1 << 20
 SIZE = 64 * MIB

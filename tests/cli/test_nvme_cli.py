@@ -71,12 +71,12 @@ def test_the_line_is_what_a_device_takes(run: Any, name: str) -> None:
     assert b"success" in run(*shlex.split(line)[1:]).stderr
 
 
-@pytest.mark.parametrize("words", [["reset"], ["reset", "qemu:"], ["zns"], ["zns", "-l"]])
+@pytest.mark.parametrize("words", [["ns-rescan"], ["ns-rescan", "qemu:"], ["zns"], ["zns", "-l"]])
 def test_what_is_said(fail: Any, words: list[str]) -> None:
     said = fail(*words, code=2)
     assert said == f"{missing(words)} (see 'nvme-user --help')"
     assert "restore" not in said
-    assert "DEVICE" in said or words[0] == "reset"
+    assert "DEVICE" in said or words[0] == "ns-rescan"
 
 
 def test_a_word_that_is_no_command(fail: Any) -> None:

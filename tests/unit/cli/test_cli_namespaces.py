@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
-from click.testing import CliRunner, Result
 from soft_controller import OK, SoftController, namespace_list
 
-import pynvme_user as nvme
-from pynvme_user import SQE, AdminOpcode, Cns, Controller, IdentifyNamespace, NvmOpcode, Status
-from pynvme_user.cli.errors import describe
-from pynvme_user.cli.group import cli
+from pynvme_user import SQE, AdminOpcode, Cns, IdentifyNamespace, NvmOpcode, Status
 from pynvme_user.spec.commands import NSID_ALL
 from pynvme_user.spec.identify import LbaFormat
 from pynvme_user.spec.identify_controller import VWC, FlushBehavior
-from pynvme_user.transport.pcie import PcieTransport
 
 Run = Callable[..., tuple[str, int]]
 
@@ -37,25 +31,6 @@ def sent(soft: SoftController) -> list[SQE]:
 
     soft.io, soft.admin = io, admin
     return commands
-
-
-@pytest.fixture
-def run(soft: SoftController, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command on the controller of the test; give its output or error, and its code."""
-
-    @contextmanager
-    def opened(*_: object, plain_cids: bool, **__: object) -> Iterator[Controller]:
-        with Controller(PcieTransport(soft), plain_cids=plain_cids) as ctrl:
-            yield ctrl
-
-    def run(*arguments: str) -> tuple[str, int]:
-        done: Result = CliRunner().invoke(cli, [*arguments], standalone_mode=False)
-        if done.exception is None:
-            return done.stdout, 0
-        return describe(done.exception)
-
-    monkeypatch.setattr(nvme, "open", opened)
-    return run
 
 
 @pytest.mark.parametrize(
