@@ -38,6 +38,7 @@ from pynvme_user.host.numa import Node
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.registers import CAP
 from pynvme_user.transport.base import Transport
+from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
 from pynvme_user.units import check_seconds
 
 ADMIN_DEPTH = 63
@@ -383,6 +384,7 @@ def open(
     timeout: float = 30.0,
     spin: float | None = None,
     shadow_doorbells: bool = True,
+    host_memory: int = DEFAULT_HOST_MEMORY,
     ready_timeout: float | None = None,
     plain_cids: bool = False,
 ) -> Controller:
@@ -393,13 +395,14 @@ def open(
     command may take, in seconds. ``spin`` is how many seconds a wait spins before it sleeps for an
     interrupt; the default is to poll, or, where the name asks for interrupts, to sleep at once.
     ``shadow_doorbells=False`` writes each doorbell to its register, also where the controller could
-    look at memory instead. ``ready_timeout`` is what the controller may take to become ready, in
-    seconds; the default is what it says itself, from 5 to 130. ``plain_cids=True`` is for a
-    controller that takes no CID above the depth of its queue: a completion that comes twice is then
-    not told from the next command's.
+    look at memory instead. ``host_memory`` is how many bytes of this machine's memory a drive may
+    have that asks for some (Host Memory Buffer); 0: none. ``ready_timeout`` is what the controller
+    may take to become ready, in seconds; the default is what it says itself, from 5 to 130.
+    ``plain_cids=True`` is for a controller that takes no CID above the depth of its queue: a
+    completion that comes twice is then not told from the next command's.
 
     What the controller refuses and can be done without is a ControllerWarning: shadow doorbells,
-    I/O queues.
+    the Host Memory Buffer, I/O queues.
 
     The device is this process's alone. In a forked child, as multiprocessing makes by default,
     every call raises ForkedError, and ``close()`` and the child's end touch nothing: a child opens
@@ -408,7 +411,9 @@ def open(
     Raises DeviceNameError, DeviceAccessError, DeviceBusyError, or what went wrong on the way to
     CSTS.RDY.
     """
-    transport = open_transport(name, shadow_doorbells=shadow_doorbells)
+    if not isinstance(host_memory, int) or host_memory < 0:
+        raise ValueError(f"host_memory is a number of bytes from 0 on, not {host_memory!r}")
+    transport = open_transport(name, shadow_doorbells=shadow_doorbells, host_memory=host_memory)
     if spin is None:
         spin = 0.0 if transport.access.interrupts_wanted else math.inf
     return Controller(

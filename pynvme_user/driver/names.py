@@ -11,6 +11,7 @@ from pynvme_user.access.base import Access
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
 from pynvme_user.host.pci import name_error
 from pynvme_user.host.sysfs import PCI_ADDRESS, PciFunction, pci_address
+from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
 from pynvme_user.transport.pcie import PcieTransport
 
 NAMES = (
@@ -23,9 +24,13 @@ NAMES = (
 Openable: TypeAlias = str | Access
 
 
-def open_transport(name: Openable, *, shadow_doorbells: bool = True) -> PcieTransport:
+def open_transport(
+    name: Openable, *, shadow_doorbells: bool = True, host_memory: int = DEFAULT_HOST_MEMORY
+) -> PcieTransport:
     """Open the device of that name; as :func:`open_access`."""
-    return PcieTransport(open_access(name), shadow_doorbells=shadow_doorbells)
+    return PcieTransport(
+        open_access(name), shadow_doorbells=shadow_doorbells, host_memory=host_memory
+    )
 
 
 def open_access(name: Openable) -> Access:

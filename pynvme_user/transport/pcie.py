@@ -24,6 +24,8 @@ from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import ACQ, AQA, ASQ, CAP, DOORBELL_BASE
 from pynvme_user.spec.status import CommandSpecificStatus, Status
 from pynvme_user.transport.base import Properties, Queue, RunAdmin
+from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
+from pynvme_user.transport.host_memory import HostMemory
 
 #: A PRP list that fits in one page, so that it needs no chaining: 2 MiB with pages of 4 KiB.
 MAX_TRANSFER = PAGE // 8 * PAGE
@@ -160,12 +162,19 @@ class PcieQueue:
 class PcieTransport:
     """One PCI function with an NVMe controller: see :class:`Transport`.
 
-    ``shadow_doorbells=False`` leaves them out where the controller has them.
+    ``shadow_doorbells=False`` leaves them out where the controller has them; ``host_memory`` is
+    what a drive may have of the host's memory, in bytes.
     """
 
     max_transfer = MAX_TRANSFER
 
-    def __init__(self, access: Access, *, shadow_doorbells: bool = True) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        shadow_doorbells: bool = True,
+        host_memory: int = DEFAULT_HOST_MEMORY,
+    ) -> None:
         self.access = access
         self.name = access.name
         self.properties: Properties = access.registers
@@ -173,6 +182,7 @@ class PcieTransport:
         self.request_fd = access.request_fd
         self.error_fd = access.error_fd
         self._shadow_doorbells = shadow_doorbells
+        self._host_memory = HostMemory(self.memory, host_memory)
         #: Shadow doorbells and event indices, where the controller has them and they are wanted.
         self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         self._interrupts: Sequence[Interrupt] = ()
@@ -192,7 +202,15 @@ class PcieTransport:
     def set_up(
         self, identify: IdentifyController, cap: CAP, run: RunAdmin, warn: Callable[[str], None]
     ) -> None:
-        """Configure shadow doorbells, where the controller has them (Base 2.0, section 5.8)."""
+        """Configure shadow doorbells (Base 2.0, section 5.8) and the Host Memory Buffer, where the
+        controller has them.
+        """
+        self._configure_doorbells(identify, cap, run, warn)
+        self._host_memory.give(identify, run, warn)
+
+    def _configure_doorbells(
+        self, identify: IdentifyController, cap: CAP, run: RunAdmin, warn: Callable[[str], None]
+    ) -> None:
         if not identify.oacs.dbcs or cap.dstrd or not self._shadow_doorbells:
             return
         if self.shadow is None:
