@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pynvme_user.driver.maintenance import Activation
     from pynvme_user.driver.namespace import Namespace
     from pynvme_user.driver.registers import open_registers
+    from pynvme_user.driver.zns import Zones
     from pynvme_user.host.binding import bound
     from pynvme_user.host.numa import Placement
     from pynvme_user.host.pci import PciDevice, PciEvent, devices, watch_devices
@@ -87,6 +88,7 @@ _HOMES = {
     "SQE": "spec.commands",
     "Status": "spec.status",
     "VectorResult": "driver.completion",
+    "Zones": "driver.zns",
     "bound": "host.binding",
     "devices": "host.pci",
     "open": "driver.controller",
@@ -140,6 +142,7 @@ __all__ = [
     "Status",
     "UnsafeAccessWarning",
     "VectorResult",
+    "Zones",
     "__version__",
     "bound",
     "devices",

@@ -28,6 +28,11 @@ class Completion(NamedTuple):
     result_upper: int  # dword 1
     timed_out: bool = False  # it took longer than the timeout, and was aborted for that
 
+    @property
+    def lba(self) -> int:
+        """Where a Zone Append has put its data: dwords 0 and 1 (ZNS 1.2, 3.4.1)."""
+        return self.result | self.result_upper << 32
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VectorResult:

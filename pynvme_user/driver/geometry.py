@@ -91,3 +91,18 @@ class Blocks(Protocol):
 
     def current(self) -> Geometry:
         """Return its geometry, identified again if it may have changed since."""
+
+
+class AppendLimit(Protocol):
+    """What a queue pair has to know of zones: see :class:`Zones`."""
+
+    def check_append(self, blocks: int) -> None:
+        """Raise ValueError if one append does not carry so many blocks."""
+
+
+class ZonedBlocks(Blocks, Protocol):
+    """What a queue pair has to know of a namespace to append to its zones."""
+
+    @property
+    def zones(self) -> AppendLimit:
+        """Its zones. Raises NotSupportedError where it has none."""

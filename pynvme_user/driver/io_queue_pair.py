@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.device import State
-from pynvme_user.driver.geometry import Blocks, Geometry
+from pynvme_user.driver.geometry import Blocks, Geometry, ZonedBlocks
 from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
 from pynvme_user.errors import (
     ClosedError,
@@ -84,6 +84,25 @@ class QueuePair(RawQueuePair):
     ) -> int:
         """Submit a Compare; as :meth:`submit_read` (NVM 1.0, 3.2.1)."""
         return self._submit_io(NvmOpcode.COMPARE, ns, lba, blocks, buffer, fua)
+
+    def submit_append(
+        self,
+        ns: ZonedBlocks,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        *,
+        fua: bool = False,
+    ) -> int:
+        """Submit a Zone Append to the zone that begins with ``lba``; return its CID (ZNS 1.2,
+        3.4.1). Its completion's :attr:`~Completion.lba` says where the data lies.
+
+        Many may be outstanding for one zone. Raises ValueError for more blocks than
+        :attr:`Zones.max_append`, NotSupportedError for a namespace without zones; else as
+        :meth:`submit_read`.
+        """
+        ns.zones.check_append(blocks)
+        return self._submit_io(NvmOpcode.ZONE_APPEND, ns, lba, blocks, buffer, fua)
 
     def submit_write_zeroes(
         self, ns: Blocks, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False

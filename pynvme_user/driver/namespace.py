@@ -18,7 +18,13 @@ from pynvme_user.driver.nvm_commands import MAX_BLOCKS
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.reservations import Reservations
 from pynvme_user.driver.transfer import Transfers, describe
-from pynvme_user.errors import NamespaceChangedError, NvmeError, NvmeStatusError
+from pynvme_user.driver.zns import Zones
+from pynvme_user.errors import (
+    NamespaceChangedError,
+    NotSupportedError,
+    NvmeError,
+    NvmeStatusError,
+)
 from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.commands import CommandSetId, NvmOpcode
 from pynvme_user.spec.identify import (
@@ -83,11 +89,6 @@ class Namespace(Reservations):
         return self.geometry.block_shift
 
     @property
-    def block_size(self) -> int:
-        """Bytes of data in a block."""
-        return 1 << self.geometry.block_shift
-
-    @property
     def block_count(self) -> int:
         """Its size in blocks."""
         return self.geometry.block_count
@@ -129,6 +130,24 @@ class Namespace(Reservations):
                 page = self._commands.identify(Cns.CSI_CONTROLLER, csi=CommandSetId.NVM)
                 return IdentifyControllerNvm.from_bytes(page)
         return IdentifyControllerNvm.build()
+
+    @property
+    def zoned(self) -> bool:
+        """Whether it is one of the Zoned Namespace Command Set, with :attr:`zones`."""
+        try:
+            return self.identifiers.csi == CommandSetId.ZONED
+        except NvmeStatusError:
+            return False  # a controller older than the list of identifiers
+
+    @cached_property
+    def zones(self) -> Zones:
+        """Its zones. Raises NotSupportedError where it is not :attr:`zoned`."""
+        if not self.zoned:
+            raise NotSupportedError(
+                f"namespace {self.nsid} of {self.device.name} has no zones: use one of the Zoned "
+                "Namespace Command Set"
+            )
+        return Zones(self, self._commands)
 
     def _identified(self) -> IdentifyNamespace:
         return IdentifyNamespace.from_bytes(self._commands.identify(Cns.NAMESPACE, nsid=self.nsid))

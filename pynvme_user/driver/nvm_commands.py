@@ -9,7 +9,7 @@ from pynvme_user.dma import PAGE, BytesLike, as_bytes
 from pynvme_user.driver.admin import CommandFields, reachable
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device
-from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.geometry import AppendLimit, Geometry
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.transfer import describe
 from pynvme_user.errors import NotSupportedError
@@ -63,6 +63,16 @@ class NvmCommands:
         """What commands that move no data are limited to (NVM Command Set, Identify CNS 06h)."""
         raise NotImplementedError
 
+    @property
+    def block_size(self) -> int:
+        """Bytes of data in a block."""
+        return 1 << self.geometry.block_shift
+
+    @property
+    def zones(self) -> AppendLimit:
+        """Its zones. Raises NotSupportedError where it has none."""
+        raise NotImplementedError
+
     def current(self) -> Geometry:
         """Return its geometry, identified again if it may have changed since."""
         raise NotImplementedError
@@ -81,13 +91,18 @@ class NvmCommands:
         **fields: Unpack[CommandFields],
     ) -> Completion:
         """Run one command of this namespace to its end; raise what its status says."""
-        self.current()
         if lba is not None:
             fields["cdw10"], fields["cdw11"] = _halves(lba)
         command = SQE.build(opc=opcode, nsid=self.nsid, **fields)
+        self.current()
         memory, copy_back = reachable(self.device, command, buffer)
         with self._pool.acquired() as pair:
-            pair.submit(command, memory)
+            while True:
+                geometry = self.current()  # an LBA of another format is another place
+                with pair.held():
+                    if geometry.current:
+                        pair.submit(command, memory)
+                        break
             (done,) = pair.drain()
         name = opcode.name.replace("_", " ").title()
         check(done.status, what or f"{name} (namespace {self.nsid})", done.timed_out)

@@ -27,7 +27,9 @@ SUBJECTS = {
         *("Controller", "AdminRequest", "CommandFields", "FeatureValue", "Activation"),
         *("Events", "Event"),
     ),
-    "Namespaces and queue pairs": ("Namespace", "QueuePair", "Completion", "VectorResult"),
+    "Namespaces and queue pairs": (
+        *("Namespace", "Zones", "QueuePair", "Completion", "VectorResult"),
+    ),
     "Memory": ("DmaBuffer", "BytesLike", "Placement"),
 }
 

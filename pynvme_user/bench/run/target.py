@@ -13,12 +13,10 @@ from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.result import Device
-from pynvme_user.dma import PAGE
 from pynvme_user.driver.controller import Controller
 from pynvme_user.driver.controller import open as open_controller
 from pynvme_user.driver.namespace import Namespace
-from pynvme_user.errors import NvmeError, NvmeStatusError
-from pynvme_user.spec.admin import Cns
+from pynvme_user.errors import NvmeError
 from pynvme_user.spec.commands import AdminOpcode
 from pynvme_user.spec.logs import LogId, SmartLog
 from pynvme_user.workload.verify_state import NamespaceIdentity
@@ -26,7 +24,6 @@ from pynvme_user.workload.verify_state import NamespaceIdentity
 #: How long a wait spins in each mode before it sleeps for an interrupt, in seconds.
 SPIN = {"polled": math.inf, "hybrid": 50e-6, "interrupt": 0.0}
 _ACCESSES = ("vfio-user", "vfio", "uio", "qemu", "soft")
-_ZONED = 2  # command set identifier
 _SAMPLES = 256
 _ALL_NAMESPACES = 0xFFFFFFFF
 
@@ -171,40 +168,17 @@ def _identify(controller: Controller, nsid: int | None) -> Target:
         device,
         zone_blocks,
         most_open,
-        largest_append=_largest_append(controller) if zone_blocks else 0,
+        largest_append=ns.zones.max_append << ns.block_shift if zone_blocks else 0,
         deallocated=int(ns.identify.dlfeat) & 7,
     )
 
 
 def _zones(ns: Namespace) -> tuple[int, int]:
-    """Blocks of a zone of a zoned namespace, else 0, and how many may be open (ZNS 1.1, figure 48).
-
-    The number is the least of the maximum open and active resources; 0: there is no limit.
-    """
-    try:
-        if ns.identifiers.csi != _ZONED:
-            return 0, 0
-    except NvmeStatusError:
-        return 0, 0  # a controller older than the list of identifiers
-    page = ns.controller.identify_page(Cns.CSI_NAMESPACE, nsid=ns.nsid, csi=_ZONED)
-    extension = 2816 + 16 * ns.identify.format_index
-    # Both count from 0, and all ones are no limit.
-    limits = [(int.from_bytes(page[at : at + 4], "little") + 1) & 0xFFFFFFFF for at in (4, 8)]
-    most_open = min((limit for limit in limits if limit), default=0)
-    size = int.from_bytes(page[extension : extension + 8], "little")
-    if not 0 < size <= ns.block_count:
-        raise NvmeError(
-            f"namespace {ns.nsid} of {ns.controller.name} has {ns.block_count} blocks in zones of "
-            f"{size}, which cannot be: format it, or update the controller's firmware"
-        )
-    return size, most_open
-
-
-def _largest_append(controller: Controller) -> int:
-    """Bytes that a Zone Append carries: ZASL (ZNS 1.1, figure 51), or as any command."""
-    zasl = controller.identify_page(Cns.CSI_CONTROLLER, csi=_ZONED)[0]
-    most = controller.max_transfer
-    return min(most, PAGE << controller.cap.mpsmin << zasl) if zasl else most
+    """Blocks of a zone of a zoned namespace, else 0, and how many may be open; 0: no limit."""
+    if not ns.zoned:
+        return 0, 0
+    limits = ns.zones.max_active, ns.zones.max_open
+    return ns.zones.zone_blocks, min((limit for limit in limits if limit), default=0)
 
 
 def _hexadecimal(value: Any) -> str:

@@ -17,16 +17,8 @@ import numpy.typing as npt
 
 from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.driver.namespace import Namespace
-from pynvme_user.errors import NvmeError
-from pynvme_user.spec.commands import NvmOpcode
-from pynvme_user.spec.zns import (
-    ZoneDescriptor,
-    ZoneReceiveCdw13,
-    ZoneReport,
-    ZoneSendAction,
-    ZoneSendCdw13,
-    ZoneState,
-)
+from pynvme_user.driver.zns import written_up_to
+from pynvme_user.spec.zns import ZoneDescriptor, ZoneState
 from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.generator import Generator
 from pynvme_user.workload.records import IO_DTYPE
@@ -34,8 +26,6 @@ from pynvme_user.workload.verification import Trim, Verifier
 
 #: I/Os that are planned at a time.
 _CHUNK = 1 << 14
-#: Zones that a namespace may have here; the largest drives have a tenth of it.
-_MOST_ZONES = 1 << 20
 _UNWRITABLE = (ZoneState.READ_ONLY, ZoneState.OFFLINE)
 
 _NOTHING_TO_READ = "no zone of its range holds data to read: write first, or give read_beyond_wp=1"
@@ -76,88 +66,27 @@ class ZoneMap:
         """Ask the device for all zones, if no part writes to any."""
         with self.lock:
             if not any(zone.owner for zone in self.zones):
-                self.zones = list(self._report())
-
-    def _report(self) -> Iterator[Zone]:
-        if self.ns.block_count // self.blocks > _MOST_ZONES:
-            raise self._impossible(f"more than {_MOST_ZONES} zones, of {self.blocks} blocks each")
-        size = min(1 << 16, self.ns.controller.max_transfer)
-        page = self.ns.controller.alloc(size)
-        first = 0
-        while first < self.ns.block_count:
-            self._receive(first, page)
-            data = page.tobytes()
-            count = min(ZoneReport.from_bytes(data).nzones, size // ZoneDescriptor.size - 1)
-            if not count:
-                raise self._impossible(f"no zone at LBA {first}")
-            for index in range(count):
-                yield self._zone(data, index, first)
-                first += self.blocks
-
-    def _zone(self, report: bytes, index: int, start: int) -> Zone:
-        """Decode the zone with this index in a report, which has to begin at this LBA."""
-        found = ZoneDescriptor.from_bytes(report, (1 + index) * ZoneDescriptor.size)
-        if found.zs >> 4 not in list(ZoneState):
-            raise self._impossible(f"a zone in state {found.zs >> 4:#x} at LBA {start}")
-        state = ZoneState(found.zs >> 4)
-        end = start + found.zcap
-        # That of a full zone, or of one that cannot be written, is not defined.
-        written = found.wp
-        if state in _UNWRITABLE:
-            written = start
-        elif state is ZoneState.FULL:
-            written = end
-        if found.zslba != start or found.zcap > self.blocks or not start <= written <= end:
-            raise self._impossible(
-                f"a zone of {found.zcap} blocks at LBA {found.zslba} written up to {written}, "
-                f"where one of up to {self.blocks} at LBA {start} belongs"
-            )
-        return Zone(start, end, written, state)
-
-    def _impossible(self, what: str) -> NvmeError:
-        return NvmeError(
-            f"namespace {self.ns.nsid} of {self.ns.controller.name} reports {what}: reset the "
-            "controller, or update its firmware"
-        )
-
-    def _receive(self, lba: int, page: npt.NDArray[np.uint8]) -> None:
-        self.ns.current()  # an LBA of another format is another place
-        self.ns.controller.io(
-            NvmOpcode.ZONE_MANAGEMENT_RECEIVE,
-            nsid=self.ns.nsid,
-            cdw10=lba & 0xFFFFFFFF,
-            cdw11=lba >> 32,
-            cdw12=page.nbytes // 4 - 1,
-            cdw13=ZoneReceiveCdw13.build(partial=1),
-            buffer=page,
-        )
+                self.zones = [_zone(found) for found in self.ns.zones.report()]
 
     def renew(self, zone: Zone) -> None:
         """Ask the device for a zone's write pointer, when not all was written that was planned."""
-        page = self.ns.controller.alloc(4096)
-        self._receive(zone.start, page)
-        now = self._zone(page.tobytes(), 0, zone.start)
+        now = _zone(self.ns.zones.zone(zone.start))
         zone.written, zone.state = now.written, now.state
 
     def reset(self, zone: Zone) -> None:
         """Empty a zone. Raises NvmeError."""
-        self._send(zone, ZoneSendAction.RESET)
+        self.ns.zones.reset(zone.start)
         zone.written, zone.state = zone.start, ZoneState.EMPTY
 
     def finish(self, zone: Zone) -> None:
         """Let a zone be full, whose room is less than a write. Raises NvmeError."""
-        self._send(zone, ZoneSendAction.FINISH)
+        self.ns.zones.finish(zone.start)
         zone.state = ZoneState.FULL
 
-    def _send(self, zone: Zone, action: ZoneSendAction) -> None:
-        self.ns.current()
-        self.ns.controller.io(
-            NvmOpcode.ZONE_MANAGEMENT_SEND,
-            nsid=self.ns.nsid,
-            cdw10=zone.start & 0xFFFFFFFF,
-            cdw11=zone.start >> 32,
-            cdw13=ZoneSendCdw13.build(zsa=action),
-        )
+
+def _zone(found: ZoneDescriptor) -> Zone:
+    start = found.zslba
+    return Zone(start, start + found.zcap, written_up_to(found), ZoneState(found.zs.zs))
 
 
 class Arrivals:

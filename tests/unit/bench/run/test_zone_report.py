@@ -20,9 +20,26 @@ ZONE = 100
 Change = Callable[[int, dict[str, int]], None]
 
 
+def identify_with(size: int) -> Callable[[SQE], bytes | None]:
+    """Say that the namespace is zoned, with zones of this size."""
+
+    def identify(sqe: SQE) -> bytes | None:
+        match sqe.cdw10 & 0xFF:
+            case Cns.NAMESPACE_DESCRIPTORS:
+                return b"\x04\x01\0\0\x02".ljust(4096, b"\0")
+            case Cns.CSI_NAMESPACE:
+                return bytes(2816) + size.to_bytes(8, "little") + bytes(1272)
+            case Cns.CSI_CONTROLLER:
+                return bytes(4096)
+        return None
+
+    return identify
+
+
 @pytest.fixture
 def reports(soft: SoftController) -> Callable[..., list[int]]:
     """Let the device report zones of 100 blocks; return the opcodes that it gets."""
+    soft.identify = identify_with(ZONE)
 
     def begin(change: Change = lambda *_: None, count: int | None = None) -> list[int]:
         seen: list[int] = []
@@ -122,16 +139,6 @@ def test_another_format(
 
 @pytest.mark.parametrize("size", [0, 1001, (1 << 64) - 1])
 def test_a_zone_size_that_cannot_be(soft: SoftController, ctrl: Controller, size: int) -> None:
-    """Identify says that it is zoned, and of which size zones are."""
-
-    def identify(sqe: SQE) -> bytes | None:
-        match sqe.cdw10 & 0xFF:
-            case Cns.NAMESPACE_DESCRIPTORS:
-                return b"\x04\x01\0\0\x02".ljust(4096, b"\0")
-            case Cns.CSI_NAMESPACE:
-                return bytes(2816) + size.to_bytes(8, "little") + bytes(1272)
-        return None
-
-    soft.identify = identify
+    soft.identify = identify_with(size)
     with pytest.raises(NvmeError, match=f"has 1000 blocks in zones of {size}, which cannot be"):
         _zones(ctrl.namespaces[1])
