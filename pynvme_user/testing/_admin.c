@@ -295,7 +295,27 @@ static uint16_t keep_event_request(const struct controller *c)
 	return count == AER_MAX ? AER_LIMIT_EXCEEDED : KEPT;
 }
 
+/* Queues, Abort and the command to begin anew are no affair of a model's. */
+static int is_only_here(const struct nvme_sqe *sqe)
+{
+	switch (sqe->opc) {
+	case 0x00:
+	case 0x01:
+	case 0x04:
+	case 0x05:
+	case 0x08:
+	case CONTROLLER_RENEW:
+		return 1;
+	}
+	return 0;
+}
+
 uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
+{
+	return c->config.model && !is_only_here(sqe) ? ASKED : controller_admin_here(c, sqe, dw0);
+}
+
+uint16_t controller_admin_here(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0)
 {
 	if (sqe->flags & 3)
 		return INVALID_FIELD;

@@ -36,7 +36,7 @@ struct controller *controller_new(const struct controller_config *config)
 	if (!config->doorbells || !config->blocks || config->block_shift < 9 ||
 	    config->block_shift > 12 || config->mqes < 1 || config->mqes > 0xffff ||
 	    config->queues < 1 || config->queues >= QUEUES_MAX || config->mdts > 16 ||
-	    config->dstrd > 10 || config->to > 0xff)
+	    config->dstrd > 10 || config->to > 0xff || (config->model && !config->answer))
 		return NULL;
 	c = calloc(1, sizeof(*c));
 	if (!c)
@@ -54,7 +54,7 @@ struct controller *controller_new(const struct controller_config *config)
 	c->stride = config->dstrd;
 	c->delay_ticks = controller_ticks_of(config->delay_ns);
 	c->slow_ticks = controller_ticks_of(config->slow_ns);
-	c->one_by_one = c->delay_ticks || c->slow_ticks;
+	c->one_by_one = c->delay_ticks || c->slow_ticks || config->model;
 	pthread_mutex_init(&c->visitor, NULL);
 	for (uint32_t i = 0; i < VECTORS_MAX; i++)
 		c->events[i] = -1;

@@ -11,7 +11,8 @@
  * the controller's, and a log of its own (struct controller_log) counts more. One namespace.
  *
  * Left out: metadata, fused commands, Format, Verify, Copy, several page sizes, arbitration, events
- * of its own (controller_event() sends one), shadow doorbells.
+ * of its own (controller_event() sends one), shadow doorbells. A model (`model` of the
+ * configuration) may do what of these are commands.
  */
 #ifndef PYNVME_USER_CONTROLLER_H
 #define PYNVME_USER_CONTROLLER_H
@@ -78,11 +79,13 @@ struct controller_rule {
 
 /* A command that `answer` is asked about; for as long as that lasts. */
 struct controller_call {
-	int64_t value; /* of the rule */
+	int64_t value; /* of the rule; 0: nobody but the model knows the command */
 	uint32_t qid;
-	uint32_t dw0;	 /* of the completion, where it is not executed: 0 at first */
-	const void *sqe; /* 64 bytes */
+	uint32_t dw0, dw1; /* of the completion, where it is not executed: 0 at first */
+	const void *sqe;   /* 64 bytes */
+	const void *next;  /* the command that was announced behind it; NULL: none */
 	struct controller *controller;
+	uint32_t resets; /* how often the controller was enabled */
 };
 
 struct controller_config {
@@ -105,6 +108,12 @@ struct controller_config {
 	 * May be NULL. */
 	uint32_t (*answer)(void *context, struct controller_call *call);
 	void *context;
+	/*
+	 * `answer` is a model of all that is left out here: it is asked about each admin command
+	 * but those of queues and Abort, and about I/O that would be refused, and says a status,
+	 * EXECUTE (of an admin command: as without a model) or KEEP.
+	 */
+	uint32_t model;
 };
 
 /*
@@ -204,6 +213,19 @@ void controller_get_queues(struct controller *c, uint8_t *queues);
 /* End an Asynchronous Event Request with that dword 0. Returns 0, or -EAGAIN: there is none. */
 int controller_event(struct controller *c, uint32_t dw0);
 
+/*
+ * Where there is a model: ask it again about each Asynchronous Event Request that is kept. `answer`
+ * may call it.
+ */
+void controller_ask_events(struct controller *c);
+
+/*
+ * Say what namespace 1 is from now on: `blocks` 0 leaves all of its I/O to the model. `storage` as in
+ * the configuration. `answer` may call it.
+ */
+void controller_set_namespace(struct controller *c, uint8_t *storage, uint64_t blocks,
+			      uint32_t block_shift);
+
 /* What it does wrong besides commands; a bit each. */
 #define CONTROLLER_NEVER_READY	    1 /* CC.EN has no effect */
 #define CONTROLLER_NEVER_DISABLED   2 /* once ready, it stays: only the bus's reset helps */
@@ -222,6 +244,10 @@ void controller_get_log(struct controller *c, struct controller_log *log);
  */
 uint16_t controller_call_move(struct controller_call *call, int to_host, void *data,
 			      uint64_t length);
+
+/* Likewise bytes at an address that the command has elsewhere, such as MPTR. */
+uint16_t controller_call_move_at(struct controller_call *call, int to_host, uint64_t iova,
+				 void *data, uint64_t length);
 
 /* Let the controller reach memory of the caller's. Returns 0, -EEXIST, -EINVAL or -ENOMEM. */
 int controller_map(struct controller *c, uint64_t iova, uint64_t length, void *address);

@@ -166,6 +166,12 @@ static uint16_t move_sgl(struct controller *c, const struct nvme_sqe *sqe, enum 
 	return INVALID_SGL_DESCRIPTOR;
 }
 
+uint16_t controller_call_move_at(struct controller_call *call, int to_host, uint64_t iova,
+				 void *data, uint64_t length)
+{
+	return move_piece(call->controller, to_host ? TO_HOST : FROM_HOST, data, iova, length);
+}
+
 uint16_t controller_move(struct controller *c, const struct nvme_sqe *sqe, enum move move,
 			 uint8_t *media, uint64_t length)
 {
@@ -188,15 +194,17 @@ static uint16_t deallocate(struct controller *c, const struct nvme_sqe *sqe)
 		uint64_t lba;
 	} ranges[256];
 	uint32_t count = (sqe->cdw10 & 0xff) + 1;
-	uint16_t status =
-	    controller_move(c, sqe, FROM_HOST, (uint8_t *)ranges, count * sizeof(ranges[0]));
+	uint16_t status;
 
+	if (!c->config.blocks)
+		return controller_refused(c, LBA_OUT_OF_RANGE);
+	status = controller_move(c, sqe, FROM_HOST, (uint8_t *)ranges, count * sizeof(ranges[0]));
 	if (status)
 		return status;
 	for (uint32_t i = 0; i < count; i++)
 		if (ranges[i].lba > c->config.blocks ||
 		    ranges[i].blocks > c->config.blocks - ranges[i].lba)
-			return LBA_OUT_OF_RANGE;
+			return controller_refused(c, LBA_OUT_OF_RANGE);
 	for (uint32_t i = 0; i < count && sqe->cdw11 & 4; i++)
 		if (!controller_plants(c, sqe, CONTROLLER_KEPT_TRIM, ranges[i].lba,
 				       ranges[i].blocks))
@@ -211,29 +219,29 @@ uint16_t controller_io(struct controller *c, const struct nvme_sqe *sqe)
 	uint64_t length = blocks << c->config.block_shift;
 
 	if (sqe->flags & 3) /* no fused commands */
-		return INVALID_FIELD;
+		return controller_refused(c, INVALID_FIELD);
 	if (sqe->opc == OPC_FLUSH && sqe->nsid == 0xffffffff)
 		return SUCCESS;
 	if (sqe->nsid != 1)
-		return INVALID_NAMESPACE;
+		return controller_refused(c, INVALID_NAMESPACE);
 	switch (sqe->opc) {
 	case OPC_FLUSH: /* nothing is kept back */
-		return SUCCESS;
+		return c->config.blocks ? SUCCESS : controller_refused(c, INVALID_NAMESPACE);
 	case OPC_WRITE:
 	case OPC_READ:
 	case OPC_COMPARE:
 		if (c->config.mdts && length > (uint64_t)PAGE_SIZE << c->config.mdts)
-			return INVALID_FIELD;
+			return controller_refused(c, INVALID_FIELD);
 		break;
 	case OPC_WRITE_ZEROES:
 		break;
 	case OPC_DATASET_MANAGEMENT:
 		return deallocate(c, sqe);
 	default:
-		return INVALID_OPCODE;
+		return controller_refused(c, INVALID_OPCODE);
 	}
 	if (lba >= c->config.blocks || blocks > c->config.blocks - lba)
-		return LBA_OUT_OF_RANGE;
+		return controller_refused(c, LBA_OUT_OF_RANGE);
 	if (!c->config.storage)
 		return SUCCESS;
 	switch (sqe->opc) {

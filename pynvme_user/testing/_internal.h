@@ -43,7 +43,8 @@ enum status {
 	INVALID_QUEUE_DELETION = 0x410c,
 	NOT_SAVEABLE = 0x410d,
 	COMPARE_FAILURE = 0x0285,
-	KEPT = 0xffff, /* no status: the command is kept */
+	KEPT = 0xffff,	/* no status: the command is kept */
+	ASKED = 0xfffe, /* nor this: the model says it */
 };
 
 /* I/O commands, NVM Command Set 1.0 figure 19, and Flush. */
@@ -80,7 +81,7 @@ struct held {
 	uint64_t due;	 /* ticks; NEVER: kept */
 	int64_t value;	 /* of the rule */
 	uint32_t action; /* enum controller_action */
-	uint32_t dw0;
+	uint64_t result; /* dwords 0 and 1 of its completion */
 	int done;
 };
 
@@ -138,6 +139,7 @@ struct controller {
 	uint32_t quirks;
 	uint32_t features[256];
 	int created; /* an I/O queue was, since the reset */
+	uint32_t resets;
 
 	struct region *regions; /* by IOVA */
 	uint32_t region_count, region_room;
@@ -225,16 +227,23 @@ void controller_rules_clear(struct controller *c);
 /* Zero blocks of the storage, if there is one. */
 void controller_zero_blocks(struct controller *c, uint64_t lba, uint64_t blocks);
 
-/* Execute a command; a status, or KEPT. */
+/* Execute a command; a status, KEPT, or ASKED: the model does, if it does not leave it to here. */
 uint16_t controller_io(struct controller *c, const struct nvme_sqe *sqe);
 uint16_t controller_admin(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0);
+uint16_t controller_admin_here(struct controller *c, const struct nvme_sqe *sqe, uint32_t *dw0);
+
+/* What a command ends with that is not for this file: `status`, or what the model says. */
+static inline uint16_t controller_refused(const struct controller *c, enum status status)
+{
+	return c->config.model ? ASKED : status;
+}
 
 /* Fail until the next reset: CSTS.CFS. */
 void controller_fail(struct controller *c);
 
 /* Write a completion. The queue has room. */
 void controller_complete(struct controller *c, const struct sq *sq, uint32_t sqid, uint16_t cid,
-			 uint16_t status, uint32_t dw0);
+			 uint16_t status, uint64_t result);
 
 /* End a command that is held, or fetched next, with a status soon; -ENOENT where there is none. */
 int controller_end_held(struct controller *c, uint32_t qid, uint16_t cid, uint16_t status);

@@ -6,14 +6,14 @@
 #include <unistd.h>
 
 void controller_complete(struct controller *c, const struct sq *sq, uint32_t sqid, uint16_t cid,
-			 uint16_t status, uint32_t dw0)
+			 uint16_t status, uint64_t result)
 {
 	struct cq *cq = &c->cqs[sq->cqid];
 	uint64_t *entry = (uint64_t *)&cq->entries[cq->tail];
 	uint64_t second = sq->head | (uint64_t)sqid << 16 | (uint64_t)cid << 32 |
 			  (uint64_t)(uint16_t)(status << 1 | cq->phase) << 48;
 
-	entry[0] = dw0;
+	entry[0] = result;
 	/* The phase tag comes last, in one store with its CID. */
 	__atomic_store_n(&entry[1], second, __ATOMIC_RELEASE);
 	if (++cq->tail == cq->size) {
@@ -124,18 +124,32 @@ static const struct {
 	{ CONTROLLER_ANSWER_GONE, CONTROLLER_GONE },
 };
 
-/* Ask `answer` about a command; what it says replaces what is to be done. */
-static void ask(struct controller *c, uint32_t qid, struct held *held)
+static uint32_t call_answer(struct controller *c, uint32_t qid, struct held *held, int64_t value)
 {
+	const struct sq *sq = &c->sqs[qid];
 	struct controller_call call = {
-		.value = held->value, .qid = qid, .sqe = &held->sqe, .controller = c
+		.value = value,
+		.qid = qid,
+		.sqe = &held->sqe,
+		/* They lie in the order in which they were fetched. */
+		.next = held + 1 < sq->held + sq->held_count ? &held[1].sqe : NULL,
+		.controller = c,
+		.resets = c->resets,
 	};
 	uint32_t said;
 
 	controller_answering(c);
 	said = c->config.answer(c->config.context, &call);
 	controller_answering(NULL);
-	held->dw0 = call.dw0;
+	held->result = call.dw0 | (uint64_t)call.dw1 << 32;
+	return said;
+}
+
+/* Ask `answer` about a command; what it says replaces what is to be done. */
+static void ask(struct controller *c, uint32_t qid, struct held *held)
+{
+	uint32_t said = call_answer(c, qid, held, held->value);
+
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++)
 		if (said == answers[i].said) {
 			held->action = answers[i].action;
@@ -143,6 +157,23 @@ static void ask(struct controller *c, uint32_t qid, struct held *held)
 		}
 	held->action = CONTROLLER_STATUS;
 	held->value = said;
+}
+
+/* Let the model execute a command; a status, or KEPT. */
+static uint16_t ask_model(struct controller *c, uint32_t qid, struct held *held)
+{
+	uint32_t said = call_answer(c, qid, held, 0);
+	uint32_t dw0 = 0;
+	uint16_t status;
+
+	if (said == CONTROLLER_ANSWER_KEEP)
+		return KEPT;
+	if (said == CONTROLLER_ANSWER_EXECUTE && !qid) {
+		status = controller_admin_here(c, &held->sqe, &dw0);
+		held->result = dw0;
+		return status;
+	}
+	return said > 0x7fff ? INTERNAL_ERROR : (uint16_t)said;
 }
 
 uint16_t controller_call_move(struct controller_call *call, int to_host, void *data,
@@ -170,18 +201,19 @@ static void complete_held(struct controller *c, uint32_t qid, const struct held 
 		uint32_t tail = cq->tail;
 
 		cq->phase ^= 1;
-		controller_complete(c, sq, sqid, cid, status, held->dw0);
+		controller_complete(c, sq, sqid, cid, status, held->result);
 		cq->phase = cq->tail < tail ? phase ^ 1 : phase;
 		return;
 	}
-	controller_complete(c, sq, sqid, cid, status, held->dw0);
+	controller_complete(c, sq, sqid, cid, status, held->result);
 	if (held->action == CONTROLLER_TWICE && !cq_is_full(c, cq, sq->cqid))
-		controller_complete(c, sq, sqid, cid, status, held->dw0);
+		controller_complete(c, sq, sqid, cid, status, held->result);
 }
 
 /* Do with a command, whose time has come, what is to be done. */
 static void end_due(struct controller *c, uint32_t qid, struct held *held)
 {
+	uint32_t dw0 = 0;
 	uint16_t status;
 
 	if (held->action == CONTROLLER_ANSWER) {
@@ -207,7 +239,10 @@ static void end_due(struct controller *c, uint32_t qid, struct held *held)
 		c->quirks |= CONTROLLER_IS_GONE;
 		return;
 	default:
-		status = qid ? execute(c, &held->sqe) : controller_admin(c, &held->sqe, &held->dw0);
+		status = qid ? execute(c, &held->sqe) : controller_admin(c, &held->sqe, &dw0);
+		held->result = dw0;
+		if (status == ASKED)
+			status = ask_model(c, qid, held);
 	}
 	if (status == KEPT) {
 		held->due = NEVER;
@@ -372,13 +407,25 @@ int controller_event(struct controller *c, uint32_t dw0)
 			continue;
 		held->action = CONTROLLER_STATUS;
 		held->value = SUCCESS;
-		held->dw0 = dw0;
+		held->result = dw0;
 		held->due = sq->next_due = 0;
 		err = 0;
 	}
 	controller_settle(c);
 	controller_leave(c);
 	return err;
+}
+
+void controller_ask_events(struct controller *c)
+{
+	struct sq *sq = &c->sqs[0];
+
+	controller_enter(c);
+	for (uint32_t i = 0; i < sq->held_count; i++)
+		if (sq->held[i].due == NEVER && sq->held[i].sqe.opc == ASYNC_EVENT_REQUEST)
+			sq->held[i].due = sq->next_due = 0;
+	controller_settle(c);
+	controller_leave(c);
 }
 
 static uint32_t poll_queue(struct controller *c, uint32_t qid, uint32_t tail)

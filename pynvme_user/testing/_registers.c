@@ -51,6 +51,7 @@ static void enable(struct controller *c)
 	void *cq = controller_translate(c, c->acq, (uint64_t)cq_size * sizeof(struct nvme_cqe));
 
 	disable(c);
+	c->resets++;
 	/* As SPDK's target does: INTx that is on, where nobody has asked for it, is a mistake. */
 	if (!(c->command & PCI_COMMAND_MASTER) || !(c->command & PCI_COMMAND_INTX_DISABLE) ||
 	    c->cc & CC_CSS_MPS_AMS || (c->cc & CC_ENTRY_SIZES) != CC_ENTRY_SIZES_64_16 || !sq ||

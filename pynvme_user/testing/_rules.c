@@ -140,7 +140,7 @@ static int keep_previous(struct controller *c)
 /* I/O commands are looked at one by one where they take time, or a rule may be for them. */
 static void choose_path(struct controller *c)
 {
-	c->one_by_one = c->delay_ticks || c->slow_ticks;
+	c->one_by_one = c->delay_ticks || c->slow_ticks || c->config.model;
 	for (uint32_t i = 0; i < c->rule_count; i++)
 		c->one_by_one |= c->rules[i].rule.queues != CONTROLLER_ADMIN &&
 				 !is_data_fault(c->rules[i].rule.action);

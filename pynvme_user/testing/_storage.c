@@ -132,3 +132,17 @@ void controller_zero_blocks(struct controller *c, uint64_t lba, uint64_t blocks)
 	keep_previous(c, lba, blocks);
 	zero(media_at(c, lba), blocks << c->config.block_shift);
 }
+
+void controller_set_namespace(struct controller *c, uint8_t *storage, uint64_t blocks,
+			      uint32_t block_shift)
+{
+	controller_enter(c);
+	/* What was there before is of other blocks. */
+	free(c->previous);
+	free(c->was_read);
+	c->previous = c->was_read = NULL;
+	c->config.storage = storage;
+	c->config.blocks = blocks;
+	c->config.block_shift = block_shift;
+	controller_leave(c);
+}

@@ -68,7 +68,8 @@ class Core:
     ``storage`` is the address of its namespace's bytes; None: it has none. ``doorbells`` that of
     zeroed memory for them.
     ``wait`` is how its thread waits, enum controller_wait; None: it has no thread, and
-    ``controller_doorbell`` executes. Raises ValueError for options that no controller has.
+    ``controller_doorbell`` executes. With ``model`` the function of that name is asked about what C
+    does not do. Raises ValueError for options that no controller has.
     """
 
     def __init__(
@@ -78,12 +79,15 @@ class Core:
         doorbells: int,
         *,
         wait: int | None,
+        model: bool = False,
     ) -> None:
         shift = options.block_size.bit_length() - 1
         blocks = options.size >> shift
         #: Functions of rules, by what C knows each by.
         self._answers: dict[int, Callable[[Any], int]] = {}
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(1)  # 0 is the model's
+        #: Executes a command that C does not: see `model` of struct controller_config.
+        self.model: Callable[[Any], int] = lambda call: _INTERNAL_ERROR
         self._keys: dict[int, int] = {}  # of them, by the rule's id
         self._answering: int | None = None  # the thread that does
         self._context = ffi.new_handle(self)
@@ -103,6 +107,7 @@ class Core:
         config.in_turn = options.in_turn
         config.doorbells = ffi.cast("uint32_t *", doorbells)
         config.answer = lib.testing_answer
+        config.model = model
         config.context = self._context
         self._handle = lib.controller_new(config)
         if not self._handle:
@@ -306,7 +311,24 @@ class Core:
             raise OSError(-result, os.strerror(-result))
         return result
 
+    # What the model calls, in an answer and elsewhere.
+
+    def ask_events(self) -> None:
+        """Have the model asked again about Asynchronous Event Requests that are kept."""
+        lib.controller_ask_events(self._look)
+
+    def set_namespace(self, address: int, blocks: int, block_shift: int) -> None:
+        """Say what namespace 1 is; no blocks leave its I/O to the model."""
+        at = ffi.cast("uint8_t *", address)
+        lib.controller_set_namespace(self._look, at, blocks, block_shift)
+
+    def end_kept(self, qid: int, cid: int, status: int) -> bool:
+        """End a command that does not end by itself; False if there is none."""
+        return not lib.controller_end(self._look, qid, cid, status)
+
     def _answer(self, call: Any) -> int:
+        if not call.value:
+            return self.model(call)
         answer = self._answers.get(call.value)
         if answer is None:
             return int(lib.CONTROLLER_ANSWER_EXECUTE)

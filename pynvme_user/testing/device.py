@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl
 
 import numpy as np
 
@@ -37,162 +35,17 @@ from pynvme_user.host.numa import Placement
 from pynvme_user.links import Interrupt
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status, StatusCode
-from pynvme_user.testing.core import DOORBELLS, FAULTS, REGISTERS, Core, Options, ffi, lib
+from pynvme_user.testing.core import DOORBELLS, REGISTERS, Core, ffi, lib
 from pynvme_user.testing.faults import Fault, Rule, status_number
+from pynvme_user.testing.model.dispatch import Model, make_model
+from pynvme_user.testing.model.state import Subsystem
 from pynvme_user.testing.pages import CONFIG_SIZE, PCI_COMMAND, configuration_space
+from pynvme_user.testing.settings import parse_settings
 from pynvme_user.testing.storage import DEFAULT_SIZE, Storage
-from pynvme_user.units import parse_size
 
 _COMMAND = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE
 #: Far from what addresses of this process look like: who mixes the two is found out.
 _IOVAS = (1 << 36, (1 << 46) - 1)
-
-
-#: As QEMU's NVMe has them, where it does.
-_DEFAULTS = Options(queues=64, mdts=7)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a device name asks for."""
-
-    path: str = ""
-    null: bool = False
-    size: int | None = None
-    core: Options = _DEFAULTS
-    vectors: int = 65
-    inline: bool = False
-    spin: bool = False
-    interrupts: bool = False
-
-
-#: Values of faults where none is given.
-FAULT_VALUES = {"torn": 1, "misdirected": 8, "status": 0x281}
-
-
-def parse_slow(text: str) -> tuple[float, int]:
-    """Read ``US:N``. Raises ValueError."""
-    us, every = text.split(":")
-    return _time(us), _count(every)
-
-
-def parse_fault(text: str) -> tuple[str, int, int]:
-    """Read ``KIND:N[:VALUE]``. Raises ValueError."""
-    kind, every, *value = text.split(":")
-    if kind not in FAULTS or len(value) > 1:
-        raise ValueError
-    return kind, _count(every), int(value[0], 0) if value else FAULT_VALUES.get(kind, 0)
-
-
-def _time(text: str) -> float:
-    time = float(text)
-    if not 0 <= time <= 60e6:
-        raise ValueError
-    return time
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
-        raise ValueError
-    return int(text)
-
-
-def _between(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise ValueError
-        return int(text)
-
-    return parse
-
-
-def _block_size(text: str) -> int:
-    if text not in ("512", "1024", "2048", "4096"):
-        raise ValueError
-    return int(text)
-
-
-def _size(text: str) -> int:
-    size = parse_size(text)
-    if not 0 < size < 1 << 46:
-        raise ValueError
-    return size
-
-
-def _switch(text: str) -> bool:
-    return {"0": False, "off": False, "1": True, "on": True}[text]
-
-
-def _word(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError
-        return text
-
-    return parse
-
-
-#: Options of a device name: how each is read, and what it has to be. Those that QEMU's NVMe has,
-#: too, have its names.
-_OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
-    "size": (_size, "a size, for example 256M, up to 64T"),
-    "driver": (_word("file", "null-co"), "file, or null-co: no storage behind it"),
-    "logical_block_size": (_block_size, "512, 1024, 2048 or 4096"),
-    "mdts": (_between(0, 16), "0, which is no limit, to 16: the largest transfer is 4 KiB << mdts"),
-    "mqes": (_between(1, 0xFFFF), "1 to 65535"),
-    "max_ioqpairs": (_between(1, lib.CONTROLLER_QUEUES - 1), "1 to 511"),
-    "msix_qsize": (_between(1, 256), "1 to 256"),
-    "dstrd": (_between(0, 10), "0 to 10"),
-    "delay": (_time, "us that each I/O command takes, up to a minute"),
-    "slow": (parse_slow, "US:N, what each N-th I/O command takes"),
-    "in_turn": (_switch, "0 or 1"),
-    "fault": (parse_fault, f"KIND:N[:VALUE], of the kinds {', '.join(list(FAULTS)[1:])}"),
-    "inline": (_switch, "0 or 1"),
-    "spin": (_switch, "0 or 1"),
-    "interrupts": (_word("msix"), "msix"),
-}
-_CORE = {
-    "logical_block_size": "block_size",
-    "max_ioqpairs": "queues",
-    **{name: name for name in ("mdts", "mqes", "dstrd", "delay", "slow", "in_turn", "fault")},
-}
-_REST = {"size": "size", "msix_qsize": "vectors", "inline": "inline", "spin": "spin"}
-
-
-def parse_settings(text: str) -> Settings:
-    """Read what follows ``soft:``, for example ``disk.img?size=1G``. Raises DeviceNameError."""
-    name = f"soft:{text}"
-    path, _, query = text.partition("?")
-    try:
-        # A plus sign is one: this is no form of a web page.
-        pairs = parse_qsl(
-            query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(query)
-        )
-    except ValueError:
-        raise DeviceNameError(f"{name!r}: write options as ?name=value&name=value") from None
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key not in _OPTIONS:
-            raise DeviceNameError(f"{name!r}: {key} is not an option: {', '.join(_OPTIONS)} are")
-        parse, what = _OPTIONS[key]
-        try:
-            found[key] = parse(value)
-        except (ValueError, KeyError):
-            raise DeviceNameError(f"{name!r}: {key} is {what}, not {value!r}") from None
-    core = {_CORE[key]: value for key, value in found.items() if key in _CORE}
-    rest = {_REST[key]: value for key, value in found.items() if key in _REST}
-    settings = Settings(
-        path,
-        found.get("driver") == "null-co",
-        core=replace(_DEFAULTS, **core),  # type: ignore[arg-type]
-        interrupts="interrupts" in found,
-        **rest,  # type: ignore[arg-type]
-    )
-    if settings.null and path:
-        raise DeviceNameError(f"{name!r}: driver=null-co has no storage: leave out the file")
-    if settings.inline and settings.spin:
-        raise DeviceNameError(f"{name!r}: inline=1 has no thread that could spin: leave out one")
-    return settings
 
 
 class SoftRegion:
@@ -278,23 +131,36 @@ class _Resources:
 class SoftDevice(Access):
     """The software controller: ``text`` is the device name behind ``soft:``.
 
-    A Controller made of it closes it. Raises DeviceNameError, DeviceAccessError, and
-    DeviceBusyError where another process uses the file.
+    A Controller made of it closes it. With the option ``commands=all`` it has a :attr:`model`, and
+    may be another controller of a subsystem that is there: ``subsystem`` is another device's
+    ``model.subsystem``, whose storage it shares.
+
+    Raises DeviceNameError, DeviceAccessError, and DeviceBusyError where another process uses the
+    file.
     """
 
     emulated = True
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", *, subsystem: Subsystem | None = None) -> None:
         self.name = f"soft:{text}"
         settings = parse_settings(text)
         options = settings.core
+        has_model = settings.commands == "all"
+        if subsystem is not None and not has_model:
+            raise DeviceNameError(f"{self.name}: a subsystem is shared with commands=all: add it")
         with contextlib.ExitStack() as undo:
             storage = None
             size = settings.size or DEFAULT_SIZE
-            if not settings.null:
-                storage = Storage(settings.path, settings.size)
-                undo.callback(storage.close)
-                size = storage.size
+            if subsystem is None and not settings.null:
+                storage = Storage(settings.path, settings.capacity or settings.size)
+                size = min(storage.size, settings.size or storage.size)
+                if has_model:
+                    subsystem = Subsystem(storage, options.block_size.bit_length() - 1)
+                else:
+                    undo.callback(storage.close)
+            if subsystem is not None:
+                subsystem.take()
+                undo.callback(subsystem.release)
             if size < options.block_size:
                 raise DeviceNameError(f"{self.name}: the size is less than one block")
             length = DOORBELLS << options.dstrd
@@ -308,8 +174,14 @@ class SoftDevice(Access):
                 storage.address if storage else None,
                 self._doorbells.ctypes.data,
                 wait=wait,
+                model=has_model,
             )
             undo.callback(self._core.close)
+            #: What is beyond the controller in C, with ``commands=all``.
+            self.model: Model | None = None
+            if subsystem is not None:
+                self.model = make_model(settings, size, subsystem, self._core)
+                undo.callback(self.model.leave)
             self._resources = _Resources(self._core, undo.pop_all())
         self._posted = not settings.spin
         self._vectors = self._resources.vectors
@@ -482,6 +354,15 @@ class SoftDevice(Access):
     def set_identify(self, cns: int, page: bytes, *, per_namespace: bool = False) -> None:
         """Give the 4096 bytes that Identify returns for ``cns``; ``per_namespace``: for NSID 1."""
         self._core.set_page(cns, page, per_namespace=per_namespace)
+
+    def set_log(self, lid: int, page: bytes) -> None:
+        """Give what Get Log Page returns for ``lid``, of any length; ``commands=all`` alone.
+
+        Raises ValueError without it.
+        """
+        if self.model is None:
+            raise ValueError(f"{self.name} has a few log pages of its own: add commands=all")
+        self.model.set_log(lid, page)
 
     def send_event(self, dw0: int) -> bool:
         """End an Asynchronous Event Request with that dword 0; False if none is there."""

@@ -47,6 +47,34 @@ class Command:
     def dw0(self, value: int) -> None:
         self._call.dw0 = value
 
+    @property
+    def dw1(self) -> int:
+        """Dword 1 of its completion."""
+        return int(self._call.dw1)
+
+    @dw1.setter
+    def dw1(self, value: int) -> None:
+        self._call.dw1 = value
+
+    @property
+    def next(self) -> SQE | None:
+        """The command that was announced with it, right behind it; None if there is none."""
+        after = self._call.next
+        return SQE.from_bytes(ffi.buffer(after, 64)[:]) if after else None
+
+    def fill_at(self, iova: int, data: bytes) -> Status:
+        """Move data to memory of the host that another field of the command names."""
+        memory = ffi.from_buffer("uint8_t[]", data)
+        return Status(lib.controller_call_move_at(self._call, 1, iova, memory, len(data)))
+
+    def data_at(self, iova: int, length: int) -> bytes:
+        """Return bytes of such memory. Raises ValueError for memory that is not mapped."""
+        memory = ffi.new("uint8_t[]", length)
+        status = Status(lib.controller_call_move_at(self._call, 0, iova, memory, length))
+        if not status.ok:
+            raise ValueError(f"the command's pointer does not do: {status.text}")
+        return bytes(ffi.buffer(memory))
+
     def fill(self, data: bytes) -> Status:
         """Move data to its memory in the host. Returns what the controller would complete with."""
         return Status(

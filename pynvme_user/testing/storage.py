@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 
 from pynvme_user import owned
-from pynvme_user.access.memory import keep_from_children, map_shared, unmap
+from pynvme_user.access.memory import (
+    PAGE_SIZE,
+    discard,
+    keep_from_children,
+    map_shared,
+    unmap,
+)
 from pynvme_user.errors import DeviceAccessError
 from pynvme_user.host.image import open_image
 from pynvme_user.spec.text import printable
 
 DEFAULT_SIZE = 1 << 30
+_DISCARDED = 1 << 20
 
 
 class Storage:
@@ -43,6 +51,17 @@ class Storage:
             keep_from_children(self.address, size)
             self.size = size
             self._undo = undo.pop_all()
+
+    def zero(self, offset: int, length: int) -> None:
+        """Set bytes to zero; whole pages of many are given back."""
+        start, end = offset, offset + length
+        if length >= _DISCARDED:
+            first, last = -(-start // PAGE_SIZE) * PAGE_SIZE, end // PAGE_SIZE * PAGE_SIZE
+            with contextlib.suppress(OSError):
+                discard(self.address + first, last - first)
+                ctypes.memset(self.address + start, 0, first - start)
+                start = last
+        ctypes.memset(self.address + start, 0, end - start)
 
     def close(self) -> None:
         """Give it back. Nobody looks at it any more. Safe to call twice."""

@@ -47,8 +47,8 @@ from pynvme_user.testing.core import (
     Options,
     lib,
 )
-from pynvme_user.testing.device import parse_fault, parse_slow
 from pynvme_user.testing.pages import PCI_COMMAND, configuration_space
+from pynvme_user.testing.settings import parse_fault, parse_slow
 from pynvme_user.testing.storage import Storage
 from pynvme_user.units import parse_size
 

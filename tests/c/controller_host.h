@@ -39,8 +39,10 @@ struct host {
 
 /* What `answer` is to say, and what it was asked. */
 struct answer {
+	int is_model;
 	uint32_t says;
 	uint32_t asked;
+	int had_next;
 	uint8_t data[512];
 };
 
@@ -51,9 +53,12 @@ static uint32_t answer(void *context, struct controller_call *call)
 	uint8_t queues[CONTROLLER_QUEUES];
 
 	answer->asked++;
-	CHECK(call->value == 77);
+	CHECK(call->value == (answer->is_model ? 0 : 77));
+	CHECK(call->resets);
+	answer->had_next = call->next != NULL;
 	call->dw0 = 0xabcd;
-	if (sqe->opc == 1)
+	call->dw1 = 0xef;
+	if (sqe->opc == 1 && !answer->is_model)
 		CHECK(!controller_call_move(call, 0, answer->data, sizeof(answer->data)));
 	if (sqe->opc == 2 && !answer->says)
 		CHECK(!controller_call_move(call, 1, answer->data, sizeof(answer->data)));
@@ -186,6 +191,7 @@ static void host_init(struct host *host, struct answer *answers, int wait, uint3
 		.to = 10,
 		.answer = answer,
 		.context = answers,
+		.model = (uint32_t)answers->is_model,
 	};
 
 	*host = (struct host){

@@ -340,6 +340,136 @@ static void test_hostile_host(struct host *host)
 	start(host);
 }
 
+/* --- one with a model ---------------------------------------------------------------------- */
+
+static void test_asked(struct host *host, struct answer *answers)
+{
+	struct nvme_sqe sqe = io(4, 0, 1, 8);
+	uint8_t data[16] = { 1, 2, 3 };
+	struct nvme_cqe cqe;
+	uint32_t result;
+
+	/* What the controller does itself nobody is asked about. */
+	answers->asked = 0;
+	CHECK(!run(host, &host->io, io(1, 0, 1, 8), NULL));
+	CHECK(!run(host, &host->io, io(2, 0, 1, 8), NULL));
+	CHECK(!answers->asked);
+	/* All else it is, with both dwords of the completion. */
+	answers->says = 0x281;
+	sqe.cid = ++host->cid;
+	post(host, &host->io, sqe);
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.status >> 1 == 0x281);
+	CHECK(cqe.dw0 == 0xabcd && cqe.dw1 == 0xef && answers->asked == 1 && !answers->had_next);
+	CHECK(run(host, &host->io, io(2, BLOCKS, 1, 8), NULL) == 0x281);
+	CHECK(run(host, &host->io, io(2, 0, 17, 8), NULL) == 0x281);
+	sqe = io(1, 0, 1, 8);
+	sqe.nsid = 2;
+	CHECK(run(host, &host->io, sqe, NULL) == 0x281);
+	CHECK(run(host, &host->admin, (struct nvme_sqe){ .opc = 6 }, &result) == 0x281);
+	CHECK(result == 0xabcd && answers->asked == 5);
+	/* It leaves an admin command to the controller, but no I/O; and says nothing else. */
+	answers->says = CONTROLLER_ANSWER_EXECUTE;
+	CHECK(!run(host, &host->admin,
+		   (struct nvme_sqe){ .opc = 6, .cdw10 = 1, .prp1 = iova_of(8) }, NULL));
+	CHECK(run(host, &host->io, io(4, 0, 1, 8), NULL) == 0x4006);
+	answers->says = CONTROLLER_ANSWER_LOSE;
+	CHECK(run(host, &host->io, io(4, 0, 1, 8), NULL) == 0x4006);
+	/* Rules come first, and what they do to a completion they do to the model's. */
+	answers->says = 0x281;
+	answers->asked = 0;
+	order(host, CONTROLLER_STATUS, 4, 0x282);
+	CHECK(run(host, &host->io, io(4, 0, 1, 8), NULL) == 0x282 && !answers->asked);
+	order(host, CONTROLLER_TWICE, 4, 0);
+	CHECK(run(host, &host->io, io(4, 0, 1, 8), NULL) == 0x281);
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.status >> 1 == 0x281);
+	CHECK(!controller_remove_rule(host->c, 0));
+	/* An address that is mapped, and one that is not. */
+	CHECK(!controller_call_move_at(&(struct controller_call){ .controller = host->c }, 1,
+				       iova_of(8), data, sizeof(data)));
+	CHECK(page(host, 8)[2] == 3);
+	CHECK(controller_call_move_at(&(struct controller_call){ .controller = host->c }, 0, 1,
+				      data, sizeof(data)) == 0x0004);
+}
+
+/* Two commands that are announced together: the first knows of the other. */
+static void test_next(struct host *host, struct answer *answers)
+{
+	struct nvme_sqe sqe = io(4, 0, 1, 8);
+	struct nvme_cqe cqe;
+
+	answers->says = CONTROLLER_ANSWER_KEEP;
+	host->io.sq[host->io.tail] = sqe;
+	host->io.tail = (host->io.tail + 1) % DEPTH;
+	sqe.opc = 2;
+	sqe.cid = 1;
+	post(host, &host->io, sqe);
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 1);
+	CHECK(answers->had_next);
+	CHECK(!controller_end(host->c, 1, 0, 0x7));
+	CHECK(take(host, &host->io, &cqe, 10000) && cqe.cid == 0 && cqe.status >> 1 == 0x7);
+}
+
+static void test_event_is_asked_for_again(struct host *host, struct answer *answers)
+{
+	struct nvme_cqe cqe;
+
+	answers->says = CONTROLLER_ANSWER_EXECUTE;
+	post(host, &host->admin, (struct nvme_sqe){ .opc = 0x0c, .cid = 5 });
+	/* The controller has seen it. */
+	CHECK(!run(host, &host->admin,
+		   (struct nvme_sqe){ .opc = 6, .cdw10 = 1, .prp1 = iova_of(8) }, NULL));
+	answers->asked = 0;
+	controller_ask_events(host->c);
+	CHECK(!run(host, &host->admin,
+		   (struct nvme_sqe){ .opc = 6, .cdw10 = 1, .prp1 = iova_of(8) }, NULL));
+	CHECK(answers->asked == 2 && !take(host, &host->admin, &cqe, 0));
+	answers->says = 0;
+	controller_ask_events(host->c);
+	CHECK(take(host, &host->admin, &cqe, 10000) && cqe.cid == 5 && cqe.dw0 == 0xabcd);
+}
+
+/* What namespace 1 is changes; with no blocks all of its I/O is the model's. */
+static void test_other_namespace(struct host *host, struct answer *answers)
+{
+	const struct controller_rule stale = { .action = CONTROLLER_STALE_READ,
+					       .opcode = -1,
+					       .qid = -1,
+					       .nth = 1,
+					       .every = 1 };
+	const uint8_t opcodes[] = { 0, 1, 2, 5, 8, 9 };
+
+	CHECK(controller_add_rule(host->c, &stale) > 0);
+	CHECK(!run(host, &host->io, io(2, 0, 1, 8), NULL));
+	answers->says = 0x281;
+	controller_set_namespace(host->c, NULL, 0, 9);
+	for (uint32_t i = 0; i < sizeof(opcodes); i++)
+		CHECK(run(host, &host->io, io(opcodes[i], 0, 1, 8), NULL) == 0x281);
+	controller_set_namespace(host->c, host->storage, BLOCKS / 8, 12);
+	answers->asked = 0;
+	CHECK(!run(host, &host->io, io(1, BLOCKS / 8 - 1, 1, 8), NULL));
+	CHECK(!run(host, &host->io, io(2, BLOCKS / 8 - 1, 1, 8), NULL));
+	CHECK(!answers->asked);
+	CHECK(run(host, &host->io, io(2, BLOCKS / 8, 1, 8), NULL) == 0x281);
+	CHECK(!controller_remove_rule(host->c, 0));
+}
+
+static void test_model(int wait)
+{
+	struct answer answers = { .is_model = 1, .says = 0x281 };
+	const struct controller_config none = { .model = 1 };
+	struct host host;
+
+	CHECK(!controller_new(&none));
+	host_init(&host, &answers, wait, 0);
+	test_asked(&host, &answers);
+	test_next(&host, &answers);
+	test_event_is_asked_for_again(&host, &answers);
+	test_other_namespace(&host, &answers);
+	if (wait < 0)
+		test_hostile_host(&host);
+	host_free(&host);
+}
+
 /* --- its thread -------------------------------------------------------------------------- */
 
 static void *visit(void *context)
@@ -403,5 +533,7 @@ int main(int argc, char **argv)
 	test_all(-1, 3);
 	test_all(CONTROLLER_SLEEP, 0);
 	test_all(CONTROLLER_NAP, 1);
+	test_model(-1);
+	test_model(CONTROLLER_SLEEP);
 	return 0;
 }

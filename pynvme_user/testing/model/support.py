@@ -1,0 +1,287 @@
+"""Security, directives, virtualization, lockdown, NVMe-MI, Get LBA Status, Keep Alive."""
+
+from __future__ import annotations
+
+from pynvme_user.spec.commands import NSID_ALL, SQE, AdminOpcode
+from pynvme_user.spec.directives import (
+    AllocateResourcesCdw12,
+    DirectiveCdw11,
+    DirectiveParameters,
+    Directives,
+    DirectiveType,
+    EnableDirectiveCdw12,
+    IdentifyReceive,
+    IdentifySend,
+    StreamsParameters,
+    StreamsReceive,
+    StreamsSend,
+    StreamsStatus,
+)
+from pynvme_user.spec.features import SetFeaturesCdw10
+from pynvme_user.spec.logs import LbaStatusAction, LockdownScope
+from pynvme_user.spec.management import (
+    GetLbaStatusCdw13,
+    LbaStatusCompletion,
+    LbaStatusDescriptor,
+    LbaStatusList,
+    LbaStatusListHeader,
+    LockdownCdw10,
+    LockdownCdw14,
+    LockdownInterface,
+    ManagementInterfaceCdw10,
+    ManagementInterfaceCdw11,
+    ManagementMessageType,
+    VirtualizationAction,
+    VirtualizationManagementCdw10,
+    VirtualizationManagementCdw11,
+)
+from pynvme_user.spec.security import (
+    SecurityCdw10,
+    SecurityProtocol,
+    SecurityReceiveCdw11,
+    SecuritySendCdw11,
+    SupportedProtocols,
+)
+from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus
+from pynvme_user.testing.faults import Command
+from pynvme_user.testing.model.effects import LOCKABLE, MANAGEMENT_COMMANDS
+from pynvme_user.testing.model.identify import FLEXIBLE_RESOURCES
+from pynvme_user.testing.model.logs import runs
+from pynvme_user.testing.model.state import Controller, Refused, receive, require, send
+
+S = CommandSpecificStatus
+MAX_STREAMS = 16
+#: Security protocols; what is sent by the last is returned by it.
+PROTOCOLS = (SecurityProtocol.INFORMATION, SecurityProtocol.TCG_1, SecurityProtocol.NVME)
+_NVME_MI = 4  # the message type
+
+
+def keep_alive(ctrl: Controller, command: Command) -> None:
+    """Execute Keep Alive: nothing runs out."""
+
+
+# --- security -------------------------------------------------------------------------------------
+
+
+def security_send(ctrl: Controller, command: Command) -> None:
+    """Execute Security Send (Base 2.1, 5.1.24): what came is kept for Security Receive."""
+    sqe = command.sqe
+    cdw10, length = SecurityCdw10(sqe.cdw10), SecuritySendCdw11(sqe.cdw11).tl
+    require(cdw10.secp in PROTOCOLS[1:] and length <= ctrl.max_transfer)
+    ctrl.security[cdw10.secp << 16 | cdw10.spsp] = receive(command, length)
+
+
+def security_receive(ctrl: Controller, command: Command) -> None:
+    """Execute Security Receive (Base 2.1, 5.1.23)."""
+    sqe = command.sqe
+    cdw10, length = SecurityCdw10(sqe.cdw10), SecurityReceiveCdw11(sqe.cdw11).al
+    require(cdw10.secp in PROTOCOLS and length <= ctrl.max_transfer)
+    if cdw10.secp == SecurityProtocol.INFORMATION:
+        require(cdw10.spsp == 0)
+        data = bytes(SupportedProtocols.build(PROTOCOLS, length=len(PROTOCOLS)))
+    else:
+        data = ctrl.security.get(cdw10.secp << 16 | cdw10.spsp, b"")
+    send(command, data[:length].ljust(length, b"\0"))
+
+
+# --- directives -----------------------------------------------------------------------------------
+
+
+def _enabled(streams: int) -> Directives:
+    return Directives.build(idir=1, sdir=bool(streams))
+
+
+def directive_receive(ctrl: Controller, command: Command) -> None:
+    """Execute Directive Receive (Base 2.1, 5.1.6)."""
+    sqe = command.sqe
+    cdw11, length = DirectiveCdw11(sqe.cdw11), (sqe.cdw10 + 1) * 4
+    require(length <= ctrl.max_transfer)
+    match cdw11.dtype, cdw11.doper:
+        case DirectiveType.IDENTIFY, IdentifyReceive.RETURN_PARAMETERS:
+            ns = ctrl.namespace(sqe.nsid)
+            page = bytes(
+                DirectiveParameters.build(
+                    supported=Directives.build(idir=1, sdir=1),
+                    enabled=_enabled(ns.directives_enabled),
+                )
+            )
+        case DirectiveType.STREAMS, StreamsReceive.RETURN_PARAMETERS:
+            page = bytes(_streams(ctrl, sqe.nsid))
+        case DirectiveType.STREAMS, StreamsReceive.GET_STATUS:
+            ns = ctrl.namespace(sqe.nsid)
+            page = bytes(StreamsStatus.build(sorted(ns.streams), osc=len(ns.streams)))
+        case DirectiveType.STREAMS, StreamsReceive.ALLOCATE_RESOURCES:
+            ns = ctrl.namespace(sqe.nsid)
+            require(ns.directives_enabled and not ns.streams_allocated)
+            wanted = AllocateResourcesCdw12(sqe.cdw12).nsr
+            available = MAX_STREAMS - sum(
+                each.streams_allocated for each in ctrl.subsystem.namespaces.values()
+            )
+            require(wanted and available, S.STREAM_RESOURCE_ALLOCATION_FAILED)
+            command.dw0 = ns.streams_allocated = min(wanted, available)
+            return
+        case _:
+            raise Refused(GenericStatus.INVALID_FIELD)
+    send(command, page[:length].ljust(length, b"\0"))
+
+
+def _streams(ctrl: Controller, nsid: int) -> StreamsParameters:
+    spaces = ctrl.subsystem.namespaces.values()
+    ns = None if nsid == NSID_ALL else ctrl.namespace(nsid)
+    return StreamsParameters.build(
+        msl=MAX_STREAMS,
+        nssa=MAX_STREAMS - sum(each.streams_allocated for each in spaces),
+        nsso=sum(len(each.streams) for each in spaces),
+        sws=8,
+        sgs=64,
+        nsa=ns.streams_allocated if ns else 0,
+        nso=len(ns.streams) if ns else 0,
+    )
+
+
+def directive_send(ctrl: Controller, command: Command) -> None:
+    """Execute Directive Send (Base 2.1, 5.1.7)."""
+    sqe = command.sqe
+    cdw11 = DirectiveCdw11(sqe.cdw11)
+    spaces = ctrl.addressed(sqe.nsid)
+    match cdw11.dtype, cdw11.doper:
+        case DirectiveType.IDENTIFY, IdentifySend.ENABLE_DIRECTIVE:
+            cdw12 = EnableDirectiveCdw12(sqe.cdw12)
+            require(cdw12.dtype == DirectiveType.STREAMS)
+            for ns in spaces:
+                ns.directives_enabled = cdw12.endir
+                if not cdw12.endir:
+                    ns.streams.clear()
+                    ns.streams_allocated = 0
+        case DirectiveType.STREAMS, StreamsSend.RELEASE_IDENTIFIER:
+            for ns in spaces:
+                require(ns.directives_enabled)
+                ns.streams.discard(cdw11.dspec)
+        case DirectiveType.STREAMS, StreamsSend.RELEASE_RESOURCES:
+            for ns in spaces:
+                require(ns.directives_enabled)
+                ns.streams.clear()
+                ns.streams_allocated = 0
+        case _:
+            raise Refused(GenericStatus.INVALID_FIELD)
+
+
+# --- virtualization -------------------------------------------------------------------------------
+
+
+def virtualization(ctrl: Controller, command: Command) -> None:
+    """Execute Virtualization Management (Base 2.1, 5.2.6)."""
+    cdw10 = VirtualizationManagementCdw10(command.sqe.cdw10)
+    number = VirtualizationManagementCdw11(command.sqe.cdw11).nr
+    subsystem = ctrl.subsystem
+    secondary = subsystem.secondary.get(cdw10.cntlid)
+    require(cdw10.rt <= 1, S.INVALID_RESOURCE_ID)
+    if cdw10.act == VirtualizationAction.PRIMARY_FLEXIBLE_ALLOCATION:
+        require(cdw10.cntlid == ctrl.cntlid, S.INVALID_CONTROLLER_ID)
+        require(number <= FLEXIBLE_RESOURCES, S.INVALID_NUMBER_OF_CONTROLLER_RESOURCES)
+        subsystem.primary_flexible[cdw10.rt] = number
+        command.dw0 = number
+        return
+    require(secondary is not None, S.INVALID_CONTROLLER_ID)
+    assert secondary is not None
+    match cdw10.act:
+        case VirtualizationAction.SECONDARY_OFFLINE:
+            secondary[:] = [0, 0, 0]
+        case VirtualizationAction.SECONDARY_ASSIGN:
+            require(not secondary[0], S.INVALID_SECONDARY_CONTROLLER_STATE)
+            others = sum(
+                each[1 + cdw10.rt] for each in subsystem.secondary.values() if each is not secondary
+            )
+            require(others + number <= FLEXIBLE_RESOURCES, S.INVALID_NUMBER_OF_CONTROLLER_RESOURCES)
+            secondary[1 + cdw10.rt] = command.dw0 = number
+        case VirtualizationAction.SECONDARY_ONLINE:
+            # With an admin queue, an I/O queue and a vector.
+            ready = secondary[1] >= 2 and secondary[2] >= 1
+            require(ready, S.INVALID_SECONDARY_CONTROLLER_STATE)
+            secondary[0] = 1
+        case _:
+            raise Refused(GenericStatus.INVALID_FIELD)
+
+
+# --- lockdown -------------------------------------------------------------------------------------
+
+
+def lockdown(ctrl: Controller, command: Command) -> None:
+    """Execute Lockdown (Base 2.1, 5.1.15)."""
+    cdw10 = LockdownCdw10(command.sqe.cdw10)
+    require(not LockdownCdw14(command.sqe.cdw14).uidx)
+    require(cdw10.ofi in LOCKABLE.get(cdw10.scp, ()), S.PROHIBITION_NOT_SUPPORTED)
+    sides = {
+        LockdownInterface.ADMIN_QUEUE: (False,),
+        LockdownInterface.ADMIN_QUEUE_AND_OUT_OF_BAND: (False, True),
+        LockdownInterface.OUT_OF_BAND: (True,),
+    }
+    require(cdw10.ifc in sides)
+    for side in sides[LockdownInterface(cdw10.ifc)]:
+        prohibited = ctrl.subsystem.prohibited[side]
+        if cdw10.prhbt:
+            prohibited.add((cdw10.scp, cdw10.ofi))
+        else:
+            prohibited.discard((cdw10.scp, cdw10.ofi))
+
+
+def check_lockdown(ctrl: Controller, sqe: SQE) -> None:
+    """End an admin command that is prohibited."""
+    prohibited = ctrl.subsystem.prohibited[False]
+    locked = (LockdownScope.ADMIN_COMMANDS, sqe.opc) in prohibited
+    if sqe.opc == AdminOpcode.SET_FEATURES:
+        locked |= (LockdownScope.FEATURES, SetFeaturesCdw10(sqe.cdw10).fid) in prohibited
+    require(not locked, GenericStatus.PROHIBITED_BY_LOCKDOWN)
+
+
+# --- NVMe-MI --------------------------------------------------------------------------------------
+
+_READ_STRUCTURE, _SUBSYSTEM_HEALTH, _CONFIGURATION_SET = MANAGEMENT_COMMANDS
+
+
+def _check_message(sqe: SQE) -> int:
+    cdw10 = ManagementInterfaceCdw10(sqe.cdw10)
+    require(cdw10.mt == _NVME_MI and cdw10.nmimt == ManagementMessageType.MI_COMMAND)
+    opcode = ManagementInterfaceCdw11(sqe.cdw11).opc
+    require(opcode in MANAGEMENT_COMMANDS)
+    return opcode
+
+
+def management_send(ctrl: Controller, command: Command) -> None:
+    """Execute NVMe-MI Send: Configuration Set alone takes something, and keeps it."""
+    opcode = _check_message(command.sqe)
+    require(opcode == _CONFIGURATION_SET)
+    ctrl.configuration[command.sqe.cdw12] = command.sqe.cdw13
+    command.dw0 = 0
+
+
+def management_receive(ctrl: Controller, command: Command) -> None:
+    """Execute NVMe-MI Receive: what there is to read is short, and the rest is zeroes."""
+    opcode = _check_message(command.sqe)
+    require(opcode != _CONFIGURATION_SET)
+    if opcode == _SUBSYSTEM_HEALTH:
+        celsius = max(0, min(ctrl.temperature - 273, 0x7E))
+        data = bytes([0x38, 0xFF, celsius, 0])  # functional; no warning; %used 0
+    else:
+        data = bytes([1, 0, 0, 0])  # one port
+    send(command, data.ljust(4096, b"\0"))
+
+
+# --- Get LBA Status -------------------------------------------------------------------------------
+
+
+def lba_status(ctrl: Controller, command: Command) -> None:
+    """Execute Get LBA Status (NVM Command Set 1.1, 4.2.1): blocks that cannot be read."""
+    sqe = command.sqe
+    ns, first = ctrl.namespace(sqe.nsid), sqe.cdw11 << 32 | sqe.cdw10
+    cdw13, length = GetLbaStatusCdw13(sqe.cdw13), (sqe.cdw12 + 1) * 4
+    tracked = (LbaStatusAction.SCAN_UNTRACKED, LbaStatusAction.TRACKED)
+    require(cdw13.atype in tracked and LbaStatusListHeader.size <= length <= ctrl.max_transfer)
+    require(first < ns.blocks, GenericStatus.LBA_OUT_OF_RANGE)
+    end = min(ns.blocks, first + cdw13.rl) if cdw13.rl else ns.blocks
+    found = runs(lba for lba in ns.uncorrectable if first <= lba < end)
+    room = (length - LbaStatusListHeader.size) // LbaStatusDescriptor.size
+    done = LbaStatusCompletion.COMPLETE if len(found) <= room else LbaStatusCompletion.INCOMPLETE
+    entries = [LbaStatusDescriptor.build(dslba=lba, nlb=blocks - 1) for lba, blocks in found[:room]]
+    page = bytes(LbaStatusList.build(entries, nlsd=len(entries), cmpc=done))
+    send(command, page.ljust(length, b"\0"))
