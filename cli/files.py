@@ -61,6 +61,17 @@ def source(path: str | None) -> Iterator[Source]:
         os.close(descriptor)
 
 
+def padded_input(path: str | None, length: int) -> bytearray:
+    """Read up to ``length`` bytes of a file or of stdin; zeroes make up the rest.
+
+    Raises Failure, or a usage error, as :func:`source`.
+    """
+    data = bytearray(length)
+    with source(path) as src:
+        src.fill(data)
+    return data
+
+
 def _length(descriptor: int) -> int | None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pynvme_user.cli.shape import Shape, View
+from pynvme_user.spec.management import LbaStatusCompletion, LbaStatusList
 from pynvme_user.spec.reservations import ExtendedReservationStatus, ReservationStatus
 from pynvme_user.spec.zns import ZoneDescriptor, ZoneList, ZoneState, ZoneType
 
@@ -69,7 +70,25 @@ def _zone_lines(page: ZoneList, view: View) -> Iterator[str]:
             yield f"Extension Data: {extension.hex()}"
 
 
+_LBA_STATUS_ENDS = {
+    int(LbaStatusCompletion.INCOMPLETE): "more was found than the dwords that were asked for hold",
+    int(LbaStatusCompletion.COMPLETE): "the action was done over the whole range",
+}
+
+
+def _lba_status_lines(page: LbaStatusList, _: View) -> Iterator[str]:
+    header = page.header
+    yield f"Number of LBA Status Descriptors(NLSD): {header.nlsd}"
+    yield f"Completion Condition(CMPC): {int(header.cmpc)}"
+    if end := _LBA_STATUS_ENDS.get(int(header.cmpc)):
+        yield f"\t{end}"
+    for one in page:
+        # 2.3 has DSLBA in decimal behind its 0x.
+        yield f"{{ DSLBA: {one.dslba:#018x}, NLB: {one.nlb:#010x}, Status: {one.status:#04x} }}"
+
+
 NVM: Mapping[type, Shape] = {
+    LbaStatusList: Shape(text=_lba_status_lines, entries="descs"),
     ReservationStatus: Shape(
         heading="NVME Reservation status:", keys={"regstrnt": "regctl"}, entries="regctls"
     ),

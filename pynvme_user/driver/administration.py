@@ -229,11 +229,13 @@ class Administration(Features):
         *,
         action: LbaStatusAction = LbaStatusAction.TRACKED,
         length: int = PAGE,
+        timeout: float | None = None,
         force: bool = False,
     ) -> LbaStatusList:
         """Ask which of these blocks may not be readable (NVM Command Set 4.2.1).
 
-        ``blocks`` 0 is all to the namespace's end; ``length`` is the bytes of the answer.
+        ``blocks`` 0 is all to the namespace's end; ``length`` is the bytes of the answer;
+        ``timeout`` is in seconds, by default as of every command.
         """
         self.check_supported(AdminOpcode.GET_LBA_STATUS, force)
         buffer = self._device.alloc(length)
@@ -245,6 +247,7 @@ class Administration(Features):
             cdw11=lba >> 32,
             cdw12=length // 4 - 1,
             cdw13=GetLbaStatusCdw13.build(rl=blocks, atype=action),
+            timeout=timeout,
         )
         return LbaStatusList.from_bytes(buffer.tobytes())
 
@@ -261,12 +264,14 @@ class Administration(Features):
         *,
         message: int = 0,
         dwords: tuple[int, int] = (0, 0),
+        nsid: int = 0,
         force: bool = False,
     ) -> int:
         """Send a request of the NVMe Management Interface (5.1.19); return dword 0."""
         self.check_supported(AdminOpcode.NVME_MI_SEND, force)
         return self.admin(
             AdminOpcode.NVME_MI_SEND,
+            nsid=nsid,
             buffer=data,
             cdw10=message,
             cdw11=opcode,
@@ -281,6 +286,7 @@ class Administration(Features):
         *,
         message: int = 0,
         dwords: tuple[int, int] = (0, 0),
+        nsid: int = 0,
         force: bool = False,
     ) -> tuple[int, bytes]:
         """Receive what a request of the Management Interface brings (5.1.18): dword 0, the data."""
@@ -288,6 +294,7 @@ class Administration(Features):
         buffer = self._device.alloc(length) if length else None
         done = self.admin(
             AdminOpcode.NVME_MI_RECEIVE,
+            nsid=nsid,
             buffer=buffer,
             cdw10=message,
             cdw11=opcode,

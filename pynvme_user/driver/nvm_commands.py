@@ -139,7 +139,15 @@ class NvmCommands:
 
     # --- checks and marks ---------------------------------------------------------------------
 
-    def verify(self, lba: int, blocks: int, *, force: bool = False) -> None:
+    def verify(
+        self,
+        lba: int,
+        blocks: int,
+        *,
+        fua: bool = False,
+        limited_retry: bool = False,
+        force: bool = False,
+    ) -> None:
         """Let the device read blocks, and check them, without moving their data (3.3.5).
 
         Raises NvmeStatusError, for example UNRECOVERED_READ_ERROR, where it cannot.
@@ -150,7 +158,7 @@ class NvmCommands:
                 NvmOpcode.VERIFY,
                 describe(NvmOpcode.VERIFY, first, count, self.nsid),
                 lba=first,
-                cdw12=ReadCdw12.build(nlb=count - 1),
+                cdw12=ReadCdw12.build(nlb=count - 1, fua=fua, lr=limited_retry),
             )
 
     def write_uncorrectable(self, lba: int, blocks: int, *, force: bool = False) -> None:
@@ -203,6 +211,7 @@ class NvmCommands:
         *,
         source: Self | None = None,
         fua: bool = False,
+        limited_retry: bool = False,
         force: bool = False,
     ) -> None:
         """Copy ``(lba, blocks)`` ranges, one behind the other, to ``lba`` on (3.3.2).
@@ -233,7 +242,7 @@ class NvmCommands:
                 f"Copy of {count} blocks to LBA {lba} on (namespace {self.nsid})",
                 bytearray(b"".join(bytes(_copy_range(*one, source)) for one in some)),
                 lba=lba,
-                cdw12=CopyCdw12.build(nr=len(some) - 1, desfmt=form, fua=fua),
+                cdw12=CopyCdw12.build(nr=len(some) - 1, desfmt=form, fua=fua, lr=limited_retry),
             )
             lba += count
 

@@ -17,7 +17,7 @@ from pynvme_user.cli.group import cli
 from pynvme_user.cli.nvme_cli import INSTEAD, PASSTHRU, missing
 
 #: The commands that nvme-cli does not have.
-OURS = {"identify", "bench", "bind", "unbind", "restore", "setup", "doctor"}
+OURS = {"identify", "bench", "bind", "unbind", "restore", "setup", "doctor", "events"}
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().partition("\n## ")[0]
 
 
@@ -59,16 +59,6 @@ def test_the_line_parses(name: str) -> None:
     direction = options["opcode"] & 3 | 2 * options["read"] | options["write"]
     assert not options["data_len"] or direction in (1, 2)
     assert bool(options["input_file"]) == options["write"]
-
-
-@pytest.mark.parametrize("name", ["verify"])
-def test_the_line_is_what_a_device_takes(run: Any, name: str) -> None:
-    said = missing([name, "qemu:?size=1M"])
-    assert said
-    line = said.split("`")[1]
-    assert said.startswith(f"nvme-cli's {name} is not here: `nvme-user ")
-    assert "'qemu:?size=1M'" in line
-    assert b"success" in run(*shlex.split(line)[1:]).stderr
 
 
 @pytest.mark.parametrize("words", [["ns-rescan"], ["ns-rescan", "qemu:"], ["zns"], ["zns", "-l"]])

@@ -1,0 +1,683 @@
+"""I/O commands that move no data to the host: dsm, copy, verify, reservations, I/O management."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
+from pynvme_user.cli.guard import (
+    confirm,
+    destroy_option,
+    force_option,
+    guard,
+    named_namespaces,
+    refusals,
+)
+from pynvme_user.cli.management import check_length, say
+from pynvme_user.cli.output import (
+    BINARY,
+    JSON,
+    NORMAL,
+    output_option,
+    raw_binary_option,
+    refuse_terminal,
+)
+from pynvme_user.cli.types import COUNT, U8, U16, U32, U64, Member, Number, Numbers
+from pynvme_user.errors import NotSupportedError, NvmeStatusError
+from pynvme_user.spec.commands import CommandSetId, NvmOpcode
+from pynvme_user.spec.reservations import (
+    AcquireAction,
+    ChangePtpl,
+    RegisterAction,
+    ReleaseAction,
+    ReservationType,
+)
+
+if TYPE_CHECKING:
+    from pynvme_user import Namespace
+    from pynvme_user.spec.protection import TagSpace
+
+_TYPE = Member(ReservationType)
+_REGISTER = Member(RegisterAction)
+_PTPL = Member(ChangePtpl)
+_ACQUIRE = Member(AcquireAction)
+_RELEASE = Member(ReleaseAction)
+
+_start_option = click.option(
+    "--start-block",
+    "-s",
+    type=COUNT,
+    default=0,
+    show_default=True,
+    metavar="LBA",
+    help="The first block.",
+)
+_count_option = click.option(
+    "--block-count",
+    "-c",
+    type=U64,
+    default=0,
+    metavar="COUNT",
+    help="Blocks, less one: 0, the default, is one block.",
+)
+_retry_option = click.option(
+    "--limited-retry", "-l", is_flag=True, help="Let the device not try long."
+)
+
+
+def _ask(ns: Namespace, force: bool, what: str, do: str) -> None:
+    """Look at what the namespace carries, and ask; ``what`` says what is lost."""
+    if not force:
+        guard(ns, False, do)
+        confirm(f"{what} of {named_namespaces(ns.controller, [ns.nsid])}")
+
+
+# --- ranges ------------------------------------------------------------------------------------
+
+
+@device_command("dsm", "nvme-user dsm qemu:disk.img -n 1 --ad --slbs 0,2048 --blocks 8,1024")
+@namespace_option
+@click.option(
+    "--ctx-attrs",
+    "-a",
+    type=Numbers(32),
+    default="0",
+    metavar="BITS,...",
+    help="Context attributes of each range; 0 where there are fewer.",
+)
+@click.option(
+    "--blocks",
+    "-b",
+    type=Numbers(64),
+    required=True,
+    metavar="COUNT,...",
+    help="Blocks in each range.",
+)
+@click.option(
+    "--slbs",
+    "-s",
+    type=Numbers(64),
+    default="0",
+    metavar="LBA,...",
+    help="The first block of each range; 0 where there are fewer.",
+)
+@click.option("--ad", "-d", is_flag=True, help="Deallocate: the blocks' data is lost.")
+@click.option("--idw", "-w", is_flag=True, help="The ranges are written together.")
+@click.option("--idr", "-r", is_flag=True, help="The ranges are read together.")
+@click.option(
+    "--cdw11", "-c", type=Number(3), default=0, help="The three above as bits: 4, 2 and 1."
+)
+@destroy_option
+def dsm(
+    device: str,
+    namespace_id: int | None,
+    ctx_attrs: list[int],
+    blocks: list[int],
+    slbs: list[int],
+    ad: bool,
+    idw: bool,
+    idr: bool,
+    cdw11: int,
+    force: bool,
+) -> None:
+    """Tell the device how ranges of blocks are used, or that their data is not needed.
+
+    Of any number and length: as many commands are sent as it takes. --force is for --ad.
+    """
+    bits = cdw11 or ad << 2 | idw << 1 | idr
+    if max(len(slbs), len(ctx_attrs)) > len(blocks):
+        raise click.UsageError(
+            f"--blocks has {len(blocks)} ranges, --slbs {len(slbs)} and --ctx-attrs "
+            f"{len(ctx_attrs)}: say how long each is"
+        )
+    ranges = zip(_filled(slbs, blocks), blocks, _filled(ctx_attrs, blocks), strict=True)
+    with opened(device) as controller, refusals():
+        ns = namespace(controller, namespace_id)
+        ns.check_supported(NvmOpcode.DATASET_MANAGEMENT, force)
+        parts = [(attributes, (lba, count)) for lba, count, attributes in ranges]
+        for _, (lba, count) in parts:
+            ns.check_range(lba, count)
+        if bits & 4:
+            _ask(ns, force, "dsm --ad loses blocks", "deallocate blocks of it")
+        for attributes, same in groupby(parts, key=lambda part: part[0]):
+            ns.dataset_management(
+                [part for _, part in same],
+                deallocate=bool(bits & 4),
+                write=bool(bits & 2),
+                read=bool(bits & 1),
+                attributes=attributes,
+                force=force,
+            )
+        print("NVMe DSM: success")
+
+
+def _filled(numbers: list[int], like: list[int]) -> list[int]:
+    """Give zeroes for what is missing."""
+    return numbers + [0] * (len(like) - len(numbers))
+
+
+@device_command("copy", "nvme-user copy qemu:disk.img -n 1 --sdlba 4096 --slbs 0,512 --blocks 7,15")
+@namespace_option
+@click.option(
+    "--sdlba", "-d", type=COUNT, required=True, metavar="LBA", help="The first block to write."
+)
+@click.option(
+    "--slbs",
+    "-s",
+    type=Numbers(64),
+    required=True,
+    metavar="LBA,...",
+    help="The first block of each range that is read.",
+)
+@click.option(
+    "--blocks",
+    "-b",
+    type=Numbers(16),
+    default="0",
+    metavar="COUNT,...",
+    help="Blocks in each range, less one: 0 is one block.",
+)
+@_retry_option
+@click.option("--force-unit-access", "-f", is_flag=True, help="Bypass the volatile cache.")
+@click.option("--prinfow", "-p", type=Number(4), default=0, help="PRINFO of the write.")
+@click.option("--prinfor", "-P", type=Number(4), default=0, help="PRINFO of the read.")
+@click.option("--ref-tag", "-r", type=COUNT, default=0, help="Initial reference tag to write.")
+@click.option(
+    "--expected-ref-tags",
+    "-R",
+    type=Numbers(64),
+    default="0",
+    help="Initial reference tag of each range.",
+)
+@click.option("--app-tag", "-a", type=U16, default=0, help="Application tag to write.")
+@click.option(
+    "--expected-app-tags", "-A", type=Numbers(16), default="0", help="That of each range."
+)
+@click.option("--app-tag-mask", "-m", type=U16, default=0, help="Mask of --app-tag.")
+@click.option(
+    "--expected-app-tag-masks",
+    "-M",
+    type=Numbers(16),
+    default="0",
+    help="Mask of the tag of each range.",
+)
+@click.option("--dir-type", "-T", type=Number(4), default=0, help="Directive of the write.")
+@click.option("--dir-spec", "-S", type=U16, default=0, help="Of streams: the stream's id.")
+@click.option(
+    "--format",
+    "-F",
+    type=Number(1),
+    default=0,
+    help="Format of the ranges: 0, or 1 for guards of 32 and 64 bits.",
+)
+@destroy_option
+def copy(
+    device: str,
+    namespace_id: int | None,
+    sdlba: int,
+    slbs: list[int],
+    blocks: list[int],
+    limited_retry: bool,
+    force_unit_access: bool,
+    force: bool,
+    **tagged: Any,
+) -> None:
+    """Copy ranges, one behind the other, within the device.
+
+    With tags, PRINFO, a directive or a format it is one command; else as many as it takes.
+    """
+    if len(blocks) > len(slbs):
+        raise click.UsageError(f"--blocks has {len(blocks)} ranges, --slbs {len(slbs)}")
+    ranges = [(lba, count + 1) for lba, count in zip(slbs, _filled(blocks, slbs), strict=True)]
+    with opened(device) as controller, refusals():
+        ns = namespace(controller, namespace_id)
+        ns.check_supported(NvmOpcode.COPY, force)
+        for lba, count in ranges:
+            ns.check_range(lba, count)
+        ns.check_range(sdlba, sum(count for _, count in ranges))
+        if not force:
+            _check_copy_format(ns, tagged["format"])
+        _ask(ns, force, "copy writes over blocks", "write to it")
+        if any(value not in (0, [0]) for value in tagged.values()):
+            _copy_tagged(ns, sdlba, ranges, limited_retry, force_unit_access, **tagged)
+        else:
+            ns.copy(sdlba, ranges, fua=force_unit_access, limited_retry=limited_retry, force=force)
+        print("NVMe Copy: success")
+
+
+def _check_copy_format(ns: Namespace, format: int) -> None:
+    """Raise NotSupportedError if the controller says that it does not take such ranges."""
+    from pynvme_user.spec.support import unsupported_copy_format
+
+    missing = unsupported_copy_format(ns.controller.identify, format)
+    if format and missing:
+        raise NotSupportedError(
+            f"{ns.controller.name} does not support ranges of format {format}: {missing}"
+        )
+
+
+def _copy_tagged(
+    ns: Namespace,
+    lba: int,
+    ranges: list[tuple[int, int]],
+    limited_retry: bool,
+    fua: bool,
+    *,
+    prinfow: int,
+    prinfor: int,
+    ref_tag: int,
+    expected_ref_tags: list[int],
+    app_tag: int,
+    expected_app_tags: list[int],
+    app_tag_mask: int,
+    expected_app_tag_masks: list[int],
+    dir_type: int,
+    dir_spec: int,
+    format: int,
+) -> None:
+    """Send one Copy with all its fields."""
+    from pynvme_user.spec.nvm import ExtensionCdw13, ProtectionCdw15
+    from pynvme_user.spec.nvm_copy import CopyCdw12, CopyRange0, CopyRange1
+
+    firsts = [first for first, _ in ranges]
+    for given in (expected_ref_tags, expected_app_tags, expected_app_tag_masks):
+        if len(given) > len(firsts):
+            raise click.UsageError(f"there are more tags, {len(given)}, than --slbs has ranges")
+    if len(firsts) > 256:
+        raise click.UsageError(f"one command copies up to 256 ranges, not {len(firsts)}")
+    kind = CopyRange1 if format else CopyRange0
+    space = _tag_space(ns)
+    parts = [
+        kind.build(
+            slba=first,
+            nlb=count - 1,
+            elbt=space.join(0, expected),
+            elbat=tag,
+            elbatm=mask,
+        )
+        for (first, count), expected, tag, mask in zip(
+            ranges,
+            _filled(expected_ref_tags, firsts),
+            _filled(expected_app_tags, firsts),
+            _filled(expected_app_tag_masks, firsts),
+            strict=True,
+        )
+    ]
+    ns.controller.io(
+        NvmOpcode.COPY,
+        nsid=ns.nsid,
+        buffer=bytearray(b"".join(map(bytes, parts))),
+        cdw10=lba & 0xFFFFFFFF,
+        cdw11=lba >> 32,
+        cdw12=CopyCdw12.build(
+            nr=len(parts) - 1,
+            desfmt=format,
+            prinfor=prinfor,
+            dtype=dir_type,
+            prinfow=prinfow,
+            fua=fua,
+            lr=limited_retry,
+        ),
+        cdw13=ExtensionCdw13.build(dspec=dir_spec),
+        cdw15=ProtectionCdw15.build(lbat=app_tag, lbatm=app_tag_mask),
+        **_tag_dwords(space, 0, ref_tag),
+    )
+
+
+def _tag_space(ns: Namespace) -> TagSpace:
+    """Ask how the storage tag and the reference tag share their field."""
+    from pynvme_user.spec.admin import Cns
+    from pynvme_user.spec.identify_nvm import IdentifyNamespaceNvm
+    from pynvme_user.spec.protection import TagSpace
+
+    try:
+        raw = ns.controller.identify_page(Cns.CSI_NAMESPACE, nsid=ns.nsid, csi=CommandSetId.NVM)
+    except NvmeStatusError:
+        return TagSpace.of()  # a controller without that page has formats of 16-bit guards alone
+    page = IdentifyNamespaceNvm.from_bytes(raw)
+    return TagSpace.of(page.elbafs[ns.identify.format_index].elbaf)
+
+
+def _tag_dwords(space: TagSpace, storage_tag: int, ref_tag: int) -> Any:
+    return space.dwords(storage_tag, ref_tag)
+
+
+# --- checks and marks --------------------------------------------------------------------------
+
+
+@device_command("verify", "nvme-user verify qemu:disk.img -n 1 -s 0 --block-count 2047")
+@namespace_option
+@_start_option
+@_count_option
+@_retry_option
+@click.option(
+    "--force-unit-access", "-f", is_flag=True, help="Write the device's cache back before."
+)
+@click.option("--prinfo", "-p", type=Number(4), default=0, help="PRINFO: action and checks.")
+@click.option("--ref-tag", "-r", type=COUNT, default=0, help="The reference tag expected first.")
+@click.option("--app-tag", "-a", type=U16, default=0, help="The application tag expected.")
+@click.option("--app-tag-mask", "-m", type=U16, default=0, help="Mask of --app-tag.")
+@click.option("--storage-tag", "-S", type=COUNT, default=0, help="The storage tag expected.")
+@click.option("--storage-tag-check", "-C", is_flag=True, help="Check the storage tag.")
+@force_option
+def verify(
+    device: str,
+    namespace_id: int | None,
+    start_block: int,
+    block_count: int,
+    limited_retry: bool,
+    force_unit_access: bool,
+    prinfo: int,
+    ref_tag: int,
+    app_tag: int,
+    app_tag_mask: int,
+    storage_tag: int,
+    storage_tag_check: bool,
+    force: bool,
+) -> None:
+    """Let the device read and check blocks, without moving their data.
+
+    With PRINFO or tags it is one command of up to 65536 blocks; else as many as it takes.
+    """
+    from pynvme_user.spec.nvm import ProtectionCdw15, ReadCdw12
+
+    tagged = prinfo | ref_tag | app_tag | app_tag_mask | storage_tag | storage_tag_check
+    if tagged and block_count > 0xFFFF:
+        raise click.UsageError("with --prinfo or tags --block-count is up to 65535")
+    with opened(device) as controller, refusals():
+        ns = namespace(controller, namespace_id)
+        ns.check_supported(NvmOpcode.VERIFY, force)
+        if not tagged:
+            ns.verify(
+                start_block,
+                block_count + 1,
+                fua=force_unit_access,
+                limited_retry=limited_retry,
+                force=force,
+            )
+        else:
+            ns.check_range(start_block, block_count + 1)
+            controller.io(
+                NvmOpcode.VERIFY,
+                nsid=ns.nsid,
+                cdw10=start_block & 0xFFFFFFFF,
+                cdw11=start_block >> 32,
+                cdw12=ReadCdw12.build(
+                    nlb=block_count,
+                    prinfo=prinfo,
+                    stc=storage_tag_check,
+                    fua=force_unit_access,
+                    lr=limited_retry,
+                ),
+                cdw15=ProtectionCdw15.build(lbat=app_tag, lbatm=app_tag_mask),
+                **_tag_dwords(_tag_space(ns), storage_tag, ref_tag),
+            )
+        print("NVME Verify Success")
+
+
+@device_command("write-uncor", "nvme-user write-uncor 0000:01:00.0 -n 1 -s 100 -c 0")
+@namespace_option
+@_start_option
+@_count_option
+@destroy_option
+def write_uncor(
+    device: str, namespace_id: int | None, start_block: int, block_count: int, force: bool
+) -> None:
+    """Mark blocks as unreadable: reads of them fail until they are written again."""
+    with opened(device) as controller, refusals():
+        ns = namespace(controller, namespace_id)
+        ns.check_supported(NvmOpcode.WRITE_UNCORRECTABLE, force)
+        ns.check_range(start_block, block_count + 1)
+        _ask(ns, force, "write-uncor loses blocks", "mark blocks of it")
+        ns.write_uncorrectable(start_block, block_count + 1, force=force)
+        print("NVME Write Uncorrectable Success")
+
+
+# --- reservations ------------------------------------------------------------------------------
+
+_crkey_option = click.option("--crkey", "-c", type=COUNT, default=0, help="This host's key.")
+_rtype_option = click.option(
+    "--rtype", "-t", type=_TYPE, default="0", help=f"Reservation: {_TYPE.words}."
+)
+_iekey_option = click.option("--iekey", "-i", is_flag=True, help="Do not check --crkey.")
+
+
+@device_command("resv-register", "nvme-user resv-register 0000:01:00.0 -n 1 --nrkey 0xabba")
+@namespace_option
+@_crkey_option
+@click.option("--nrkey", "-k", type=COUNT, default=0, help="The new key.")
+@click.option("--rrega", "-r", type=_REGISTER, default="0", help=f"What: {_REGISTER.words}.")
+@click.option(
+    "--cptpl", "-p", type=_PTPL, default="0", help=f"When the power is lost: {_PTPL.words}."
+)
+@_iekey_option
+@force_option
+def resv_register(
+    device: str,
+    namespace_id: int | None,
+    crkey: int,
+    nrkey: int,
+    rrega: RegisterAction,
+    cptpl: ChangePtpl,
+    iekey: bool,
+    force: bool,
+) -> None:
+    """Register this host's key, replace it or take it back."""
+    with opened(device) as controller, refusals():
+        namespace(controller, namespace_id).reservation_register(
+            nrkey, key=crkey, action=rrega, persist=cptpl, ignore_key=iekey, force=force
+        )
+        print("NVME Reservation  success")  # as nvme-cli has it
+
+
+@device_command("resv-acquire", "nvme-user resv-acquire 0000:01:00.0 -n 1 --crkey 0xabba -t 1")
+@namespace_option
+@_crkey_option
+@click.option("--prkey", "-p", type=COUNT, default=0, help="The key of who is preempted.")
+@_rtype_option
+@click.option("--racqa", "-a", type=_ACQUIRE, default="0", help=f"How: {_ACQUIRE.words}.")
+@_iekey_option
+@force_option
+def resv_acquire(
+    device: str,
+    namespace_id: int | None,
+    crkey: int,
+    prkey: int,
+    rtype: ReservationType,
+    racqa: AcquireAction,
+    iekey: bool,
+    force: bool,
+) -> None:
+    """Acquire a reservation, or take it from another host."""
+    with opened(device) as controller, refusals():
+        namespace(controller, namespace_id).reservation_acquire(
+            crkey, rtype, action=racqa, preempt_key=prkey, ignore_key=iekey, force=force
+        )
+        print("NVME Reservation Acquire success")
+
+
+@device_command("resv-release", "nvme-user resv-release 0000:01:00.0 -n 1 --crkey 0xabba -t 1")
+@namespace_option
+@_crkey_option
+@_rtype_option
+@click.option("--rrela", "-a", type=_RELEASE, default="0", help=f"What: {_RELEASE.words}.")
+@_iekey_option
+@force_option
+def resv_release(
+    device: str,
+    namespace_id: int | None,
+    crkey: int,
+    rtype: ReservationType,
+    rrela: ReleaseAction,
+    iekey: bool,
+    force: bool,
+) -> None:
+    """Release a reservation, or clear all there is."""
+    with opened(device) as controller, refusals():
+        namespace(controller, namespace_id).reservation_release(
+            crkey, rtype, action=rrela, ignore_key=iekey, force=force
+        )
+        print("NVME Reservation Release success")
+
+
+@device_command("resv-report", "nvme-user resv-report 0000:01:00.0 -n 1 --eds -o json")
+@namespace_option
+@click.option(
+    "--numd",
+    "-d",
+    type=Number(10),
+    metavar="DWORDS",
+    help="Dwords to ask for, less one; by default all that there are.",
+)
+@click.option("--eds", "-e", is_flag=True, help="The form for host identifiers of 128 bits.")
+@output_option(NORMAL, JSON, BINARY)
+@raw_binary_option
+@force_option
+def resv_report(
+    device: str,
+    namespace_id: int | None,
+    numd: int | None,
+    eds: bool,
+    output_format: str,
+    raw_binary: bool,
+    force: bool,
+) -> None:
+    """Show who is registered, and who holds the reservation."""
+    from pynvme_user.cli.pages import show
+
+    with opened(device) as controller, refusals():
+        ns = namespace(controller, namespace_id)
+        ns.check_supported(NvmOpcode.RESERVATION_REPORT, force)
+        page = (
+            ns.reservation_report(extended=eds, force=force)
+            if numd is None
+            else _report_of(ns, numd, eds)
+        )
+        show(page, BINARY if raw_binary else output_format, device=device, nsid=ns.nsid)
+
+
+def _report_of(ns: Namespace, numd: int, eds: bool) -> Any:
+    """Ask for so many dwords of the report, the header at least."""
+    from pynvme_user.spec.reservations import (
+        ExtendedReservationStatus,
+        ReservationReportCdw11,
+        ReservationStatus,
+    )
+
+    kind = ExtendedReservationStatus if eds else ReservationStatus
+    data = bytearray(max(4 * (numd + 1), kind.header_type.size))
+    ns.controller.io(
+        NvmOpcode.RESERVATION_REPORT,
+        nsid=ns.nsid,
+        buffer=data,
+        cdw10=len(data) // 4 - 1,
+        cdw11=ReservationReportCdw11.build(eds=eds),
+    )
+    return kind.from_bytes(bytes(data))
+
+
+# --- I/O management ----------------------------------------------------------------------------
+
+
+def _management_options(data: str) -> Callable[[Callable[..., Any]], Any]:
+    """Add the options that both commands have; ``data`` is the file's help."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        for option in (
+            force_option,
+            click.option("--data-len", "-l", type=U32, default=0, help="Bytes of data."),
+            click.option("--data", "-d", type=click.Path(allow_dash=True), help=data),
+            click.option("--mo", "-m", type=U8, default=0, help="The management operation."),
+            click.option("--mos", "-s", type=U16, default=0, help="The operation's own field."),
+            namespace_option,
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _operation(mo: int, mos: int) -> int:
+    from pynvme_user.spec.fdp import ManagementSendCdw10
+
+    return ManagementSendCdw10.build(mo=mo, mos=mos)
+
+
+@device_command("io-mgmt-send", "nvme-user io-mgmt-send 0000:01:00.0 -n 1 --mo 1 -l 2 --data ids")
+@_management_options("Where the data is; stdin if left out.")
+def io_mgmt_send(
+    device: str,
+    namespace_id: int | None,
+    mos: int,
+    mo: int,
+    data: str | None,
+    data_len: int,
+    force: bool,
+) -> None:
+    """Send an I/O management operation, such as a reclaim unit handle update (FDP)."""
+    from pynvme_user.cli.files import padded_input
+
+    with opened(device) as controller, refusals():
+        ns = namespace(controller, namespace_id)
+        ns.check_supported(NvmOpcode.IO_MANAGEMENT_SEND, force)
+        check_length(controller, data_len)
+        controller.io(
+            NvmOpcode.IO_MANAGEMENT_SEND,
+            nsid=ns.nsid,
+            buffer=padded_input(data, data_len) if data_len else None,
+            cdw10=_operation(mo, mos),
+        )
+        print(f"io-mgmt-send: Success, mos:{mos} mo:{mo} nsid:{ns.nsid}")
+
+
+@device_command("io-mgmt-recv", "nvme-user io-mgmt-recv 0000:01:00.0 -n 1 --mo 1 -l 4096 -d ruhs")
+@_management_options("Where the data goes; stdout if left out.")
+def io_mgmt_recv(
+    device: str,
+    namespace_id: int | None,
+    mos: int,
+    mo: int,
+    data: str | None,
+    data_len: int,
+    force: bool,
+) -> None:
+    """Receive what an I/O management operation brings, such as reclaim unit handles (FDP)."""
+    from pynvme_user.cli.files import Sink
+
+    to_stdout = data in (None, "-") and data_len > 0
+    if to_stdout:
+        refuse_terminal()
+    with opened(device) as controller, refusals():
+        ns = namespace(controller, namespace_id)
+        ns.check_supported(NvmOpcode.IO_MANAGEMENT_RECEIVE, force)
+        check_length(controller, data_len)
+        brought = bytearray(data_len)
+        controller.io(
+            NvmOpcode.IO_MANAGEMENT_RECEIVE,
+            nsid=ns.nsid,
+            buffer=brought if data_len else None,
+            cdw10=_operation(mo, mos),
+            cdw11=max(data_len // 4 - 1, 0),
+        )
+        say(f"io-mgmt-recv: Success, mos:{mos} mo:{mo} nsid:{ns.nsid}", aside=to_stdout)
+        if data_len:
+            with Sink(data) as sink:
+                sink.write(brought)
+
+
+COMMANDS = (
+    dsm,
+    copy,
+    verify,
+    write_uncor,
+    resv_register,
+    resv_acquire,
+    resv_release,
+    resv_report,
+    io_mgmt_send,
+    io_mgmt_recv,
+)
