@@ -36,6 +36,7 @@ from pynvme_user.spec.reservations import (
     ReleaseAction,
     ReservationType,
 )
+from pynvme_user.spec.status import GenericStatus
 
 if TYPE_CHECKING:
     from pynvme_user import Namespace
@@ -533,7 +534,12 @@ def resv_release(
     metavar="DWORDS",
     help="Dwords to ask for, less one; by default all that there are.",
 )
-@click.option("--eds", "-e", is_flag=True, help="The form for host identifiers of 128 bits.")
+@click.option(
+    "--eds",
+    "-e",
+    is_flag=True,
+    help="The form for host identifiers of 128 bits; taken where it is needed, too.",
+)
 @output_option(NORMAL, JSON, BINARY)
 @raw_binary_option
 @force_option
@@ -552,22 +558,26 @@ def resv_report(
     with opened(device) as controller, refusals():
         ns = namespace(controller, namespace_id)
         ns.check_supported(NvmOpcode.RESERVATION_REPORT, force)
-        page = (
-            ns.reservation_report(extended=eds, force=force)
-            if numd is None
-            else _report_of(ns, numd, eds)
-        )
+        try:
+            page = _report(ns, numd, eds)
+        except NvmeStatusError as error:
+            # The host's identifier has 128 bits, which only that form holds.
+            if eds or error.status.code() is not GenericStatus.HOST_ID_INCONSISTENT_FORMAT:
+                raise
+            page = _report(ns, numd, True)
         show(page, BINARY if raw_binary else output_format, device=device, nsid=ns.nsid)
 
 
-def _report_of(ns: Namespace, numd: int, eds: bool) -> Any:
-    """Ask for so many dwords of the report, the header at least."""
+def _report(ns: Namespace, numd: int | None, eds: bool) -> Any:
+    """Read the report, or so many dwords of it, less one: the header at least."""
     from pynvme_user.spec.reservations import (
         ExtendedReservationStatus,
         ReservationReportCdw11,
         ReservationStatus,
     )
 
+    if numd is None:
+        return ns.reservation_report(extended=eds, force=True)
     kind = ExtendedReservationStatus if eds else ReservationStatus
     data = bytearray(max(4 * (numd + 1), kind.header_type.size))
     ns.controller.io(
