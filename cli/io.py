@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -13,7 +14,6 @@ from pynvme_user.cli.device import device_command, namespace, namespace_option, 
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.guard import guard
 from pynvme_user.cli.types import COUNT, SIZE, U64
-from pynvme_user.units import format_size
 
 if TYPE_CHECKING:
     from pynvme_user import Namespace
@@ -61,6 +61,11 @@ class _Transfer:
     data: str | None
     force_unit_access: bool
 
+    @property
+    def asked(self) -> bool:
+        """Whether they say how much."""
+        return self.block_count is not None or self.data_size is not None
+
     def length(self, ns: Namespace) -> int | None:
         """Bytes that the options ask for; None if they leave it to the input."""
         if self.data_size == 0:
@@ -69,10 +74,7 @@ class _Transfer:
             return self.data_size
         length = (self.block_count + 1) * ns.block_size
         if self.data_size is not None and self.data_size != length:
-            raise click.UsageError(
-                f"--block-count {self.block_count} is {self.block_count + 1} blocks or {length} "
-                f"bytes here, --data-size says {self.data_size}: leave out one of them"
-            )
+            print(f"Rounding data size to fit block count ({length} bytes)", file=sys.stderr)
         return length
 
 
@@ -161,7 +163,7 @@ def write(device: str, transfer: _Transfer, pad: bool, force: bool) -> None:
                 written += piece.blocks
 
             try:
-                _feed("write", pipe, ns, src, first, length, pad, finish)
+                _feed("write", pipe, ns, src, first, length, pad, transfer.asked, finish)
             except BaseException as error:
                 if written:
                     error.add_note(f"{_range(first, written)} were written")
@@ -191,7 +193,7 @@ def compare(device: str, transfer: _Transfer, pad: bool) -> None:
             _check("Compare", ns, piece)
 
         with pipeline(controller, ns, lambda pair: pair.submit_compare, fua=fua) as pipe:
-            _feed("compare", pipe, ns, src, first, length, pad, finish)
+            _feed("compare", pipe, ns, src, first, length, pad, transfer.asked, finish)
 
 
 @device_command("write-zeroes", "nvme-user write-zeroes qemu:disk.img -n 1 -s 0 -c 2047 --deac")
@@ -282,10 +284,6 @@ def _input_length(
             f"{src.name if wanted is None else '--data-size'} has {length} bytes, which are not "
             f"whole blocks of {ns.block_size}: add --pad to fill the last one with zeroes"
         )
-    if src.length is not None and src.length < length:
-        if not pad or _blocks(ns, src.length) < _blocks(ns, length):
-            raise Failure(f"{src.name} has {src.length} bytes, fewer than the {length} asked for")
-        return src.length
     return length
 
 
@@ -300,18 +298,26 @@ def _feed(
     lba: int,
     length: int | None,
     pad: bool,
+    asked: bool,
     finish: Callable[[Piece], None],
 ) -> None:
-    """Send an input through a pipeline, piece by piece; ``finish`` judges each that completed."""
+    """Send an input through a pipeline, piece by piece; ``finish`` judges each that completed.
+
+    An input that is shorter than what was ``asked`` for goes on with zeroes.
+    """
     from pynvme_user.cli.progress import progress
 
-    total = 0
+    total = zeroes = 0
     with progress(what, length) as advance:
         while length is None or total < length:
             if pipe.full:
                 finish(pipe.take())
             buffer = pipe.buffer if length is None else pipe.buffer[: length - total]
             count = src.fill(buffer)
+            if asked and count < buffer.nbytes and (total or count):
+                buffer[count:] = 0
+                zeroes += buffer.nbytes - count
+                count = buffer.nbytes
             blocks = _blocks(ns, count)
             total += count
             short = count < buffer.nbytes
@@ -339,9 +345,12 @@ def _feed(
         and total < length
         and not (pad and _blocks(ns, total) == _blocks(ns, length))
     ):
-        raise Failure(
-            f"{src.name} ended after {total} bytes ({format_size(total)}), "
-            f"fewer than the {length} asked for"
+        raise Failure(f"{src.name} ended after {total} bytes, fewer than the {length} that it had")
+    if zeroes:
+        print(
+            f"{src.name} has {total - zeroes} bytes: the other {zeroes} of the {total} asked for "
+            "are zeroes",
+            file=sys.stderr,
         )
 
 
