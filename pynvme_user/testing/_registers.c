@@ -18,7 +18,9 @@ enum {
 };
 
 #define CC_EN		     1u
-#define CC_CSS_MPS_AMS	     0x3ff0u
+#define CC_CSS		     0x0070u
+#define CC_CSS_ALL	     0x0060u
+#define CC_MPS_AMS	     0x3f80u
 #define CC_SHN		     0xc000u
 #define CC_ENTRY_SIZES	     0x00ff0000u
 #define CC_ENTRY_SIZES_64_16 0x00460000u
@@ -43,6 +45,14 @@ static void disable(struct controller *c)
 	c->intm = 0;
 }
 
+/* The NVM command set, or, where a model has others, all. */
+static int is_command_set(const struct controller *c)
+{
+	uint32_t css = c->cc & CC_CSS;
+
+	return !css || (c->config.model && css == CC_CSS_ALL);
+}
+
 /* CC.EN 0 to 1 (section 3.5.1): what does not fit is CSTS.CFS. */
 static void enable(struct controller *c)
 {
@@ -54,7 +64,7 @@ static void enable(struct controller *c)
 	c->resets++;
 	/* As SPDK's target does: INTx that is on, where nobody has asked for it, is a mistake. */
 	if (!(c->command & PCI_COMMAND_MASTER) || !(c->command & PCI_COMMAND_INTX_DISABLE) ||
-	    c->cc & CC_CSS_MPS_AMS || (c->cc & CC_ENTRY_SIZES) != CC_ENTRY_SIZES_64_16 || !sq ||
+	    c->cc & CC_MPS_AMS || !is_command_set(c) || (c->cc & CC_ENTRY_SIZES) != CC_ENTRY_SIZES_64_16 || !sq ||
 	    !cq || c->asq % PAGE_SIZE || c->acq % PAGE_SIZE || sq_size < 2 || cq_size < 2) {
 		controller_fail(c);
 		return;
@@ -130,9 +140,11 @@ static void write_dword(struct controller *c, uint32_t offset, uint32_t value)
 
 static uint32_t read_dword(const struct controller *c, uint32_t offset)
 {
-	/* MQES, contiguous queues (16), the time-out (31:24), DSTRD (35:32), NVM commands (37). */
+	/* MQES, contiguous queues (16), the time-out (31:24), DSTRD (35:32), NVM commands (37) and,
+	 * with a model, others (43). */
 	uint64_t cap = c->config.mqes | 1u << 16 | c->config.to << 24 |
-		       (uint64_t)c->config.dstrd << 32 | UINT64_C(1) << 37;
+		       (uint64_t)c->config.dstrd << 32 | UINT64_C(1) << 37 |
+		       (uint64_t)(c->config.model != 0) << 43;
 
 	if (c->quirks & CONTROLLER_IS_GONE)
 		return UINT32_MAX;

@@ -45,18 +45,35 @@ class Crc:
             found.append(value)
         return np.array(found, np.uint64)
 
+    def _after_zero(self, values: Any) -> Any:
+        """Return values after one more byte of zero."""
+        eight, low = np.uint64(8), np.uint64(0xFF)
+        if self.reflected:
+            return self.table[values & low] ^ (values >> eight)
+        mask, top = np.uint64((1 << self.bits) - 1), np.uint64(self.bits - 8)
+        return self.table[values >> top & low] ^ (values << eight & mask)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - there are three of these objects, for ever
+    def _positions(self, length: int) -> tuple[Any, int]:
+        """Return what each byte does at each place of so many, and what is there without any.
+
+        All of it is linear: a row's value is the exclusive or of what its bytes do.
+        """
+        places = np.empty((length, 256), np.uint64)
+        values, begin = self.table, np.array([(1 << self.bits) - 1 if self.reflected else 0])
+        begin = begin.astype(np.uint64)
+        for place in range(length - 1, -1, -1):
+            places[place] = values
+            values, begin = self._after_zero(values), self._after_zero(begin)
+        return places, int(begin[0])
+
     def of(self, rows: Any) -> list[int]:
         """Return that of each row of an array of bytes."""
-        mask = (1 << self.bits) - 1
-        crc = np.full(len(rows), mask if self.reflected else 0, np.uint64)
-        eight, top, low = np.uint64(8), np.uint64(self.bits - 8), np.uint64(0xFF)
-        for column in rows.T.astype(np.uint64):
-            if self.reflected:
-                crc = self.table[(crc ^ column) & low] ^ (crc >> eight)
-            else:
-                shifted = (crc << eight) & np.uint64(mask)
-                crc = self.table[(crc >> top ^ column) & low] ^ shifted
-        return [int(value) ^ mask * self.reflected for value in crc]
+        length = rows.shape[1]
+        places, begin = self._positions(length)
+        crc = np.bitwise_xor.reduce(places[np.arange(length), rows], axis=1)
+        last = begin ^ ((1 << self.bits) - 1) * self.reflected
+        return [int(value) ^ last for value in crc]
 
 
 #: By format: T10 DIF's, Castagnoli's, NVMe's.
