@@ -16,6 +16,7 @@ from pynvme_user.cli import (
     completion,
     doctor,
     events,
+    fdp,
     features,
     identify,
     identify_pages,
@@ -29,6 +30,7 @@ from pynvme_user.cli import (
     registers,
     setup,
     streams,
+    zns,
 )
 from pynvme_user.cli import list as listing
 from pynvme_user.cli.errors import DEBUG_VARIABLE, ReaderGone, describe
@@ -50,6 +52,7 @@ _SUBJECTS: dict[str, tuple[click.Command, ...]] = {
     "Maintenance": maintenance.COMMANDS,
     "Management": (*management.COMMANDS, *events.COMMANDS),
     "Data": (io.read, io.write, io.compare, io.write_zeroes, io.flush, *nvm.COMMANDS),
+    "Zones and data placement": (zns.zns, fdp.fdp),
     "Any command": (passthru.admin_passthru, passthru.io_passthru),
     "Benchmark": (bench.bench,),
     "This machine": (bind.bind, bind.unbind, bind.restore, setup.setup),
@@ -80,7 +83,7 @@ class _InOrder(click.Group):
         if args[0] not in self.commands and not ctx.resilient_parsing:
             from pynvme_user.cli.nvme_cli import missing
 
-            if instead := missing(args):
+            if instead := missing(args[0]):
                 raise click.UsageError(instead, ctx)
         return super().resolve_command(ctx, args)
 

@@ -163,6 +163,13 @@ class Zones:
         zones = len(found) // (stride or ZoneDescriptor.size)
         return ZoneList.from_bytes(bytes(ZoneReport.build(nzones=zones)) + found, stride=stride)
 
+    def matching(self, start: int = 0, state: ReportedZones = ReportedZones.ALL) -> int:
+        """How many zones, from the one that has LBA ``start`` on, are in a ``state`` (NZONES)."""
+        known = self._current()
+        known.geometry.check_range(start, 1)
+        start -= start % known.extension.zsze
+        return self._receive(start, state, 0, 0, partial=False).header.nzones
+
     def zone(self, lba: int) -> ZoneDescriptor:
         """Return the zone that has this LBA."""
         return self.report(lba, count=1)[0]
@@ -192,7 +199,9 @@ class Zones:
                 return
             count = None if count is None else count - len(page)
 
-    def _receive(self, start: int, state: ReportedZones, length: int, stride: int) -> ZoneList:
+    def _receive(
+        self, start: int, state: ReportedZones, length: int, stride: int, *, partial: bool = True
+    ) -> ZoneList:
         page = self._ns.device.alloc(ZoneReport.size + length)
         self._ns._run(
             NvmOpcode.ZONE_MANAGEMENT_RECEIVE,
@@ -202,7 +211,7 @@ class Zones:
             cdw13=ZoneReceiveCdw13.build(
                 zra=ZoneReceiveAction.EXTENDED_REPORT if stride else ZoneReceiveAction.REPORT,
                 zrasf=state,
-                partial=1,
+                partial=partial,
             ),
         )
         return ZoneList.from_bytes(page.tobytes(), stride=stride)

@@ -96,6 +96,11 @@ OFFERED = [
     ("bench mer", ["merge"], None),
     ("bench compare no", ["notes.txt"], None),
     ("bench compare --output-format=j", ["--output-format=json"], 1),
+    ("zns re", ["report-zones", "reset-zone"], None),
+    ("zns report-zones --ext", ["--extended"], None),
+    ("zns report-zones --state=fu", ["--state=full"], 1),
+    ("zns id-ns qemu:d", ["qemu:disk.img"], 1),
+    ("fdp u", ["usage", "update"], None),
     ("bind --driver=u", ["--driver=uio_pci_generic"], 1),
     ("nonsense --", ["--timeout", "--plain-cids", "--completion", "--version", "--help"], None),
 ]

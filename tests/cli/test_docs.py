@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-from cli_reference import PATH, example, render
+from cli_reference import PATH, commands, example, render
 
 from pynvme_user.cli.group import cli
+
+COMMANDS = dict(commands())
 
 
 def test_reference_is_up_to_date() -> None:
@@ -33,13 +36,21 @@ def test_help_lists_the_commands(run: Any) -> None:
     assert run("-h").stdout.decode() == shown
 
 
-@pytest.mark.parametrize("name", cli.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command(run: Any, name: str) -> None:
-    command = cli.commands[name]
+    command = COMMANDS[name]
+    words = name.split()
     every = ("--help", "all") if name == "bench" else ("--help",)
-    shown = run(name, *every).stdout.decode()
+    shown = run(*words, *every).stdout.decode()
     assert "Example:" in shown
-    assert example(command).split()[:2] == ["nvme-user", name] or "sudo nvme-user" in shown
+    began = example(command).split()[: 1 + len(words)]
+    assert began == ["nvme-user", *words] or "sudo nvme-user" in shown
+    if isinstance(command, click.Group):
+        rows = [
+            line.split() for line in shown.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+        ]
+        assert [row[0] for row in rows] == list(command.commands)
+        assert all(len(row) > 2 for row in rows)
     for parameter in command.params:
         if parameter.param_type_name == "option":
             assert parameter.help, f"{name} {parameter.name} has no help"
@@ -82,11 +93,11 @@ def test_help_of_one_option_or_subject(run: Any) -> None:
         assert b"no such option or subject" in run("bench", *words, code=2).stderr
 
 
-@pytest.mark.parametrize("name", cli.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_example_parses(name: str) -> None:
-    words = example(cli.commands[name]).replace("'", "").split()
-    arguments = words[words.index(name) + 1 :]
-    cli.commands[name].make_context(name, arguments)
+    words = example(COMMANDS[name]).replace("'", "").split()
+    arguments = words[words.index(name.split()[-1]) + 1 :]
+    COMMANDS[name].make_context(name, arguments)
 
 
 def test_help_needs_no_numpy(run: Any, environment: dict[str, str]) -> None:

@@ -108,6 +108,8 @@ def test_reports(opened: Callable[..., Namespace]) -> None:
     ]
     assert len(zones.report(state=ReportedZones.OFFLINE)) == 0
     assert len(zones.report(count=0)) == 0
+    assert (zones.matching(), zones.matching(4 * ZONE + 7)) == (COUNT, 12)
+    assert zones.matching(ZONE, ReportedZones.EMPTY) == 11
     extended = zones.report(5 * ZONE, count=3, extended=True)
     assert extended.extensions == (bytes(64), bytes(64), b"an extension".ljust(64, b"\0"))
     assert [int(zone.za.zdev) for zone in extended] == [0, 0, 1]

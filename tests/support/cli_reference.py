@@ -19,14 +19,22 @@ HEADING = "## Commands\n"
 def render() -> str:
     """The reference of all commands, from the help that they print themselves."""
     lines = [HEADING]
-    for name, command in cli.commands.items():
+    for name, command in commands():
         lines += _command(name, command)
     return "\n".join(lines)
 
 
+def commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Each command by its name; below a group those of the group, as ``group command``."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+
+
 def _command(name: str, command: click.Command) -> Iterator[str]:
-    summary = (command.help or "").replace("\n", " ")
-    yield f"### {name}\n\n{summary}\n"
+    summary = " ".join((command.help or "").split())
+    yield f"{'####' if ' ' in name else '###'} {name}\n\n{summary}\n"
     yield f"```sh\n{example(command)}\n```\n"
     for parameter in command.params:
         if isinstance(parameter, click.Option):

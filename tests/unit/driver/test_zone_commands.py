@@ -198,6 +198,9 @@ def test_a_report(ns: nvme.Namespace, zoned: Zoned) -> None:
     assert list(found) == zoned.zones[3:]
     assert ns.zones.zone(LBA) == zoned.zones[2]
     assert zoned.only()[0].cdw12 == (64 + 64) // 4 - 1
+    assert ns.zones.matching(LBA + 1, ReportedZones.FULL) == 0  # no zone fits in 64 bytes
+    command, _ = zoned.only()
+    assert (command.cdw10, command.cdw11, command.cdw12, command.cdw13) == (0, 4, 15, 5 << 8)
     zoned.zones = [zone(1, ZoneState.FULL), zone(6, ZoneState.FULL)]
     found = ns.zones.report(state=ReportedZones.FULL, count=5, extended=True)
     command, _ = zoned.only()
