@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,7 +10,7 @@ import click
 
 from pynvme_user.cli.device import command
 from pynvme_user.cli.errors import Failure
-from pynvme_user.cli.output import JSON, NORMAL, echo_lines
+from pynvme_user.cli.output import JSON, NORMAL, echo_json, echo_lines
 
 _result = click.Path(exists=True, dir_okay=False, path_type=Path)
 _format_option = click.option(
@@ -67,7 +66,7 @@ def compare(
     except ValueError as error:
         _refuse((before, *after), "compared", error)
     if output_format == JSON:
-        click.echo(json.dumps(comparing.as_json(found), indent=2))
+        echo_json(comparing.as_json(found))
     else:
         echo_lines(comparing.table(found))
     if fail_above is not None and (said := comparing.failures(found, fail_above)):
@@ -97,7 +96,7 @@ def merge(results: Sequence[Path], output_format: str) -> None:
     except ValueError as error:
         _refuse(results, "merged", error)
     if output_format == JSON:
-        click.echo(json.dumps(hosts.as_json(merged), indent=2))
+        echo_json(hosts.as_json(merged))
     else:
         echo_lines(hosts.table(merged))
 

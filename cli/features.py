@@ -12,6 +12,7 @@ from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.output import (
     JSON,
     NORMAL,
+    echo_json,
     echo_lines,
     hexdump,
     human_option,
@@ -130,8 +131,6 @@ def _lines(select: int, value: FeatureValue, human: bool) -> Iterator[str]:
 
 
 def _show_json(found: list[tuple[int, FeatureValue]]) -> None:
-    import json
-
     from pynvme_user.cli.pages import plain
     from pynvme_user.cli.shape import View
     from pynvme_user.driver.features import known_feature
@@ -154,7 +153,7 @@ def _show_json(found: list[tuple[int, FeatureValue]]) -> None:
         elif data is not None:
             one["data"] = plain(data, View())
         made.append(one)
-    click.echo(json.dumps(made[0] if len(made) == 1 else {"features": made}, indent=2))
+    echo_json(made[0] if len(made) == 1 else {"features": made})
 
 
 @device_command("set-feature", "nvme-user set-feature qemu:disk.img --feature-id 4 --value 0x157")

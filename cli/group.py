@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -163,10 +165,38 @@ def run() -> int:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         sentence, code = describe(error)
+        if _wants_json(sys.argv[1:]) and not isinstance(error, KeyboardInterrupt):
+            _print_json(error, sentence)
         print(f"{PROGRAM}: {sentence}", file=sys.stderr)
         _drop_stdout()
         return code
     return 0
+
+
+def _wants_json(words: list[str]) -> bool:
+    """Whether the command line asks for JSON, which an error is given in, too.
+
+    Not of the benchmark, whose results have their errors in them.
+    """
+    line = " ".join(words)
+    if "bench" in words:
+        return False
+    return re.search(r"(?:^| )(?:-o ?|--output-format[= ])json(?: |$)", line) is not None
+
+
+def _print_json(error: BaseException, sentence: str) -> None:
+    """Print an error as JSON, unless stdout has JSON of what was found before it."""
+    from pynvme_user.cli import output
+    from pynvme_user.errors import NvmeStatusError
+
+    if output.json_written():
+        return
+    told: dict[str, object] = {"error": sentence}
+    if isinstance(error, NvmeStatusError):
+        told |= {"status": int(error.status), "sct": error.sct, "sc": error.sc, "dnr": error.dnr}
+    with suppress(OSError):
+        output.echo_json(told)
+        sys.stdout.flush()
 
 
 def _check_log_level() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -45,13 +46,31 @@ class Page:
     def show(self, output_format: str) -> None:
         """Write the form to stdout."""
         if output_format == JSON:
-            # A register is an int and is written as one; no number is ever a string.
-            click.echo(json.dumps(self.json(), indent=2))
+            echo_json(self.json())
         elif output_format == BINARY and self.binary is not None:
             refuse_terminal()
             write_all(self.binary())
         else:
             echo_lines(self.normal())
+
+
+#: Set once there is JSON on stdout.
+_json_written = threading.Event()
+
+
+def echo_json(value: object) -> None:
+    """Write a value to stdout as JSON.
+
+    A register is an int and is written as one; no number is ever a string.
+    """
+    text = json.dumps(value, indent=2)
+    _json_written.set()
+    click.echo(text)
+
+
+def json_written() -> bool:
+    """Whether this command has written JSON to stdout."""
+    return _json_written.is_set()
 
 
 def echo_lines(lines: Iterable[str]) -> None:

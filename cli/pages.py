@@ -9,16 +9,14 @@ What nvme-cli calls things is in `nvme_json`; nothing is written by hand for one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
-
-import click
 
 from pynvme_user.cli.nvme_json import PROPERTIES_LEFT_OUT, shape_of
 from pynvme_user.cli.output import (
     BINARY,
     JSON,
+    echo_json,
     echo_lines,
     hexdump,
     refuse_terminal,
@@ -45,7 +43,7 @@ def show(page: Page, output_format: str, heading: str | None = None, **view: Any
     """
     seen = View(**view)
     if output_format == JSON:
-        click.echo(json.dumps(plain(page, seen), indent=2))
+        echo_json(plain(page, seen))
     elif output_format == BINARY:
         refuse_terminal()
         write_all(binary(page))

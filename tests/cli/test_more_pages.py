@@ -102,3 +102,17 @@ def test_help(run: Any, command: str) -> None:
     text = run(command, "--help").stdout.decode()
     assert f"nvme-user {command} " in text
     assert "Example:" in text
+
+
+def test_errors_are_json_too(run: Any) -> None:
+    for words, code in (
+        (("sanitize-log", DEVICE, "-o", "json"), 1),
+        (("id-domain", DEVICE, "--output-format=json"), 1),
+        (("smart-log", "-ojson"), 2),
+    ):
+        done = run(*words, code=code)
+        told = json.loads(done.stdout)
+        assert done.stderr.decode() == f"nvme-user: {told['error']}\n"
+    status = json.loads(run("id-domain", DEVICE, "-o", "json", code=1).stdout)
+    assert (status["sct"], status["sc"], status["dnr"]) == (0, 2, True)
+    assert run("sanitize-log", DEVICE, code=1).stdout == b""
