@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,11 +38,13 @@ from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status, StatusCode
 from pynvme_user.testing.core import DOORBELLS, REGISTERS, Core, ffi, lib
 from pynvme_user.testing.faults import Fault, Rule, status_number
-from pynvme_user.testing.model.dispatch import Model, make_model
-from pynvme_user.testing.model.state import Subsystem
 from pynvme_user.testing.pages import CONFIG_SIZE, PCI_COMMAND, configuration_space
 from pynvme_user.testing.settings import parse_settings
 from pynvme_user.testing.storage import DEFAULT_SIZE, Storage
+
+if TYPE_CHECKING:
+    from pynvme_user.testing.model.dispatch import Model
+    from pynvme_user.testing.model.state import Subsystem
 
 _COMMAND = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE
 #: Far from what addresses of this process look like: who mixes the two is found out.
@@ -155,6 +158,9 @@ class SoftDevice(Access):
                 storage = Storage(settings.path, settings.capacity or settings.size)
                 size = min(storage.size, settings.size or storage.size)
                 if has_model:
+                    # All of spec/ goes with it, which nobody else wants to wait for.
+                    from pynvme_user.testing.model.state import Subsystem
+
                     subsystem = Subsystem(storage, options.block_size.bit_length() - 1)
                 else:
                     undo.callback(storage.close)
@@ -180,6 +186,8 @@ class SoftDevice(Access):
             #: What is beyond the controller in C, with ``commands=all``.
             self.model: Model | None = None
             if subsystem is not None:
+                from pynvme_user.testing.model.dispatch import make_model
+
                 self.model = make_model(settings, size, subsystem, self._core)
                 undo.callback(self.model.leave)
             self._resources = _Resources(self._core, undo.pop_all())

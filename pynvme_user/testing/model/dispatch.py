@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pynvme_user.errors import DeviceNameError
 from pynvme_user.spec.commands import AdminOpcode, Fuse, NvmOpcode
 from pynvme_user.spec.events import AsyncEventType, NoticeEvent
 from pynvme_user.spec.feature_dwords import AsyncEventConfigCdw11
@@ -241,6 +242,11 @@ def make_model(settings: Settings, size: int, subsystem: Subsystem, core: Core) 
             ns = subsystem.create(size // options.block_size)
             ns.controllers.add(ctrl.cntlid)
             if settings.zones:
+                if settings.zones % options.block_size or size % settings.zones:
+                    raise DeviceNameError(
+                        f"zones of {settings.zones} bytes do not divide {size} bytes into whole "
+                        "blocks: give another zoned.zone_size"
+                    )
                 ns.zones = Zones(ns.blocks, settings.zones // options.block_size)
     model = Model(ctrl)
     # Of several controllers none does anything in C.

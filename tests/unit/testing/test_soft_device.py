@@ -44,6 +44,12 @@ from pynvme_user.testing import SoftDevice
         ("soft:?inline=1&spin=1", "leave out one"),
         ("soft:some.img?driver=null-co", "leave out the file"),
         ("soft:?size=100", "less than one block"),
+        ("soft:?commands=some", "plain, or all"),
+        ("soft:?commands=all&driver=null-co", "leave out driver=null-co"),
+        ("soft:?capacity=1G", "go with commands=all: add it"),
+        ("soft:?zoned.zone_size=1M", "go with commands=all: add it"),
+        ("soft:?commands=all&size=1M&zoned.zone_size=100k", "give another zoned.zone_size"),
+        ("soft:?commands=all&capacity=much", "what namespaces can be made of"),
     ],
 )
 def test_a_name_that_is_none(name: str, text: str) -> None:
