@@ -242,8 +242,15 @@ def _action_command(action: ZoneSendAction, help: str) -> Any:
             if action in _LOSE_DATA:
                 guard(ns, force, f"{action.name.lower()} zones")
             act = getattr(zones, action.name.lower())
-            act(None if select_all else start_lba, **options)
-        echo_lines([_done(f"zns-{name}", action, start_lba, select_all, ns.nsid)])
+            changed = act(None if select_all else start_lba, **options)
+        if action is ZoneSendAction.OPEN:
+            said = f"zns-{name}: Success zone slba:{start_lba:x} nsid:{ns.nsid}"
+        else:
+            said = (
+                f"zns-{name}: Success, action:{int(action)} zone:{start_lba:x} "
+                f"all:{int(select_all)} zcapc:{int(bool(changed))} nsid:{ns.nsid}"
+            )
+        echo_lines([said])
 
     given: list[Callable[..., Any]] = [namespace_option, _start_option, _all_option]
     given.append(_timeout_option)
@@ -255,10 +262,6 @@ def _action_command(action: ZoneSendAction, help: str) -> Any:
         send = option(send)
     send.__doc__ = help
     return _command(name, "--start-lba 0")(send)
-
-
-def _done(name: str, action: int, lba: int, select_all: bool, nsid: int) -> str:
-    return f"{name}: Success, action:{int(action)} zone:{lba:x} all:{int(select_all)} nsid:{nsid}"
 
 
 close_zone = _action_command(ZoneSendAction.CLOSE, "Close an open zone, or all open ones.")
@@ -372,12 +375,9 @@ def zone_mgmt_recv(
             buffer=page,
         )
         done = f"zone-mgmt-recv: Success, action:{int(zra)} zone:{start_lba:x} nsid:{ns.nsid}"
-        print(done, file=sys.stderr)
-        show(
-            ZoneList.from_bytes(page, stride=stride),
-            BINARY if raw_binary else output_format,
-            device=device,
-        )
+        shown = BINARY if raw_binary else output_format
+        print(done, file=sys.stdout if shown == NORMAL else sys.stderr)
+        show(ZoneList.from_bytes(page, stride=stride), shown, device=device)
 
 
 @_command("zone-mgmt-send", "--start-lba 0 --zsa finish")
@@ -429,7 +429,12 @@ def zone_mgmt_send(
             cdw13=ZoneSendCdw13.build(zsa=zsa, select_all=select_all, zrwaa=zsaso),
             buffer=buffer,
         )
-    echo_lines([_done("zone-mgmt-send", zsa, start_lba, select_all, ns.nsid)])
+    echo_lines(
+        [
+            f"zone-mgmt-send: Success, action:{int(zsa)} zone:{start_lba:x} "
+            f"all:{int(select_all)} nsid:{ns.nsid}"
+        ]
+    )
 
 
 # --- data ----------------------------------------------------------------------------------------

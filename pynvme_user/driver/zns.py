@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pynvme_user.dma import PAGE, BytesLike, as_bytes
 from pynvme_user.driver.admin import AdminQueue, reachable
-from pynvme_user.driver.completion import check
+from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.geometry import Geometry
 from pynvme_user.driver.nvm_commands import NvmCommands
 from pynvme_user.driver.transfer import describe
@@ -28,6 +28,7 @@ from pynvme_user.spec.zns import (
     ZoneReport,
     ZoneSendAction,
     ZoneSendCdw13,
+    ZoneSendResult,
     ZoneState,
 )
 
@@ -271,9 +272,13 @@ class Zones:
         """Let a zone be full as it is, or all open and closed ones (3.4.3.1.2)."""
         self._send(ZoneSendAction.FINISH, lba, select_all)
 
-    def reset(self, lba: int | None = None, *, select_all: bool = False) -> None:
-        """Empty a zone, or all open, closed and full ones: their data is gone (3.4.3.1.4)."""
-        self._send(ZoneSendAction.RESET, lba, select_all)
+    def reset(self, lba: int | None = None, *, select_all: bool = False) -> bool:
+        """Empty a zone, or all open, closed and full ones: their data is gone (3.4.3.1.4).
+
+        Returns whether the zone has another capacity now (ZCAPC).
+        """
+        done = self._send(ZoneSendAction.RESET, lba, select_all)
+        return bool(ZoneSendResult(done.result).zcapc)
 
     def offline(self, lba: int | None = None, *, select_all: bool = False) -> None:
         """Take a read-only zone, or all such, offline for good (3.4.3.1.5)."""
@@ -287,7 +292,7 @@ class Zones:
         *,
         zrwaa: bool = False,
         buffer: BytesLike | None = None,
-    ) -> None:
+    ) -> Completion:
         if (lba is None) != select_all:
             raise ValueError(
                 "say which zone: give the LBA that it begins with, or select_all=True for all"
@@ -296,7 +301,7 @@ class Zones:
             self._check_start(lba)
         where = "all zones" if lba is None else f"the zone at LBA {lba}"
         name = action.name.replace("_", " ").title()
-        self._ns._run(
+        return self._ns._run(
             NvmOpcode.ZONE_MANAGEMENT_SEND,
             f"{name} of {where} (namespace {self._ns.nsid})",
             buffer,

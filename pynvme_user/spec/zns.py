@@ -32,6 +32,13 @@ class ZoneSendCdw13(Register, width=32):
     _r31_10 = Reserved(31, 10)
 
 
+class ZoneSendResult(Register, width=32):
+    """Zone Management Send, dword 0 of its completion (3.4.3)."""
+
+    zcapc = Bit(0, "Zone Capacity Changed (Reset)")
+    _r31_1 = Reserved(31, 1)
+
+
 class ZoneReceiveAction(IntEnum):
     """ZRA, what Zone Management Receive brings (3.4.2)."""
 

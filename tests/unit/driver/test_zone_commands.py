@@ -39,7 +39,7 @@ class Zoned:
             "mor": 4,
         }
         self.zsze, self.zdes, self.zasl = ZONE, 1, 0
-        self.status = OK
+        self.status, self.dw0 = OK, 0
         self.seen: list[tuple[SQE, bytes]] = []
         self.zones: list[ZoneDescriptor] = []
         soft.blocks = 8 * ZONE
@@ -71,6 +71,8 @@ class Zoned:
                 some = some[: (room - 64) // stride]
                 page = ZoneList.build(some, stride=stride, nzones=len(some))
                 self.soft.fill(sqe, bytes(page).ljust(room, b"\0"))
+        assert self.soft._command is not None
+        self.soft._command.dw0 = self.dw0
         self.seen.append((sqe, data))
         return self.status
 
@@ -128,6 +130,13 @@ def test_what_is_sent(ns: nvme.Namespace, zoned: Zoned, what: str) -> None:
     with pytest.raises(NvmeStatusError, match=rf"{action} .*\(namespace 1\)") as caught:
         call(ns.zones)
     assert caught.value.status.code() is CommandSpecificStatus.ZNS_INVALID_ZONE_STATE_TRANSITION
+
+
+def test_a_reset_that_changes_the_capacity(ns: nvme.Namespace, zoned: Zoned) -> None:
+    assert ns.zones.reset(LBA) is False
+    zoned.dw0 = 1
+    assert ns.zones.reset(LBA) is True
+    assert ns.zones.reset(select_all=True) is True
 
 
 def test_a_descriptor_extension(ns: nvme.Namespace, zoned: Zoned) -> None:
