@@ -73,7 +73,7 @@ class Event(NamedTuple):
         kind = named(self.result.aet, AsyncEventType) or f"type {self.result.aet}"
         what = self.result.event or f"information {self.result.aei:02x}h"
         log = f", log page {self.result.lid:02x}h" if self.result.lid else ""
-        return f"{kind.lower()}: {what.lower().replace('_', ' ')}{log}"
+        return f"{kind}: {what}{log}".lower().replace("_", " ")
 
 
 class Events:

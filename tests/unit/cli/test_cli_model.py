@@ -148,4 +148,4 @@ def test_an_event_comes(do: Do) -> None:
     do("set-feature -f 0xb -V 2")
     do("set-feature -f 4 -V 0x100")
     said = do("events --count 1 --timeout 20")
-    assert said == "smart_health: temperature threshold, log page 02h\n"
+    assert said == "smart health: temperature threshold, log page 02h\n"

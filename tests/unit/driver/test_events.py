@@ -95,7 +95,7 @@ def test_events_come_in_their_order(
         event = events.wait(10)
         assert event is not None
         assert (event.type, event.log.ctemp) == (AsyncEventType.SMART_HEALTH, 400)
-        assert str(event) == "smart_health: temperature threshold, log page 02h"
+        assert str(event) == "smart health: temperature threshold, log page 02h"
         assert not event.changes_namespaces
         assert requests(sent, 3)  # made anew
         tell(UNKNOWN)
@@ -104,7 +104,7 @@ def test_events_come_in_their_order(
         assert {one.result for one in found if one} == {UNKNOWN, TEMPERATURE}
         unknown = next(one for one in found if one and one.result == UNKNOWN)
         assert unknown.log is None
-        assert str(unknown) == "vendor_specific: information 42h, log page c5h"
+        assert str(unknown) == "vendor specific: information 42h, log page c5h"
         reads = [sqe for sqe in sent if sqe.opc == AdminOpcode.GET_LOG_PAGE]
         assert {sqe.cdw10 & 0xFFFF for sqe in reads} == {LogId.SMART}  # RAE is 0
     assert configured(sent)[-1] == 0x200
