@@ -232,6 +232,8 @@ class NvmCommands:
         self.check_range(lba, total)
         form = CopyFormat.SAME_NAMESPACE_8B if source is None else CopyFormat.CROSS_NAMESPACE_8B
         self.check_supported(NvmOpcode.COPY, force)
+        if not force and not (self.identify.mssrl and self.identify.mcl):
+            self._refuse("Copy", "its MSSRL or MCL is 0")
         if source is not None and not force:
             missing = unsupported_copy_format(self.device.identify, form)
             self._refuse("Copy between namespaces", missing)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from workload import pattern
 
-import pynvme_user as nvme
 from pynvme_user import Controller, FeatureId, Namespace, NotSupportedError, NvmeStatusError
 from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
 from pynvme_user.spec.events import HealthEvent
@@ -15,13 +14,6 @@ from pynvme_user.spec.feature_dwords import TemperatureThresholdCdw11
 from pynvme_user.spec.features import FeatureSelect
 from pynvme_user.spec.logs import CommandEffectsLog, FirmwareSlotLog, LogId, SmartLog
 from pynvme_user.spec.status import MediaStatus
-
-
-@pytest.fixture
-def ctrl(device_name: str) -> Iterator[Controller]:
-    """A controller of the test's own."""
-    with nvme.open(device_name) as ctrl:
-        yield ctrl
 
 
 def test_log_pages(controller: Controller) -> None:
@@ -51,13 +43,13 @@ def test_features(controller: Controller) -> None:
     assert controller.feature(fid, select=FeatureSelect.DEFAULT).result >= 0
 
 
-def test_an_event(ctrl: Controller) -> None:
+def test_an_event(controller: Controller) -> None:
     fid = FeatureId.TEMPERATURE_THRESHOLD
-    before = ctrl.feature(fid).result
-    with ctrl.events() as events:
-        ctrl.set_feature(fid, TemperatureThresholdCdw11.build(tmpth=1))
+    before = controller.feature(fid).result
+    with controller.events() as events:
+        controller.set_feature(fid, TemperatureThresholdCdw11.build(tmpth=1))
         event = events.wait(2)
-        ctrl.set_feature(fid, before)
+        controller.set_feature(fid, before)
         if event is None:
             pytest.skip("this device knows no temperature that changes: no event of it")
         assert event.result.aei == HealthEvent.TEMPERATURE_THRESHOLD
@@ -79,6 +71,10 @@ def test_verify(controller: Controller, ns: Namespace) -> None:
 def test_copy(controller: Controller, ns: Namespace) -> None:
     if not has(ns, "nvmcpys"):
         pytest.skip("this device has no Copy")
+    if not (ns.identify.mssrl and ns.identify.mcl):
+        with pytest.raises(NotSupportedError, match=r"Copy: its MSSRL or MCL is 0"):
+            ns.copy(100, [(0, 1)])
+        return
     size = ns.block_size
     data = pattern(2, 8 * size).tobytes()
     ns.write(0, data)

@@ -223,7 +223,7 @@ def test_nvme_user_is_found_by_sudo(
 @pytest.fixture
 def no_controller(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (doctor, pci):
-        monkeypatch.setattr(module, "controllers", list)
+        monkeypatch.setattr(module, "devices", list)
 
 
 def machine_checks() -> dict[str, doctor.Check]:

@@ -55,9 +55,11 @@ def policies() -> dict[str, list[int]]:
     """For each placement of DMA memory its pages on node 0 and on node 1, by numa_maps."""
     found: dict[str, list[int]] = {}
     for line in Path("/proc/self/numa_maps").read_text().splitlines():
-        if "memfd:pynvme_user" not in line:
+        # Of memory that goes while the kernel writes the line there is no size.
+        size_kb = re.search(r"kernelpagesize_kB=(\d+)", line)
+        if "memfd:pynvme_user" not in line or size_kb is None:
             continue
-        size = int(re.search(r"kernelpagesize_kB=(\d+)", line)[1]) // 4  # type: ignore[index]
+        size = int(size_kb[1]) // 4
         pages = dict(re.findall(r"\bN(\d)=(\d+)", line))
         counts = found.setdefault(line.split()[1], [0, 0])
         for node in (0, 1):

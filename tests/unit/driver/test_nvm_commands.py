@@ -149,7 +149,16 @@ def test_copy(ns: nvme.Namespace, recorder: Recorder) -> None:
     assert recorder.take() == []
 
 
+def test_a_namespace_that_takes_no_copies(ns: nvme.Namespace, recorder: Recorder) -> None:
+    for limits in ({"mssrl": 0, "mcl": 8}, {"mssrl": 8, "mcl": 0}):
+        ns.identify = ns.identify.replace(**limits)
+        with pytest.raises(nvme.NotSupportedError, match="Copy: its MSSRL or MCL is 0"):
+            ns.copy(0, [(8, 1)])
+    assert recorder.take() == []
+
+
 def test_copy_between_namespaces(ns: nvme.Namespace, recorder: Recorder) -> None:
+    ns.identify = ns.identify.replace(mssrl=8, mcl=12, msrc=1)
     ns.copy(0, [(4, 2)], source=ns)
     command, data = recorder.only()
     assert CopyCdw12(command.cdw12).desfmt == 2
@@ -307,6 +316,8 @@ def test_ranges_of_other_namespaces_that_the_controller_does_not_copy(
 ) -> None:
     recorder.soft.fields["ocfs"] = OCFS(1)
     ctrl.reset()
+    ns.current()
+    ns.identify = ns.identify.replace(mssrl=8, mcl=8)
     with pytest.raises(nvme.NotSupportedError, match="Copy between namespaces: OCFS bit 2"):
         ns.copy(0, [(1, 1)], source=ns)
     ns.deallocate([(0, 1)])  # which is tried whatever ONCS says
