@@ -23,6 +23,16 @@ def _number(*names: str, into: str, help: str) -> Callable[..., Any]:
     return click.option(*names, into, type=U16, default=0, metavar="ID", help=f"{help}.")
 
 
+_CNS: dict[str, str] = {}
+
+
+def commands_by_cns() -> dict[Any, str]:
+    """Give the command of each Cns that has one here."""
+    from pynvme_user.spec.admin import Cns
+
+    return {Cns[cns]: name for cns, name in _CNS.items()}
+
+
 def page_command(
     name: str,
     cns: str,
@@ -71,6 +81,7 @@ def page_command(
                 namespace=namespace,
             )
 
+    _CNS[cns] = name
     for option in reversed((namespace_option, *options) if of_namespace else options):
         show_page = option(show_page)
     show_page.__doc__ = help

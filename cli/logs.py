@@ -58,6 +58,14 @@ def _lsp(*names: str, help: str, flag: bool = False) -> Callable[..., Any]:
     return click.option(*names, "lsp", type=click.IntRange(0, 127), default=0, help=help)
 
 
+_STRUCTURES: dict[str, str] = {}
+
+
+def commands_by_structure() -> dict[str, str]:
+    """Give the command of each log page's structure that has one here."""
+    return dict(_STRUCTURES)
+
+
 def page_command(name: str, structure: str, help: str, *options: Callable[..., Any]) -> Any:
     """Declare the command of one log page; ``structure`` is a name in spec.logs.
 
@@ -96,6 +104,7 @@ def page_command(name: str, structure: str, help: str, *options: Callable[..., A
                 human=human_readable,
             )
 
+    _STRUCTURES[structure] = name
     for option in reversed(options):
         show_page = option(show_page)
     show_page.__doc__ = help

@@ -1,0 +1,89 @@
+"""docs/commands.md: made from the declarations, and true of both controllers that it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import command_reference
+import pytest
+from command_reference import ADMIN, IO, QEMU, SOFTWARE
+
+import pynvme_user as nvme
+from pynvme_user import Controller, NvmeError
+from pynvme_user.cli.group import cli
+from pynvme_user.spec.admin import Cns
+from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
+from pynvme_user.spec.features import FEATURES, FeatureId
+from pynvme_user.spec.identify_pages import IDENTIFY_PAGES
+from pynvme_user.spec.logs import LOG_PAGES, CommandEffectsLog, LogId, Scope
+
+LISTS = (Cns.ACTIVE_NAMESPACES, Cns.CSI_ACTIVE_NAMESPACES, Cns.ALLOCATED_NAMESPACES)
+DEVICES = {"qemu:?size=64M": QEMU, "soft:?commands=all&size=64M": SOFTWARE}
+
+
+def test_the_page_is_made_from_the_declarations() -> None:
+    """Else make it again: python tests/support/command_reference.py."""
+    assert command_reference.PATH.read_text() == command_reference.render()
+
+
+def test_the_commands_of_nvme_user_are_there() -> None:
+    for _, command in (*ADMIN.values(), *IO.values()):
+        first, *rest = command.split() or [""]
+        assert not first or first in cli.commands, command
+        assert not rest or rest[0] in cli.commands[first].commands  # type: ignore[attr-defined]
+
+
+def test_the_names_of_python_are_there() -> None:
+    for names, _ in (*ADMIN.values(), *IO.values()):
+        kind, _, methods = names.partition(".")
+        if kind not in ("Controller", "Namespace", "QueuePair") or "zones" in methods:
+            continue
+        for method in methods.split(", "):
+            assert callable(getattr(getattr(nvme, kind), method)), names
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[tuple[Controller, dict[str, list[str]]]]:
+    with nvme.open(request.param) as ctrl:
+        yield ctrl, DEVICES[request.param]
+
+
+Both = tuple[Controller, dict[str, list[str]]]
+
+
+def test_commands(device: Both) -> None:
+    ctrl, has = device
+    effects = ctrl.log(CommandEffectsLog)
+    there = {opcode.name for opcode in AdminOpcode if effects.acs[opcode].csupp}
+    assert there >= set(has["admin"])
+    there = {opcode.name for opcode in NvmOpcode if effects.iocs[opcode].csupp}
+    assert there >= set(has["io"])
+
+
+def test_identify(device: Both) -> None:
+    ctrl, has = device
+    for cns, csi in IDENTIFY_PAGES:
+        if cns.name in has["cns"]:
+            nsid = 0 if cns in (*LISTS, Cns.CSI_ALLOCATED_NAMESPACES) else 1
+            try:
+                page = ctrl.identify_data(cns, nsid=nsid, csi=csi or 0)
+            except NvmeError:
+                assert csi  # of a command set that it does not have
+                continue
+            assert isinstance(page.to_dict(), dict)
+
+
+def test_log_pages(device: Both) -> None:
+    ctrl, has = device
+    for name in has["lid"]:
+        page = LOG_PAGES[LogId[name]]
+        lsi = int(page.scope in (Scope.ENDURANCE_GROUP, Scope.NVM_SET))
+        assert ctrl.log(page.structure, lid=LogId[name], lsi=lsi, force=True).to_dict() is not None
+
+
+def test_features(device: Both) -> None:
+    ctrl, has = device
+    for name in has["fid"]:
+        fid = FeatureId[name]
+        nsid = int(bool(FEATURES[fid].per_namespace))
+        assert ctrl.feature(fid, nsid=nsid).result >= 0
