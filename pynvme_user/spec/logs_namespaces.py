@@ -85,7 +85,7 @@ class LbaStatusAction(IntEnum):
     TRACKED = 0x11
 
 
-class LbaRange(Struct, size=16):
+class LbaStatusRange(Struct, size=16):
     """LBA Range Descriptor (NVM Command Set 1.1, 4.1.4.5)."""
 
     rslba = U64(0, "Range Starting LBA")
@@ -103,9 +103,9 @@ class LbaStatusNamespaceHeader(Struct, size=16):
 
 
 class LbaStatusNamespace(
-    StructList[LbaStatusNamespaceHeader, LbaRange],
+    StructList[LbaStatusNamespaceHeader, LbaStatusRange],
     header=LbaStatusNamespaceHeader,
-    element=LbaRange,
+    element=LbaStatusRange,
     count=lambda header: 0 if header.nlrd == 0xFFFFFFFF else header.nlrd,
 ):
     """LBA Status Log Namespace Element (NVM Command Set 1.1, 4.1.4.5)."""

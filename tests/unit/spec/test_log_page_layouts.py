@@ -33,7 +33,7 @@ MiCommandEffectsLog 4096: mics 0 1024
 LockdownHeader 4: cfila 0 1, lngth 3 1
 AnaGroupHeader 32: agid 0 4, nnv 4 4, chgc 8 8, anasa 16 1
 AnaHeader 16: chgc 0 8, nagd 8 2
-LbaRange 16: rslba 0 8, rnlb 8 4
+LbaStatusRange 16: rslba 0 8, rnlb 8 4
 LbaStatusNamespaceHeader 16: neid 0 4, nlrd 4 4, ratype 8 1
 LbaStatusHeader 16: lslplen 0 4, nlslne 4 4, estulb 8 4, lsgc 14 2
 DispersedNamespaceHeader 256: genctr 0 8, numpsub 8 8
