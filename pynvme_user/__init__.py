@@ -22,6 +22,7 @@ from pynvme_user.errors import (
     NvmeError,
     NvmeStatusError,
     NvmeTimeoutError,
+    ProtectionError,
     QueueFullError,
     UnsafeAccessWarning,
 )
@@ -41,11 +42,14 @@ if TYPE_CHECKING:
     from pynvme_user.host.binding import bound
     from pynvme_user.host.numa import Placement
     from pynvme_user.host.pci import PciDevice, PciEvent, devices, watch_devices
+    from pynvme_user.protection import Protection
     from pynvme_user.spec.admin import Cns
     from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
     from pynvme_user.spec.features import FeatureId
     from pynvme_user.spec.identify import IdentifyNamespace, NamespaceIdentifiers
     from pynvme_user.spec.identify_controller import IdentifyController
+    from pynvme_user.spec.identify_nvm import GuardFormat
+    from pynvme_user.spec.protection import PRINFO, ProtectionType
     from pynvme_user.spec.status import (
         CommandSpecificStatus,
         GenericStatus,
@@ -73,6 +77,7 @@ _HOMES = {
     "Events": "driver.events",
     "FeatureId": "spec.features",
     "FeatureValue": "driver.features",
+    "GuardFormat": "spec.identify_nvm",
     "GenericStatus": "spec.status",
     "IdentifyController": "spec.identify_controller",
     "IdentifyNamespace": "spec.identify",
@@ -83,7 +88,10 @@ _HOMES = {
     "PathStatus": "spec.status",
     "PciDevice": "host.pci",
     "PciEvent": "host.pci",
+    "PRINFO": "spec.protection",
     "Placement": "host.numa",
+    "Protection": "protection",
+    "ProtectionType": "spec.protection",
     "QueuePair": "driver.io_queue_pair",
     "SQE": "spec.commands",
     "Status": "spec.status",
@@ -97,6 +105,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "PRINFO",
     "SQE",
     "Activation",
     "AdminOpcode",
@@ -122,6 +131,7 @@ __all__ = [
     "FeatureValue",
     "ForkedError",
     "GenericStatus",
+    "GuardFormat",
     "IdentifyController",
     "IdentifyNamespace",
     "MediaStatus",
@@ -137,6 +147,9 @@ __all__ = [
     "PciDevice",
     "PciEvent",
     "Placement",
+    "Protection",
+    "ProtectionError",
+    "ProtectionType",
     "QueueFullError",
     "QueuePair",
     "Status",

@@ -108,6 +108,24 @@ class QueueFullError(NvmeError):
     """As many commands as the queue pair's depth are outstanding: poll before submitting more."""
 
 
+class ProtectionError(NvmeError):
+    """Protection information in memory that is not as expected: :meth:`Protection.check`.
+
+    ``block`` counts from the first block that was checked, ``part`` is what differs ("guard",
+    "application tag", "storage tag" or "reference tag"), ``expected`` and ``found`` its values.
+    """
+
+    def __init__(self, block: int, part: str, expected: int, found: int) -> None:
+        super().__init__(
+            f"the {part} of block {block} is {found:#x} in place of {expected:#x}: the data or its "
+            "protection information changed on the way, or belongs elsewhere; read it again"
+        )
+        self.block = block
+        self.part = part
+        self.expected = expected
+        self.found = found
+
+
 class NvmeTimeoutError(NvmeError, TimeoutError):
     """A wait passed its deadline. Raised for a command only once its DMA is provably stopped."""
 
