@@ -22,8 +22,6 @@ _LIBRARY = "libblkid.so.1"
 _SPAN = 1 << 20
 #: A file has no more; of a namespace beyond that, which Linux could not use, the end is left out.
 _LARGEST = (1 << 63) - 1
-#: Memory that is one piece for the device, wherever it lies.
-_PAGE = 4096
 
 # blkid.h: what of a superblock is reported; one with a wrong checksum may be somebody's data, too.
 _LABEL, _TYPE, _USAGE, _BADCSUM = 1 << 1, 1 << 5, 1 << 7, 1 << 10
@@ -40,45 +38,20 @@ def find(ns: Namespace) -> str | None:
 
     Raises as :meth:`Namespace.read`, and OSError where there is no libblkid.
     """
+    from pynvme_user import MetadataNamespace
+
     # A GPT has its header in block 1 and its entries from block 2 on, however large they are.
     most = max(3, -(-_SPAN // ns.block_size))
     head = min(ns.block_count, most)
     if not head:
         return None
-    read = partial(_read_without_metadata, ns) if ns.metadata_size else ns.read
-    parts = {0: read(0, head)}
+    # Whatever protection information says: data that is damaged is somebody's, too.
+    read = partial(ns.read, prinfo=0) if isinstance(ns, MetadataNamespace) else ns.read
+    parts: dict[int, bytes | bytearray] = {0: read(0, head)}
     if tail := min(ns.block_count - head, most):
         first = ns.block_count - tail
         parts[first * ns.block_size] = read(first, tail)
     return identify(parts, ns.block_count * ns.block_size, ns.block_size)
-
-
-def _read_without_metadata(ns: Namespace, lba: int, blocks: int) -> bytes:
-    """Read blocks of a namespace whose blocks have metadata, which is left out."""
-    from pynvme_user.driver.completion import check
-    from pynvme_user.spec.commands import SQE, NvmOpcode
-
-    each = ns.block_size + ns.metadata_size * ns.identify.flbas.mtelba
-    most = max(1, min(blocks, _PAGE // ns.metadata_size, ns.controller.max_transfer // each))
-    data = ns.controller.alloc(most * each)
-    metadata = ns.controller.alloc(most * ns.metadata_size)
-    found = b""
-    with ns.controller.queue_pair(1) as pair:
-        for at in range(lba, lba + blocks, most):
-            count = min(most, lba + blocks - at)
-            command = SQE.build(
-                opc=NvmOpcode.READ,
-                nsid=ns.nsid,
-                mptr=metadata.iova,
-                cdw10=at & 0xFFFFFFFF,
-                cdw11=at >> 32,
-                cdw12=count - 1,
-            )
-            pair.submit(command, data[: count * each])
-            (done,) = pair.drain()
-            check(done.status, f"Read of block {at} (namespace {ns.nsid})")
-            found += data[: count * each].reshape(count, each)[:, : ns.block_size].tobytes()
-    return found
 
 
 def identify(parts: dict[int, bytes | bytearray], size: int, block_size: int) -> str | None:

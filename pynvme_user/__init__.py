@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from pynvme_user.driver.features import FeatureValue
     from pynvme_user.driver.io_queue_pair import QueuePair
     from pynvme_user.driver.maintenance import Activation
-    from pynvme_user.driver.namespace import Namespace
+    from pynvme_user.driver.metadata import MetadataOptions
+    from pynvme_user.driver.namespace import MetadataNamespace, Namespace
     from pynvme_user.driver.registers import open_registers
     from pynvme_user.driver.zns import Zones
     from pynvme_user.host.binding import bound
@@ -82,6 +83,8 @@ _HOMES = {
     "IdentifyController": "spec.identify_controller",
     "IdentifyNamespace": "spec.identify",
     "MediaStatus": "spec.status",
+    "MetadataNamespace": "driver.namespace",
+    "MetadataOptions": "driver.metadata",
     "Namespace": "driver.namespace",
     "NamespaceIdentifiers": "spec.identify",
     "NvmOpcode": "spec.commands",
@@ -135,6 +138,8 @@ __all__ = [
     "IdentifyController",
     "IdentifyNamespace",
     "MediaStatus",
+    "MetadataNamespace",
+    "MetadataOptions",
     "Namespace",
     "NamespaceChangedError",
     "NamespaceIdentifiers",

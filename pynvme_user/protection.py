@@ -21,7 +21,8 @@ _PARTS = {
     lib.NVME_PROTECTION_STORAGE_TAG: "storage tag",
     lib.NVME_PROTECTION_REF_TAG: "reference tag",
 }
-_ALL_ONES = (1 << 64) - 1
+#: A storage tag's mask by which all of its bits are checked.
+ALL_ONES = (1 << 64) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Protection:
     first: bool = False
     storage_tag_bits: int = 0
     #: Bits of the storage tag that are checked (LBSTM).
-    storage_tag_mask: int = _ALL_ONES
+    storage_tag_mask: int = ALL_ONES
     #: How the storage tag and the reference tag share their field.
     tags: TagSpace = field(init=False, repr=False)
 
@@ -123,7 +124,7 @@ class Protection:
         """
         struct, memory = self._described(data, metadata, writes=False)
         self._set_tags(struct, ref_tag or 0, app_tag or 0, storage_tag or 0)
-        struct.app_tag_mask = _fitting("application tag's mask", app_tag_mask, 16)
+        struct.app_tag_mask = fitting("application tag's mask", app_tag_mask, 16)
         struct.storage_tag_mask = self.storage_tag_mask
         for part, checked in (
             (lib.NVME_PROTECTION_GUARD, guard),
@@ -185,10 +186,11 @@ class Protection:
     def _set_tags(self, struct: Any, ref_tag: int, app_tag: int, storage_tag: int) -> None:
         self.tags.join(storage_tag, ref_tag)  # says what does not fit
         struct.ref_tag, struct.storage_tag = ref_tag, storage_tag
-        struct.app_tag = _fitting("application tag", app_tag, 16)
+        struct.app_tag = fitting("application tag", app_tag, 16)
 
 
-def _fitting(what: str, value: int, bits: int) -> int:
+def fitting(what: str, value: int, bits: int) -> int:
+    """Return a value that fits in so many bits; else raise ValueError."""
     if not 0 <= value < 1 << bits:
         raise ValueError(f"the {what} {value:#x} does not fit in {bits} bits")
     return value

@@ -412,7 +412,7 @@ class Vector:
     (uint64) get one entry for each I/O.
     """
 
-    memory = None  # its data are anywhere
+    memory: npt.NDArray[Any] | None = None  # its data are anywhere
 
     def __init__(
         self,
@@ -435,7 +435,7 @@ class Vector:
             ffi.from_buffer("uint16_t[]", self.status, require_writable=True),
             ffi.from_buffer("uint64_t[]", self.latency_ns, require_writable=True),
         ]
-        self._vector = v = ffi.new("struct nvme_vector *")
+        self._vector = v = self._new()
         ffi.buffer(ffi.addressof(v, "command"))[:] = command
         v.lbas, v.iovas, v.status, v.latency_ns = self._alive
         v.count = count
@@ -443,6 +443,9 @@ class Vector:
         v.last_blocks = last_blocks
         v.block_shift = block_shift
         v.slots = slots
+
+    def _new(self) -> Any:
+        return ffi.new("struct nvme_vector *")
 
     @property
     def completed(self) -> int:
@@ -475,3 +478,44 @@ class Vector:
         self.latency_ns[lost] = 0
         self._vector.failed += int(np.count_nonzero(lost))
         self.stop()
+
+
+class MetadataVector(Vector):
+    """A vector of blocks with metadata (struct nvme_metadata_vector).
+
+    ``metadata`` tells where each I/O's lies, as ``iovas`` does, in DMA ``memory``; None where it
+    has none of its own. ``block_bytes`` is the size of a block in the data's memory. The reference
+    tag of an I/O is ``ref_tag_offset`` above its LBA, in ``ref_tag_bits``; with 0 bits the command
+    has it.
+    """
+
+    def __init__(
+        self,
+        *,
+        metadata: U64Array | None,
+        memory: npt.NDArray[Any] | None,
+        block_bytes: int,
+        ref_tag_bits: int,
+        ref_tag_offset: int,
+        **vector: Any,
+    ) -> None:
+        super().__init__(**vector)
+        self.memory = memory
+        self._struct.block_bytes = block_bytes
+        self._struct.ref_tag_bits = ref_tag_bits
+        self._struct.ref_tag_offset = ref_tag_offset & 0xFFFFFFFFFFFFFFFF
+        if metadata is not None:
+            array = ffi.from_buffer("uint64_t[]", np.ascontiguousarray(metadata, np.uint64))
+            self._alive.append(array)
+            self._struct.metadata = array
+
+    def _new(self) -> Any:
+        self._struct = ffi.new("struct nvme_metadata_vector *")
+        return ffi.addressof(self._struct, "vector")
+
+    def run(self, ring: Ring, timeout_ns: int) -> bool:
+        """As :meth:`Vector.run`."""
+        done: int = lib.nvme_metadata_vector_run(ring._qp, self._struct, timeout_ns)
+        if done < 0:
+            fail(done)
+        return bool(done)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pynvme_user.driver.device import Device
+from pynvme_user.protection import Protection
 from pynvme_user.units import whole_number
 
 
@@ -24,6 +25,8 @@ class Geometry:
     max_blocks: int  # that one read or write carries
     boundary: int = 0  # NOIOB: blocks between two places that no command should cross
     granularity: int = 1  # NPWG, NPWA: blocks whose multiples the device likes to write
+    extended: bool = False  # the metadata follows the data of each block (FLBAS bit 4)
+    protection: Protection | None = None  # how the metadata protects the data, if it does
     #: False, for good, once the namespace may have changed.
     current: bool = True
 
@@ -55,7 +58,7 @@ class Geometry:
             raise ValueError(f"{wanted} are not all in namespace {self.nsid}, which has {there}")
 
     def check_transfer(self, lba: int, blocks: int) -> None:
-        """Raise ValueError if reads and writes cannot carry these blocks, or they are not there."""
+        """Raise ValueError for blocks that I/O without metadata does not carry, or not there."""
         if (
             type(lba) is type(blocks) is int
             and 0 < blocks <= self.block_count - lba
@@ -64,17 +67,21 @@ class Geometry:
             and not self.metadata_size
         ):
             return
-        self.check_range(lba, blocks)
+        self.check_blocks(lba, blocks)
         if self.metadata_size:
             raise ValueError(
                 f"namespace {self.nsid} has {self.metadata_size} bytes of metadata in each block, "
-                "which reads and writes do not carry here: format it without, or send commands of "
-                "your own with QueuePair.submit()"
+                "which this does not carry: use Namespace.read and write, or format it without"
             )
+
+    def check_blocks(self, lba: int, blocks: int) -> None:
+        """Raise ValueError if no command carries such blocks, or they are not there."""
+        self.check_range(lba, blocks)
         if not self.max_blocks:
+            size = (1 << self.block_shift) + (self.metadata_size if self.extended else 0)
             raise ValueError(
-                f"a block of namespace {self.nsid} has {1 << self.block_shift} bytes, more than "
-                "one command of this controller carries: format it with smaller blocks"
+                f"a block of namespace {self.nsid} has {size} bytes, more than one command of "
+                "this controller carries: format it with smaller blocks"
             )
 
 

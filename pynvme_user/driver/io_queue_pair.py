@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +13,16 @@ import numpy.typing as npt
 from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry, ZonedBlocks
-from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS, RawQueuePair
+from pynvme_user.driver.metadata import MetadataOptions
+from pynvme_user.driver.metadata_queue_pair import MetadataQueuePair
+from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,
     NamespaceChangedError,
-    NvmeError,
 )
 from pynvme_user.native import U64Array, fail
-from pynvme_user.ring import Loop, LoopGroup, Vector
+from pynvme_user.ring import Loop, Vector
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.nvm import (
     DatasetManagementCdw10,
@@ -36,7 +36,7 @@ _FUA = WriteCdw12.fua.mask
 _DEALLOCATE = WriteZeroesCdw12.deac.mask
 
 
-class QueuePair(RawQueuePair):
+class QueuePair(MetadataQueuePair):
     """An I/O queue pair, made by :meth:`Controller.queue_pair`: it belongs to one thread."""
 
     #: Its creation did not end, so that nobody has it.
@@ -52,13 +52,22 @@ class QueuePair(RawQueuePair):
         buffer: npt.NDArray[Any],
         *,
         fua: bool = False,
+        **options: Unpack[MetadataOptions],
     ) -> int:
         """Submit a Read of ``blocks`` blocks into DMA memory; return its CID (NVM 1.0, 3.2.4).
 
         Raises ValueError for a range outside the namespace, a buffer of another size, more than
         one command can carry (:attr:`Controller.max_transfer`), or another controller's namespace;
         NamespaceChangedError; else as :meth:`submit`.
+
+        Of a namespace with metadata the keywords are :class:`MetadataOptions`. ``metadata`` is DMA
+        memory, which begins at a multiple of 4; it can be left out where it is nothing but
+        protection information, which the controller checks and strips then. Where metadata follows
+        the data of each block (FLBAS bit 4), ``buffer`` holds both, block after block, and there is
+        no ``metadata``; with PRACT in ``prinfo``, where it is protection information alone, data.
         """
+        if options:
+            return self._submit_metadata(NvmOpcode.READ, ns, lba, blocks, buffer, fua, options)
         return self._submit_io(NvmOpcode.READ, ns, lba, blocks, buffer, fua)
 
     def submit_write(
@@ -69,8 +78,15 @@ class QueuePair(RawQueuePair):
         buffer: npt.NDArray[Any],
         *,
         fua: bool = False,
+        **options: Unpack[MetadataOptions],
     ) -> int:
-        """Submit a Write; as :meth:`submit_read` (NVM 1.0, 3.2.6)."""
+        """Submit a Write; as :meth:`submit_read` (NVM 1.0, 3.2.6).
+
+        Metadata is written as it is given: :meth:`Protection.generate` makes protection
+        information, or the controller inserts it where it strips it from a read.
+        """
+        if options:
+            return self._submit_metadata(NvmOpcode.WRITE, ns, lba, blocks, buffer, fua, options)
         return self._submit_io(NvmOpcode.WRITE, ns, lba, blocks, buffer, fua)
 
     def submit_compare(
@@ -81,8 +97,11 @@ class QueuePair(RawQueuePair):
         buffer: npt.NDArray[Any],
         *,
         fua: bool = False,
+        **options: Unpack[MetadataOptions],
     ) -> int:
-        """Submit a Compare; as :meth:`submit_read` (NVM 1.0, 3.2.1)."""
+        """Submit a Compare; as :meth:`submit_read`, but for PRACT (NVM 1.0, 3.2.1)."""
+        if options:
+            return self._submit_metadata(NvmOpcode.COMPARE, ns, lba, blocks, buffer, fua, options)
         return self._submit_io(NvmOpcode.COMPARE, ns, lba, blocks, buffer, fua)
 
     def submit_append(
@@ -107,14 +126,21 @@ class QueuePair(RawQueuePair):
     def submit_write_zeroes(
         self, ns: Blocks, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
     ) -> int:
-        """Submit a Write Zeroes of up to 65536 blocks; return its CID (NVM 1.0, 3.2.8)."""
+        """Submit a Write Zeroes of up to 65536 blocks; return its CID (NVM 1.0, 3.2.8).
+
+        Where the namespace has protection information, the controller inserts what zeroes have.
+        """
         cdw12 = blocks - 1 | (_FUA if fua else 0) | (_DEALLOCATE if deallocate else 0)
         while True:
             geometry = self._geometry(ns)
             geometry.check_range(lba, blocks)
             if blocks > 0x10000:
                 raise ValueError(f"one Write Zeroes command takes up to 65536 blocks, not {blocks}")
-            cid = self._submit_by(geometry, None, NvmOpcode.WRITE_ZEROES, ns.nsid, lba, cdw12, 0, 0)
+            if geometry.protection is not None:
+                cid = self._submit_zeroes(geometry, lba, cdw12)
+            else:
+                opcode = NvmOpcode.WRITE_ZEROES
+                cid = self._submit_by(geometry, None, opcode, ns.nsid, lba, cdw12, 0, 0)
             if cid is not None:
                 return cid
 
@@ -155,7 +181,7 @@ class QueuePair(RawQueuePair):
 
     def _submit_io(
         self,
-        opcode: int,
+        opcode: NvmOpcode,
         ns: Blocks,
         lba: int,
         blocks: int,
@@ -167,6 +193,8 @@ class QueuePair(RawQueuePair):
             # In place of a call, which this way would feel.
             if ns.device is not self.device or not geometry.current:
                 geometry = self._geometry(ns)
+            if geometry.metadata_size:
+                return self._submit_metadata(opcode, ns, lba, blocks, buffer, fua, {})
             geometry.check_transfer(lba, blocks)
             iova, length = self._dma(buffer)
             if length != blocks << geometry.block_shift:
@@ -208,13 +236,6 @@ class QueuePair(RawQueuePair):
         """
         self._check_own(ns)
         return ns.current()
-
-    def _check_own(self, ns: Blocks) -> None:
-        if ns.device is not self.device:
-            raise ValueError(
-                f"namespace {ns.nsid} is one of {ns.device.name}, which is another controller "
-                "than the queue pair's: use a queue pair of its own"
-            )
 
     # --- loops in C ---------------------------------------------------------------------------
 
@@ -305,6 +326,7 @@ class QueuePair(RawQueuePair):
         *,
         fua: bool = False,
         recycle: bool = False,
+        **options: Unpack[MetadataOptions],
     ) -> VectorResult:
         """Read ``blocks`` blocks at each of ``lbas``, keeping the queue full, in one C call.
 
@@ -317,8 +339,11 @@ class QueuePair(RawQueuePair):
         controller's namespace; NamespaceChangedError, also once somebody runs a command that may
         change namespaces, of which the vector does not see the end; and as :meth:`poll`. After
         ctrl-C the queue is drained before KeyboardInterrupt goes on.
+
+        Metadata is as in :meth:`submit_read`: I/O *i* has the i-th part of ``metadata``. With types
+        1 and 2 ``ref_tag`` is that of the first of ``lbas``, and goes up with the LBA.
         """
-        return self._many(NvmOpcode.READ, ns, lbas, blocks, buffer, fua, recycle)
+        return self._many(NvmOpcode.READ, ns, lbas, blocks, buffer, fua, recycle, options)
 
     def write_many(
         self,
@@ -329,9 +354,10 @@ class QueuePair(RawQueuePair):
         *,
         fua: bool = False,
         recycle: bool = False,
+        **options: Unpack[MetadataOptions],
     ) -> VectorResult:
         """Write ``blocks`` blocks at each of ``lbas``; as :meth:`read_many`."""
-        return self._many(NvmOpcode.WRITE, ns, lbas, blocks, buffer, fua, recycle)
+        return self._many(NvmOpcode.WRITE, ns, lbas, blocks, buffer, fua, recycle, options)
 
     def _many(
         self,
@@ -342,6 +368,7 @@ class QueuePair(RawQueuePair):
         buffer: npt.NDArray[Any],
         fua: bool,
         recycle: bool,
+        options: MetadataOptions,
     ) -> VectorResult:
         where = np.ascontiguousarray(lbas)
         if where.ndim != 1 or (where.size and where.dtype.kind not in "iu"):
@@ -354,6 +381,14 @@ class QueuePair(RawQueuePair):
         )
         while True:
             geometry = self._geometry(ns)
+            if geometry.metadata_size or options:
+                vector = self._metadata_vector(
+                    opcode, geometry, places, blocks, buffer, fua, recycle, options
+                )
+                result = self.run_made(vector, opcode, ns, geometry=geometry, owner=buffer)
+                if result is not None:
+                    return result
+                continue
             if where.size:
                 geometry.check_transfer(int(where[places.argmax()]), blocks)
             size = blocks << geometry.block_shift
@@ -402,7 +437,6 @@ class QueuePair(RawQueuePair):
         The caller has checked the ranges by ``geometry``. The last I/O has ``last_blocks`` blocks.
         None, with nothing submitted, where the geometry was not current any more.
         """
-        self._check_own(ns)
         command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=_FUA if fua else 0)
         vector = Vector(
             command=bytes(command),
@@ -413,6 +447,19 @@ class QueuePair(RawQueuePair):
             block_shift=geometry.block_shift,
             slots=slots,
         )
+        return self.run_made(vector, opcode, ns, geometry=geometry, owner=owner)
+
+    def run_made(
+        self,
+        vector: Vector,
+        opcode: NvmOpcode,
+        ns: Blocks,
+        *,
+        geometry: Geometry,
+        owner: npt.NDArray[Any],
+    ) -> VectorResult | None:
+        """Run a vector that was made by ``geometry``; as :meth:`run_vector`."""
+        self._check_own(ns)
         begun = False
         try:
             while not self.run_loop(vector, SLICE_NS, geometry=geometry, owner=owner):
@@ -429,152 +476,3 @@ class QueuePair(RawQueuePair):
             failures=vector.failed,
             timed_out=self.loop_timed_out,
         )
-
-
-class QueuePairGroup:
-    """Several queue pairs of one controller that one thread drives, for workloads that do so.
-
-    They are given in the order in which they were made.
-    """
-
-    def __init__(self, pairs: Sequence[QueuePair]) -> None:
-        self._pairs = list(pairs)
-        self._next_looked_at = 0
-        self.depth = self._pairs[0].depth
-        self.device = self._pairs[0].device
-        self.rings = [pair._ring for pair in self._pairs]
-
-    @property
-    def doorbell_writes(self) -> int:
-        """Doorbell registers written so far, of all."""
-        return sum(pair.doorbell_writes for pair in self._pairs)
-
-    @property
-    def cq_doorbell_writes(self) -> int:
-        """Those of them that reported completions."""
-        return sum(pair.cq_doorbell_writes for pair in self._pairs)
-
-    def run_loop(
-        self, loop: LoopGroup, timeout_ns: int, *, geometry: Geometry, owner: npt.NDArray[Any]
-    ) -> bool:
-        """Let all members of a group go on; as :meth:`QueuePair.run_loop` does one."""
-        (outcome,) = run_together([GroupRun(self, loop, geometry, owner)], timeout_ns)
-        if isinstance(outcome, Exception):
-            try:
-                raise outcome
-            finally:
-                del outcome  # which would keep this frame, and it the memory
-        return outcome
-
-    def _going(self, loop: LoopGroup) -> list[tuple[QueuePair, Loop]]:
-        """Tell which members are not done, with their queue pairs."""
-        both = zip(self._pairs, loop.members, strict=True)
-        return [(pair, one) for pair, one in both if not loop.is_done(one)]
-
-    def _begin(self, run: GroupRun, held: ExitStack) -> bool:
-        """Take the queue pairs of those that are not done; whether there are any."""
-        going = self._going(run.loop)
-        for pair, one in going:
-            pair._begin_loop(one, run.owner)
-        for pair, _ in going:
-            held.enter_context(pair.held())
-        for pair, one in going:
-            if pair._is_given_up(one, run.geometry):
-                run.loop.set_done(one)
-                pair._end_loop()
-        return bool(self._going(run.loop))
-
-    def _end(self, run: GroupRun, going: Sequence[tuple[QueuePair, Loop]]) -> None:
-        """Let those go that are at their end."""
-        run.loop.take_ends()
-        for pair, one in going:
-            if run.loop.is_done(one):
-                pair._end_loop()
-
-    def recover(self, error: Exception) -> NoReturn:
-        """Let the controller act on an error of the device before the caller sees it: raises it."""
-        with self._pairs[0]._device_errors():
-            raise error
-
-    def _check_health(self, loop: LoopGroup) -> bool:
-        """See after those that go on; whether none does."""
-        left = [pair for pair, _ in self._going(loop)]
-        for number, pair in enumerate(self._some(left)):
-            pair._check_health(waited=False, asks=not number)
-        if not left:
-            loop.rearm()
-        return not left
-
-    def _some(self, pairs: list[QueuePair]) -> list[QueuePair]:
-        """Choose a tenth of them, the next ones each time: they are many to look at."""
-        count = -(-len(pairs) // 10)
-        first = self._next_looked_at % max(1, len(pairs))
-        self._next_looked_at = first + count
-        return (pairs + pairs)[first : first + count]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GroupRun:
-    """A group of loops that is to go on, as :meth:`QueuePairGroup.run_loop` has it."""
-
-    pairs: QueuePairGroup
-    loop: LoopGroup
-    geometry: Geometry
-    owner: npt.NDArray[Any]
-
-    @property
-    def can_wait(self) -> bool:
-        """Whether others need not wait for it: its controller is being reset."""
-        return self.pairs.device.state is State.RESETTING
-
-
-def run_together(runs: Sequence[GroupRun], timeout_ns: int) -> list[bool | Exception]:
-    """Let groups on several controllers go on together, in this thread.
-
-    Tells of each what :meth:`QueuePairGroup.run_loop` would: whether it is at its end, or what it
-    raised, of which the others feel nothing.
-    """
-    outcomes: list[bool | Exception] = [False] * len(runs)
-
-    @contextmanager
-    def noted(place: int) -> Iterator[None]:
-        try:
-            yield
-        except NvmeError as error:
-            # Its frames would keep DMA memory.
-            outcomes[place] = error.with_traceback(None)
-        except Exception as error:
-            outcomes[place] = error
-
-    now = [place for place, run in enumerate(runs) if not run.can_wait] or range(len(runs))
-    # In the order of their making, as a reset stops them: neither waits for the other then.
-    with ExitStack() as held:
-        begun = {}
-        for place in now:
-            with noted(place):
-                begun[place] = runs[place].pairs._begin(runs[place], held)
-        going = {place: runs[place].pairs._going(runs[place].loop) for place in begun}
-        inside = [pair for of in going.values() for pair, _ in of]
-        for pair in inside:
-            pair._inside = True
-        try:
-            both = [(runs[place].loop, runs[place].pairs.rings) for place in begun]
-            if inside:
-                (loop, rings), *others = both
-                loop.run_members(rings, timeout_ns if all(begun.values()) else 0, others)
-        finally:
-            for pair in inside:
-                pair._inside = False
-        for place, of in going.items():
-            with noted(place):
-                if of:
-                    runs[place].pairs._end(runs[place], of)
-    for place in now:
-        pairs, error = runs[place].pairs, outcomes[place]
-        with noted(place):
-            if isinstance(error, Exception):
-                pairs.recover(error)
-            else:
-                outcomes[place] = pairs._check_health(runs[place].loop)
-        del error
-    return outcomes

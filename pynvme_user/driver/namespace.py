@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakSet
@@ -14,6 +15,7 @@ from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.completion import check
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.metadata_transfer import MetadataCalls
 from pynvme_user.driver.nvm_commands import MAX_BLOCKS
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.reservations import Reservations
@@ -25,6 +27,7 @@ from pynvme_user.errors import (
     NvmeError,
     NvmeStatusError,
 )
+from pynvme_user.protection import ALL_ONES, Protection
 from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.commands import CommandSetId, NvmOpcode
 from pynvme_user.spec.identify import (
@@ -34,6 +37,8 @@ from pynvme_user.spec.identify import (
     NamespaceIdentifiers,
     decode_namespace_list,
 )
+from pynvme_user.spec.identify_nvm import GuardFormat, IdentifyNamespaceNvm
+from pynvme_user.spec.protection import ProtectionType
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus
 
@@ -97,6 +102,14 @@ class Namespace(Reservations):
     def metadata_size(self) -> int:
         """Bytes of metadata in each block."""
         return self.geometry.metadata_size
+
+    @property
+    def protection(self) -> Protection | None:
+        """How its metadata protects its data: makes and checks protection information in memory.
+
+        None where there is none.
+        """
+        return self.geometry.protection
 
     @property
     def max_blocks(self) -> int:
@@ -299,6 +312,62 @@ class Namespace(Reservations):
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"
 
 
+class MetadataNamespace(MetadataCalls, Namespace):
+    """A namespace with metadata in each block, which reads, writes and compares carry.
+
+    Data and metadata are apart in memory, whether or not the device has them so (FLBAS bit 4). With
+    protection information :attr:`protection` says which.
+    """
+
+    def _measured(self) -> Geometry:
+        page, known = self.identify, super()._measured()
+        extended = bool(page.flbas.mtelba)
+        each = (1 << known.block_shift) + (known.metadata_size if extended else 0)
+        return replace(
+            known,
+            max_blocks=min(self.device.max_transfer // each, MAX_BLOCKS),
+            extended=extended,
+            protection=self._protection(),
+        )
+
+    def _protection(self) -> Protection | None:
+        """Ask how the metadata protects the data (NVM Command Set 1.1, sections 4.1.5 and 5.3)."""
+        page = self.identify
+        if not page.dps.pit:
+            return None
+        more = IdentifyNamespaceNvm.build()
+        if self.device.identify.ctratt.elbas:
+            with suppress(NvmeStatusError):
+                raw = self._commands.identify(
+                    Cns.CSI_NAMESPACE, nsid=self.nsid, csi=CommandSetId.NVM
+                )
+                more = IdentifyNamespaceNvm.from_bytes(raw)
+        elbaf = more.elbafs[page.format_index].elbaf
+        try:
+            return Protection(
+                type=ProtectionType(page.dps.pit),
+                block_size=1 << page.lbaf.ds,
+                metadata_size=page.lbaf.ms,
+                guard=GuardFormat(elbaf.guard),
+                first=bool(page.dps.pip),
+                storage_tag_bits=elbaf.sts,
+                storage_tag_mask=more.lbstm if elbaf.sts else ALL_ONES,
+            )
+        except ValueError as error:
+            raise NvmeError(
+                f"namespace {self.nsid} tells of its protection information what cannot be, "
+                f"{error}: format it, or update the controller's firmware"
+            ) from None
+
+    def _difference(self) -> str:
+        before = self.protection
+        if found := super()._difference():
+            return found
+        if self._protection() != before:
+            return "was formatted: its metadata or protection information is another"
+        return ""
+
+
 def block_shift_of(page: IdentifyNamespace, nsid: int) -> int:
     """Return log2 of a namespace's block size. Raises NvmeError for one that cannot be."""
     shift = page.lbaf.ds
@@ -407,6 +476,8 @@ class Namespaces(Mapping[int, Namespace]):
                 raise KeyError(f"namespace {nsid!r} is not active; active are: {active}")
             if nsid not in self._known:
                 ns = Namespace(self._device, self._commands, self._pool, nsid)
+                if ns.metadata_size:
+                    ns = MetadataNamespace(self._device, self._commands, self._pool, nsid)
                 self._known[nsid] = ns
                 self._live.add(ns)
             return self._known[nsid]

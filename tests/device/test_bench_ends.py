@@ -17,7 +17,7 @@ from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.run import engine
 from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.driver.geometry import Geometry
-from pynvme_user.driver.io_queue_pair import QueuePairGroup
+from pynvme_user.driver.queue_pair_group import QueuePairGroup
 from pynvme_user.errors import DmaError
 from pynvme_user.host.numa import memory_nodes
 from pynvme_user.spec.commands import AdminOpcode

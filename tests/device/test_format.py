@@ -83,8 +83,30 @@ def test_metadata_appears(ctrl: Controller) -> None:
     ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1, cdw10=index)
     with pytest.raises(NamespaceChangedError, match="its metadata changed from 0 bytes to"):
         ns.read(0, 1)
-    with pytest.raises(ValueError, match="bytes of metadata in each block"):
-        ctrl.namespaces[1].read(0, 1)
+    after = ctrl.namespaces[1]
+    assert isinstance(after, nvme.MetadataNamespace)
+    assert after.metadata_size == after.identify.lbafs[index].ms
+    after.write(0, b"\x5a" * after.block_size, metadata=b"\xa5" * after.metadata_size)
+    metadata = bytearray(after.metadata_size)
+    assert after.read(0, 1, metadata=metadata) == b"\x5a" * after.block_size
+    assert metadata == b"\xa5" * after.metadata_size
+
+
+def test_protection_information_appears(ctrl: Controller) -> None:
+    """With the same metadata: by another DPS alone the namespace is another."""
+    page = ctrl.namespaces[1].identify
+    index = next(n for n, lbaf in enumerate(page.lbafs) if lbaf.ms == 8)
+    ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1, cdw10=index)
+    before = ctrl.namespaces[1]
+    assert before.protection is None
+    ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1, cdw10=index | 1 << 5)
+    for call in (lambda: before.read(0, 1), lambda: before.write(0, bytes(before.block_size))):
+        with pytest.raises(NamespaceChangedError, match="protection information is another"):
+            call()
+    after = ctrl.namespaces[1]
+    assert after.protection is not None
+    after.write(0, bytes(after.block_size))
+    assert after.read(0, 1) == bytes(after.block_size)
 
 
 def test_a_vector_across_a_format(ctrl: Controller) -> None:

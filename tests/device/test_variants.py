@@ -140,15 +140,6 @@ def test_many_namespaces(qemu: None) -> None:
             _ = ctrl.namespaces[3]
 
 
-def test_metadata_is_refused(qemu: None) -> None:
-    """Blocks with metadata are not read as if they had none."""
-    with nvme.open("qemu:?size=16M&ms=8") as ctrl:
-        ns = ctrl.namespaces[1]
-        assert ns.metadata_size == 8
-        with pytest.raises(ValueError, match="8 bytes of metadata"):
-            ns.read(0, 1)
-
-
 def test_more_memory_than_the_machine_has(qemu: None) -> None:
     with nvme.open("qemu:?size=16M&memory=32M") as ctrl:
         with pytest.raises(nvme.DmaError, match="no 64 MiB of memory left"):

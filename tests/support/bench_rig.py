@@ -14,7 +14,8 @@ from pynvme_user.bench.jobs.builder import JobBuilder
 from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.results.result import JobResult, RunResult
 from pynvme_user.bench.run import engine
-from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
+from pynvme_user.driver.io_queue_pair import QueuePair
+from pynvme_user.driver.queue_pair_group import QueuePairGroup
 from pynvme_user.workload.group import WorkloadGroup
 from pynvme_user.workload.loop import Workload
 

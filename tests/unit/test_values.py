@@ -34,6 +34,7 @@ _MADE = {
     errors.NvmeStatusError: (Status.of(GenericStatus.LBA_OUT_OF_RANGE), "Read (opcode 0x02)"),
     errors.DeviceBusyError: ("x is in use by process 7", 7),
     errors.ForkedError: ("qemu:", 7),
+    errors.ProtectionError: (3, "guard", 1, 2),
     RefusedError: ("refused", 22),
 }
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.driver.geometry import Geometry
-from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
+from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.namespace import Namespace
+from pynvme_user.driver.queue_pair_group import QueuePairGroup
 from pynvme_user.errors import NamespaceChangedError
 from pynvme_user.workload.group import WorkloadGroup
 from pynvme_user.workload.loop import Workload

@@ -23,7 +23,8 @@ from pynvme_user.bench.results.result import (
 )
 from pynvme_user.bench.results.timeseries import NS_PER_MS, Recorder
 from pynvme_user.driver.completion import HOST_ABORTED
-from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
+from pynvme_user.driver.io_queue_pair import QueuePair
+from pynvme_user.driver.queue_pair_group import QueuePairGroup
 from pynvme_user.native import tick_rate
 from pynvme_user.spec.status import Status
 from pynvme_user.workload.direction import Direction

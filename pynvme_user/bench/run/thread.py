@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pynvme_user.bench.run.drive import RunLoop
-from pynvme_user.driver.io_queue_pair import GroupRun, QueuePairGroup, run_together
+from pynvme_user.driver.queue_pair_group import GroupRun, QueuePairGroup, run_together
 from pynvme_user.workload.group import WorkloadGroup
 
 #: What a worker asks for: to run its loop, a pause in seconds, or None: to wait for the others.

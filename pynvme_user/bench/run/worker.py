@@ -43,7 +43,8 @@ from pynvme_user.bench.run.write_data import contents, contents_of, fill
 from pynvme_user.bench.run.zoned import ZonedPlan, ZoneMap
 from pynvme_user.dma import DmaBuffer
 from pynvme_user.driver.completion import HOST_ABORTED
-from pynvme_user.driver.io_queue_pair import QueuePair, QueuePairGroup
+from pynvme_user.driver.io_queue_pair import QueuePair
+from pynvme_user.driver.queue_pair_group import QueuePairGroup
 from pynvme_user.errors import NvmeError
 from pynvme_user.host.numa import Placement, near_cpus
 from pynvme_user.workload.direction import Direction

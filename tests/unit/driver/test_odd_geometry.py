@@ -118,12 +118,10 @@ def test_each_format_is_served_or_refused(
                 ctrl.namespaces[1]
             return
         ns = ctrl.namespaces[1]
-        if not blocks or metadata or 1 << shift > ctrl.max_transfer:
+        if not blocks or 1 << shift > ctrl.max_transfer:
             why = (
                 "which has no blocks"
                 if not blocks
-                else "8 bytes of metadata"
-                if metadata
                 else "more than one command of this controller carries"
             )
             data = np.zeros(1 << min(shift, 23), np.uint8)
@@ -146,7 +144,7 @@ def test_each_format_is_served_or_refused(
                     pipeline(ctrl, ns, lambda pair: pair.submit_read, fua=False),
                 ):
                     pass
-            assert not disk.commands or metadata
+            assert not disk.commands
         else:
             last = blocks - 1
             data = np.random.default_rng(shift).integers(0, 256, 1 << shift, np.uint8)

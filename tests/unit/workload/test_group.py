@@ -14,7 +14,7 @@ from soft_controller import OK, SoftController, keep_reads
 from workload_rig import COMMANDS, SECOND, SLICE, workload
 
 from pynvme_user import Controller, ControllerFatalError
-from pynvme_user.driver.io_queue_pair import QueuePairGroup
+from pynvme_user.driver.queue_pair_group import QueuePairGroup
 from pynvme_user.spec.commands import SQE
 from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.generator import Generator

@@ -16,7 +16,7 @@ from workload_rig import SECOND, SLICE
 
 from pynvme_user import Controller, ControllerFatalError, DeviceRemovedError
 from pynvme_user.driver.device import State
-from pynvme_user.driver.io_queue_pair import GroupRun, QueuePairGroup, run_together
+from pynvme_user.driver.queue_pair_group import GroupRun, QueuePairGroup, run_together
 from pynvme_user.spec.commands import SQE
 from pynvme_user.transport.pcie import PcieTransport
 from pynvme_user.workload.generator import Generator

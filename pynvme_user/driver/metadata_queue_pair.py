@@ -1,0 +1,194 @@
+"""A queue pair's part in metadata: commands and vectors that carry it, or have it inserted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pynvme_user.driver.geometry import Blocks, Geometry
+from pynvme_user.driver.metadata import MetadataCommand, MetadataOptions, metadata_command
+from pynvme_user.driver.queue_pair import RawQueuePair
+from pynvme_user.errors import ControllerFatalError
+from pynvme_user.native import U64Array
+from pynvme_user.ring import MetadataVector
+from pynvme_user.spec.commands import SQE, NvmOpcode
+from pynvme_user.spec.protection import PRINFO
+from pynvme_user.units import whole_number
+
+
+class MetadataQueuePair(RawQueuePair):
+    """Makes what :class:`QueuePair` submits to namespaces with metadata."""
+
+    def _check_own(self, ns: Blocks) -> None:
+        """Raise ValueError for another controller's namespace."""
+        if ns.device is not self.device:
+            raise ValueError(
+                f"namespace {ns.nsid} is one of {ns.device.name}, which is another controller "
+                "than the queue pair's: use a queue pair of its own"
+            )
+
+    def _submit_metadata(
+        self,
+        opcode: NvmOpcode,
+        ns: Blocks,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        fua: bool,
+        options: MetadataOptions,
+    ) -> int:
+        """Submit a read, write or compare as its keywords say; return its CID."""
+        self._check_own(ns)
+        while True:
+            geometry = ns.current()
+            geometry.check_blocks(lba, blocks)
+            lba, blocks = whole_number(lba, "an LBA"), whole_number(blocks, "a number of blocks")
+            made, metadata = self._made(geometry, opcode, lba, fua, options)
+            iova, length = self._dma(buffer)
+            _check_length("data", length, blocks, made.block_bytes)
+            if blocks > geometry.max_blocks:
+                raise ValueError(
+                    f"one command carries up to {geometry.max_blocks} blocks here, not {blocks}: "
+                    "use Namespace.read_into or write_from, which split"
+                )
+            mptr = 0
+            if metadata is not None:
+                mptr, length = self._dma(metadata)
+                _check_length("metadata", length, blocks, made.metadata_bytes)
+            command = made.sqe.replace(
+                mptr=mptr,
+                cdw10=lba & 0xFFFFFFFF,
+                cdw11=lba >> 32,
+                cdw12=made.sqe.cdw12 | blocks - 1,
+            )
+            cid = self._submit_made(
+                geometry, command, (buffer, metadata), iova, blocks * made.block_bytes
+            )
+            if cid is not None:
+                return cid
+
+    def _submit_made(
+        self, geometry: Geometry, command: SQE, memory: object, iova: int = 0, length: int = 0
+    ) -> int | None:
+        """Submit a command that was made by that geometry; None where it is not current any more.
+
+        ``memory`` is what the device may reach until its end.
+        """
+        try:
+            with self.held():
+                self._check_open()
+                if not geometry.current:
+                    return None
+                self._pin(memory)
+                return self._ring.submit(bytes(command), iova, length)
+        except ControllerFatalError as error:
+            self._reset_for(error)
+            raise
+
+    def _submit_zeroes(self, geometry: Geometry, lba: int, cdw12: int) -> int | None:
+        """Submit a Write Zeroes that has protection information inserted; as above."""
+        options: MetadataOptions = {"prinfo": PRINFO.build(pract=1)}
+        made = metadata_command(
+            geometry, NvmOpcode.WRITE_ZEROES, lba, fua=False, pract=True, options=options
+        )
+        command = made.sqe.replace(
+            cdw10=lba & 0xFFFFFFFF, cdw11=lba >> 32, cdw12=made.sqe.cdw12 | cdw12
+        )
+        return self._submit_made(geometry, command, None)
+
+    def _made(
+        self, geometry: Geometry, opcode: NvmOpcode, lba: int, fua: bool, options: MetadataOptions
+    ) -> tuple[MetadataCommand, npt.NDArray[Any] | None]:
+        """Make a command of it, and tell where its metadata lies, if it has memory of its own."""
+        made = metadata_command(
+            geometry,
+            opcode,
+            lba,
+            fua=fua,
+            pract=not geometry.extended,
+            options=options,
+        )
+        metadata: Any = options.get("metadata")
+        if metadata is None:
+            if made.metadata_bytes:
+                raise ValueError(
+                    f"namespace {geometry.nsid} has {made.metadata_bytes} bytes of metadata in "
+                    "each block, which lie in memory of their own: give it as metadata, or use "
+                    "Namespace.read and write, which do without"
+                )
+        elif not made.metadata_bytes:
+            raise ValueError(
+                f"the metadata of namespace {geometry.nsid} follows the data of each block: give "
+                "one buffer that holds both, and leave out metadata"
+                if geometry.extended
+                else f"namespace {geometry.nsid} has no metadata: leave out metadata"
+            )
+        elif self._dma(metadata)[0] & 3:
+            raise ValueError("the metadata does not start at a multiple of 4 bytes")
+        return made, metadata
+
+    def _metadata_vector(
+        self,
+        opcode: NvmOpcode,
+        geometry: Geometry,
+        lbas: U64Array,
+        blocks: int,
+        buffer: npt.NDArray[Any],
+        fua: bool,
+        recycle: bool,
+        options: MetadataOptions,
+    ) -> MetadataVector:
+        """Make a vector whose data lie in ``buffer``, I/O behind I/O, and metadata likewise."""
+        first = int(lbas[0]) if len(lbas) else 0
+        if len(lbas):
+            geometry.check_blocks(int(lbas.max()), blocks)
+        blocks = whole_number(blocks, "a number of blocks")
+        made, metadata = self._made(geometry, opcode, first, fua, options)
+        if blocks > geometry.max_blocks:
+            raise ValueError(
+                f"one command carries up to {geometry.max_blocks} blocks here, not {blocks}"
+            )
+        pieces = self.depth if recycle else len(lbas)
+        steps = np.arange(pieces, dtype=np.uint64)
+        iovas = self._places(buffer, "data", steps, blocks * made.block_bytes)
+        return MetadataVector(
+            command=bytes(made.template),
+            lbas=lbas,
+            iovas=iovas,
+            metadata=None
+            if metadata is None
+            else self._places(metadata, "metadata", steps, blocks * made.metadata_bytes),
+            memory=metadata,
+            blocks=blocks,
+            last_blocks=blocks,
+            block_shift=geometry.block_shift,
+            block_bytes=made.block_bytes,
+            ref_tag_bits=made.ref_tag_bits,
+            ref_tag_offset=made.ref_tag - first,
+            slots=recycle,
+        )
+
+    def _places(self, memory: npt.NDArray[Any], what: str, steps: U64Array, size: int) -> U64Array:
+        """Where each I/O's part of DMA memory lies, of ``size`` bytes."""
+        iova, length = self._dma(memory)
+        if length < len(steps) * size:
+            raise ValueError(
+                f"{len(steps)} I/Os with {size} bytes of {what} each need a buffer of "
+                f"{len(steps) * size} bytes, not {length}"
+            )
+        if size & 3 and len(steps) > 1:
+            raise ValueError(
+                f"an I/O has {size} bytes of {what}, and the next would not begin at a multiple "
+                "of 4: give it blocks in fours"
+            )
+        return np.uint64(iova) + steps * np.uint64(size)
+
+
+def _check_length(what: str, length: int, blocks: int, each: int) -> None:
+    if length != blocks * each:
+        raise ValueError(
+            f"{blocks} blocks with {each} bytes of {what} each need a buffer of {blocks * each} "
+            f"bytes, not {length}"
+        )
