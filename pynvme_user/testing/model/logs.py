@@ -30,9 +30,9 @@ from pynvme_user.spec.logs import (
     FeatureEffects,
     FeatureEffectsLog,
     FirmwareSlotLog,
-    LbaStatusRange,
     LbaStatusLog,
     LbaStatusNamespace,
+    LbaStatusRange,
     LidSupported,
     LockdownContents,
     LockdownLog,
@@ -257,7 +257,8 @@ def _lba_status(ctrl: Controller, sqe: SQE, lsp: int) -> bytes:
         if ns.uncorrectable:
             total += len(ns.uncorrectable)
             ranges = [
-                LbaStatusRange.build(rslba=lba, rnlb=blocks - 1) for lba, blocks in runs(ns.uncorrectable)
+                LbaStatusRange.build(rslba=lba, rnlb=blocks - 1)
+                for lba, blocks in runs(ns.uncorrectable)
             ]
             elements.append(
                 LbaStatusNamespace.build(ranges, neid=ns.nsid, nlrd=len(ranges), ratype=0x11)
