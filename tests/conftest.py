@@ -75,6 +75,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        code = getattr(getattr(item, "function", None), "__code__", None)
+        if code is not None and "until_right" in code.co_names:  # it takes the time
+            item.add_marker("alone")
     folders = {item: ORDER.index(item.path.relative_to(TESTS).parts[0]) for item in items}
     items.sort(key=lambda item: (item.get_closest_marker("alone") is None, folders[item]))
 
