@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from generator_rig import endless
+from namespace_changes import WAYS, count, reformat
 from soft_controller import OK, SoftController, keep_reads, namespace_list
 from workload_rig import COMMANDS
 
@@ -34,47 +35,6 @@ from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
 from pynvme_user.spec.identify import IdentifyNamespace, LbaFormat
 from pynvme_user.spec.status import GenericStatus, Status
 from pynvme_user.workload.loop import Workload
-
-WAYS: dict[str, Callable[[Namespace, QueuePair, DmaBuffer], object]] = {
-    "read_into": lambda ns, qp, buffer: ns.read_into(0, buffer),
-    "write_from": lambda ns, qp, buffer: ns.write_from(0, buffer),
-    "with FUA": lambda ns, qp, buffer: ns.read_into(0, buffer, True),
-    "compare": lambda ns, qp, buffer: ns.compare(0, buffer),
-    "read": lambda ns, qp, buffer: ns.read(0, 8),
-    "write of bytes": lambda ns, qp, buffer: ns.write(0, bytes(4096)),
-    "split": lambda ns, qp, buffer: ns.read_into(0, ns.controller.alloc(64 << 10)),
-    "write_zeroes": lambda ns, qp, buffer: ns.write_zeroes(0, 8),
-    "deallocate": lambda ns, qp, buffer: ns.deallocate([(0, 8)]),
-    "submit_read": lambda ns, qp, buffer: qp.submit_read(ns, 0, 8, buffer),
-    "submit_write": lambda ns, qp, buffer: qp.submit_write(ns, 0, 8, buffer),
-    "submit_write_zeroes": lambda ns, qp, buffer: qp.submit_write_zeroes(ns, 0, 8),
-    "submit_deallocate": lambda ns, qp, buffer: qp.submit_deallocate(ns, [(0, 8)]),
-    "read_many": lambda ns, qp, buffer: qp.read_many(ns, [0], 8, buffer),
-    "write_many": lambda ns, qp, buffer: qp.write_many(ns, [0], 8, buffer),
-}
-
-
-def reformat(soft: SoftController, **fields: int) -> Callable[[SQE], Status]:
-    """Let each Format NVM change the LBA format."""
-
-    def admin(sqe: SQE) -> Status:
-        if sqe.opc == AdminOpcode.FORMAT_NVM:
-            soft.lbaf = LbaFormat.build(**({"ds": 9} | fields))
-        return OK
-
-    return admin
-
-
-def count(soft: SoftController) -> list[int]:
-    """Count the I/O commands that the device gets."""
-    seen: list[int] = []
-
-    def look(sqe: SQE) -> Status:
-        seen.append(sqe.opc)
-        return OK
-
-    soft.io = look
-    return seen
 
 
 @pytest.mark.parametrize("how", ["format", "reset"])
