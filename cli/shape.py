@@ -45,7 +45,7 @@ def _no_parts(_: object) -> Mapping[str, Any]:
 class Shape:
     """How nvme-cli shows one structure; what is not said here is shown by the fields' names.
 
-    All functions take the page, and where they are told more the `View`.
+    All functions take the page; those of two arguments take the `View`, too.
     """
 
     #: The text's first line, with ``{device}``, ``{nsid:x}`` and ``{count}`` filled in.
