@@ -9,7 +9,7 @@ import logging
 import threading
 import warnings
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pynvme_user import owned
 from pynvme_user.dma import PAGE, DmaBuffer
@@ -27,6 +27,9 @@ from pynvme_user.logs import logger
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP, CC, CSTS
 from pynvme_user.transport.base import Transport
+
+if TYPE_CHECKING:
+    from pynvme_user import Controller  # the public name: no module of the driver's
 
 log = logger(__name__)
 
@@ -68,6 +71,7 @@ class Device:
 
     cap: CAP  # from before the controller is enabled
     identify: IdentifyController  # from its first Identify on; as of the last reset
+    controller: Controller  # that was made of it, for users: the driver itself does not ask it
     #: Seconds that an aborted command may take to end before the controller is reset.
     abort_seconds = 2.0
 
@@ -90,8 +94,6 @@ class Device:
         #: From the beginning of close(): what is under way goes on, nothing new begins.
         self.closing = False
         self.owner = 0  # where it is FOREIGN: the process that opened it
-        #: The Controller that was made of it, for users: the driver itself does not ask it.
-        self.controller: Any = None
         self._state_lock = threading.Lock()
         owned.register(self)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from pynvme_user.dma import BytesLike
@@ -41,6 +41,9 @@ from pynvme_user.spec.identify_nvm import GuardFormat, IdentifyNamespaceNvm
 from pynvme_user.spec.protection import ProtectionType
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus
+
+if TYPE_CHECKING:
+    from pynvme_user import Controller
 
 #: Namespaces that a controller may have here; the specification knows no such limit.
 MOST_NAMESPACES = 1 << 16
@@ -84,7 +87,7 @@ class Namespace(Reservations):
     # --- what is known of it ------------------------------------------------------------------
 
     @property
-    def controller(self) -> Any:
+    def controller(self) -> Controller:
         """The :class:`Controller` that it belongs to."""
         return self.device.controller
 

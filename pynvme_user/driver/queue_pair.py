@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ from pynvme_user.ring import Loop, Ring
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
 from pynvme_user.transport.base import Queue
+
+if TYPE_CHECKING:
+    from pynvme_user import Controller
 
 T = TypeVar("T")
 #: C spins for this long at most before Python looks at signals and at the device's health.
@@ -127,7 +130,7 @@ class RawQueuePair:
             self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
 
     @property
-    def controller(self) -> Any:
+    def controller(self) -> Controller:
         """The :class:`Controller` that it belongs to."""
         return self.device.controller
 

@@ -25,6 +25,8 @@ nvme.open("qemu:", timeout="5")  # wrong: arg-type
 
 with nvme.open("qemu:") as ctrl:
     ns = ctrl.namespaces[1]
+    owner: nvme.Controller = ns.controller
+    ns.controller.nonsense  # wrong: attr-defined
     ns.write(0, "text")  # wrong: arg-type
     ns.write(0, [1, 2])  # wrong: arg-type
     ns.write("0", b"")  # wrong: arg-type
@@ -48,6 +50,7 @@ with nvme.open("qemu:") as ctrl:
         qp.submit(SQE.build(opc=nvme.NvmOpcode.FLUSH, nsid=1))
         qp.read_many(ns, lbas=range(8), blocks=1, buffer=buffer).check()
         qp.submit_read(ns, 0, 1, "text")  # wrong: arg-type
+        qp.controller.nonsense  # wrong: attr-defined
     node = nvme.Placement("bind", frozenset({0}))
     ctrl.alloc(1, node=node)
     try:
