@@ -50,6 +50,21 @@ _closed_at_exit: weakref.WeakSet[Closed] = weakref.WeakSet()
 _pid = os.getpid()
 
 
+class Undo(ExitStack):
+    """What an opened device gives back, in an ExitStack that closes itself where its owner is lost.
+
+    Ctrl-C may come when the owner is made and nobody holds it yet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() == self._pid:
+            self.close()
+
+
 def register(thing: Owned) -> None:
     """Tell an object of a fork, in the child, as long as it lives."""
     with no_fork:

@@ -262,43 +262,13 @@ def _memfd(name: str, owner: ExitStack, length: int = 0) -> int:
     return descriptor
 
 
-class Emulator:
-    """A running QEMU. It ends with :meth:`close`, with this process, or by itself.
+class _Process:
+    """QEMU's process, which the thread that started it keeps."""
 
-    ``memory`` is the descriptor of the machine's RAM, ``qtest`` the connected socket. Raises
-    DeviceAccessError if QEMU cannot be started.
-    """
+    def __init__(self) -> None:
+        self.popen: subprocess.Popen[bytes] | None = None
 
-    def __init__(self, machine: Machine) -> None:
-        program = shutil.which(PROGRAM)
-        if program is None:
-            raise DeviceAccessError(
-                f"{PROGRAM} is not installed, which qemu: devices need: "
-                "run 'sudo apt-get install qemu-system-x86'"
-            )
-        self.ram = machine.ram
-        self._process: subprocess.Popen[bytes] | None = None
-        owned.register(self)
-        with ExitStack() as ours, ExitStack() as handed_over:
-            self._stderr = _memfd("qemu-stderr", ours)
-            self.memory = _memfd("qemu-ram", ours, machine.ram)
-            self.qtest, theirs = owned.unix_socket_pair()
-            ours.callback(self.qtest.close)
-            handed_over.callback(theirs.close)
-            temporary = {
-                nsid: _memfd("qemu-disk", handed_over, disk.size or DEFAULT_DISK)
-                for nsid, disk in machine.disks.items()
-                if disk.is_temporary
-            }
-            arguments = command_line(
-                machine, memory=self.memory, qtest=theirs.fileno(), temporary=temporary
-            )
-            inherited = [self.memory, theirs.fileno(), *temporary.values()]
-            ours.callback(self._end)
-            self._start([program, *arguments], inherited)
-            self._release = ours.pop_all()
-
-    def _start(self, arguments: list[str], inherited: list[int]) -> None:
+    def start(self, arguments: list[str], inherited: list[int], output: int) -> None:
         """Start QEMU from a thread that lives as long as QEMU does.
 
         PR_SET_PDEATHSIG, which setpriv sets, fires when the *thread* that forked ends. The thread
@@ -311,12 +281,12 @@ class Emulator:
             try:
                 # A child forked meanwhile would hold Popen's pipe, for whose end Popen waits.
                 with owned.no_fork:
-                    self._process = process = subprocess.Popen(
+                    self.popen = process = subprocess.Popen(
                         # Bytes of the user's own, whatever the locale's encoding is.
                         [b"setpriv", b"--pdeathsig", b"KILL", *map(_encode, arguments)],
                         stdin=subprocess.DEVNULL,
-                        stdout=self._stderr,
-                        stderr=self._stderr,
+                        stdout=output,
+                        stderr=output,
                         pass_fds=inherited,
                         # ctrl-C is for this process, which ends QEMU once the device is quiet.
                         start_new_session=True,
@@ -342,20 +312,83 @@ class Emulator:
                 f"QEMU cannot be started: {failed[0]}; setpriv is in the package util-linux"
             )
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; tell whether it came."""
+        if self.popen is None:
+            return True
+        try:
+            self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self) -> None:
+        """End it, by force where it does not."""
+        if self.popen is None or self.popen.poll() is not None:
+            return
+        self.popen.send_signal(signal.SIGTERM)
+        try:
+            ended = self.wait(_STOP_SECONDS)
+        except BaseException:
+            ended = False  # by ctrl-C again: at once
+            raise
+        finally:
+            if not ended:
+                self.popen.kill()
+                self.wait(_STOP_SECONDS)
+
+
+class Emulator:
+    """A running QEMU. It ends with :meth:`close`, this object, this process, or by itself.
+
+    ``memory`` is the descriptor of the machine's RAM, ``qtest`` the connected socket. Raises
+    DeviceAccessError if QEMU cannot be started.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise DeviceAccessError(
+                f"{PROGRAM} is not installed, which qemu: devices need: "
+                "run 'sudo apt-get install qemu-system-x86'"
+            )
+        self.ram = machine.ram
+        self._process = _Process()
+        owned.register(self)
+        with owned.Undo() as ours, owned.Undo() as handed_over:
+            self._stderr = _memfd("qemu-stderr", ours)
+            self.memory = _memfd("qemu-ram", ours, machine.ram)
+            self.qtest, theirs = owned.unix_socket_pair()
+            ours.callback(self.qtest.close)
+            handed_over.callback(theirs.close)
+            temporary = {
+                nsid: _memfd("qemu-disk", handed_over, disk.size or DEFAULT_DISK)
+                for nsid, disk in machine.disks.items()
+                if disk.is_temporary
+            }
+            arguments = command_line(
+                machine, memory=self.memory, qtest=theirs.fileno(), temporary=temporary
+            )
+            inherited = [self.memory, theirs.fileno(), *temporary.values()]
+            ours.callback(self._process.end)
+            self._process.start([program, *arguments], inherited, self._stderr)
+            self._release = ours.pop_all()
+        owned.close_at_exit(self)
+
     def forked(self, owner: int) -> None:
         """Leave QEMU to process ``owner``, in a child of it."""
         # As if it had ended: or the object, when it is deleted, would wait for it and warn.
-        if self._process is not None:
-            self._process.returncode = 0
+        if self._process.popen is not None:
+            self._process.popen.returncode = 0
 
     @property
     def pid(self) -> int:
         """Process id of QEMU."""
-        return self._process.pid if self._process else 0
+        return self._process.popen.pid if self._process.popen else 0
 
     def alive(self) -> bool:
         """Tell whether QEMU still runs."""
-        return self._process is not None and self._process.poll() is None
+        return self._process.popen is not None and self._process.popen.poll() is None
 
     def said(self) -> str:
         """Return what QEMU wrote to its standard error, printable, without its own name."""
@@ -365,28 +398,8 @@ class Emulator:
 
     def wait(self, seconds: float) -> bool:
         """Wait for QEMU's end; tell whether it came."""
-        if self._process is None:
-            return True
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return self._process.wait(seconds)
 
     def close(self) -> None:
         """End QEMU, which writes out what its disks have cached. Safe to call twice."""
         self._release.close()
-
-    def _end(self) -> None:
-        if self._process is None or not self.alive():
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            ended = self.wait(_STOP_SECONDS)
-        except BaseException:
-            ended = False  # by ctrl-C again: at once
-            raise
-        finally:
-            if not ended:
-                self._process.kill()
-                self.wait(_STOP_SECONDS)

@@ -6,7 +6,6 @@ here, so that an IOVA is an address of that RAM.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -100,7 +99,7 @@ class QtestAccess(Access):
         low = min(machine.ram, LOW_RAM_LIMIT)
         if machine.ram % (1 << 20) or low < 16 << 20:
             raise DeviceNameError(f"{self.name}: memory must be whole MiB, 16M or more")
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             created: list[bytes] = []
             try:
                 for disk in machine.disks.values():

@@ -47,7 +47,7 @@ class UioAccess(Access):
         self.name = f"uio:{bdf}"
         self.numa_node = self._function.numa_node
         node = self._check_bound()
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             self._open(node, undo)
             self._undo = undo.pop_all()
 
@@ -67,7 +67,7 @@ class UioAccess(Access):
             )
         return node
 
-    def _open(self, node: Path, undo: contextlib.ExitStack) -> None:
+    def _open(self, node: Path, undo: owned.Undo) -> None:
         config = self._open_file(self._function.path / "config", undo)
         claim(config, self.name)  # UIO itself lets any number of processes in
         size = os.fstat(config).st_size
@@ -79,7 +79,7 @@ class UioAccess(Access):
         self._dma = PhysicalDma(self.name)
         undo.callback(self._dma.close)
 
-        self._files = undo.enter_context(contextlib.ExitStack())
+        self._files = undo.enter_context(owned.Undo())
         self._regions: dict[RegionIndex, Region] = {}
         bar0 = self.region(RegionIndex.BAR0)
         if not isinstance(bar0, MappedRegion):
@@ -97,7 +97,7 @@ class UioAccess(Access):
         else:
             self._start_dma()
 
-    def _open_file(self, path: Path, undo: contextlib.ExitStack, flags: int = 0) -> int:
+    def _open_file(self, path: Path, undo: owned.Undo, flags: int = 0) -> int:
         try:
             fd = owned.descriptor(os.open, path, os.O_RDWR | os.O_CLOEXEC | flags)
         except PermissionError as error:

@@ -74,7 +74,7 @@ class VfioAccess(Access):
         self.name = f"vfio:{bdf}"
         self.numa_node = function.numa_node
         _check_bound(function)
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             self._open(function, iommufd, interrupts, undo)
             self._undo = undo.pop_all()
 
@@ -83,7 +83,7 @@ class VfioAccess(Access):
         function: PciFunction,
         iommufd: bool | None,
         interrupts: str | None,
-        undo: contextlib.ExitStack,
+        undo: owned.Undo,
     ) -> None:
         use_cdev = vfio_cdev.usable(function) if iommufd is None else iommufd
         opened = vfio_cdev.VfioCdev(function) if use_cdev else VfioGroup(function)
@@ -233,7 +233,7 @@ class VfioAccess(Access):
             return 0  # this kind is not known to the kernel, or not for this device
         return int(request.count)
 
-    def _event(self, index: int, what: str, undo: contextlib.ExitStack) -> int | None:
+    def _event(self, index: int, what: str, undo: owned.Undo) -> int | None:
         """Arm an eventfd for what the kernel reports; None, with a warning, if it does not."""
         if not self._irq_count(index):
             return None

@@ -5,7 +5,6 @@ The kernel binds a device to one iommufd at a time, and that is the claim on the
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -38,7 +37,7 @@ class VfioCdev:
                 f"{name}: this kernel has no VFIO device nodes for iommufd (Linux 6.6 with "
                 "CONFIG_VFIO_DEVICE_CDEV): leave iommufd out of the device's name"
             )
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             self.device = open_node(name, node)
             undo.callback(owned.close, self.device)
             iommufd = open_node(name, _IOMMUFD)

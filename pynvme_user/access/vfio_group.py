@@ -5,7 +5,6 @@ The kernel opens a group for one process at a time, and that is the claim on the
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import fcntl
@@ -33,7 +32,7 @@ class VfioGroup:
         name = f"vfio:{function.bdf}"
         noiommu = function.is_noiommu
         node = Path("/dev/vfio", f"{'noiommu-' * noiommu}{function.iommu_group}")
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             group = open_node(name, node, function.vfio_cdev)
             undo.callback(owned.close, group)
             _check_viable(function, group)

@@ -109,12 +109,12 @@ class VfioUserAccess(Access):
         where = Path(path)
         if os.path.isdir(path):  # which never raises, however long the name
             where /= SOCKET_NAME
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             undo.enter_context(_claim(where, self.name))
             self._open(_connect(where, self.name, timeout), timeout, undo)
             self._undo = undo.pop_all()
 
-    def _open(self, sock: socket.socket, timeout: float, undo: contextlib.ExitStack) -> None:
+    def _open(self, sock: socket.socket, timeout: float, undo: owned.Undo) -> None:
         shared = SharedMemory()
         self._connection = Connection(sock, self.name, shared.answer, timeout=timeout)
         undo.callback(self._connection.close)

@@ -102,9 +102,10 @@ class Controller(Administration, Maintenance, NamespaceManagement):
                 self._removal = RemovalWatch(
                     asked, recovery.detach, failed, recovery.uncorrectable_error
                 )
+            undo.callback(_open_controllers.discard, self)
+            _open_controllers.add(self)
+            owned.register(self)
             undo.pop_all()
-        _open_controllers.add(self)
-        owned.register(self)
 
     def forked(self, owner: int) -> None:
         """Be not closed at the exit, in a child of process ``owner``; see owned.py.

@@ -6,7 +6,6 @@ process's own.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -118,7 +117,7 @@ class SoftConfig:
 class _Resources:
     """What a device has of this process: closed with it, or at the interpreter's exit."""
 
-    def __init__(self, core: Core, undo: contextlib.ExitStack) -> None:
+    def __init__(self, core: Core, undo: owned.Undo) -> None:
         self.vectors: list[int] = []  # eventfds
         self._core = core
         self._undo = undo
@@ -151,7 +150,7 @@ class SoftDevice(Access):
         has_model = settings.commands == "all"
         if subsystem is not None and not has_model:
             raise DeviceNameError(f"{self.name}: a subsystem is shared with commands=all: add it")
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             storage = None
             size = settings.size or DEFAULT_SIZE
             if subsystem is None and not settings.null:

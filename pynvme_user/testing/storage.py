@@ -32,7 +32,7 @@ class Storage:
     """
 
     def __init__(self, path: str = "", size: int | None = None) -> None:
-        with contextlib.ExitStack() as undo:
+        with owned.Undo() as undo:
             flags, fd = 0, -1
             if path:
                 fd, size = _open(path, size, undo)
@@ -68,7 +68,7 @@ class Storage:
         self._undo.close()
 
 
-def _open(path: str, size: int | None, undo: contextlib.ExitStack) -> tuple[int, int]:
+def _open(path: str, size: int | None, undo: owned.Undo) -> tuple[int, int]:
     """Open and claim a file, or make it; return the descriptor, which ``undo`` closes, and size."""
     made: list[bytes] = []
     try:

@@ -6,15 +6,18 @@ import gc
 import os
 import resource
 import shutil
-import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import TypeAlias
 
 import pytest
 
 import pynvme_user as nvme
+from pynvme_user.driver.controller import _open_controllers
 
 pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("qemu")]
 
@@ -97,35 +100,64 @@ def test_too_few_descriptors() -> None:
     assert 5 < failed < 100
 
 
-def test_an_interrupted_start() -> None:
-    """At any time up to the open device: no QEMU stays."""
+class Interrupted(BaseException):
+    pass
 
-    class Interrupted(BaseException):
-        pass
 
-    def interrupt(*_: object) -> None:
-        raise Interrupted
+class Interrupt:
+    """Raise Interrupted at the step ``at`` of a start: a line of what opens, or its return."""
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        started = time.monotonic()
-        nvme.open("qemu:?size=1M").close()
-        whole = time.monotonic() - started
-        hit = 0
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.steps = 0
+
+    def __enter__(self) -> Interrupt:
+        sys.settrace(self._called)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _called(self, frame: FrameType, event: str, _: object) -> Trace | None:
+        code = frame.f_code
+        if Path(code.co_filename).name not in OPENING or code.co_name not in OPENING_FUNCTIONS:
+            return None
+        return self._step(frame, event, None)
+
+    def _step(self, frame: FrameType, event: str, _: object) -> Trace:
+        self.steps += 1
+        if self.steps == self.at:
+            sys.settrace(None)
+            raise Interrupted
+        return self._step
+
+
+Trace: TypeAlias = Callable[[FrameType, str, object], object]
+OPENING = {"emulator.py", "qtest.py", "names.py", "controller.py", "device.py", "storage.py"}
+OPENING_FUNCTIONS = {
+    "__init__",
+    "_start",
+    "start",
+    "_open",
+    "open_access",
+    "open_transport",
+    "open",
+}
+
+
+@pytest.mark.parametrize("name", ["qemu:?size=1M", "soft:?size=1M"])
+def test_an_interrupted_start(name: str) -> None:
+    """At each step up to the open device: neither QEMU nor a descriptor stays."""
+    with Interrupt(0) as whole:
+        nvme.open(name).close()
+    assert whole.steps > 50
+    with nothing_left():
         others = children()
-        for step in range(10):
-            ctrl = None
-            try:
-                signal.setitimer(signal.ITIMER_REAL, whole * (step + 0.5) / 10)
-                ctrl = nvme.open("qemu:?size=1M")
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interrupted:
-                hit += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            if ctrl is not None:
+        for step in range(1, whole.steps):
+            with suppress(Interrupted), Interrupt(step):
+                nvme.open(name)
+            # Who could not take the controller any more finds it closed at the exit.
+            for ctrl in list(_open_controllers):
+                assert step > whole.steps - 5
                 ctrl.close()
-            until(lambda: children() == others)
-        assert hit
-    finally:
-        signal.signal(signal.SIGALRM, before)
+            assert children() == others
