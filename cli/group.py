@@ -111,7 +111,8 @@ def _print_completion(ctx: click.Context, param: click.Parameter, shell: str | N
     "  nvme-user read qemu:disk.img --data-size 64M | sha256sum\n\n"
     "Exit codes: 0 done, 1 the device or the transfer failed, 2 usage;\n"
     "129 SIGHUP, 130 interrupted, 143 SIGTERM.\n\n"
-    "NVME_USER_LOG=debug (info, warning, error) shows what the driver does besides I/O.",
+    "NVME_USER_LOG=debug (info, warning, error) shows what the driver does besides I/O.\n"
+    "NVME_USER_QEMU names the QEMU that qemu: starts, where it is not to be the newest.",
 )
 @click.option(
     "--timeout",

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pynvme_user import owned
+from pynvme_user.errors import DeviceAccessError
 from pynvme_user.host import remedies, setup
 from pynvme_user.host.binding import MODULES, UIO, VFIO, group_blockers, is_nvm, module_command
 from pynvme_user.host.holders import holders
 from pynvme_user.host.hugepages import hugepages
 from pynvme_user.host.pci import devices, parse_name
 from pynvme_user.host.sysfs import PciFunction
-from pynvme_user.qemu.emulator import PROGRAM
+from pynvme_user.qemu import program as qemu
 from pynvme_user.spec.text import printable
 from pynvme_user.units import format_size
 
@@ -145,16 +146,19 @@ def _iommu_of_machine() -> Check:
 
 
 def _qemu() -> Check:
-    program = shutil.which(PROGRAM)
+    try:
+        program = qemu.find()
+    except DeviceAccessError as error:
+        return Check("qemu", False, printable(str(error)), f"unset {qemu.VARIABLE}")
     if program is None:
         return Check(
             "qemu",
             False,
-            f"{PROGRAM} is not installed, which qemu: devices need",
+            f"{qemu.PROGRAM} is not installed, which qemu: devices need",
             remedies.as_root("apt-get install qemu-system-x86"),
         )
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, timeout=10, check=True)
+        version = qemu.ask_version(program)
     except (OSError, subprocess.SubprocessError) as error:
         return Check(
             "qemu",
@@ -162,9 +166,13 @@ def _qemu() -> Check:
             f"{program} does not start ({printable(str(error))}): install it again",
             remedies.as_root("apt-get install --reinstall qemu-system-x86"),
         )
-    version = re.search(r"version (\S+)", done.stdout.decode(errors="replace"))
-    text = f"{program} {version[1] if version else ''}".strip()
-    return Check("qemu", True, f"{text}: qemu: devices need nothing else")
+    found = qemu.installed()
+    if os.environ.get(qemu.VARIABLE):
+        chosen = f", by {qemu.VARIABLE}"
+    else:
+        chosen = f", the newest of {len(found)}" if len(found) > 1 else ""
+    text = f"{program} {version}".strip()
+    return Check("qemu", True, f"{text}{chosen}: qemu: devices need nothing else")
 
 
 def _iommu(function: PciFunction, access: str) -> Check:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -21,10 +20,9 @@ from urllib.parse import parse_qsl
 
 from pynvme_user import owned
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
+from pynvme_user.qemu import program
 from pynvme_user.spec.text import printable
 from pynvme_user.units import parse_size
-
-PROGRAM = "qemu-system-x86_64"
 
 #: q35 keeps RAM below this address in one piece; what is more begins at 4 GiB.
 LOW_RAM_LIMIT = 0x8000_0000
@@ -346,13 +344,14 @@ class Emulator:
     """
 
     def __init__(self, machine: Machine) -> None:
-        program = shutil.which(PROGRAM)
-        if program is None:
+        qemu = program.find()
+        if qemu is None:
             raise DeviceAccessError(
-                f"{PROGRAM} is not installed, which qemu: devices need: "
+                f"{program.PROGRAM} is not installed, which qemu: devices need: "
                 "run 'sudo apt-get install qemu-system-x86'"
             )
         self.ram = machine.ram
+        self._name = os.path.basename(qemu)
         self._process = _Process()
         owned.register(self)
         with owned.Undo() as ours, owned.Undo() as handed_over:
@@ -371,7 +370,7 @@ class Emulator:
             )
             inherited = [self.memory, theirs.fileno(), *temporary.values()]
             ours.callback(self._process.end)
-            self._process.start([program, *arguments], inherited, self._stderr)
+            self._process.start([qemu, *arguments], inherited, self._stderr)
             self._release = ours.pop_all()
         owned.close_at_exit(self)
 
@@ -394,7 +393,7 @@ class Emulator:
         """Return what QEMU wrote to its standard error, printable, without its own name."""
         size = os.fstat(self._stderr).st_size
         text = os.pread(self._stderr, size, 0).decode(errors="surrogateescape")
-        return "\n".join(map(printable, text.strip().splitlines())).replace(f"{PROGRAM}: ", "")
+        return "\n".join(map(printable, text.strip().splitlines())).replace(f"{self._name}: ", "")
 
     def wait(self, seconds: float) -> bool:
         """Wait for QEMU's end; tell whether it came."""

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 import pynvme_user as nvme
 from pynvme_user import Controller, Namespace
+from pynvme_user.qemu import program
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job has ctrl-C ignored, and so would every command that a test starts.
@@ -98,6 +99,8 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     name = terminalreporter.config.getoption("--device").rstrip(":")
     terminalreporter.write_line(f"device {name}: {_ran} tests ran on it")
+    if name.startswith("qemu") and (qemu := program.find()):
+        terminalreporter.write_line(f"of QEMU {program.ask_version(qemu)}, {qemu}")
     seed = terminalreporter.config.getoption("--hypothesis-seed")
     terminalreporter.write_line(f"the same examples again: --hypothesis-seed={seed}")
 

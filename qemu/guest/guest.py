@@ -30,6 +30,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from pynvme_user.errors import DeviceAccessError
+from pynvme_user.qemu.program import PROGRAM, find
 from pynvme_user.units import parse_size
 
 from . import initramfs
@@ -39,7 +41,6 @@ from .kernel import Kernel, cache_dir, find_busybox, find_kernel
 from .permissions import Reader
 from .qmp import Qmp
 
-QEMU = "qemu-system-x86_64"
 _KVM_DEADLINE = 20.0  # a nested guest may hang in its firmware; one that works needs 2 s
 _CONSOLE_KEPT = 8192
 _ENVIRONMENT = ("LANG", "LC_ALL", "PYTHONPATH", "TERM", "VIRTUAL_ENV")
@@ -113,6 +114,7 @@ class Guest:
         self._thread: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: BaseException | None = None
+        self._qemu = ""
         self._timed_out = False
         self._ended = False
         self._begin = self._started = self._end = 0.0
@@ -132,8 +134,7 @@ class Guest:
         """Start QEMU, and return while the guest boots. Raises GuestSetupError."""
         if self._thread is not None:
             raise RuntimeError("a Guest starts once: make another one")
-        if shutil.which(QEMU) is None:
-            raise GuestSetupError(f"there is no {QEMU}: sudo apt-get install qemu-system-x86")
+        self._qemu = _find_qemu()
         self._check_readable()
         if self.accel == "auto":
             self.accel = "kvm" if kvm_works() else "tcg"
@@ -300,7 +301,7 @@ class Guest:
             file.write(archive)
         machine += ["-kernel", str(kernel.image), "-initrd", f"/proc/self/fd/{memory}"]
         machine += ["-append", " ".join(self._kernel_line())]
-        return [QEMU, *machine], files, channels
+        return [self._qemu, *machine], files, channels
 
     def _numa_arguments(self) -> list[str]:
         if self.cpus < self.numa_nodes:
@@ -397,7 +398,7 @@ class Guest:
                 process_group=None if self.interactive else 0,
             )
         except OSError as error:
-            self._failure = GuestSetupError(f"cannot start {QEMU} by setpriv: {error}")
+            self._failure = GuestSetupError(f"cannot start {self._qemu} by setpriv: {error}")
             return
         finally:
             spawned.set()
@@ -477,7 +478,7 @@ class Guest:
                 )
         reason = self._stderr.decode(errors="replace").strip()
         if code == 1 and not self._status and reason:
-            raise GuestSetupError(f"{QEMU} did not start: {reason}")
+            raise GuestSetupError(f"{self._qemu} did not start: {reason}")
         detail = f": {reason}" if reason else ""
         when = "while its command ran" if self._started else "before its command started"
         raise self._lost(
@@ -496,6 +497,16 @@ class Guest:
 
     def _console_text(self) -> str:
         return self._console.decode(errors="replace").replace("\r", "")
+
+
+def _find_qemu() -> str:
+    try:
+        found = find()
+    except DeviceAccessError as error:
+        raise GuestSetupError(str(error)) from error
+    if found is None:
+        raise GuestSetupError(f"there is no {PROGRAM}: sudo apt-get install qemu-system-x86")
+    return found
 
 
 @functools.cache

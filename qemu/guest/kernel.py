@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pynvme_user.qemu.program import cache_path
+
 from .errors import GuestSetupError
 
 KERNEL_PACKAGE = "linux-image-amd64"
@@ -86,9 +88,8 @@ class Kernel:
 
 
 def cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/pynvme_user`` (``~/.cache/pynvme_user``), created where missing."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(base) / "pynvme_user"
+    """Return `cache_path`, created where missing."""
+    path = cache_path()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,6 +22,7 @@ from pynvme_user import (
     DeviceNameError,
     DeviceRemovedError,
 )
+from pynvme_user.qemu import program
 
 pytestmark = pytest.mark.kills
 
@@ -277,7 +278,7 @@ def test_another_qemu_has_the_image(image: Path) -> None:
     """One that is not ours: QEMU's own lock says so, after a moment's patience."""
     other = subprocess.Popen(
         [
-            *("qemu-system-x86_64", "-m", "16M", "-display", "none", "-S", "-nodefaults"),
+            *(program.find(), "-m", "16M", "-display", "none", "-S", "-nodefaults"),
             *("-drive", f"file={image},format=raw,if=none,id=d"),
             *("-device", "nvme,drive=d,serial=other"),
         ],
@@ -338,11 +339,29 @@ def test_wrong_format(image: Path) -> None:
 
 
 def test_no_qemu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NVME_USER_QEMU", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "new.img"
     with pytest.raises(DeviceAccessError, match=r"not installed.*apt-get install qemu-system-x86"):
         nvme.open(f"qemu:{path}?size=1M")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_qemu_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    named = tmp_path / "my-own"
+    found = program.find()
+    assert found is not None
+    named.symlink_to(found)
+    monkeypatch.setenv("NVME_USER_QEMU", str(named))
+    with nvme.open("qemu:?size=1M") as ctrl:
+        pid = ctrl.transport.access._emulator.pid
+        assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == bytes(named)
+    with pytest.raises(DeviceAccessError, match=r"did not start for .*: -device nvme"):
+        nvme.open("qemu:?size=1M&nonsense=1")
+    named.unlink()
+    with pytest.raises(DeviceAccessError, match=r"NVME_USER_QEMU is .*my-own', which is no"):
+        nvme.open("qemu:?size=1M")
 
 
 @pytest.mark.parametrize("name", ["", "nonsense:", "qemu:x?size", "qemu:?size=1Q"])

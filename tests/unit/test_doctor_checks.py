@@ -230,7 +230,12 @@ def machine_checks() -> dict[str, doctor.Check]:
     return {check.name: check for check in doctor.examine_machine()}
 
 
-def test_what_a_machine_can_do(lay_out: Machine, no_controller: None) -> None:
+def test_what_a_machine_can_do(
+    lay_out: Machine, no_controller: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NVME_USER_QEMU", raising=False)
     lay_out({"groups/0/type": "DMA", "groups/1/type": "DMA", "modules/x": ""})
     checks = machine_checks()
     assert list(checks) == ["controller", "iommu", "modules", "memlock", "hugepages", "qemu"]
@@ -252,7 +257,7 @@ def test_a_machine_without_an_iommu(lay_out: Machine, no_controller: None) -> No
 @pytest.mark.parametrize(
     ("script", "passed", "text"),
     [
-        ("echo 'QEMU emulator version 9.9.1 (Debian)'", True, "9.9.1: qemu: devices need nothing"),
+        ("echo 'QEMU emulator version 9.9.1 (Debian)'", True, "9.9.1, by NVME_USER_QEMU: qemu:"),
         ("exit 1", False, "does not start"),
     ],
 )
@@ -262,10 +267,35 @@ def test_qemu_is_tried(
     program = tmp_path / "qemu-system-x86_64"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("NVME_USER_QEMU", str(program))
     check = machine_checks()["qemu"]
     assert check.passed is passed
     assert text in check.text
+
+
+def test_which_qemu_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NVME_USER_QEMU", raising=False)
+    programs = []
+    for version in ("10.0.2", "7.2.22"):
+        program = tmp_path / version / "qemu-system-x86_64"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\necho 'QEMU emulator version {version} (Debian)'\n")
+        program.chmod(0o755)
+        programs.append(program)
+    monkeypatch.setenv("PATH", f"{programs[0].parent}:{programs[1].parent}")
+    assert machine_checks()["qemu"].text == (
+        f"{programs[0]} 10.0.2, the newest of 2: qemu: devices need nothing else"
+    )
+    monkeypatch.setenv("NVME_USER_QEMU", str(programs[1]))
+    assert machine_checks()["qemu"].text == (
+        f"{programs[1]} 7.2.22, by NVME_USER_QEMU: qemu: devices need nothing else"
+    )
+    monkeypatch.setenv("NVME_USER_QEMU", "nonsense")
+    check = machine_checks()["qemu"]
+    assert not check.passed
+    assert "is 'nonsense', which is no program" in check.text
+    assert check.command == "unset NVME_USER_QEMU"
 
 
 def test_the_command_without_a_controller(no_controller: None) -> None:
