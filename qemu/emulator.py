@@ -47,7 +47,7 @@ _NAMESPACE_PROPERTIES = frozenset(
     ]
 )
 #: What ties the machine's parts together, in QEMU's ``nvme`` and ``nvme-ns``: not the user's.
-_OWN_PROPERTIES = frozenset(["id", "addr", "bus", "drive", "nsid"])
+_OWN_PROPERTIES = frozenset(["id", "addr", "bus", "drive", "nsid", "subsys"])
 #: Options of a block driver that name a file or lock it, at any depth (``image.filename``): another
 #: file than the device name's would be used without a claim.
 _OWN_OPTIONS = frozenset(["driver", "filename", "locking", "node-name", "path", "size"])
@@ -81,11 +81,15 @@ class Disk:
 
 @dataclass
 class Machine:
-    """What a ``qemu:`` device name asks for. ``disks`` maps a namespace id to its disk."""
+    """What a ``qemu:`` device name asks for. ``disks`` maps a namespace id to its disk.
+
+    Where there are properties for it, the controller is in an NVM subsystem of QEMU's.
+    """
 
     disks: dict[int, Disk]
     ram: int = DEFAULT_RAM
     properties: dict[str, str] = field(default_factory=dict)
+    subsystem: dict[str, str] = field(default_factory=dict)
 
 
 def parse_machine(text: str) -> Machine:
@@ -169,6 +173,11 @@ def _set_option(machine: Machine, disk: Disk, key: str, value: str) -> None:
                     "its size as size="
                 )
             disk.options[option] = value
+        case _ if key.startswith("subsys."):
+            option = key.removeprefix("subsys.")
+            if option == "id":
+                raise ValueError("the driver sets this itself: name it by subsys.nqn")
+            machine.subsystem[option] = value
         case _ if key in _NAMESPACE_PROPERTIES:
             disk.properties[key] = value
         case _ if key in _OWN_PROPERTIES:
@@ -222,6 +231,9 @@ def command_line(
         "serial": "pynvme-user",
         "addr": f"{DEVICE:x}.{FUNCTION:x}",
     } | machine.properties
+    if machine.subsystem:
+        arguments += ["-device", _option("nvme-subsys", {"id": "subsys0"} | machine.subsystem)]
+        controller["subsys"] = "subsys0"
     arguments += ["-device", _option("nvme", controller)]
     for nsid, disk in disks:
         namespace = {"bus": "nvme0", "drive": f"disk{nsid}", "nsid": str(nsid)}

@@ -25,9 +25,10 @@ HEAD = """\
 
 Every command, Identify page, log page and feature of the specification that is known here. Made by
 `python tests/support/command_reference.py`. "QEMU" and "software" are what Debian's QEMU 7.2 and
-`soft:?commands=all` have, on which tests run them; of all others the encoding alone is tested, and
-that it is refused with a clear error where the controller says that it has no such thing. Any of
-them can be sent raw: `Controller.admin()`, `Controller.io()`, `nvme-user admin-passthru`.
+`soft:?commands=all` have, on which tests run them, and "QEMU 10" is what its version 10.0 has
+besides; of all others the encoding alone is tested, and that it is refused with a clear error where
+the controller says that it has no such thing. Any of them can be sent raw: `Controller.admin()`,
+`Controller.io()`, `nvme-user admin-passthru`.
 """
 #: What there is in Python and in nvme-user; what is not here goes raw.
 ADMIN = {
@@ -141,6 +142,25 @@ QEMU = {
         "HOST_BEHAVIOR_SUPPORT",
         "IO_COMMAND_SET_PROFILE",
     ],
+}
+#: What QEMU 10.0 has besides, in a subsystem with Flexible Data Placement.
+QEMU_10 = {
+    "admin": ["DIRECTIVE_SEND", "DIRECTIVE_RECEIVE"],
+    "io": ["IO_MANAGEMENT_RECEIVE", "IO_MANAGEMENT_SEND"],
+    "cns": [
+        "INDEPENDENT_NAMESPACE",
+        "NAMESPACE_CONTROLLERS",
+        "CONTROLLERS",
+        "ENDURANCE_GROUPS",
+    ],
+    "lid": [
+        "ENDURANCE_GROUP",
+        "FDP_CONFIGURATIONS",
+        "RECLAIM_UNIT_HANDLE_USAGE",
+        "FDP_STATISTICS",
+        "FDP_EVENTS",
+    ],
+    "fid": ["FLEXIBLE_DATA_PLACEMENT", "FLEXIBLE_DATA_PLACEMENT_EVENTS"],
 }
 SOFTWARE = {
     "admin": [
@@ -297,6 +317,7 @@ def _shown(kind: str, name: str) -> str:
         text
         for text, there in (
             ("QEMU", name in QEMU[kind] or name in ZONED),
+            ("QEMU 10", name in QEMU_10[kind]),
             ("software", name in SOFTWARE[kind] or name in ZONED),
         )
         if there

@@ -6,19 +6,31 @@ from collections.abc import Iterator
 
 import command_reference
 import pytest
-from command_reference import ADMIN, IO, QEMU, SOFTWARE
+from command_reference import ADMIN, IO, QEMU, QEMU_10, SOFTWARE
+from qemu_options import PLACEMENT, SECONDARY, open_with
 
 import pynvme_user as nvme
 from pynvme_user import Controller, NvmeError
 from pynvme_user.cli.group import cli
 from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
+from pynvme_user.spec.feature_dwords import FdpEventsCdw11, FlexibleDataPlacementCdw11
 from pynvme_user.spec.features import FEATURES, FeatureId
 from pynvme_user.spec.identify_pages import IDENTIFY_PAGES
 from pynvme_user.spec.logs import LOG_PAGES, CommandEffectsLog, LogId, Scope
 
 LISTS = (Cns.ACTIVE_NAMESPACES, Cns.CSI_ACTIVE_NAMESPACES, Cns.ALLOCATED_NAMESPACES)
-DEVICES = {"qemu:?size=64M": QEMU, "soft:?commands=all&size=64M": SOFTWARE}
+#: QEMU's options, or the software controller's name.
+DEVICES = {
+    SECONDARY: QEMU,
+    f"{SECONDARY}&{PLACEMENT}": QEMU_10,
+    "soft:?commands=all&size=64M": SOFTWARE,
+}
+#: Features of which one is asked for, not for all.
+PARTS = {
+    FeatureId.FLEXIBLE_DATA_PLACEMENT: FlexibleDataPlacementCdw11.build(endgid=1),
+    FeatureId.FLEXIBLE_DATA_PLACEMENT_EVENTS: FdpEventsCdw11.build(phndl=0, noet=8),
+}
 
 
 def test_the_page_is_made_from_the_declarations() -> None:
@@ -44,7 +56,8 @@ def test_the_names_of_python_are_there() -> None:
 
 @pytest.fixture(scope="module", params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[tuple[Controller, dict[str, list[str]]]]:
-    with nvme.open(request.param) as ctrl:
+    soft = request.param.startswith("soft:")
+    with nvme.open(request.param) if soft else open_with(request.param) as ctrl:
         yield ctrl, DEVICES[request.param]
 
 
@@ -85,5 +98,6 @@ def test_features(device: Both) -> None:
     ctrl, has = device
     for name in has["fid"]:
         fid = FeatureId[name]
-        nsid = int(bool(FEATURES[fid].per_namespace))
-        assert ctrl.feature(fid, nsid=nsid).result >= 0
+        events = fid is FeatureId.FLEXIBLE_DATA_PLACEMENT_EVENTS
+        nsid = int(bool(FEATURES[fid].per_namespace) or events)
+        assert ctrl.feature(fid, nsid=nsid, cdw11=PARTS.get(fid, 0)).result >= 0

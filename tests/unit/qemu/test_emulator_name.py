@@ -50,6 +50,18 @@ def test_options_go_where_they_belong() -> None:
     )
 
 
+def test_a_subsystem() -> None:
+    machine = parse_machine("?subsys.fdp=on&subsys.nqn=a,b&fdp.ruhs=0;1&sriov_max_vfs=1")
+    assert machine.subsystem == {"fdp": "on", "nqn": "a,b"}
+    assert machine.disks[1].properties == {"fdp.ruhs": "0;1"}
+    words = machine_arguments(machine)
+    subsystem = words.index("nvme-subsys,id=subsys0,fdp=on,nqn=a,,b")
+    (controller,) = (word for word in words if word.startswith("nvme,"))
+    assert controller.endswith("sriov_max_vfs=1,subsys=subsys0")
+    assert subsystem < words.index(controller)
+    assert not any("subsys" in word for word in machine_arguments(parse_machine("")))
+
+
 def test_more_namespaces() -> None:
     machine = parse_machine(
         "?ns2=b.img&ns2.size=1M&ns7.driver=null-co&ns7.driver.latency-ns=5&ns3="
@@ -99,6 +111,8 @@ def test_what_does_not_parse(text: str) -> None:
         ("?ns2.driver=blkdebug&ns2.driver.image.locking=off", "driver sets this itself"),
         ("x?addr=5.0", "driver sets this itself: leave it out"),
         ("x?drive=file1", "driver sets this itself"),
+        ("x?subsys=other", "driver sets this itself"),
+        ("x?subsys.id=other", "driver sets this itself: name it by subsys.nqn"),
         ("x?ns2.nsid=5", "driver sets this itself"),
         ("?ns0=a.img", "namespaces are ns1 to ns256"),
         ("?ns257=a.img", "namespaces are ns1 to ns256"),
