@@ -62,6 +62,7 @@ CONTROLLER_SOURCES = (
     "testing/_queues.c",
     "testing/_registers.c",
     "testing/_rules.c",
+    "testing/_shadow.c",
     "testing/_storage.c",
 )
 

@@ -155,5 +155,7 @@ def variant(request: pytest.FixtureRequest, device_name: str) -> Iterator[Contro
     scheme = "soft:" if device_name.startswith("soft:") else "qemu:"
     if scheme == "qemu:":
         request.getfixturevalue("qemu")
+    elif shadow:
+        options += "&shadow=1"
     with nvme.open(f"{scheme}?{options}", shadow_doorbells=shadow) as ctrl:
         yield ctrl

@@ -127,6 +127,7 @@ PROGRAMS = {
     "many": ("_bench_many",),
     "qtest": ("_qtest",),
     "controller": ("_controller", "_admin", "_data", "_queues", "_registers", "_rules", "_storage"),
+    "shadow": ("_shadow",),
 }
 #: Longer than any run of tests takes.
 SECONDS = 1200

@@ -67,6 +67,7 @@ static uint16_t create_cq(struct controller *c, const struct nvme_sqe *sqe)
 		.interrupts = sqe->cdw11 >> 1 & 1,
 		.iova = sqe->prp1,
 	};
+	controller_connect_cq(c, qid);
 	return SUCCESS;
 }
 
@@ -99,6 +100,7 @@ static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
 		.next_due = NEVER,
 		.iova = sqe->prp1,
 	};
+	controller_connect_sq(c, qid);
 	c->cqs[cqid].sqs++;
 	c->live[c->live_count++] = qid;
 	return SUCCESS;
@@ -108,7 +110,7 @@ static int cq_has_room(const struct controller *c, uint32_t cqid)
 {
 	const struct cq *cq = &c->cqs[cqid];
 
-	return (cq->tail + 1) % cq->size != *controller_bell(c, cqid, 1);
+	return (cq->tail + 1) % cq->size != *cq->bell;
 }
 
 static uint16_t delete_sq(struct controller *c, const struct nvme_sqe *sqe)
@@ -119,7 +121,7 @@ static uint16_t delete_sq(struct controller *c, const struct nvme_sqe *sqe)
 
 	if (!qid || !sq->entries)
 		return INVALID_QID;
-	tail = *controller_bell(c, qid, 0);
+	tail = *sq->bell;
 	/* What was not executed: as much as its completion queue has room for. */
 	for (uint32_t i = 0; i < sq->held_count && cq_has_room(c, sq->cqid); i++)
 		controller_complete(c, sq, qid, sq->held[i].sqe.cid, ABORTED_SQ_DELETION, 0);
@@ -338,6 +340,8 @@ uint16_t controller_admin_here(struct controller *c, const struct nvme_sqe *sqe,
 		return set_features(c, sqe, dw0);
 	case 0x0a:
 		return get_features(c, sqe, dw0);
+	case 0x7c:
+		return controller_configure_doorbells(c, sqe);
 	case CONTROLLER_RENEW:
 		return renew(c, sqe);
 	case ASYNC_EVENT_REQUEST:

@@ -36,7 +36,8 @@ struct controller *controller_new(const struct controller_config *config)
 	if (!config->doorbells || !config->blocks || config->block_shift < 9 ||
 	    config->block_shift > 12 || config->mqes < 1 || config->mqes > 0xffff ||
 	    config->queues < 1 || config->queues >= QUEUES_MAX || config->mdts > 16 ||
-	    config->dstrd > 10 || config->to > 0xff || (config->model && !config->answer))
+	    config->dstrd > 10 || config->to > 0xff || (config->model && !config->answer) ||
+	    (config->shadow && (config->dstrd || config->model)))
 		return NULL;
 	c = calloc(1, sizeof(*c));
 	if (!c)
@@ -63,6 +64,7 @@ struct controller *controller_new(const struct controller_config *config)
 
 void controller_drop_queues(struct controller *c)
 {
+	c->shadow = c->event_index = NULL;
 	for (uint32_t qid = 0; qid < QUEUES_MAX; qid++) {
 		free(c->sqs[qid].held);
 		*controller_bell(c, qid, 0) = *controller_bell(c, qid, 1) = 0;
@@ -167,9 +169,11 @@ static uint32_t doze(struct controller *c)
 	__atomic_store_n(&c->asleep, 1, __ATOMIC_SEQ_CST);
 	if (!__atomic_load_n(&c->stop, __ATOMIC_SEQ_CST) &&
 	    !__atomic_load_n(&c->entering, __ATOMIC_SEQ_CST)) {
+		int asked = controller_ask_doorbells(c);
+
 		/* What was rung before anybody could see that we sleep. */
 		count = controller_poll(c);
-		if (!count)
+		if (!count && asked)
 			syscall(SYS_futex, &c->asleep, FUTEX_WAIT_PRIVATE, 1,
 				ns == NEVER ? NULL : &limit, NULL, 0);
 	}
@@ -247,6 +251,8 @@ void controller_settle(struct controller *c)
 		return;
 	/* What takes its time takes it here. */
 	do {
+		/* Before the look at them: what comes behind it is rung for. */
+		controller_ask_doorbells(c);
 		before = nvme_ticks();
 		if (controller_poll(c))
 			due = before + 1;
@@ -337,9 +343,12 @@ int controller_map(struct controller *c, uint64_t iova, uint64_t length, void *a
 	return err;
 }
 
-/* Whether a queue lies there. */
+/* Whether a queue lies there, or the shadow doorbells. */
 static int has_queue(const struct controller *c, uint64_t iova, uint64_t length)
 {
+	if (c->shadow &&
+	    (c->shadow_iova - iova < length || c->event_index_iova - iova < length))
+		return 1;
 	for (uint32_t qid = 0; qid < QUEUES_MAX; qid++)
 		if ((c->sqs[qid].entries && c->sqs[qid].iova - iova < length) ||
 		    (c->cqs[qid].entries && c->cqs[qid].iova - iova < length))

@@ -11,8 +11,8 @@
  * the controller's, and a log of its own (struct controller_log) counts more. One namespace.
  *
  * Left out: metadata, fused commands, Format, Verify, Copy, several page sizes, arbitration, events
- * of its own (controller_event() sends one), shadow doorbells. A model (`model` of the
- * configuration) may do what of these are commands.
+ * of its own (controller_event() sends one). A model (`model` of the configuration) may do what of
+ * these are commands.
  */
 #ifndef PYNVME_USER_CONTROLLER_H
 #define PYNVME_USER_CONTROLLER_H
@@ -102,6 +102,7 @@ struct controller_config {
 	uint64_t slow_ns;     /* how long each `slow_every`th takes */
 	uint32_t slow_every;  /* 0: none */
 	uint32_t in_turn;     /* they take their time one after the other, not together */
+	uint32_t shadow;      /* it has shadow doorbells: not with `dstrd` or `model` */
 	uint32_t *doorbells;  /* the caller's: two for each queue, DSTRD apart; 4 KiB or more */
 	/* Answers for rules that ask. Called without a lock of the driver's; of this header it
 	 * calls controller_call_move(), controller_post() and what tells but changes nothing.
@@ -254,7 +255,7 @@ int controller_map(struct controller *c, uint64_t iova, uint64_t length, void *a
 
 /*
  * Take memory back; returns its address, or NULL where no such mapping is. The controller fails
- * (CSTS.CFS) if a queue of its lies there.
+ * (CSTS.CFS) if a queue of its or the shadow doorbells lie there.
  */
 void *controller_unmap(struct controller *c, uint64_t iova, uint64_t length);
 

@@ -100,6 +100,8 @@ struct sq {
 	uint32_t cqid;
 	uint64_t next_due; /* of those that are held */
 	uint64_t iova;
+	const volatile uint32_t *bell; /* its tail: the doorbell, or the host's shadow of it */
+	volatile uint32_t *event;      /* with a shadow: its event index; else NULL */
 };
 
 struct cq {
@@ -112,6 +114,8 @@ struct cq {
 	uint16_t vector;
 	int interrupts; /* Interrupts Enabled */
 	uint64_t iova;
+	const volatile uint32_t *bell; /* its head, likewise */
+	volatile uint32_t *event;
 };
 
 struct controller {
@@ -140,6 +144,9 @@ struct controller {
 	uint32_t features[256];
 	int created; /* an I/O queue was, since the reset */
 	uint32_t resets;
+	/* Of the host, each a page; NULL until Doorbell Buffer Config. */
+	volatile uint32_t *shadow, *event_index;
+	uint64_t shadow_iova, event_index_iova;
 
 	struct region *regions; /* by IOVA */
 	uint32_t region_count, region_room;
@@ -165,6 +172,18 @@ static inline volatile uint32_t *controller_bell(const struct controller *c, uin
 	return &c->doorbells[(size_t)(2 * qid + (cq != 0)) << c->stride];
 }
 
+uint16_t controller_configure_doorbells(struct controller *c, const struct nvme_sqe *sqe);
+
+/* Say where a queue's doorbell is that has just been made. */
+void controller_connect_sq(struct controller *c, uint32_t qid);
+void controller_connect_cq(struct controller *c, uint32_t qid);
+
+/*
+ * With shadow doorbells: ask the host for the doorbell behind each value that stands there now. Returns
+ * 0 if one of them has changed meanwhile, for which no doorbell may come.
+ */
+int controller_ask_doorbells(const struct controller *c);
+
 /*
  * Let the caller alone see and change the controller until controller_leave(): the thread is
  * between two rounds then. In `answer`, where the caller is in the midst of one, nothing happens.
@@ -186,7 +205,7 @@ uint64_t controller_next_due(const struct controller *c);
 
 uint64_t controller_ticks_of(uint64_t ns);
 
-/* Take all queues away, with what is in them. */
+/* Take all queues away, with what is in them, and the shadow doorbells. */
 void controller_drop_queues(struct controller *c);
 
 /* Where `length` bytes at `iova` are here; NULL if they do not all lie in one mapping. */

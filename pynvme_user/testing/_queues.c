@@ -23,13 +23,13 @@ void controller_complete(struct controller *c, const struct sq *sq, uint32_t sqi
 }
 
 /* The host's doorbell is read only when the queue looks full: its line is the host's to write. */
-static inline int cq_is_full(struct controller *c, struct cq *cq, uint32_t cqid)
+static inline int cq_is_full(struct cq *cq)
 {
 	uint32_t next = cq->tail + 1 == cq->size ? 0 : cq->tail + 1;
 
 	if (next != cq->head)
 		return 0;
-	cq->head = __atomic_load_n(controller_bell(c, cqid, 1), __ATOMIC_ACQUIRE);
+	cq->head = __atomic_load_n(cq->bell, __ATOMIC_ACQUIRE);
 	return next == cq->head;
 }
 
@@ -65,7 +65,7 @@ static uint32_t poll_sq(struct controller *c, uint32_t qid, uint32_t tail)
 	struct cq *cq = &c->cqs[sq->cqid];
 	uint32_t count = 0;
 
-	while (sq->head != tail && !cq_is_full(c, cq, sq->cqid)) {
+	while (sq->head != tail && !cq_is_full(cq)) {
 		const struct nvme_sqe *sqe = &sq->entries[sq->head];
 		uint16_t status = execute(c, sqe);
 
@@ -206,7 +206,7 @@ static void complete_held(struct controller *c, uint32_t qid, const struct held 
 		return;
 	}
 	controller_complete(c, sq, sqid, cid, status, held->result);
-	if (held->action == CONTROLLER_TWICE && !cq_is_full(c, cq, sq->cqid))
+	if (held->action == CONTROLLER_TWICE && !cq_is_full(cq))
 		controller_complete(c, sq, sqid, cid, status, held->result);
 }
 
@@ -219,7 +219,7 @@ static void end_due(struct controller *c, uint32_t qid, struct held *held)
 	if (held->action == CONTROLLER_ANSWER) {
 		ask(c, qid, held);
 		/* What it has posted may have taken the room. */
-		if (cq_is_full(c, &c->cqs[c->sqs[qid].cqid], c->sqs[qid].cqid))
+		if (cq_is_full(&c->cqs[c->sqs[qid].cqid]))
 			return;
 	}
 	switch (held->action) {
@@ -267,7 +267,7 @@ static uint32_t poll_held(struct controller *c, uint32_t qid, uint32_t tail)
 	for (uint32_t i = 0; i < sq->held_count; i++) {
 		struct held *held = &sq->held[i];
 
-		if (held->due <= now && !cq_is_full(c, cq, sq->cqid)) {
+		if (held->due <= now && !cq_is_full(cq)) {
 			end_due(c, qid, held);
 			/* With what failed went the queue; what is gone does nothing more. */
 			if (!sq->entries || c->quirks & CONTROLLER_IS_GONE)
@@ -374,7 +374,7 @@ int controller_post(struct controller *c, uint32_t qid, uint16_t cid, uint16_t s
 		const struct sq *sq = &c->sqs[qid];
 		struct cq *cq = &c->cqs[sq->cqid];
 
-		if (cq_is_full(c, cq, sq->cqid))
+		if (cq_is_full(cq))
 			err = -EAGAIN;
 		else
 			controller_complete(c, sq, qid, cid, status, dw0);
@@ -458,7 +458,7 @@ uint32_t controller_poll(struct controller *c)
 		return 0;
 	for (uint32_t i = 0; i < c->live_count; i++) {
 		uint32_t qid = c->live[i];
-		uint32_t tail = __atomic_load_n(controller_bell(c, qid, 0), __ATOMIC_ACQUIRE);
+		uint32_t tail = __atomic_load_n(c->sqs[qid].bell, __ATOMIC_ACQUIRE);
 
 		if (tail == c->sqs[qid].head && c->sqs[qid].next_due == NEVER)
 			continue;

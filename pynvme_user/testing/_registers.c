@@ -83,6 +83,8 @@ static void enable(struct controller *c)
 	c->cqs[0] = (struct cq){
 		.entries = cq, .size = cq_size, .phase = 1, .interrupts = 1, .iova = c->acq
 	};
+	controller_connect_sq(c, 0);
+	controller_connect_cq(c, 0);
 	c->live[c->live_count++] = 0;
 	c->csts = CSTS_RDY;
 }

@@ -59,6 +59,7 @@ class Options:
     delay: float = 0.0
     slow: tuple[float, int] = (0.0, 0)
     in_turn: bool = False
+    shadow: bool = False
     fault: tuple[str, int, int] = ("none", 0, 0)
 
 
@@ -105,6 +106,7 @@ class Core:
         config.slow_ns = int(options.slow[0] * 1000)
         config.slow_every = options.slow[1]
         config.in_turn = options.in_turn
+        config.shadow = options.shadow
         config.doorbells = ffi.cast("uint32_t *", doorbells)
         config.answer = lib.testing_answer
         config.model = model
@@ -117,6 +119,7 @@ class Core:
                 blocks=blocks,
                 block_shift=shift,
                 mdts=options.mdts,
+                shadow=options.shadow,
                 model="memory" if storage else "null",
             ):
                 self.set_page(cns, page, per_namespace=per_namespace)

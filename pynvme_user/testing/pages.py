@@ -5,6 +5,7 @@ from __future__ import annotations
 from pynvme_user.spec.admin import Cns
 from pynvme_user.spec.identify import IdentifierType, IdentifyNamespace, LbaFormat
 from pynvme_user.spec.identify_controller import (
+    OACS,
     ONCS,
     SGLS,
     ControllerType,
@@ -23,7 +24,7 @@ _UUID = bytes.fromhex("6e766d65757365728000000000000001")
 
 
 def identify_pages(
-    *, blocks: int, block_shift: int, mdts: int, model: str
+    *, blocks: int, block_shift: int, mdts: int, shadow: bool, model: str
 ) -> list[tuple[int, bool, bytes]]:
     """Return (CNS, whether it is of namespace 1 alone, the 4096 bytes) of each page."""
     controller = IdentifyController.build(
@@ -33,6 +34,7 @@ def identify_pages(
         mdts=mdts,
         ver=VS.build(mjr=2),
         cntrltype=ControllerType.IO,
+        oacs=OACS.build(dbcs=shadow),
         aerl=_AERL,
         sqes=EntrySizes.build(min=6, max=6),
         cqes=EntrySizes.build(min=4, max=4),

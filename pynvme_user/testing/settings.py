@@ -112,6 +112,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "delay": (_time, "us that each I/O command takes, up to a minute"),
     "slow": (parse_slow, "US:N, what each N-th I/O command takes"),
     "in_turn": (_switch, "0 or 1"),
+    "shadow": (_switch, "0 or 1: whether it has shadow doorbells"),
     "fault": (parse_fault, f"KIND:N[:VALUE], of the kinds {', '.join(list(FAULTS)[1:])}"),
     "inline": (_switch, "0 or 1"),
     "spin": (_switch, "0 or 1"),
@@ -123,7 +124,8 @@ _OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
 _CORE = {
     "logical_block_size": "block_size",
     "max_ioqpairs": "queues",
-    **{name: name for name in ("mdts", "mqes", "dstrd", "delay", "slow", "in_turn", "fault")},
+    **{name: name for name in ("mdts", "mqes", "dstrd", "delay", "slow")},
+    **{name: name for name in ("in_turn", "shadow", "fault")},
 }
 _REST = {
     "size": "size",
@@ -171,6 +173,10 @@ def parse_settings(text: str) -> Settings:
         raise DeviceNameError(f"{name!r}: inline=1 has no thread that could spin: leave out one")
     if settings.commands == "all" and settings.null:
         raise DeviceNameError(f"{name!r}: commands=all has storage: leave out driver=null-co")
+    if settings.core.shadow and (settings.core.dstrd or settings.commands == "all"):
+        raise DeviceNameError(
+            f"{name!r}: shadow=1 goes with neither dstrd nor commands=all: leave out one"
+        )
     if settings.commands != "all" and (settings.capacity or settings.zones):
         raise DeviceNameError(f"{name!r}: capacity and zones go with commands=all: add it")
     return settings

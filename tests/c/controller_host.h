@@ -1,6 +1,6 @@
 /*
- * A host of the software controller: its memory, queues and registers, for controller_test.c. Each
- * command is posted and its completion taken by hand.
+ * A host of the software controller: its memory, queues and registers. Each command is posted and
+ * its completion taken by hand.
  */
 #ifndef CONTROLLER_HOST_H
 #define CONTROLLER_HOST_H
@@ -16,7 +16,8 @@
 #define PAGE   4096u
 #define BLOCKS 256u
 #define IOVA   UINT64_C(0x7000000000)
-#define PAGES  64u /* of the host: 4 of queues, the others of data */
+#define PAGES  64u /* of the host: 4 of queues, 2 of shadow doorbells, the others of data */
+#define SHADOW 4u  /* the first of the two */
 #define DEPTH  16u
 
 struct queue {
@@ -33,6 +34,8 @@ struct host {
 	uint32_t *doorbells;
 	struct queue admin, io;
 	uint32_t stride;
+	volatile uint32_t *shadow, *event_index; /* NULL: the controller is not asked for them */
+	uint32_t rung; /* doorbells of I/O queues */
 	int waits; /* the controller has a thread */
 	uint16_t cid;
 };
@@ -78,10 +81,24 @@ static uint64_t iova_of(uint32_t number)
 	return IOVA + (uint64_t)number * PAGE;
 }
 
+/* Whether the register is to be written, too: the doorbell passes the event index (appendix B.5). */
+static int write_shadow(struct host *host, uint32_t index, uint16_t value)
+{
+	uint16_t before = (uint16_t)host->shadow[index], event;
+
+	__atomic_store_n(&host->shadow[index], value, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	event = (uint16_t)__atomic_load_n(&host->event_index[index], __ATOMIC_ACQUIRE);
+	return (uint16_t)(value - event - 1) < (uint16_t)(value - before);
+}
+
 static void ring(struct host *host, uint32_t qid, int cq, uint32_t value)
 {
 	uint64_t at = (uint64_t)((2 * qid + (uint32_t)cq) << host->stride) * 4;
 
+	if (qid && host->shadow && !write_shadow(host, 2 * qid + (uint32_t)cq, (uint16_t)value))
+		return;
+	host->rung += qid > 0;
 	CHECK(!controller_doorbell(host->c, at, value));
 }
 
@@ -149,6 +166,19 @@ static uint32_t csts(struct host *host)
 	return (uint32_t)value;
 }
 
+static struct nvme_sqe doorbell_buffer_config(uint32_t shadow, uint32_t event_index)
+{
+	return (struct nvme_sqe){
+		.opc = 0x7c, .prp1 = iova_of(shadow), .prp2 = iova_of(event_index)
+	};
+}
+
+static void use_shadow(struct host *host)
+{
+	host->shadow = (volatile uint32_t *)page(host, SHADOW);
+	host->event_index = (volatile uint32_t *)page(host, SHADOW + 1);
+}
+
 /* Enable the controller, and make an I/O queue pair. */
 static void start(struct host *host)
 {
@@ -164,6 +194,10 @@ static void start(struct host *host)
 	write_register(host, 0x30, 8, iova_of(1));
 	write_register(host, 0x14, 4, 0x00460001);
 	CHECK(csts(host) == 1);
+	if (host->shadow) {
+		memset(page(host, SHADOW), 0, 2 * PAGE);
+		CHECK(!run(host, &host->admin, doorbell_buffer_config(SHADOW, SHADOW + 1), NULL));
+	}
 	CHECK(!run(host, &host->admin,
 		   (struct nvme_sqe){ .opc = 5,
 				      .prp1 = iova_of(3),
@@ -178,7 +212,8 @@ static void start(struct host *host)
 		   NULL));
 }
 
-static void host_init(struct host *host, struct answer *answers, int wait, uint32_t stride)
+static void host_init(struct host *host, struct answer *answers, int wait, uint32_t stride,
+		      uint32_t shadow)
 {
 	struct controller_config config = {
 		.blocks = BLOCKS,
@@ -191,6 +226,7 @@ static void host_init(struct host *host, struct answer *answers, int wait, uint3
 		.to = 10,
 		.answer = answer,
 		.context = answers,
+		.shadow = shadow,
 		.model = (uint32_t)answers->is_model,
 	};
 
@@ -202,6 +238,8 @@ static void host_init(struct host *host, struct answer *answers, int wait, uint3
 		.waits = wait >= 0,
 	};
 	CHECK(host->memory);
+	if (shadow)
+		use_shadow(host);
 	memset(host->memory, 0, PAGES * PAGE);
 	config.storage = host->storage;
 	config.doorbells = host->doorbells;
@@ -224,7 +262,7 @@ static void host_free(struct host *host)
 	free(host->doorbells);
 }
 
-static int order(struct host *host, uint32_t action, int32_t opcode, int64_t value)
+static inline int order(struct host *host, uint32_t action, int32_t opcode, int64_t value)
 {
 	const struct controller_rule rule = {
 		.action = action,

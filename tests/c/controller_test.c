@@ -460,7 +460,7 @@ static void test_model(int wait)
 	struct host host;
 
 	CHECK(!controller_new(&none));
-	host_init(&host, &answers, wait, 0);
+	host_init(&host, &answers, wait, 0, 0);
 	test_asked(&host, &answers);
 	test_next(&host, &answers);
 	test_event_is_asked_for_again(&host, &answers);
@@ -500,12 +500,12 @@ static void test_visitors(struct host *host)
 	CHECK(!pthread_join(thread, NULL));
 }
 
-static void test_all(int wait, uint32_t stride)
+static void test_all(int wait, uint32_t stride, uint32_t shadow)
 {
 	struct answer answers = { 0 };
 	struct host host;
 
-	host_init(&host, &answers, wait, stride);
+	host_init(&host, &answers, wait, stride, shadow);
 	CHECK(controller_doorbell(host.c, 2, 0) == -EINVAL);
 	CHECK(controller_doorbell(host.c, (uint64_t)PAGE << 11, 0) == -EINVAL);
 	test_data(&host);
@@ -529,10 +529,12 @@ int main(int argc, char **argv)
 {
 	if (argc > 1)
 		percent = strtoull(argv[1], NULL, 0);
-	test_all(-1, 0);
-	test_all(-1, 3);
-	test_all(CONTROLLER_SLEEP, 0);
-	test_all(CONTROLLER_NAP, 1);
+	test_all(-1, 0, 0);
+	test_all(-1, 3, 0);
+	test_all(-1, 0, 1);
+	test_all(CONTROLLER_SLEEP, 0, 0);
+	test_all(CONTROLLER_SLEEP, 0, 1);
+	test_all(CONTROLLER_NAP, 1, 0);
 	test_model(-1);
 	test_model(CONTROLLER_SLEEP);
 	return 0;

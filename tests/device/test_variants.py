@@ -68,8 +68,6 @@ def test_doorbells_of_the_variant(variant: Controller, request: pytest.FixtureRe
 
     The completion queue has room for more than these, so that its register is left alone.
     """
-    if variant.name.startswith("soft:"):
-        pytest.skip("the software controller has no shadow doorbells")
     ns = variant.namespaces[1]
     with variant.queue_pair(8) as qp:
         for _ in range(50):
@@ -84,8 +82,9 @@ def test_doorbells_of_the_variant(variant: Controller, request: pytest.FixtureRe
                 int(page.view(np.uint32)[2 * qp.qid]) for page in variant.transport.shadow
             )
             assert tail == 50
-            assert 0 < event_index <= 50
-            assert qp.doorbell_writes <= 50
+            # A thread of the software controller's that does not sleep does not ask again.
+            assert (0 if variant.name.startswith("soft:") else 1) <= event_index <= 50
+            assert 0 < qp.doorbell_writes <= 50
 
 
 def test_limits_of_the_variant(variant: Controller, request: pytest.FixtureRequest) -> None:

@@ -16,8 +16,10 @@ import pytest
 import pynvme_user as nvme
 from pynvme_user import ClosedError, DeviceAccessError, DeviceBusyError, DeviceNameError, DmaError
 from pynvme_user.access.base import RegionIndex
+from pynvme_user.driver.io_queue_pair import QueuePair
+from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
 from pynvme_user.spec.registers import CAP, CSTS
-from pynvme_user.testing import SoftDevice
+from pynvme_user.testing import SoftDevice, faults
 
 # --- names ----------------------------------------------------------------------------------------
 
@@ -44,6 +46,8 @@ from pynvme_user.testing import SoftDevice
         ("soft:?inline=1&spin=1", "leave out one"),
         ("soft:some.img?driver=null-co", "leave out the file"),
         ("soft:?size=100", "less than one block"),
+        ("soft:?shadow=1&dstrd=1", "goes with neither dstrd nor commands=all: leave out one"),
+        ("soft:?shadow=1&commands=all", "goes with neither dstrd nor commands=all: leave out one"),
         ("soft:?commands=some", "plain, or all"),
         ("soft:?commands=all&driver=null-co", "leave out driver=null-co"),
         ("soft:?capacity=1G", "go with commands=all: add it"),
@@ -96,6 +100,86 @@ def test_a_transfer_of_many_pages() -> None:
             assert np.array_equal(np.frombuffer(ns.read(8, blocks), np.uint8), data)
             ns.deallocate([(8, blocks)])
             assert not any(ns.read(8, blocks))
+
+
+# --- shadow doorbells -----------------------------------------------------------------------------
+
+
+def shadow_of(qp: QueuePair) -> list[list[int]]:
+    """The shadow doorbells of a queue pair, submission and completion, and their event indices."""
+    assert qp.queue.shadow is not None
+    at = slice(2 * qp.qid, 2 * qp.qid + 2)
+    return [page.view(np.uint32)[at].tolist() for page in qp.queue.shadow]
+
+
+def test_shadow_doorbells_are_left_out_unless_they_are_asked_for() -> None:
+    with nvme.open("soft:?size=1M") as ctrl:
+        assert not ctrl.identify.oacs.dbcs
+        assert ctrl.transport.shadow is None
+        with pytest.raises(nvme.NvmeStatusError, match="Invalid Command Opcode"):
+            ctrl.admin(AdminOpcode.DOORBELL_BUFFER_CONFIG)
+
+
+def test_without_a_thread_each_shadow_doorbell_is_asked_for() -> None:
+    with nvme.open("soft:?size=1M&shadow=1&inline=1") as ctrl:
+        assert ctrl.identify.oacs.dbcs
+        ns = ctrl.namespaces[1]
+        with ctrl.queue_pair(8) as qp:
+            for count in range(1, 31):
+                qp.submit_flush(ns)
+                qp.ring()
+                (tail, head), event_index = shadow_of(qp)
+                # Only this one of the two moves while nothing is reaped.
+                assert tail == event_index[0] == count % (qp.queue.sq_entries)
+                assert qp.doorbell_writes - qp.cq_doorbell_writes == count
+                assert head == event_index[1]
+                assert [done.status.ok for done in qp.drain()] == [True]
+
+
+def test_a_thread_that_never_sleeps_asks_for_no_shadow_doorbell() -> None:
+    with nvme.open("soft:?size=1M&shadow=1&spin=1") as ctrl, ctrl.queue_pair(8) as qp:
+        ns = ctrl.namespaces[1]
+        rounds, entries = 5, qp.queue.sq_entries
+        for _ in range(rounds * entries):
+            qp.submit_flush(ns)
+            qp.drain()
+        # It says where it began, and the doorbell comes by there once in a round.
+        assert qp.doorbell_writes - qp.cq_doorbell_writes == rounds
+        assert shadow_of(qp)[1][0] == 0
+
+
+@pytest.mark.parametrize("interrupts", ["", "&interrupts=msix"])
+def test_data_by_shadow_doorbells(interrupts: str) -> None:
+    """Its thread sleeps and wakes in between: none of the doorbells that wake it may be missed."""
+    with nvme.open(f"soft:?size=1M&shadow=1{interrupts}") as ctrl:
+        ns = ctrl.namespaces[1]
+        for count in range(300):
+            ns.write(count, bytes([count % 256]) * 512)
+            if not count % 10:
+                with ctrl.queue_pair(4) as qp:  # and its event indices are those of nobody before
+                    qp.submit_flush(ns)
+                    qp.drain()
+        assert bytes(ns.read(0, 300)) == b"".join(bytes([n % 256]) * 512 for n in range(300))
+        before = ctrl.transport.shadow
+        ctrl.reset()
+        assert ctrl.transport.shadow is before
+        assert not any(ns.read(300, 8))
+
+
+def test_a_kept_command_does_not_hide_the_next() -> None:
+    device = SoftDevice("?size=1M&shadow=1")
+    with nvme.open(device, timeout=600) as ctrl, ctrl.queue_pair(8) as qp:
+        ns = ctrl.namespaces[1]
+        with device.order(faults.keep(), times=1):
+            kept = qp.submit_flush(ns)
+            qp.ring()
+            for _ in range(50):
+                qp.submit_flush(ns)
+                (done,) = qp.wait()
+                assert done.status.ok
+        assert [(cid, sqe.opc) for cid, sqe in device.kept] == [(qp.qid, NvmOpcode.FLUSH)]
+        device.release()
+        assert [done.cid for done in qp.drain()] == [kept]
 
 
 # --- a file ---------------------------------------------------------------------------------------
@@ -243,7 +327,7 @@ def test_closed_twice_and_used_afterwards() -> None:
 def test_the_end_of_a_program_that_closes_nothing() -> None:
     code = """if True:
         import pynvme_user as nvme
-        from pynvme_user.testing import SoftDevice
+        from pynvme_user.testing import SoftDevice, faults
         lone = SoftDevice("?size=1M")
         region = lone.allocate_dma(1 << 20)
         ctrl = nvme.open("soft:?size=1M&delay=20000")
