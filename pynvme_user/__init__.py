@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pynvme_user.driver.features import FeatureValue
     from pynvme_user.driver.io_queue_pair import QueuePair
     from pynvme_user.driver.maintenance import Activation
-    from pynvme_user.driver.metadata import MetadataOptions
+    from pynvme_user.driver.metadata import AppendOptions, MetadataOptions, TransferOptions
     from pynvme_user.driver.namespace import MetadataNamespace, Namespace
     from pynvme_user.driver.registers import open_registers
     from pynvme_user.driver.zns import Zones
@@ -67,6 +67,7 @@ _HOMES = {
     "Activation": "driver.maintenance",
     "AdminOpcode": "spec.commands",
     "AdminRequest": "driver.admin",
+    "AppendOptions": "driver.metadata",
     "BytesLike": "dma",
     "Cns": "spec.admin",
     "CommandFields": "driver.admin",
@@ -98,6 +99,7 @@ _HOMES = {
     "QueuePair": "driver.io_queue_pair",
     "SQE": "spec.commands",
     "Status": "spec.status",
+    "TransferOptions": "driver.metadata",
     "VectorResult": "driver.completion",
     "Zones": "driver.zns",
     "bound": "host.binding",
@@ -113,6 +115,7 @@ __all__ = [
     "Activation",
     "AdminOpcode",
     "AdminRequest",
+    "AppendOptions",
     "BytesLike",
     "ClosedError",
     "Cns",
@@ -158,6 +161,7 @@ __all__ = [
     "QueueFullError",
     "QueuePair",
     "Status",
+    "TransferOptions",
     "UnsafeAccessWarning",
     "VectorResult",
     "Zones",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry, ZonedBlocks
-from pynvme_user.driver.metadata import MetadataOptions
+from pynvme_user.driver.metadata import AppendOptions, MetadataOptions
 from pynvme_user.driver.metadata_queue_pair import MetadataQueuePair
 from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS
 from pynvme_user.errors import (
@@ -60,7 +60,8 @@ class QueuePair(MetadataQueuePair):
         one command can carry (:attr:`Controller.max_transfer`), or another controller's namespace;
         NamespaceChangedError; else as :meth:`submit`.
 
-        Of a namespace with metadata the keywords are :class:`MetadataOptions`. ``metadata`` is DMA
+        The keywords are :class:`MetadataOptions`, of a namespace without metadata those of
+        :class:`TransferOptions`. ``metadata`` is DMA
         memory, which begins at a multiple of 4; it can be left out where it is nothing but
         protection information, which the controller checks and strips then. Where metadata follows
         the data of each block (FLBAS bit 4), ``buffer`` holds both, block after block, and there is
@@ -112,15 +113,19 @@ class QueuePair(MetadataQueuePair):
         buffer: npt.NDArray[Any],
         *,
         fua: bool = False,
+        **options: Unpack[AppendOptions],
     ) -> int:
         """Submit a Zone Append to the zone that begins with ``lba``; return its CID (ZNS 1.2,
         3.4.1). Its completion's :attr:`~Completion.lba` says where the data lies.
 
         Many may be outstanding for one zone. Raises ValueError for more blocks than
         :attr:`Zones.max_append`, NotSupportedError for a namespace without zones; else as
-        :meth:`submit_read`.
+        :meth:`submit_read`. The keywords are :class:`AppendOptions`.
         """
         ns.zones.check_append(blocks)
+        if options:
+            opcode = NvmOpcode.ZONE_APPEND
+            return self._submit_metadata(opcode, ns, lba, blocks, buffer, fua, options)
         return self._submit_io(NvmOpcode.ZONE_APPEND, ns, lba, blocks, buffer, fua)
 
     def submit_write_zeroes(

@@ -1,4 +1,4 @@
-"""A queue pair's part in metadata: commands and vectors that carry it, or have it inserted."""
+"""A queue pair's part in metadata and hints: commands and vectors that carry them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pynvme_user.units import whole_number
 
 
 class MetadataQueuePair(RawQueuePair):
-    """Makes what :class:`QueuePair` submits to namespaces with metadata."""
+    """Makes what :class:`QueuePair` submits with keywords, or to namespaces with metadata."""
 
     def _check_own(self, ns: Blocks) -> None:
         """Raise ValueError for another controller's namespace."""
@@ -63,13 +63,13 @@ class MetadataQueuePair(RawQueuePair):
                 cdw11=lba >> 32,
                 cdw12=made.sqe.cdw12 | blocks - 1,
             )
-            cid = self._submit_made(
+            cid = self.submit_made(
                 geometry, command, (buffer, metadata), iova, blocks * made.block_bytes
             )
             if cid is not None:
                 return cid
 
-    def _submit_made(
+    def submit_made(
         self, geometry: Geometry, command: SQE, memory: object, iova: int = 0, length: int = 0
     ) -> int | None:
         """Submit a command that was made by that geometry; None where it is not current any more.
@@ -96,7 +96,7 @@ class MetadataQueuePair(RawQueuePair):
         command = made.sqe.replace(
             cdw10=lba & 0xFFFFFFFF, cdw11=lba >> 32, cdw12=made.sqe.cdw12 | cdw12
         )
-        return self._submit_made(geometry, command, None)
+        return self.submit_made(geometry, command, None)
 
     def _made(
         self, geometry: Geometry, opcode: NvmOpcode, lba: int, fua: bool, options: MetadataOptions

@@ -1,28 +1,29 @@
-"""Reads and writes of any length from any memory, on namespaces whose blocks have metadata.
+"""Reads and writes that say more than blocks and memory: hints, metadata, protection information.
 
-As :mod:`pynvme_user.driver.transfer`, beside it, so that what has no metadata pays nothing. All
-commands are run as vectors. Where metadata follows the data of each block (an extended LBA) both
-are put together, and apart, in bounce buffers: the caller sees them apart either way.
+As :mod:`pynvme_user.driver.transfer`, beside it, so that what has none of these pays nothing. Of
+any length, from any memory, as vectors; an append, and a compare with its write, as single
+commands. Where metadata follows the data of each block (an extended LBA) both are put together, and
+apart, in bounce buffers: the caller sees them apart either way.
 """
 
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.dma import Bounce, BytesLike, DmaBuffer, DmaPool, as_bytes
-from pynvme_user.driver.completion import check
-from pynvme_user.driver.device import Device
+from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.geometry import Blocks, Geometry
 from pynvme_user.driver.metadata import MetadataCommand, MetadataOptions, metadata_command
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.transfer import BOUNCE, describe
 from pynvme_user.ring import MetadataVector
-from pynvme_user.spec.commands import NvmOpcode
+from pynvme_user.spec.commands import SQE, CommandFlags, Fuse, NvmOpcode
 from pynvme_user.spec.status import Status
 from pynvme_user.units import whole_number
 
@@ -37,37 +38,24 @@ class MetadataTransfers:
         self._dma = dma
         self._pool = pool
 
-    def current(self) -> Geometry:
-        """Return the namespace's geometry as it is now."""
-        return self._ns.current()
+    def read(self, lba: int, blocks: int, fua: bool, options: Mapping[str, Any]) -> bytearray:
+        """Read blocks into memory of their own."""
+        geometry = self._ns.current()
+        geometry.check_blocks(lba, blocks)
+        data = bytearray(whole_number(blocks, "a number of blocks") << geometry.block_shift)
+        self.move(NvmOpcode.READ, lba, data, fua, options)
+        return data
 
     def move(
-        self, opcode: NvmOpcode, lba: int, buffer: BytesLike, fua: bool, options: MetadataOptions
+        self, opcode: NvmOpcode, lba: int, buffer: BytesLike, fua: bool, options: Mapping[str, Any]
     ) -> None:
         """Transfer any memory of whole blocks; raise what the first status that is no success says.
 
         Raises ValueError for what is no such memory, or not in the namespace.
         """
-        reads = opcode is NvmOpcode.READ
         geometry = self._ns.current()
-        data, metadata = as_bytes(buffer), None
+        lba, blocks, data, metadata = _checked(geometry, opcode, lba, buffer, options)
         size, extra = 1 << geometry.block_shift, geometry.metadata_size
-        blocks = data.nbytes // size
-        if blocks * size != data.nbytes:
-            raise ValueError(f"{data.nbytes} bytes are not whole blocks of {size}")
-        given = options.get("metadata")
-        if given is not None:
-            metadata = as_bytes(given)
-            if metadata.nbytes != blocks * extra:
-                raise ValueError(
-                    f"{blocks} blocks have {blocks * extra} bytes of metadata here, {extra} each, "
-                    f"not {metadata.nbytes}"
-                )
-        for array in (data, metadata):
-            if reads and array is not None and not array.flags.writeable:
-                raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
-        geometry.check_blocks(lba, blocks)
-        lba = whole_number(lba, "an LBA")
         made = metadata_command(geometry, opcode, lba, fua=fua, pract=True, options=options)
         piece = _Piece(self._dma, geometry, made, opcode)
         done = 0
@@ -97,6 +85,103 @@ class MetadataTransfers:
             what = describe(piece.opcode, at, count, self._ns.nsid)
             check(Status(int(result.status[index])), what, result.timed_out)
         return True
+
+    def append(
+        self, lba: int, buffer: BytesLike, fua: bool, options: Mapping[str, Any]
+    ) -> Completion:
+        """Append whole blocks to a zone by one command; return its completion."""
+        (done,) = self._run_single([_Single(NvmOpcode.ZONE_APPEND, lba, buffer, fua, options)])
+        return done
+
+    def compare_and_write(
+        self,
+        lba: int,
+        expected: tuple[BytesLike, BytesLike | None],
+        data: tuple[BytesLike, BytesLike | None],
+    ) -> list[Completion]:
+        """Run both commands of Compare and Write, each on data and metadata."""
+        return self._run_single(
+            [
+                _Single(NvmOpcode.COMPARE, lba, expected[0], False, {"metadata": expected[1]}),
+                _Single(NvmOpcode.WRITE, lba, data[0], False, {"metadata": data[1]}),
+            ]
+        )
+
+    def _run_single(self, wanted: Sequence[_Single]) -> list[Completion]:
+        """Run commands that are not to be divided, several as fused ones; none of them a read."""
+        with self._pool.acquired() as pair:
+            while True:
+                geometry = self._ns.current()
+                pieces = [self._whole(geometry, each) for each in wanted]
+                commands = [piece.command for piece in pieces]
+                if len(commands) > 1:
+                    commands = [
+                        command.replace(flags=CommandFlags.build(fuse=fuse))
+                        for command, fuse in zip(commands, (Fuse.FIRST, Fuse.SECOND), strict=True)
+                    ]
+                # All behind one doorbell, next to each other in the queue: nobody else has it.
+                with pair.held():
+                    if geometry.current:
+                        cids = [
+                            pair.submit_made(geometry, command, piece.pinned, *piece.place)
+                            for command, piece in zip(commands, pieces, strict=True)
+                        ]
+                        break
+                for piece in pieces:  # made by what is not so any more
+                    piece.give()
+            done = {each.cid: each for each in pair.drain()}
+        for piece in pieces:
+            piece.give()
+        return [done[cid] for cid in cids if cid is not None]
+
+    def _whole(self, geometry: Geometry, wanted: _Single) -> _Piece:
+        """Make one command's piece. Raises ValueError for what one does not carry."""
+        opcode, options = wanted.opcode, wanted.options
+        lba, blocks, data, metadata = _checked(geometry, opcode, wanted.lba, wanted.buffer, options)
+        made = metadata_command(geometry, opcode, lba, fua=wanted.fua, pract=True, options=options)
+        piece = _Piece(self._dma, geometry, made, opcode)
+        most = geometry.max_blocks
+        if made.metadata_bytes and geometry.protection is None:
+            most = sectors(blocks, geometry.metadata_size)
+        if blocks > most:
+            raise ValueError(f"one command carries up to {most} blocks, not {blocks}")
+        piece.take(lba, 0, data, metadata, divided=False)
+        return piece
+
+
+@dataclass(frozen=True, slots=True)
+class _Single:
+    """A command that is not to be divided, as it is asked for."""
+
+    opcode: NvmOpcode
+    lba: int
+    buffer: BytesLike
+    fua: bool
+    options: Mapping[str, Any]
+
+
+def _checked(
+    geometry: Geometry, opcode: NvmOpcode, lba: int, buffer: BytesLike, options: Mapping[str, Any]
+) -> tuple[int, int, Bytes, Bytes | None]:
+    """Return LBA, blocks, data and metadata of a transfer. Raises ValueError for what is none."""
+    data, metadata = as_bytes(buffer), None
+    size, extra = 1 << geometry.block_shift, geometry.metadata_size
+    blocks = data.nbytes // size
+    if blocks * size != data.nbytes:
+        raise ValueError(f"{data.nbytes} bytes are not whole blocks of {size}")
+    given = options.get("metadata")
+    if given is not None:
+        metadata = as_bytes(given)
+        if metadata.nbytes != blocks * extra:
+            raise ValueError(
+                f"{blocks} blocks have {blocks * extra} bytes of metadata here, {extra} each, "
+                f"not {metadata.nbytes}"
+            )
+    for array in (data, metadata):
+        if opcode is NvmOpcode.READ and array is not None and not array.flags.writeable:
+            raise ValueError("the buffer is read-only: use a bytearray, an array or alloc()")
+    geometry.check_blocks(lba, blocks)
+    return whole_number(lba, "an LBA"), blocks, data, metadata
 
 
 def sectors(blocks: int, extra: int) -> int:
@@ -132,8 +217,19 @@ class _Piece:
         self._joined = made.block_bytes != self._size
         self._bounces: list[Bounce] = []
 
-    def take(self, lba: int, done: int, data: Bytes, metadata: Bytes | None) -> None:
-        """Take blocks from the beginning of data and metadata, those ``done`` behind ``lba``."""
+    def take(
+        self,
+        lba: int,
+        done: int,
+        data: Bytes,
+        metadata: Bytes | None,
+        *,
+        divided: bool = True,
+    ) -> None:
+        """Take blocks from the beginning of data and metadata, those ``done`` behind ``lba``.
+
+        All of them, as one command, where they are not to be ``divided``.
+        """
         made, reads = self._made, self.opcode is NvmOpcode.READ
         self.lba = lba + done
         self._data, self._metadata = data, metadata
@@ -142,13 +238,15 @@ class _Piece:
         mptr = None
         if metadata is not None and made.metadata_bytes:
             mptr = self._direct(metadata)
-        if iova is None or (made.metadata_bytes and mptr is None):
-            blocks = min(blocks, max(1, BOUNCE // (self._size + self._extra)))
-        self.blocks, self.step = self._geometry.run(self.lba, blocks, reads=reads)
-        if self.step * made.block_bytes & 3 or self.step * made.metadata_bytes & 3:
-            self.blocks = min(self.blocks, self.step)  # else the next would begin between dwords
-        if self._geometry.protection is None:
-            self._keep_to_sectors()
+        self.blocks = self.step = blocks
+        if divided:
+            if iova is None or (made.metadata_bytes and mptr is None):
+                blocks = min(blocks, max(1, BOUNCE // (self._size + self._extra)))
+            self.blocks, self.step = self._geometry.run(self.lba, blocks, reads=reads)
+            if self.step * made.block_bytes & 3 or self.step * made.metadata_bytes & 3:
+                self.blocks = min(self.blocks, self.step)  # the next would begin between dwords
+            if self._geometry.protection is None:
+                self._keep_to_sectors()
         self._data = data[: self.blocks * self._size]
         if metadata is not None:
             self._metadata = metadata[: self.blocks * self._extra]
@@ -185,6 +283,7 @@ class _Piece:
             mptr = own.iova
         if self.opcode is not NvmOpcode.READ:
             self._fill(done)
+        self.iova, self.mptr = iova, mptr or 0
         self.lbas = np.arange(self.lba, self.lba + blocks, self.step, dtype=np.uint64)
         steps = self.lbas - np.uint64(self.lba)
         self.vector = MetadataVector(
@@ -238,6 +337,27 @@ class _Piece:
                 storage_tag=made.storage_tag,
             )
 
+    @property
+    def command(self) -> SQE:
+        """The command where it is a single one."""
+        made = self._made.sqe
+        return made.replace(
+            mptr=self.mptr,
+            cdw10=self.lba & 0xFFFFFFFF,
+            cdw11=self.lba >> 32,
+            cdw12=made.cdw12 | self.blocks - 1,
+        )
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where its data lies for the device, and how long it is there."""
+        return self.iova, self.blocks * self._made.block_bytes
+
+    @property
+    def pinned(self) -> object:
+        """The memory that the device may reach until its end."""
+        return self.owner, self._memory
+
     def give(self) -> None:
         """Copy what the device has written to where it belongs, and give the memory back.
 
@@ -256,13 +376,7 @@ class _Piece:
 class MetadataCalls:
     """What a namespace with metadata does in place of :class:`Namespace`: see that."""
 
-    device: Device
-    _pool: QueuePairPool
-
-    @cached_property
-    def _moves(self) -> MetadataTransfers:
-        ns: Any = self  # of which this is a part
-        return MetadataTransfers(ns, self.device.dma, self._pool)
+    _moves: MetadataTransfers
 
     def read(
         self, lba: int, blocks: int, *, fua: bool = False, **options: Unpack[MetadataOptions]
@@ -274,11 +388,7 @@ class MetadataCalls:
         REFERENCE_TAG_CHECK_ERROR or STORAGE_TAG_CHECK_ERROR.
         :class:`MetadataOptions` has the keywords.
         """
-        geometry = self._moves.current()
-        geometry.check_blocks(lba, blocks)
-        data = bytearray(whole_number(blocks, "a number of blocks") << geometry.block_shift)
-        self._moves.move(NvmOpcode.READ, lba, data, fua, options)
-        return data
+        return self._moves.read(lba, blocks, fua, options)
 
     def read_into(
         self, lba: int, buffer: BytesLike, fua: bool = False, **options: Unpack[MetadataOptions]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
 from pynvme_user.dma import BytesLike
@@ -15,6 +15,7 @@ from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.completion import check
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.metadata import TransferOptions
 from pynvme_user.driver.metadata_transfer import MetadataCalls
 from pynvme_user.driver.nvm_commands import MAX_BLOCKS
 from pynvme_user.driver.pool import QueuePairPool
@@ -245,14 +246,26 @@ class Namespace(Reservations):
 
     # --- data ---------------------------------------------------------------------------------
 
-    def read(self, lba: int, blocks: int, *, fua: bool = False) -> bytearray:
-        """Read blocks and return their bytes."""
+    def read(
+        self, lba: int, blocks: int, *, fua: bool = False, **options: Unpack[TransferOptions]
+    ) -> bytearray:
+        """Read blocks and return their bytes; the keywords are :class:`TransferOptions`."""
+        if options:
+            return self._moves.read(lba, blocks, fua, options)
         template = self._read.with_fua if fua else self._read
         return self._transfers.read_bytes(template, lba, blocks)
 
-    def write(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
-        """Write any bytes-like of whole blocks."""
-        self.write_from(lba, data, fua=fua)
+    def write(
+        self, lba: int, data: BytesLike, *, fua: bool = False, **options: Unpack[TransferOptions]
+    ) -> None:
+        """Write any bytes-like of whole blocks; the keywords are :class:`TransferOptions`."""
+        if options:
+            return self._moves.move(NvmOpcode.WRITE, lba, data, fua, options)
+        # As write_from(), which would cost more than the keywords do.
+        template = self._write.with_fua if fua else self._write
+        if status := self._pool.transfer(template, lba, data):
+            self._transfers.finish(status, template, lba, data)
+        return None
 
     # One command from or to a DmaBuffer is the way that has to be quick: it is tried at once, and
     # C checks the range. That `fua` may be given by its place is for speed, too: to a function with
@@ -265,19 +278,25 @@ class Namespace(Reservations):
             self._transfers.finish(status, template, lba, buffer)
 
     def write_from(self, lba: int, buffer: BytesLike, fua: bool = False) -> None:
-        """Write a buffer of whole blocks; the same as :meth:`write`."""
+        """Write a buffer of whole blocks; as :meth:`write`, but without its keywords."""
         template = self._write.with_fua if fua else self._write
         if status := self._pool.transfer(template, lba, buffer):
             self._transfers.finish(status, template, lba, buffer)
 
-    def compare(self, lba: int, data: BytesLike, *, fua: bool = False) -> None:
+    def compare(
+        self, lba: int, data: BytesLike, *, fua: bool = False, **options: Unpack[TransferOptions]
+    ) -> None:
         """Compare blocks with data on the device (NVM 1.0, section 3.2.1).
 
-        Raises NvmeStatusError with the status COMPARE_FAILURE if they differ.
+        The keywords are :class:`TransferOptions`. Raises NvmeStatusError with the status
+        COMPARE_FAILURE if they differ.
         """
+        if options:
+            return self._moves.move(NvmOpcode.COMPARE, lba, data, fua, options)
         template = self._compare.with_fua if fua else self._compare
         if status := self._pool.transfer(template, lba, data):
             self._transfers.finish(status, template, lba, data)
+        return None
 
     # --- no data ------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Self, Unpack
 
 from pynvme_user.dma import PAGE, BytesLike, as_bytes
@@ -10,10 +11,11 @@ from pynvme_user.driver.admin import CommandFields, reachable
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device
 from pynvme_user.driver.geometry import AppendLimit, Geometry
+from pynvme_user.driver.metadata_transfer import MetadataTransfers
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.transfer import describe
 from pynvme_user.errors import NotSupportedError
-from pynvme_user.spec.commands import SQE, CommandFlags, Fuse, NvmOpcode
+from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.fdp import (
     ManagementReceive,
     ManagementReceiveCdw10,
@@ -80,6 +82,11 @@ class NvmCommands:
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise ValueError if the blocks are not all in the namespace."""
         raise NotImplementedError
+
+    @cached_property
+    def _moves(self) -> MetadataTransfers:
+        """What moves data with keywords, and metadata."""
+        return MetadataTransfers(self, self.device.dma, self._pool)
 
     def _run(
         self,
@@ -251,12 +258,22 @@ class NvmCommands:
     # --- fused ----------------------------------------------------------------------------------
 
     def compare_and_write(
-        self, lba: int, expected: BytesLike, data: BytesLike, *, force: bool = False
+        self,
+        lba: int,
+        expected: BytesLike,
+        data: BytesLike,
+        *,
+        expected_metadata: BytesLike | None = None,
+        metadata: BytesLike | None = None,
+        force: bool = False,
     ) -> None:
         """Write ``data`` if the blocks are ``expected``, as one operation (Base 2.1, 3.4.2).
 
         Both have the same length, of whole blocks, up to the device's ACWU. Raises NvmeStatusError
         with COMPARE_FAILURE, and nothing is written, where they are something else.
+
+        Where blocks have metadata, ``expected_metadata`` and ``metadata`` are theirs; what is left
+        out is as for :meth:`MetadataNamespace.compare` and :meth:`MetadataNamespace.write`.
         """
         if not force:
             self._refuse("fused commands", unsupported_fused(self.device.identify))
@@ -266,47 +283,11 @@ class NvmCommands:
                 f"what is expected and what is written are of one length, not {one.nbytes} and "
                 f"{other.nbytes} bytes"
             )
-        memory = self.device.alloc(2 * one.nbytes)
-        halves = memory[: one.nbytes], memory[one.nbytes :]
-        halves[0][:], halves[1][:] = one, other
-        with self._pool.acquired() as pair:
-            while True:
-                geometry = self.current()
-                commands = self._compare_and_write(geometry, lba, one.nbytes)
-                # Both behind one doorbell, next to each other in the queue: nobody else has it.
-                with pair.held():
-                    if geometry.current:
-                        cids = [pair.submit(*each) for each in zip(commands, halves, strict=True)]
-                        break
-            done = {each.cid: each for each in pair.drain()}
-        for cid, command in zip(cids, commands, strict=True):
-            blocks = one.nbytes >> geometry.block_shift
-            what = describe(NvmOpcode(command.opc), lba, blocks, self.nsid)
-            check(done[cid].status, f"fused {what}", done[cid].timed_out)
-
-    def _compare_and_write(self, geometry: Geometry, lba: int, length: int) -> list[SQE]:
-        """Make the two commands, of so many bytes each."""
-        size = 1 << geometry.block_shift
-        blocks = length >> geometry.block_shift
-        if blocks << geometry.block_shift != length:
-            raise ValueError(f"{length} bytes are not whole blocks of {size}")
-        geometry.check_transfer(lba, blocks)
-        if blocks > geometry.max_blocks:
-            raise ValueError(
-                f"one command carries up to {geometry.max_blocks} blocks, not {blocks}"
-            )
-        low, high = _halves(lba)
-        return [
-            SQE.build(
-                opc=opcode,
-                flags=CommandFlags.build(fuse=fuse),
-                nsid=self.nsid,
-                cdw10=low,
-                cdw11=high,
-                cdw12=ReadCdw12.build(nlb=blocks - 1),
-            )
-            for opcode, fuse in ((NvmOpcode.COMPARE, Fuse.FIRST), (NvmOpcode.WRITE, Fuse.SECOND))
-        ]
+        done = self._moves.compare_and_write(lba, (one, expected_metadata), (other, metadata))
+        blocks = one.nbytes >> self.geometry.block_shift
+        for each, opcode in zip(done, (NvmOpcode.COMPARE, NvmOpcode.WRITE), strict=True):
+            what = describe(opcode, lba, blocks, self.nsid)
+            check(each.status, f"fused {what}", each.timed_out)
 
     # --- data placement ---------------------------------------------------------------------------
 

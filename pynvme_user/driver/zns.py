@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from pynvme_user.dma import PAGE, BytesLike, as_bytes
 from pynvme_user.driver.admin import AdminQueue, reachable
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.geometry import Geometry
+from pynvme_user.driver.metadata import AppendOptions
 from pynvme_user.driver.nvm_commands import NvmCommands
 from pynvme_user.driver.transfer import describe
 from pynvme_user.errors import NotSupportedError, NvmeError
@@ -92,7 +93,8 @@ class Zones:
         most = ns.device.max_transfer
         if limits.zasl:
             most = min(most, PAGE << ns.device.cap.mpsmin << limits.zasl)
-        return _Known(geometry, page, extension, most >> geometry.block_shift)
+        most = min(most >> geometry.block_shift, geometry.max_blocks)
+        return _Known(geometry, page, extension, most)
 
     def _current(self) -> _Known:
         """Return what is known of them, identified again if it may have changed since."""
@@ -380,12 +382,22 @@ class Zones:
 
     # --- data -----------------------------------------------------------------------------------
 
-    def append(self, lba: int, data: BytesLike, *, fua: bool = False) -> int:
+    def append(
+        self,
+        lba: int,
+        data: BytesLike,
+        *,
+        fua: bool = False,
+        **options: Unpack[AppendOptions],
+    ) -> int:
         """Append whole blocks to a zone's data; return the LBA at which they lie (3.4.1).
 
         Any bytes-like of up to :attr:`max_append` blocks, ValueError beyond: one append goes to
         one place, several need not be neighbours. :meth:`append_pieces` takes any length;
         :meth:`QueuePair.submit_append` has many in flight.
+
+        The keywords are :class:`AppendOptions`; metadata and data are apart in memory, as for
+        :meth:`MetadataNamespace.write`.
         """
         ns, array = self._ns, as_bytes(data)
         shift = ns.geometry.block_shift
@@ -394,11 +406,14 @@ class Zones:
             raise ValueError(f"{array.nbytes} bytes are not whole blocks of {1 << shift}")
         self._check_start(lba)
         self.check_append(blocks)
-        memory, _ = reachable(ns.device, SQE.build(opc=NvmOpcode.ZONE_APPEND), data)
-        assert memory is not None
-        with ns._pool.acquired() as pair:
-            pair.submit_append(ns, lba, blocks, memory, fua=fua)
-            (done,) = pair.drain()
+        if options or ns.geometry.metadata_size:
+            done = ns._moves.append(lba, data, fua, options)
+        else:
+            memory, _ = reachable(ns.device, SQE.build(opc=NvmOpcode.ZONE_APPEND), data)
+            assert memory is not None
+            with ns._pool.acquired() as pair:
+                pair.submit_append(ns, lba, blocks, memory, fua=fua)
+                (done,) = pair.drain()
         check(done.status, describe(NvmOpcode.ZONE_APPEND, lba, blocks, ns.nsid), done.timed_out)
         return done.lba
 

@@ -44,6 +44,7 @@ from pynvme_user.testing.model.state import (
     receive,
     require,
 )
+from pynvme_user.testing.model.zones import Zones
 
 S = CommandSpecificStatus
 
@@ -176,11 +177,13 @@ def format_nvm(ctrl: Controller, command: Command) -> None:
     spaces = ctrl.addressed(sqe.nsid)
     for ns in spaces:
         require(ns.protection == WriteProtectionState.NONE, GenericStatus.NAMESPACE_WRITE_PROTECTED)
-        require(ns.zones is None, S.INVALID_FORMAT)
     start = FormatStartEvent.build(nsid=sqe.nsid, fcdw10=sqe.cdw10)
     ctrl.subsystem.record(PersistentEventType.FORMAT_NVM_START, bytes(start), ctrl.cntlid)
     for ns in spaces:
+        zone_bytes = 0 if ns.zones is None else ns.zones.size << ns.format.shift
         ns.set_format(form, index, extended=bool(cdw10.mset) and form.metadata > 0, dps=dps)
+        if zone_bytes:
+            ns.zones = Zones(ns.blocks, zone_bytes >> form.shift)
         changed(ctrl, ns, ns.controllers)
     done = FormatCompletionEvent.build(nsid=sqe.nsid)
     ctrl.subsystem.record(PersistentEventType.FORMAT_NVM_COMPLETION, bytes(done), ctrl.cntlid)

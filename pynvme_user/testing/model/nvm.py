@@ -21,8 +21,9 @@ from pynvme_user.spec.nvm import (
     WriteCdw12,
     WriteZeroesCdw12,
 )
-from pynvme_user.spec.protection import PRINFO
-from pynvme_user.spec.status import GenericStatus, MediaStatus, Status
+from pynvme_user.spec.protection import PRINFO, ProtectionType
+from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus, MediaStatus, Status
+from pynvme_user.spec.zns import ZoneAppendCdw12
 from pynvme_user.testing.faults import Command
 from pynvme_user.testing.model import protection, reservations, zones
 from pynvme_user.testing.model.state import Controller, Namespace, Refused, receive, require, send
@@ -153,18 +154,32 @@ def _check_stored(access: Access) -> None:
         protection.check(ns, access.data, access.metadata, prinfo, tags, storage=stc)
 
 
-def _protect(access: Access, data: Any, metadata: Any) -> None:
-    """Check the protection information of what is to be written, or make it."""
+def _protect(access: Access, data: Any, metadata: Any, lba: int) -> None:
+    """Check the protection information of what is to be written, or make it.
+
+    ``lba`` is the command's, which of an append is not where the data comes to lie.
+    """
     ns, sqe = access.ns, access.command.sqe
     if not ns.dps.pit:
         return
     prinfo, tags = prinfo_of(sqe.cdw12), protection.Tags.of(ns, sqe)
-    protection.check_command(ns, prinfo, access.lba, tags)
+    protection.check_command(ns, prinfo, lba, tags)
+    ahead = access.lba - lba if sqe.opc == NvmOpcode.ZONE_APPEND and _remaps(ns, sqe) else 0
     if prinfo.pract:
-        protection.generate(ns, data, metadata, tags)
+        protection.generate(ns, data, metadata, protection.at(ns, tags, ahead))
     else:
         stc = bool(WriteCdw12(sqe.cdw12).stc)
         protection.check(ns, data, metadata, prinfo, tags, storage=stc)
+        protection.remap(ns, metadata, ahead)
+
+
+def _remaps(ns: Namespace, sqe: SQE) -> bool:
+    """Whether an append's reference tags follow the data (PIREMAP, ZNS 1.2, 3.4.1)."""
+    remaps = bool(ZoneAppendCdw12(sqe.cdw12).piremap)
+    invalid = {ProtectionType.TYPE1: not remaps, ProtectionType.TYPE3: remaps}
+    wrong = invalid.get(ProtectionType(ns.dps.pit), False)
+    require(not wrong, CommandSpecificStatus.INVALID_PROTECTION_INFO)
+    return remaps
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -221,10 +236,11 @@ def store(access: Access, *, append: bool) -> None:
         require(ns.directives_enabled)
     else:
         require(cdw12.dtype == 0)
+    first = access.lba
     if ns.zones is not None:
         access.lba = zones.check_write(ns, access.lba, access.blocks, append=append)
     data, metadata = _from_host(access, each)
-    _protect(access, data, metadata)
+    _protect(access, data, metadata, first)
     access.data[:] = data
     access.metadata[:] = metadata
     mark_written(ns, access.lba, access.blocks)

@@ -153,6 +153,18 @@ def generate(ns: Namespace, data: Any, metadata: Any, tags: Tags) -> None:
         information[index] = np.frombuffer(bytes(made), np.uint8)
 
 
+def remap(ns: Namespace, metadata: Any, ahead: int) -> None:
+    """Add to the reference tags of blocks how far behind their zone's first one they lie."""
+    if not ahead:
+        return
+    kind, space = PROTECTION_INFO[GuardFormat(ns.format.guard)], space_of(ns)
+    for row in _divide(ns, metadata)[1]:
+        found = kind.from_bytes(row.tobytes())
+        stored, reference = space.split(found.tags)
+        tags = space.join(stored, _next_reference(ns, reference, ahead))
+        row[:] = np.frombuffer(bytes(found.replace(tags=tags)), np.uint8)
+
+
 def check_command(ns: Namespace, prinfo: PRINFO, lba: int, tags: Tags) -> None:
     """End a command of type 1 whose reference tag is not that of its LBA."""
     if ns.dps.pit == ProtectionType.TYPE1 and (prinfo.rtchk or prinfo.pract):

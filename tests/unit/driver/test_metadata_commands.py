@@ -20,6 +20,7 @@ from pynvme_user.spec.identify import IdentifyController, IdentifyNamespace, Lba
 from pynvme_user.spec.identify_controller import CTRATT
 from pynvme_user.spec.identify_nvm import ELBAF, ExtendedLbaFormat, IdentifyNamespaceNvm
 from pynvme_user.spec.nvm import WriteCdw12
+from pynvme_user.spec.zns import ZoneAppendCdw12
 from pynvme_user.transport.pcie import PcieTransport
 
 
@@ -67,6 +68,66 @@ def prinfo_of(command: MetadataCommand) -> PRINFO:
 )
 def test_what_is_checked_by_default(type: int, keywords: dict, prinfo: dict) -> None:
     assert prinfo_of(made(type=type, **keywords)) == PRINFO.build(**prinfo)
+
+
+WRITE, APPEND = NvmOpcode.WRITE, NvmOpcode.ZONE_APPEND
+PLAIN = Geometry(1, 9, 1000, 0, 100)
+#: An opcode and keywords of any namespace: dword 12 but for the blocks, and dword 13.
+HINTS: list[tuple[NvmOpcode, dict[str, Any], int, int]] = [
+    (NvmOpcode.READ, {"limited_retry": True, "dsm": 0x5A}, 1 << 31, 0x5A),
+    (NvmOpcode.COMPARE, {"limited_retry": True, "stream": None}, 1 << 31, 0),
+    (WRITE, {"stream": 7, "dsm": 3}, 1 << 20, 7 << 16 | 3),
+    (WRITE, {"placement": 0xFFFF, "fua": True}, 1 << 30 | 2 << 20, 0xFFFF << 16),
+    (APPEND, {"placement": 0}, 2 << 20, 0),
+]
+
+
+@pytest.mark.parametrize(("opcode", "keywords", "cdw12", "cdw13"), HINTS)
+def test_hints(opcode: NvmOpcode, keywords: dict[str, Any], cdw12: int, cdw13: int) -> None:
+    options = keywords.copy()
+    fua = options.pop("fua", False)
+    command = metadata_command(PLAIN, opcode, 5, fua=fua, pract=True, options=options)
+    assert (command.sqe.cdw12, command.sqe.cdw13) == (cdw12, cdw13)
+    assert (command.block_bytes, command.metadata_bytes) == (512, 0)
+    sqe = made(opcode, **options).sqe  # the same beside protection information
+    kept = WriteCdw12.lr.mask | WriteCdw12.dtype.mask
+    assert (sqe.cdw12 & kept, sqe.cdw13) == (cdw12 & kept, cdw13)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "keywords", "said"),
+    [
+        (NvmOpcode.READ, {"stream": 1}, "a stream and a placement are of writes"),
+        (NvmOpcode.COMPARE, {"dsm": 1}, "dataset management bits are of reads and writes"),
+        (WRITE, {"stream": 1, "placement": 1}, "by a stream or by a placement"),
+        (WRITE, {"stream": 1 << 16}, "the stream identifier 0x10000 does not fit in 16 bits"),
+        (WRITE, {"placement": -1}, "the placement identifier -0x1 does not fit in 16 bits"),
+        (WRITE, {"dsm": 256}, "the dataset management field 0x100 does not fit in 8 bits"),
+        (WRITE, {"app_tag": 1}, "has no protection information: leave out app_tag"),
+    ],
+)
+def test_hints_that_cannot_be(opcode: NvmOpcode, keywords: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        metadata_command(PLAIN, opcode, 5, fua=False, pract=True, options=keywords)
+
+
+def test_keywords_of_an_append() -> None:
+    remap = ZoneAppendCdw12.piremap.mask
+    assert [bool(made(APPEND, type=kind).sqe.cdw12 & remap) for kind in (1, 2, 3)] == [1, 0, 0]
+    assert made(APPEND, type=2, piremap=True).sqe.cdw12 & remap
+    assert not made(APPEND, piremap=False).sqe.cdw12 & remap
+    with pytest.raises(TypeError, match="piremap is no keyword of a read or write"):
+        made(WRITE, piremap=True)
+
+
+def test_whether_the_storage_tag_is_checked() -> None:
+    for keywords, checked in (
+        ({"storage_tag": 1, "storage_tag_check": False}, 0),
+        ({"storage_tag_check": True}, 1),
+        ({"storage_tag": 1}, 1),
+    ):
+        sqe = made(storage_tag_bits=8, **keywords).sqe
+        assert WriteCdw12(sqe.cdw12).stc == checked
 
 
 @pytest.mark.parametrize("extended", [False, True])

@@ -212,7 +212,7 @@ def test_a_format_before_the_fused_commands_are_sent(
 ) -> None:
     """What was made for blocks of 512 bytes is not sent to blocks of 4096."""
     formats: list[object] = []
-    check = Geometry.check_transfer
+    check = Geometry.check_blocks
 
     def late(geometry: Geometry, lba: int, blocks: int) -> None:
         check(geometry, lba, blocks)
@@ -220,7 +220,7 @@ def test_a_format_before_the_fused_commands_are_sent(
             recorder.soft.lbaf = LbaFormat.build(ds=12)
             formats.append(ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1))
 
-    monkeypatch.setattr(Geometry, "check_transfer", late)
+    monkeypatch.setattr(Geometry, "check_blocks", late)
     with pytest.raises(nvme.NamespaceChangedError, match="its block size changed"):
         ns.compare_and_write(0, bytes(4096), bytes(4096))
     assert formats
