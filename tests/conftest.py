@@ -37,6 +37,7 @@ _COMMON = {
 }
 settings.register_profile("dev", **_COMMON)
 settings.register_profile("thorough", **_COMMON | {"max_examples": 3000})
+settings.register_profile("guest", **_COMMON | {"max_examples": 10})
 # For mutants.py: that a test fails is enough, the smallest example of it takes minutes.
 _no_shrinking = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
 settings.register_profile("mutants", **_COMMON | {"derandomize": True, "phases": _no_shrinking})

@@ -13,8 +13,6 @@ from pynvme_user.spec.features import FeatureId, SetFeaturesCdw10
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus, MediaStatus, Status
 
-pytestmark = pytest.mark.waits
-
 
 @pytest.fixture(scope="module")
 def model(ns: Namespace) -> Model:

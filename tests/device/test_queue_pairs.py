@@ -28,8 +28,6 @@ from pynvme_user.host.numa import memory_nodes
 from pynvme_user.spec.commands import SQE, NvmOpcode
 from pynvme_user.spec.status import GenericStatus
 
-pytestmark = pytest.mark.waits
-
 
 @pytest.fixture(scope="module")
 def model(ns: Namespace) -> Model:

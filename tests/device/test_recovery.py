@@ -29,8 +29,6 @@ from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.spec.commands import AdminOpcode
 from pynvme_user.spec.registers import CSTS
 
-pytestmark = pytest.mark.waits
-
 #: Namespace 1 answers after so many seconds, namespace 2 at once.
 SLOW = "qemu:?driver=null-co&driver.latency-ns={:.0f}&size=1G&ns2.size=64M"
 

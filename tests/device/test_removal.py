@@ -12,8 +12,6 @@ import pytest
 import pynvme_user as nvme
 from pynvme_user import ClosedError, Controller, DeviceRemovedError
 
-pytestmark = pytest.mark.waits
-
 
 @pytest.fixture
 def ctrl(device_name: str) -> Iterator[Controller]:

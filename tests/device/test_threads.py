@@ -7,12 +7,9 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 from workload import pattern
 
 from pynvme_user import Controller, DmaError, Namespace
-
-pytestmark = pytest.mark.waits
 
 THREADS = 4
 
