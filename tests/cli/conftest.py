@@ -1,7 +1,11 @@
-"""The installed command, run as a user runs it, and a watch over what it leaves behind."""
+"""The command, run as a user runs it, and a watch over what it leaves behind.
+
+It runs in a process of its own, which is forked where that makes no difference: forked_command.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_command
 import pytest
 
 NVME_USER = str(Path(sys.executable).with_name("nvme-user"))
@@ -58,14 +63,28 @@ def environment(qemu: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert _shared() <= before
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[forked_command.Server]:
+    with contextlib.closing(forked_command.Server()) as server:
+        yield server
+
+
 @pytest.fixture
 def start(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], tmp_path: Path, server: forked_command.Server
 ) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start the command in an empty folder; ``start("read", "qemu:", ...)``."""
+    """Start the command in an empty folder; ``start("read", "qemu:", ...)``.
+
+    The installed one itself with ``installed=True``, with another encoding, or with options that a
+    forked one has not.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    def start(
+        *arguments: object, installed: bool = False, **options: Any
+    ) -> subprocess.Popen[bytes]:
+        words = [NVME_USER, *map(str, arguments)]
+        more = options.keys() - {"stdin", "stdout", "stderr", "cwd"}
         options = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
@@ -73,7 +92,10 @@ def start(
             "env": environment,
             "cwd": tmp_path,
         } | options
-        process = subprocess.Popen([NVME_USER, *map(str, arguments)], **options)  # type: ignore[call-overload]
+        if installed or more or forked_command.needs_its_own(environment):
+            process = subprocess.Popen(words, **options)
+        else:
+            process = server.start(words, **options)
         started.append(process)
         return process
 
