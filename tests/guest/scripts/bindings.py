@@ -14,6 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+
+import forked_command
+
 from pynvme_user.errors import NvmeError
 from pynvme_user.host import binding, setup
 from pynvme_user.host.holders import holders
@@ -36,8 +40,17 @@ def sh(command: str, *, check: bool = True) -> str:
 
 
 def cli(*arguments: str) -> dict[str, object]:
-    done = subprocess.run(["nvme-user", *arguments], capture_output=True, text=True, check=False)
-    return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+    """Run the command: forked, as each start of an interpreter takes a guest several seconds."""
+    process = server.start(
+        ["nvme-user", *arguments],
+        env=os.environ,
+        cwd=Path("/"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = process.communicate()
+    return {"status": process.returncode, "stdout": out.decode(), "stderr": err.decode()}
 
 
 def driver(bdf: str = DISK) -> str | None:
@@ -146,18 +159,18 @@ def used_elsewhere() -> None:
 def killed() -> None:
     """kill -9 of the process that bound it, at each step, and restore by another one."""
     sh("mount /dev/nvme0n1 /mnt/hidden; echo kept >/mnt/hidden/file; umount /mnt/hidden")
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
     for step in ("_unbind", "_give", "yield"):
-        script = f"""
-import os, signal
-from pynvme_user.host import binding
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-if {step!r} != "yield":
-    setattr(binding, {step!r}, die)
-with binding.bound({DISK!r}):
-    die()
-"""
-        status = subprocess.run([sys.executable, "-c", script], check=False).returncode
+        child = os.fork()
+        if not child:
+            if step != "yield":
+                setattr(binding, step, die)
+            with binding.bound(DISK):
+                die()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         left = driver()
         done = cli("restore", DISK)
         wait_for(Path("/dev/nvme0n1").exists)
@@ -259,6 +272,7 @@ def set_up() -> None:
 
 
 if __name__ == "__main__":
+    server = forked_command.Server()
     sh("modprobe -a vfio-pci vfio_iommu_type1 ext4 dm-mod")
     used_in_every_way()
     used_elsewhere()
