@@ -21,4 +21,6 @@ RECORD_DTYPE = dtype_of("struct nvme_bench_record")
 #: An I/O in the order of submission; ``at`` in ticks.
 ISSUED_DTYPE = dtype_of("struct nvme_bench_issued")
 #: The latencies that results and the log have, in their order.
-LATENCIES = ("slat", "clat", "lat")
+LATENCIES = tuple(
+    name for name in RESULT_DTYPE.names or () if RESULT_DTYPE[name] == HISTOGRAM_DTYPE
+)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.bench.jobs.terms import REPEAT
-from pynvme_user.bench.results.result import bucket_bounds, bucket_of
+from pynvme_user.bench.results.result import bucket_bounds, bucket_of, json_key
 from pynvme_user.bench.results.text import duration, number, point_text
 from pynvme_user.bench.results.timeseries import mean_error
 from pynvme_user.spec.text import printable
@@ -293,11 +293,11 @@ class _Run:
 
     def _columns(self) -> dict[str, npt.NDArray[np.float64]]:
         columns = {
-            name: np.asarray(self.samples.get(name, []), dtype=np.float64)
-            for name in ("end_ms", "ios", "bytes", "lat_ns_sum")
+            name: np.asarray(self.samples.get(json_key(name), []), dtype=np.float64)
+            for name in ("end_ns", "ios", "bytes", "lat_sum")
         }
-        idle = np.asarray(self.samples.get("idle_ms", 0.0), dtype=np.float64)
-        columns["seconds"] = (np.diff(columns["end_ms"], prepend=0.0) - idle) / 1000
+        idle = np.asarray(self.samples.get(json_key("idle_ns"), 0.0), dtype=np.float64)
+        columns["seconds"] = (np.diff(columns["end_ns"], prepend=0.0) - idle) / 1000
         # Without those that were a phase of other directions.
         columns = {name: column[columns["seconds"] > 0] for name, column in columns.items()}
         # Before the first I/O and after the last one, the job did something else. The last interval
@@ -311,13 +311,13 @@ class _Run:
         if not self.samples:
             return self._error_of_fio(metric)
         columns = self._columns()
-        if columns["end_ms"].size < _LEAST_SAMPLES:
+        if columns["end_ns"].size < _LEAST_SAMPLES:
             return None
         if metric == "iops":
             return mean_error(columns["ios"] / columns["seconds"])
         if metric == "bw_bytes":
             return mean_error(columns["bytes"] / columns["seconds"])
-        mean = mean_error(columns["lat_ns_sum"] / np.maximum(columns["ios"], 1))
+        mean = mean_error(columns["lat_sum"] / np.maximum(columns["ios"], 1))
         return mean if metric.endswith("_mean") else self._error_of_percentile(metric, mean)
 
     def _error_of_fio(self, metric: str) -> float | None:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.aggregate import mixed
 from pynvme_user.bench.results.result import (
+    TOLD,
     Device,
     DirectionResult,
     Histogram,
@@ -28,6 +29,7 @@ from pynvme_user.bench.results.result import (
     RunResult,
     SteadyState,
     bucket_values,
+    json_key,
 )
 from pynvme_user.bench.results.timeseries import AVERAGE_MS, NS_PER_MS, Spread, course, resample
 from pynvme_user.workload.direction import Direction
@@ -417,11 +419,8 @@ def _samples(result: DirectionResult) -> dict[str, list[int]]:
     """Write the run's course as columns, summed up to half seconds."""
     summed = resample(result.samples, AVERAGE_MS)
     return {
-        "end_ms": [_ms(int(value)) for value in summed["end_ns"]],
-        "ios": summed["ios"].tolist(),
-        "bytes": summed["bytes"].tolist(),
-        "lat_ns_sum": summed["lat_sum"].tolist(),
-        "idle_ms": [_ms(int(value)) for value in summed["idle_ns"]],
+        json_key(name): (summed[name] // (NS_PER_MS if name.endswith("_ns") else 1)).tolist()
+        for name in TOLD
     }
 
 

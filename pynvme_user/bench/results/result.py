@@ -29,6 +29,14 @@ PEAKS = tuple(f"{kind}_max" for kind in LATENCIES)
 #: One interval of one direction: SUMS over the I/Os that completed in it. For ``idle_ns`` of it
 #: there was nothing of that direction to be done. PEAKS are 0 where they are not kept.
 SAMPLE = np.dtype([(name, np.uint64) for name in ("end_ns", *SUMS, "idle_ns", *PEAKS)])
+#: The columns that JSON has: all that are always kept.
+TOLD = tuple(name for name in SAMPLE.names or () if name not in PEAKS)
+
+
+def json_key(column: str) -> str:
+    """Tell a sample's column by its name in JSON: times are in ms, latencies name their unit."""
+    what, _, kind = column.rpartition("_")
+    return {"ns": f"{what}_ms", "sum": f"{what}_ns_sum"}.get(kind, column)
 
 
 def bucket_of(ns: npt.ArrayLike) -> npt.NDArray[np.intp]:

@@ -7,14 +7,16 @@ from math import ceil
 
 import numpy as np
 import pytest
-from bench_samples import direction_of, job_of
+from bench_samples import direction_of, job_of, run_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pynvme_user.bench.jobs.terms import PERCENTILES
 from pynvme_user.bench.results.aggregate import combine, combine_groups
+from pynvme_user.bench.results.fio_json import document
 from pynvme_user.bench.results.result import (
     SAMPLE,
+    TOLD,
     Costs,
     Histogram,
     IntervalHistogram,
@@ -22,6 +24,7 @@ from pynvme_user.bench.results.result import (
     bucket_bounds,
     bucket_of,
     bucket_values,
+    json_key,
 )
 from pynvme_user.bench.results.timeseries import (
     Recorder,
@@ -31,6 +34,7 @@ from pynvme_user.bench.results.timeseries import (
     mean_error,
     resample,
 )
+from pynvme_user.native import ffi
 from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.records import BUCKETS, LATENCIES, RECORD_DTYPE
 
@@ -163,6 +167,7 @@ def test_counts_alone_give_the_values_within_a_bucket():
 
 
 def test_layouts():
+    assert LATENCIES == ("slat", "clat", "lat")
     assert SAMPLE.itemsize == 80
     assert set(RECORD_DTYPE.names) >= {*LATENCIES, "end_ns", "offset", "bytes", "direction"}
     assert Histogram().counts.dtype == np.uint64
@@ -170,6 +175,32 @@ def test_layouts():
 
 
 # --- samples ------------------------------------------------------------------------------------
+
+
+def test_samples_have_what_c_s_records_have():
+    """The latencies are those of C's structures, and JSON's keys follow from the columns."""
+    members = {name for name, _ in ffi.typeof("struct nvme_bench_record").fields}
+    results = dict(ffi.typeof("struct nvme_bench_result").fields)
+    histograms = [name for name, of in results.items() if of.type.cname == "struct nvme_histogram"]
+    of_latencies = {f"{name}_{kind}" for name in histograms for kind in ("sum", "max")}
+    assert set(SAMPLE.names) == {"end_ns", "ios", "bytes", "idle_ns"} | of_latencies
+    assert {"end_ns", "bytes", *histograms} <= members
+    assert {"ios", "blocks"} <= set(results)
+    keys = {
+        "end_ns": "end_ms",
+        "ios": "ios",
+        "bytes": "bytes",
+        **{f"{name}_sum": f"{name}_ns_sum" for name in histograms},
+        "idle_ns": "idle_ms",
+    }
+    assert {name: json_key(name) for name in TOLD} == keys
+    job = job_of(np.random.default_rng(1), seconds=2.2)
+    summed = resample(job.directions[Direction.READ].samples, 500)
+    told = document(run_of(job))["pynvme_user"]["jobs"][0]["samples"]["read"]
+    assert list(told) == list(keys.values())
+    for name, key in keys.items():
+        scale = 10**6 if name.endswith("_ns") else 1
+        assert told[key] == [value // scale for value in summed[name].tolist()]
 
 
 def test_resampling_keeps_every_sum():
