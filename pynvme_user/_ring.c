@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 /*
- * Who shares an interrupt may have its event taken by another queue pair between its last look at
- * the queue and its sleep: it looks again after so long.
+ * Who shares an interrupt may have its event taken by another queue pair between its last poll of
+ * the queue and its sleep: it polls again after so long.
  */
 #define SHARED_SLEEP_NS 1000000
 
@@ -20,7 +20,7 @@
  * the queue would leave the device without work; more than this gains nothing.
  */
 #define COALESCE 32
-#define GATHER_NS 1000
+#define COALESCE_NS 1000
 
 /* How many entries ahead of the tail one is fetched at most. */
 #define SQ_AHEAD 4u
@@ -327,7 +327,7 @@ static void cq_coalesce(const struct nvme_qpair *qp)
 		uint64_t now = ticks_now();
 
 		if (!deadline.ticks)
-			deadline = (struct deadline){ now, ns_to_ticks(GATHER_NS) };
+			deadline = (struct deadline){ now, ns_to_ticks(COALESCE_NS) };
 		else if (deadline_passed(deadline, now))
 			return;
 		spin_pause();

@@ -49,11 +49,7 @@ static inline void spin_pause(void)
 #endif
 }
 
-/*
- * Between two looks at a line that the device is about to write. A look costs the device, which has
- * to take the line back, and then this core, which has to fetch it: so they are not as many as they
- * can be.
- */
+/* Pause between polls. Each poll pulls the CQE's cache line away from the device and back. */
 static inline void poll_pause(void)
 {
 	spin_pause();
@@ -418,16 +414,16 @@ static inline void cq_reaped(struct nvme_qpair *qp, uint32_t n)
 
 /*
  * Wait until a completion is there or the deadline has come: spinning, or sleeping where there is an
- * interrupt. Returns when the look that found one began, in ticks, or 0 if there
- * is none; looks at least once. While it spins, the clock is the time-stamp counter: no system call.
+ * interrupt. Returns when the poll that found one began, in ticks, or 0 if there is none; polls at
+ * least once. While it spins, the clock is the time-stamp counter: no system call.
  *
  * What the caller does next a processor begins while the entry's line is still on its way, guessing
- * what will be in it. A clock that is read after the look ends that, and the next command waits for
+ * what will be in it. A clock that is read after the poll ends that, and the next command waits for
  * the line: so it is read before. Where no other program comes in between, both are the same.
  *
  * A device that answers faster than the loop bursts, as one in another core's cache does, is first
- * left alone until `coalesce` entries are there: to look at the line that it is about to write costs
- * both sides, and larger bursts mean fewer doorbells. GATHER_NS at most.
+ * left alone until `coalesce` entries are there, for COALESCE_NS at most: to poll the line that it is
+ * about to write costs both sides, and larger bursts mean fewer doorbells.
  */
 uint64_t nvme_cq_await(const struct nvme_qpair *qp, struct deadline deadline);
 

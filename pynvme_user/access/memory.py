@@ -141,10 +141,10 @@ class SharedRam:
             start = self.address
             for address, length in [*sorted(self._windows.values()), (start + self.length, 0)]:
                 if address > start:
-                    self._give_back(start, address - start)
+                    self._free(start, address - start)
                 start = max(start, address + length)
 
-    def give_back(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """Take a window that nobody looks at any more; while the memory is open it stays mapped."""
         with self._lock:
             address, length = self._windows.pop(number)
@@ -153,9 +153,9 @@ class SharedRam:
                 other < address + length and address < other + more
                 for other, more in self._windows.values()
             ):
-                self._give_back(address, length)
+                self._free(address, length)
 
-    def _give_back(self, address: int, length: int) -> None:
+    def _free(self, address: int, length: int) -> None:
         if not self._foreign:
             discard(address, length)
         unmap(address, length)
@@ -173,7 +173,7 @@ class Window:
         self.address = address
 
     def __del__(self) -> None:
-        self._memory.give_back(self._number)
+        self._memory.release(self._number)
 
 
 def memory_file(length: int, page_size: int) -> int:

@@ -108,13 +108,13 @@ class Device:
         self._mapped: dict[int, int] = {}  # lengths, by IOVA
         self._events: dict[int, int] = {}  # eventfds, by vector
         self._spaces: dict[int, bytearray] = {}  # regions that are plain bytes
-        self.let_go()
+        self.detach()
 
     def reset(self) -> None:
         """Reset the controller, not the function: its configuration stays."""
         self._core.reset()
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Forget a client: its memory, its eventfds, the configuration it made."""
         self.reset()
         for iova, length in list(self._mapped.items()):
@@ -338,7 +338,7 @@ def serve(device: Device, listener: socket.socket, *, until_eof: bool) -> None:
             while sys.stdin not in select.select([client, *waiting], [], [])[0]:
                 serve_one(device, client)
             return
-        device.let_go()
+        device.detach()
 
 
 def arguments() -> argparse.Namespace:

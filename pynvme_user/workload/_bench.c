@@ -8,12 +8,12 @@
 #define TIMED_BURSTS 64
 
 /*
- * With so few outstanding, the time of the look that found a completion is that of its end, and the
+ * With so few outstanding, the time of the poll that found a completion is that of its end, and the
  * clock is not read again: see nvme_cq_await(). It is not believed where the burst took longer than
- * this: somebody else had the CPU, and that may have been before the look.
+ * this: somebody else had the CPU, and that may have been before the poll.
  */
 #define FEW 4u
-#define LOOK_NS 1000
+#define POLL_NS 1000
 
 /* No I/O's group: see group_of(). */
 #define NO_GROUP UINT32_MAX
@@ -380,7 +380,7 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 /*
  * Reap up to a burst's number of completions, each followed by the next I/O under its CID's index, ring
  * once, and only then account for both: the device is at work meanwhile. For a workload that
- * nothing holds back. `early`: `now` was before the look. Returns 0 or a negative errno.
+ * nothing holds back. `early`: `now` was before the poll. Returns 0 or a negative errno.
  */
 static inline __attribute__((always_inline)) int bench_burst(struct nvme_qpair *qp,
 							    struct nvme_bench *b, uint64_t now,
@@ -437,7 +437,7 @@ static inline __attribute__((always_inline)) int bench_burst(struct nvme_qpair *
 		after = bench_submitted(qp, b, counts, now);
 	else
 		after = ticks_now();
-	if (early && unlikely(ticks_age_ns(after, now) > LOOK_NS))
+	if (early && unlikely(ticks_age_ns(after, now) > POLL_NS))
 		now = after;
 	while (run > runs)
 		bench_count(b, run--, now, 0);

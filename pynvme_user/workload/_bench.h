@@ -7,7 +7,7 @@
  * same: both together or, under a fixed rate, from when the I/O was due, however long it waited for its
  * place in the queue. The clock is read twice a burst, not twice an I/O: I/Os that are reaped in
  * one burst end at the same time, those that one doorbell announces are submitted at the same time.
- * With few outstanding, a burst begins with the look at the completion queue that found something:
+ * With few outstanding, a burst begins with the poll of the completion queue that found something:
  * what the entry took to get here counts as submission of the next I/O, not as latency of the last.
  */
 #ifndef PYNVME_USER_BENCH_H

@@ -19,7 +19,7 @@ from pynvme_user.bench.results.aggregate import whole_jobs
 from pynvme_user.bench.results.result import RunResult
 from pynvme_user.bench.run import engine
 from pynvme_user.bench.run.engine import Progress
-from pynvme_user.bench.run.recorder import Measured
+from pynvme_user.bench.run.recorder import Recorder
 from pynvme_user.driver.completion import HOST_ABORTED
 
 #: A device, and what ends it once the job reads.
@@ -155,22 +155,22 @@ def test_exitall_on_error_of_any_kind(
 ) -> None:
     """The end of one is known while others go on in the thread that they share."""
     options = {"rw": "randread", "bs": "4k", "queues": 2, "exitall_on_error": True}
-    sample = Measured.take_records
+    sample = Recorder.take_records
 
-    def fail(measured: Measured) -> None:
-        if measured is failing[0]:
+    def fail(recorder: Recorder) -> None:
+        if recorder is failing[0]:
             raise RuntimeError("for a test")
-        sample(measured)
+        sample(recorder)
 
-    failing: list[Measured] = []
-    begin = Measured.begin
+    failing: list[Recorder] = []
+    begin = Recorder.begin
 
-    def begun(measured: Measured, directions: object) -> None:
-        failing.append(measured)
-        begin(measured, directions)  # type: ignore[arg-type]
+    def begun(recorder: Recorder, directions: object) -> None:
+        failing.append(recorder)
+        begin(recorder, directions)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Measured, "begin", begun)
-    monkeypatch.setattr(Measured, "take_records", fail)
+    monkeypatch.setattr(Recorder, "begin", begun)
+    monkeypatch.setattr(Recorder, "take_records", fail)
     result, _ = run_alone(fast, third, time_based=True, runtime=60, **options)
     failed, other = result.jobs
     assert "for a test" in failed.failure

@@ -24,7 +24,7 @@ from pynvme_user.workload.loop import Workload
 
 SECOND = 1_000_000_000
 SLICE = 50_000
-#: GATHER_NS of the core, and about what a call without it takes at most, of the least of many.
+#: COALESCE_NS of the core, and about what a call without it takes at most, of the least of many.
 LEFT_ALONE_NS = 1000
 TRIES = 300
 

@@ -17,7 +17,7 @@ NS_PER_MS = 1_000_000
 _ROOM = 64  # for so many samples at first
 
 
-class Recorder:
+class SampleLog:
     """Samples as they are taken, one after another, those of all directions at the same times.
 
     Each takes 8 bytes, and 40 for each direction that has any I/O.

@@ -21,7 +21,7 @@ from pynvme_user.bench.results.result import (
     IntervalHistogram,
     bucket_bounds,
 )
-from pynvme_user.bench.results.timeseries import NS_PER_MS, Recorder
+from pynvme_user.bench.results.timeseries import NS_PER_MS, SampleLog
 from pynvme_user.driver.completion import HOST_ABORTED
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.queue_pair_group import QueuePairGroup
@@ -35,7 +35,7 @@ from pynvme_user.workload.records import FLUSH, LATENCIES, RECORD_DTYPE
 _NS = 1_000_000_000
 
 
-class Measured:
+class Recorder:
     """From :meth:`begin` on, in the part's own thread. ``block_size`` is in bytes.
 
     A sample is taken at each multiple of each of the periods. ``histogram_ms`` keeps the histograms
@@ -66,7 +66,7 @@ class Measured:
         self.began = 0.0  # time.monotonic(); 0: not yet
         #: time.monotonic() of the next sample and the next cut of the histograms.
         self._next_sample = self._next_cut = inf
-        self._course = Recorder()
+        self._course = SampleLog()
         self._totals = np.zeros((3, 5), np.uint64)
         self._active: Collection[int] = tuple(Direction)  # by number
         self._idle_until_ns = 0  # up to here ...

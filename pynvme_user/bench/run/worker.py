@@ -33,7 +33,7 @@ from pynvme_user.bench.run.plan import (
     pin,
     zoned_plan,
 )
-from pynvme_user.bench.run.recorder import Measured
+from pynvme_user.bench.run.recorder import Recorder
 from pynvme_user.bench.run.replay import replay
 from pynvme_user.bench.run.signals import Signals
 from pynvme_user.bench.run.target import SPIN, Target
@@ -102,7 +102,7 @@ class Worker:
         logs = (job.write_bw_log, job.write_lat_log, job.write_iops_log)
         self._records = _RECORDS if io_log or (any(logs) and not job.log_avg_msec) else 0
         self._limits = Limits(job)
-        self._measured: Measured | None = None
+        self._recorder: Recorder | None = None
         self._verification: Verification | None = None
         self._workload: Workload | WorkloadGroup | None = None
         self._drive: Drive
@@ -238,7 +238,7 @@ class Worker:
         self._drive = Drive(pair, loop, buffer, ns)
         if self._plan is not None and self._verification is not None:
             self._plan.verifier = self._verification.verifier
-        self._measured = Measured(
+        self._recorder = Recorder(
             self._workload,
             pair,
             ns.block_size,
@@ -276,9 +276,9 @@ class Worker:
             workload.stop()
             yield from self._advance(None)
         self.phase = "run"
-        measured = self._used_measured
-        measured.begin({Direction.READ} if job.verify_only else job.directions)
-        self.began = measured.began
+        recorder = self._used_recorder
+        recorder.begin({Direction.READ} if job.verify_only else job.directions)
+        self.began = recorder.began
         self._next_look = self.began + SAMPLE_SECONDS
         try:
             deadline = job.runtime and self.began + job.runtime
@@ -313,7 +313,7 @@ class Worker:
             workload.fail_rest(int(HOST_ABORTED))
             self.error = copy(error)
         finally:
-            self._finished = measured.end()
+            self._finished = recorder.end()
 
     def _run_zoned(self, deadline: float | None, plan: ZonedPlan) -> Steps:
         """Do what is planned for the zones, piece by piece."""
@@ -352,12 +352,12 @@ class Worker:
     def _go_through(self, pieces: Iterable[npt.NDArray[np.void]]) -> Steps:
         """Do these, each piece of one direction, in a phase of its own."""
         for ios in pieces:
-            self._used_measured.enter({Direction(int(ios["direction"][0]))})
+            self._used_recorder.enter({Direction(int(ios["direction"][0]))})
             self._only_workload.go_through(ios, rated=False)
             yield from self._advance(None)
             if not self._goes_on:
                 break
-        self._used_measured.enter(self.job.directions)
+        self._used_recorder.enter(self.job.directions)
 
     @property
     def _used_workload(self) -> Workload | WorkloadGroup:
@@ -370,9 +370,9 @@ class Worker:
         return self._workload
 
     @property
-    def _used_measured(self) -> Measured:
-        assert self._measured is not None, "set up before it is run"
-        return self._measured
+    def _used_recorder(self) -> Recorder:
+        assert self._recorder is not None, "set up before it is run"
+        return self._recorder
 
     @property
     def _goes_on(self) -> bool:
@@ -391,22 +391,22 @@ class Worker:
 
         Without ``drain`` the next call goes on after the deadline.
         """
-        job, workload, measured = self.job, self._used_workload, self._used_measured
+        job, workload, recorder = self.job, self._used_workload, self._used_recorder
         self._drive.begin()
         stopped = False
         while True:
             now = time.monotonic()
-            next_sample = min(measured.due, self._next_look)
+            next_sample = min(recorder.due, self._next_look)
             until = next_sample if deadline is None else min(next_sample, deadline)
             if self._flow is not None:
                 until = min(until, now + _FLOW_SLICE)
             slice_ns = max(0, int((until - now) * _NS))
             ended = yield from self._drive.go_on(slice_ns)
             now = time.monotonic()
-            measured.take_records()
+            recorder.take_records()
             if self._verification is not None:
                 self._verification.note(self._only_workload.take_drawn())
-            measured.take_if_due(now)
+            recorder.take_if_due(now)
             if now >= self._next_look:
                 self._look(now)
             if self._asked is not None and self.began:
@@ -442,7 +442,7 @@ class Worker:
         workload.stop()
         slice_ns = int(SAMPLE_SECONDS * _NS)
         while not (yield from self._drive.go_on(slice_ns)):
-            self._used_measured.take_records()
+            self._used_recorder.take_records()
         workload.go_on()
 
     def _wait_for_others(self, flow: Flow, deadline: float | None) -> Steps:
@@ -476,7 +476,7 @@ class Worker:
         workload = self._used_workload
         elapsed = now - self.began
         if self.phase == "run":
-            active = self._used_measured.active_seconds(now)
+            active = self._used_recorder.active_seconds(now)
             size = self.target.ns.block_size
             results = workload.ended if self.job.log_max_value else workload.results
             if self._limits.check(elapsed, results, size, active):
@@ -537,7 +537,7 @@ class Worker:
 
     def _answer(self, run_began: float) -> None:
         self._asked = None
-        self._used_measured.count()
+        self._used_recorder.count()
         self._answers.put(self.result(run_began))
 
     def result(self, run_began: float) -> JobResult:
@@ -550,7 +550,7 @@ class Worker:
             start_ns=int((self.began - run_began) * _NS),
             error=self.error,
             verify=self._verification.result(self._only_workload) if self._verification else None,
-            measured=self._used_measured.results(ended),
+            measured=self._used_recorder.results(ended),
         )
 
     @property

@@ -27,7 +27,7 @@ from pynvme_user.bench.results.result import (
     json_key,
 )
 from pynvme_user.bench.results.timeseries import (
-    Recorder,
+    SampleLog,
     Spread,
     add_up,
     course,
@@ -307,7 +307,7 @@ def changes_of(reads=(0, 0, 0, 0, 0)):
 
 
 def test_an_interval_without_an_io_is_no_part_of_the_next():
-    recorder = Recorder()
+    recorder = SampleLog()
     for end_ms in range(100, 2001, 100):
         busy = end_ms <= 300 or end_ms > 1000
         recorder.add(end_ms * 10**6, changes_of((50, 50 * 512, 1, 2, 3) if busy else (0,) * 5))
@@ -321,7 +321,7 @@ def test_an_interval_without_an_io_is_no_part_of_the_next():
 
 def test_a_phase_of_another_direction_is_no_part_of_a_course():
     """Writes for 1.2 s, then reads for 0.8 s; and a job beside it that reads and writes."""
-    recorder, beside = Recorder(), Recorder()
+    recorder, beside = SampleLog(), SampleLog()
     one, none = (50, 50 * 512, 1, 2, 3), (0,) * 5
     for end_ms in range(100, 2001, 100):
         writing = end_ms <= 1200
@@ -341,7 +341,7 @@ def test_a_phase_of_another_direction_is_no_part_of_a_course():
 
 
 def test_a_short_rest_is_a_part_of_the_last_sample():
-    recorder = Recorder()
+    recorder = SampleLog()
     recorder.add(10**8, changes_of((7, 7, 7, 7, 7)))
     recorder.add(2 * 10**8, changes_of((5, 5, 5, 5, 5)))
     recorder.add(2 * 10**8 + 400_000, changes_of((1, 1, 1, 1, 1)), short_ns=500_000)
@@ -354,7 +354,7 @@ def test_a_short_rest_is_a_part_of_the_last_sample():
 
 
 def test_a_sample_each_millisecond_for_an_hour_takes_little():
-    recorder, one = Recorder(), changes_of((3, 3 * 4096, 100, 200, 300))
+    recorder, one = SampleLog(), changes_of((3, 3 * 4096, 100, 200, 300))
     tracemalloc.start()
     for end_ms in range(1, 36_001):  # a hundredth of it
         recorder.add(end_ms * 10**6, one)
