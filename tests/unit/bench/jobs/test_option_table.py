@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import fio_reference
 import pytest
@@ -24,6 +26,7 @@ from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.pace import Pace, for_c, limit
 
 READ, WRITE, TRIM = Direction
+ROOT = Path(__file__).parents[4]
 
 
 def test_every_option_is_explained_once() -> None:
@@ -74,6 +77,25 @@ def test_what_goes_to_c_has_a_member_there_for_itself() -> None:
     for member in members:
         assert there[member].type.kind == "primitive"
         assert limit(member) in (2**32 - 1, 2**64 - 1)
+
+
+@pytest.mark.parametrize("name", ["thinktime", "rate_ignore_thinktime"])
+def test_an_option_of_the_loop_stands_in_three_files(name: str) -> None:
+    """And in its test: so CONTRIBUTING promises, for those that no other option depends on."""
+    word = re.compile(rf"\b({name}|{OPTIONS[name].member})\b")
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("pynvme_user", "cli")
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in (".py", ".c", ".h")
+        and not path.stem.endswith("_cffi")  # is built of the others
+        and word.search(path.read_text(encoding="utf-8"))
+    }
+    jobs, workload = "pynvme_user/bench/jobs", "pynvme_user/workload"
+    declared = {f"{jobs}/options_io.py", f"{jobs}/options_run.py"} & found
+    loops = {path for path in found if path.startswith(f"{workload}/_bench") and path[-2:] == ".c"}
+    assert len(declared) == len(loops) == 1
+    assert found == declared | {f"{workload}/_bench.h"} | loops
 
 
 @pytest.mark.parametrize("option", [o for o in DECLARED if o.member], ids=lambda o: o.name)
