@@ -27,11 +27,12 @@ from pynvme_user.errors import NvmeStatusError
 if TYPE_CHECKING:
     from pynvme_user import Controller
     from pynvme_user.driver.features import FeatureValue
-    from pynvme_user.spec.features import Feature
+    from pynvme_user.spec.features import Feature, SupportedCapabilities
 
 _SELECTED = ("Current", "Default", "Saved", "Supported capabilities")
 #: nvme-cli's way to ask for current, default and saved values at once.
 _ALL_VALUES = 8
+_CAPABILITIES = 3
 
 
 @device_command("get-feature", "nvme-user get-feature qemu:disk.img --feature-id 4 -H")
@@ -115,11 +116,13 @@ def _lines(select: int, value: FeatureValue, human: bool) -> Iterator[str]:
 
     known = known_feature(value.fid)
     name = known.name if known else "Unknown"
-    yield (f"get-feature:{value.fid:#04x} ({name}), {_SELECTED[select]} value:{value.result:#010x}")
-    if human:
-        register = SupportedCapabilities(value.result) if select == 3 else value.value
-        if isinstance(register, Register):
-            yield from bit_lines(register)
+    yield f"get-feature:{value.fid:#04x} ({name}), {_SELECTED[select]} value:{_dword(value.result)}"
+    if select == _CAPABILITIES:
+        capabilities = SupportedCapabilities(value.result)
+        yield from (f"  Feature is {word}" for word in _capabilities(capabilities))
+        return
+    if human and isinstance(value.value, Register):
+        yield from bit_lines(value.value)
     data = value.data
     if isinstance(data, bytes):
         yield from hexdump(data)
@@ -128,6 +131,16 @@ def _lines(select: int, value: FeatureValue, human: bool) -> Iterator[str]:
             yield from lines(data, View(human=True))
         else:
             yield from hexdump(value.raw)
+
+
+def _dword(value: int) -> str:
+    """Write a dword as nvme-cli does, of which zero has no 0x."""
+    return f"{value:#010x}" if value else "0" * 8
+
+
+def _capabilities(found: SupportedCapabilities) -> Iterator[str]:
+    words = ((found.svbl, "saveable"), (found.nsspec, "per-namespace"), (found.chang, "changeable"))
+    yield from (word for has_it, word in words if has_it)
 
 
 def _show_json(found: list[tuple[int, FeatureValue]]) -> None:
@@ -145,7 +158,7 @@ def _show_json(found: list[tuple[int, FeatureValue]]) -> None:
             "select": _SELECTED[select].lower(),
             "value": value.result,
         }
-        if select != 3 and isinstance(value.value, Register):
+        if select != _CAPABILITIES and isinstance(value.value, Register):
             one["fields"] = plain(value.value, View())
         data = value.data
         if isinstance(data, bytes):
@@ -206,8 +219,8 @@ def set_feature(
         name = known.name if known else "Unknown"
         echo_lines(
             [
-                f"set-feature:{feature_id:#04x} ({name}), value:{value:#010x}, "
-                f"cdw12:{cdw12:#010x}, save:{int(save)}"
+                f"set-feature:{feature_id:#04x} ({name}), value:{_dword(value)}, "
+                f"cdw12:{_dword(cdw12)}, save:{int(save)}"
             ]
         )
         if result:

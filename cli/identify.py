@@ -134,8 +134,10 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
     fault = None
     with opened(device) as controller:
         try:
-            for nsid in _allocated(controller) if allocated else controller.namespaces.found():
-                ids += [nsid] if nsid >= namespace_id else []
+            after = namespace_id - 1
+            found = controller.namespaces.found(after)
+            for nsid in _allocated(controller, after) if allocated else found:
+                ids.append(nsid)
         except NvmeError as error:
             fault = error
         show(NamespaceList.build(ids), output_format)
@@ -143,11 +145,11 @@ def list_ns(device: str, namespace_id: int, allocated: bool, output_format: str)
             raise fault
 
 
-def _allocated(controller: Controller) -> Iterator[int]:
+def _allocated(controller: Controller, after: int) -> Iterator[int]:
     """Ask for the allocated namespaces (Base 2.0, Identify CNS 10h)."""
     from pynvme_user.spec.admin import Cns
 
-    return controller.namespaces.listed(Cns.ALLOCATED_NAMESPACES)
+    return controller.namespaces.listed(Cns.ALLOCATED_NAMESPACES, after)
 
 
 def _found_json(found: summary.FoundNamespace) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pynvme_user.cli.output import (
     BINARY,
     JSON,
     NORMAL,
+    Page,
     echo_lines,
     hexdump,
     human_option,
@@ -26,14 +27,19 @@ from pynvme_user.cli.output import (
     write_all,
 )
 from pynvme_user.cli.types import U8, U16, U32, U64
+from pynvme_user.errors import NvmeStatusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pynvme_user import Controller
 
 
 _ALL = 0xFFFFFFFF
 #: nvme-cli's default for a list of entries.
 _ENTRIES = 64
+#: In effects-log.
+_SET_NAMES = {0: "NVM", 2: "ZNS"}
 
 force_option = click.option(
     "--force", is_flag=True, help="Ask for it though the controller says that it has no such page."
@@ -120,7 +126,6 @@ _namespace = click.option(
     metavar="NSID",
     help="The namespace; all if left out.",
 )
-_csi = click.option("--csi", "-c", type=U8, default=0, help="The I/O command set (0: NVM).")
 _group = "The endurance group"
 
 PAGES = [
@@ -133,12 +138,6 @@ PAGES = [
         "changed-ns-list-log",
         "ChangedNamespaceList",
         "Show which namespaces changed since this was last read.",
-    ),
-    page_command(
-        "effects-log",
-        "CommandEffectsLog",
-        "Show which commands the controller has, and what they change.",
-        _csi,
     ),
     page_command(
         "endurance-log",
@@ -256,6 +255,64 @@ PAGES = [
         _lsi("--controller", "-c", what="The controller"),
     ),
 ]
+
+
+@device_command("effects-log", "nvme-user effects-log qemu:disk.img -o json")
+@click.option(
+    "--csi",
+    "-c",
+    type=U8,
+    help="The I/O command set (0: NVM, 2: ZNS); without it those that CAP.CSS names.",
+)
+@output_option(NORMAL, JSON, BINARY)
+@raw_binary_option
+@human_option
+@force_option
+def effects_log(
+    device: str,
+    csi: int | None,
+    output_format: str,
+    raw_binary: bool,
+    human_readable: bool,
+    force: bool,
+) -> None:
+    """Show which commands the controller has, and what they change."""
+    from pynvme_user.cli.pages import binary, lines, plain
+    from pynvme_user.cli.shape import View
+    from pynvme_user.spec.logs import CommandEffectsLog
+
+    pages: list[tuple[CommandEffectsLog, View]] = []
+    with opened(device) as controller:
+        for each in _command_sets(controller) if csi is None else [csi]:
+            try:
+                page = controller.log(CommandEffectsLog, csi=each, force=force)
+            except NvmeStatusError:
+                if not pages:
+                    raise
+                continue  # there are I/O command sets, but not this one
+            pages.insert(0, (page, View(csi=each, human=human_readable)))  # as nvme-cli has them
+    Page(
+        normal=lambda: (
+            line
+            for page, view in pages
+            for line in lines(
+                page, view, f"{_SET_NAMES.get(view.csi, 'Unknown')} Command Set Log Page"
+            )
+        ),
+        json=lambda: [plain(page, view) for page, view in pages],
+        binary=lambda: b"".join(binary(page) for page, _ in pages),
+    ).show(BINARY if raw_binary else output_format)
+
+
+def _command_sets(controller: Controller) -> list[int]:
+    """Give the command sets of which the page is asked for as nvme-cli asks: by CAP.CSS."""
+    from pynvme_user.spec.commands import CommandSetId
+    from pynvme_user.spec.registers import CommandSetsSupported
+
+    supported = controller.registers.cap.css
+    sets = [CommandSetId.NVM] if supported & CommandSetsSupported.NVM else []
+    sets += [CommandSetId.ZONED] if supported & CommandSetsSupported.IOCS else []
+    return [int(each) for each in sets or [CommandSetId.NVM]]
 
 
 @device_command("error-log", "nvme-user error-log qemu:disk.img --log-entries 8")
@@ -433,4 +490,4 @@ def _written(path: str) -> Iterator[Any]:
         yield sink
 
 
-COMMANDS = (*PAGES, error_log, self_test_log, telemetry_log, boot_part_log, get_log)
+COMMANDS = (*PAGES, effects_log, error_log, self_test_log, telemetry_log, boot_part_log, get_log)

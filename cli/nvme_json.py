@@ -7,7 +7,7 @@ against it. What is otherwise here:
 - 2.3 prints numbers of 32 bits from 2^31 on as negative ones, and the lower half of a zone's size.
 - Added as later versions have them: ``lbafs[].in_use``, ``attrs_info`` of a zone (2.3 writes ZAI
   over ZA as ``attrs``), ``ruhs`` of FDP configurations. 2.3 aborts at supported-log-pages and
-  has no JSON of id-iocs and boot-part-log.
+  has no JSON of id-iocs, boot-part-log and get-feature.
 - Added where 2.3 loses something: ``controllers`` of a power-on event, ``additional_info`` of a
   hardware error, ``channels`` of media units, the data of events that it does not know.
 - 2.3 leaves out the first UUID of a list, takes reserved bytes for part of ``status_field`` of a

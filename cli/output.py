@@ -94,7 +94,9 @@ def write_all(data: bytes) -> None:
 
 
 def hexdump(data: bytes) -> Iterable[str]:
-    """Write bytes as rows of 16 with their offset and what of them is text."""
+    """Write bytes as rows of 16 with their offset and what of them is text, below a heading."""
+    if data:
+        yield " " * 5 + "".join(f"{column:3x}" for column in range(_ROW))
     for offset in range(0, len(data), _ROW):
         row = data[offset : offset + _ROW]
         text = "".join(chr(byte) if 0x20 < byte < 0x7F else "." for byte in row)

@@ -435,8 +435,8 @@ class Namespaces(Mapping[int, Namespace]):
                     ids = self._ids = list(self.found())
         return ids
 
-    def found(self) -> Iterator[int]:
-        """Ask for the active namespace ids, ascending (Base 2.0, Identify CNS 02h).
+    def found(self, after: int = 0) -> Iterator[int]:
+        """Ask for the active namespace ids above ``after``, ascending (Base 2.0, CNS 02h).
 
         Raises NvmeError where a list cannot be any more: it does not ascend, or does not end.
         """
@@ -444,20 +444,20 @@ class Namespaces(Mapping[int, Namespace]):
         version = self._device.registers.read(VS)
         if (version.mjr, version.mnr) >= (1, 1):  # before, CNS has one bit
             try:
-                yield from self.listed(Cns.ACTIVE_NAMESPACES)
+                yield from self.listed(Cns.ACTIVE_NAMESPACES, after)
                 return
             except NvmeStatusError as error:
                 if error.status.code() is not GenericStatus.INVALID_FIELD:
                     raise
-        yield from self._tried()
+        yield from (nsid for nsid in self._tried() if nsid > after)
 
-    def listed(self, cns: Cns) -> Iterator[int]:
-        """Yield the ids of a Namespace List, page after page (Base 2.0, section 4.4.2).
+    def listed(self, cns: Cns, after: int = 0) -> Iterator[int]:
+        """Yield the ids of a Namespace List above one, page after page (Base 2.0, section 4.4.2).
 
         Raises NvmeError for ids that do not ascend, or of which there is no end.
         """
         name = self._device.name
-        last = count = 0
+        last, count = after, 0
         while True:
             page = decode_namespace_list(self._commands.identify(cns, nsid=last))
             for nsid in page:

@@ -51,13 +51,18 @@ def test_get_log(run: Any, fail: Any) -> None:
     assert by_event == raw[:8]
     text = run("get-log", DEVICE, "-i", "2", "-l", "16").stdout.decode().splitlines()
     assert text[0] == f"Device:{DEVICE} log-id:2 namespace-id:0xffffffff"
-    assert text[1].startswith("0000: 00 43 01 00")
+    assert text[1] == "       0  1  2  3  4  5  6  7  8  9  a  b  c  d  e  f"
+    assert text[2].startswith("0000: 00 43 01 00")
     assert "multiples of 4 bytes, not 5 bytes" in fail("get-log", DEVICE, "-i2", "-l5", code=2)
 
 
 def test_get_feature(run: Any, fail: Any) -> None:
     text = run("get-feature", DEVICE, "-f", "4").stdout.decode()
     assert text == "get-feature:0x04 (Temperature Threshold), Current value:0x00000157\n"
+    zero = run("get-feature", DEVICE, "-f", "2").stdout.decode()
+    assert zero == "get-feature:0x02 (Power Management), Current value:00000000\n"
+    able = run("get-feature", DEVICE, "-f", "5", "-s", "3").stdout.decode().splitlines()
+    assert able[1:] == ["  Feature is per-namespace", "  Feature is changeable"]
     words = run("get-feature", DEVICE, "-f", "4", "-H").stdout.decode()
     assert "Threshold Type Select: OVER" in words
     several = run("get-feature", DEVICE, "-f", "4", "-s", "8").stdout.decode().splitlines()
@@ -75,7 +80,7 @@ def test_get_feature(run: Any, fail: Any) -> None:
 def test_set_feature(run: Any, fail: Any) -> None:
     text = run("set-feature", DEVICE, "-f", "4", "--value", "0x150").stdout.decode()
     assert text == (
-        "set-feature:0x04 (Temperature Threshold), value:0x00000150, cdw12:0x00000000, save:0\n"
+        "set-feature:0x04 (Temperature Threshold), value:0x00000150, cdw12:00000000, save:0\n"
     )
     run("set-feature", DEVICE, "-f", "0xe", input=bytes(8))
     assert "is empty: the feature takes 8 bytes" in fail("set-feature", DEVICE, "-f", 14, input=b"")
@@ -116,3 +121,21 @@ def test_errors_are_json_too(run: Any) -> None:
     status = json.loads(run("id-domain", DEVICE, "-o", "json", code=1).stdout)
     assert (status["sct"], status["sc"], status["dnr"]) == (0, 2, True)
     assert run("sanitize-log", DEVICE, code=1).stdout == b""
+
+
+def test_effects_of_each_command_set(run: Any) -> None:
+    """As nvme-cli does it: without --csi those that CAP.CSS names, and always a list."""
+    every = json.loads(run("effects-log", DEVICE, "-o", "json").stdout)
+    assert [page["command_set_identifier"] for page in every] == [2, 0]
+    assert json.loads(run("effects-log", DEVICE, "-c", "2", "-o", "json").stdout) == every[:1]
+    text = run("effects-log", DEVICE).stdout.decode().splitlines()
+    assert [line for line in text if line.endswith("Log Page")] == [
+        "ZNS Command Set Log Page",
+        "NVM Command Set Log Page",
+    ]
+    assert len(run("effects-log", DEVICE, "-b").stdout) == 2 * 4096
+
+
+def test_list_ns_asks_for_those_behind_a_namespace(run: Any, fail: Any) -> None:
+    assert json.loads(run("list-ns", DEVICE, "-n", "2", "-o", "json").stdout) == {"nsid_list": []}
+    assert "Invalid Namespace or Format" in fail("list-ns", DEVICE, "-n", "0xffffffff")

@@ -18,9 +18,10 @@ def test_identify(run: Any, tmp_path: Path) -> None:
     run("admin-passthru", "qemu:?serial=RAW", *IDENTIFY, "--input-file", "page.bin")
     assert (tmp_path / "page.bin").read_bytes() == done.stdout
     dump = run("admin-passthru", "qemu:?serial=RAW", *IDENTIFY).stdout.decode().splitlines()
-    assert len(dump) == 256
-    assert dump[0].startswith("0000: 36 1b f4 1a 52 41 57 20 ")
-    assert dump[0].endswith('"6...RAW........."')
+    assert len(dump) == 257
+    assert dump[0] == "       0  1  2  3  4  5  6  7  8  9  a  b  c  d  e  f"
+    assert dump[1].startswith("0000: 36 1b f4 1a 52 41 57 20 ")
+    assert dump[1].endswith('"6...RAW........."')
 
 
 def test_as_much_data_as_one_command_carries(run: Any, fail: Any) -> None:

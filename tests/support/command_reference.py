@@ -356,6 +356,7 @@ def _identify() -> Iterator[str]:
 
 def _logs() -> Iterator[str]:
     commands = logs.commands_by_structure() | {
+        "CommandEffectsLog": "effects-log",
         "ErrorLog": "error-log",
         "SelfTestLog": "self-test-log",
         "TelemetryHostLog": "telemetry-log",

@@ -40,6 +40,7 @@ def run_line(run: Run, line: str) -> tuple[str, int]:
     return run(name, "soft", *options)
 
 
+COLUMNS = "       0  1  2  3  4  5  6  7  8  9  a  b  c  d  e  f"
 #: A command line; opcode, nsid and dwords 10 to 15 of what it sends; what it says.
 SENT: dict[str, tuple[tuple[int, ...], str]] = {
     "virt-mgmt -c 2 -r 1 -a 8 -n 4 --force": (
@@ -75,6 +76,7 @@ SENT: dict[str, tuple[tuple[int, ...], str]] = {
     "security-recv -p 1 -s 3 -x 16 -t 8": (
         (AdminOpcode.SECURITY_RECEIVE, 0, 1 << 24 | 3 << 8, 8),
         "NVME Security Receive Command Success\n"
+        f"{COLUMNS}\n"
         '0000: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 "................"\n',
     ),
     "dir-send -O 1 -T 1 -e 0": (
@@ -88,6 +90,7 @@ SENT: dict[str, tuple[tuple[int, ...], str]] = {
     "dir-send -D 15 -O 9 -l 4 -i /dev/null": (
         (AdminOpcode.DIRECTIVE_SEND, 1, 0, 15 << 8 | 9),
         "dir-send: type 0xf, operation 0x9, spec_val 0, nsid 0x1, result 0\n"
+        f"{COLUMNS}\n"
         '0000: 00 00 00 00                                     "...."\n',
     ),
     "dir-receive -D 1 -O 3 -r 5": (
@@ -108,6 +111,7 @@ SENT: dict[str, tuple[tuple[int, ...], str]] = {
         (AdminOpcode.NVME_MI_RECEIVE, 0, 4, 1),
         "NVMe-MI Receive Command is Success and result: 0x00000000 "
         "(status: 0x00, response: 0x000000)\n"
+        f"{COLUMNS}\n"
         '0000: 00 00 00 00                                     "...."\n',
     ),
 }
