@@ -33,6 +33,7 @@ from pynvme_user.cli import (
     reservations,
     setup,
     streams,
+    subsystems,
     zns,
 )
 from pynvme_user.cli import list as listing
@@ -42,7 +43,12 @@ PROGRAM = "nvme-user"
 
 #: By subject, in the order in which the help lists them.
 _SUBJECTS: dict[str, tuple[click.Command, ...]] = {
-    "Devices": (listing.list_controllers, identify.identify, doctor.doctor),
+    "Devices": (
+        listing.list_controllers,
+        identify.identify,
+        doctor.doctor,
+        *subsystems.COMMANDS,
+    ),
     "Identify": (
         identify.id_ctrl,
         identify.id_ns,
@@ -84,10 +90,16 @@ class _InOrder(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         args = [_ALIASES.get(args[0], args[0]), *args[1:]]
-        if args[0] not in self.commands and not ctx.resilient_parsing:
-            from pynvme_user.cli.nvme_cli import missing
+        if args[0] not in self.commands:
+            from pynvme_user.cli.nvme_cli import missing, spelled
 
-            if instead := missing(args[0]):
+            try:
+                args = spelled(args) or args
+            except ValueError as error:
+                if not ctx.resilient_parsing:
+                    raise click.UsageError(str(error), ctx) from None
+            instead = missing(args[0])
+            if instead and not ctx.resilient_parsing:
                 raise click.UsageError(instead, ctx)
         return super().resolve_command(ctx, args)
 

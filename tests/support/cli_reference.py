@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pynvme_user.cli.group import cli
+from pynvme_user.cli.nvme_cli import spellings
 
 PATH = Path(__file__).parents[2] / "docs" / "cli.md"
 HEADING = "## Commands\n"
@@ -21,7 +22,17 @@ def render() -> str:
     lines = [HEADING]
     for name, command in commands():
         lines += _command(name, command)
+    lines += _spellings()
     return "\n".join(lines)
+
+
+def _spellings() -> Iterator[str]:
+    yield "## nvme-cli 3's spelling\n"
+    yield "These are the same commands, with the same options.\n"
+    yield "| nvme-cli 3 | here |\n|--|--|"
+    for (group, word), command in spellings().items():
+        yield f"| `{group} {word}` | `{command}` |"
+    yield ""
 
 
 def commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
