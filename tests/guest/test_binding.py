@@ -28,10 +28,10 @@ SCENARIO = Path(__file__).parent / "scripts/bindings.py"
 def cases(_: Path) -> dict[str, Any]:
     disks = [NvmeDisk(size=1 << 28), NvmeDisk(size=1 << 24, hotplug=True)]
     command = [sys.executable, str(SCENARIO)]
-    with Guest(command, nvme=disks, hugepages=0, timeout=900) as guest:
-        guest.wait_output("unplug\n", 800)
+    with Guest(command, nvme=disks, hugepages=0, timeout=1800) as guest:
+        guest.wait_output("unplug\n", 1600)
         guest.unplug("nvme1")
-        guest.wait_output("\nplug\n")
+        guest.wait_output("\nplug\n", 600)
         guest.plug("nvme1")
         result = guest.wait()
     assert result.returncode == 0, result.output

@@ -30,7 +30,7 @@ Cases = dict[str, dict[str, Any]]
 
 
 def cases_of(scenario: str, **guest: Any) -> Cases:
-    result = Guest([sys.executable, str(SCRIPT), scenario], timeout=900, **guest).run()
+    result = Guest([sys.executable, str(SCRIPT), scenario], timeout=1800, **guest).run()
     assert result.returncode == 0, result.output
     lines = [json.loads(line) for line in result.output.splitlines() if line.startswith("{")]
     return {line["case"]: line for line in lines}

@@ -39,7 +39,7 @@ def forks(share: Path, access: str) -> Outcome:
         iommu=access == "vfio",
         nvme=[NvmeDisk(size=16 * MIB), NvmeDisk(size=16 * MIB)],
         share=share,
-        timeout=600,
+        timeout=1800,
     ).run()
     return outcome(share, "forks")
 

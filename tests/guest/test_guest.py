@@ -50,12 +50,12 @@ def test_devices_and_hot_plug() -> None:
         NvmeDisk(size=1 << 24, hotplug=True),
     ]
     with Guest(
-        shell(script), nvme=disks, hugepages=32, timeout=300, on_output=pieces.append
+        shell(script), nvme=disks, hugepages=32, timeout=900, on_output=pieces.append
     ) as guest:
         assert [disk.address for disk in guest.disks] == ["0000:00:04.0", "0000:01:00.0"]
-        guest.wait_output("plugged: guest-nvme1")
+        guest.wait_output("plugged: guest-nvme1", 600)
         guest.unplug("nvme1")
-        guest.wait_output("unplugged")
+        guest.wait_output("unplugged", 600)
         guest.plug("nvme1")
         result = guest.wait()
     assert result.returncode == 0, result.output
@@ -84,7 +84,7 @@ def test_a_failing_command_without_iommu(tmp_path: Path) -> None:
         exit 144
     """
     disks = [NvmeDisk(image=image)]
-    result = Guest(shell(script), iommu=False, nvme=disks, share=share, timeout=300).run()
+    result = Guest(shell(script), iommu=False, nvme=disks, share=share, timeout=900).run()
     numbers = "".join(f"{number}\n" for number in range(1, 100001))
     assert result.output == "from the host" + numbers + "to stderr\n"
     assert result.returncode == 144
@@ -134,7 +134,7 @@ def test_a_shell_on_a_terminal() -> None:
 
 
 def test_a_panic_is_a_lost_guest() -> None:
-    guest = Guest(shell("echo before; echo c > /proc/sysrq-trigger; sleep 60"), timeout=300)
+    guest = Guest(shell("echo before; echo c > /proc/sysrq-trigger; sleep 60"), timeout=900)
     with pytest.raises(GuestLostError, match="while its command ran") as lost:
         guest.run()
     assert not isinstance(lost.value, GuestTimeoutError)
@@ -145,7 +145,7 @@ def test_a_panic_is_a_lost_guest() -> None:
 def test_a_power_off_is_no_success() -> None:
     """A guest that ends in order, but without the command's status."""
     with pytest.raises(GuestLostError, match="while its command ran"):
-        Guest(shell("echo o > /proc/sysrq-trigger; sleep 60"), nvme=(), timeout=300).run()
+        Guest(shell("echo o > /proc/sysrq-trigger; sleep 60"), nvme=(), timeout=900).run()
 
 
 def test_the_deadline_kills_the_guest() -> None:

@@ -35,7 +35,7 @@ def placed(share: Path, access: str) -> dict[str, Any]:
         numa_nodes=2,
         nvme=[NvmeDisk(size=64 * MIB)],
         share=share,
-        timeout=300,
+        timeout=900,
     ).run()
     return outcome(share, "numa_nodes").only
 

@@ -44,7 +44,7 @@ def surprises(share: Path) -> tuple[Path, float]:
         iommu=False,
         nvme=[NvmeDisk(hotplug=True, size=64 * MIB)],
         share=share,
-        timeout=600,
+        timeout=1800,
     ) as guest:
         seconds = [remove_and_return(guest, cycle) for cycle in range(REMOVALS)]
         guest.wait()

@@ -44,7 +44,7 @@ def page(share: Path, guest: str) -> tuple[list[dict[str, str]], list[tuple[int,
         iommu=guest == "with an IOMMU",
         devices=[TESTDEV],
         share=share,
-        timeout=240,
+        timeout=900,
     ).run()
     assert result.returncode == 0, result.output
     return wanted, json.loads((share / "results.json").read_text())

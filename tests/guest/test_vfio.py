@@ -57,7 +57,7 @@ def scripts(share: Path) -> Scripts:
             command(share, "kills", str(KILLS), *(f"vfio:{ADDRESS}{how}" for how in HOW)),
         ),
         share=share,
-        timeout=1200,
+        timeout=1800,
     ).run()
     return lambda name: outcome(share, name)
 
@@ -249,7 +249,7 @@ def removals(share: Path) -> tuple[Outcome, float]:
         ),
         nvme=[NvmeDisk(hotplug=True, size=64 * MIB)],
         share=share,
-        timeout=900,
+        timeout=1800,
     ) as guest:
         for cycle in range(REMOVALS):
             seconds.append(remove_and_return(guest, cycle))
@@ -266,11 +266,11 @@ def test_removals_under_io(removals: tuple[Outcome, float], report: list[str]) -
 
 def remove_and_return(guest: Guest, cycle: int) -> float:
     """Take the device away while it is in use, add it again; return what the first took."""
-    guest.wait_output(f"in use {cycle}\n")
+    guest.wait_output(f"in use {cycle}\n", 600)
     start = time.monotonic()
     guest.unplug("nvme0")
     seconds = time.monotonic() - start
-    guest.wait_output(f"gone {cycle}\n")
+    guest.wait_output(f"gone {cycle}\n", 600)
     guest.plug("nvme0")
     return seconds
 

@@ -121,6 +121,7 @@ def test_an_error_then_a_removal(soft: SoftController, ctrl: Controller) -> None
         ctrl.namespaces[1].read(0, 1)
 
 
+@pytest.mark.alone  # it counts threads
 @pytest.mark.parametrize("missing", ["request_fd", "error_fd"])
 def test_one_of_the_two(soft: SoftController, missing: str) -> None:
     """A device need not report both."""
@@ -138,6 +139,7 @@ def test_one_of_the_two(soft: SoftController, missing: str) -> None:
         setattr(soft, missing, number)
 
 
+@pytest.mark.alone  # it counts descriptors
 def test_an_event_that_the_kernel_refuses() -> None:
     """The device is used without it: on what is no device, the ioctl is refused for real."""
 

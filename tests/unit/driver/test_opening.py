@@ -34,6 +34,8 @@ from pynvme_user.spec.registers import CAP, CC, CRTO, CSTS, CommandSet
 from pynvme_user.spec.status import GenericStatus, Status
 from pynvme_user.transport.pcie import PcieTransport
 
+pytestmark = pytest.mark.alone  # it counts threads
+
 IDENTIFY = AdminOpcode.IDENTIFY
 DOORBELLS = AdminOpcode.DOORBELL_BUFFER_CONFIG
 QUEUES = AdminOpcode.SET_FEATURES  # Number of Queues

@@ -250,6 +250,7 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+@pytest.mark.alone  # it counts threads
 def test_the_thread_goes_with_the_device() -> None:
     before = threads()
     with nvme.open("soft:?size=1M") as ctrl:
