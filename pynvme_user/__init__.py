@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         PathStatus,
         Status,
     )
+    from pynvme_user.transport.controller_memory import ControllerMemoryBuffer
 
     #: Of the installed package.
     __version__: str
@@ -74,6 +75,7 @@ _HOMES = {
     "CommandSpecificStatus": "spec.status",
     "Completion": "driver.completion",
     "Controller": "driver.controller",
+    "ControllerMemoryBuffer": "transport.controller_memory",
     "DmaBuffer": "dma",
     "Event": "driver.events",
     "Events": "driver.events",
@@ -124,6 +126,7 @@ __all__ = [
     "Completion",
     "Controller",
     "ControllerFatalError",
+    "ControllerMemoryBuffer",
     "ControllerWarning",
     "DeviceAccessError",
     "DeviceBusyError",

@@ -60,6 +60,7 @@ CONTROLLER_SOURCES = (
     "testing/_admin.c",
     "testing/_data.c",
     "testing/_queues.c",
+    "testing/_own_memory.c",
     "testing/_registers.c",
     "testing/_rules.c",
     "testing/_shadow.c",

@@ -23,7 +23,7 @@ from pynvme_user import owned
 from pynvme_user.access.base import DmaRegion
 from pynvme_user.errors import ClosedError, DeviceRemovedError, DmaError, ForkedError
 from pynvme_user.host.numa import Node, Placement, near
-from pynvme_user.units import whole_number
+from pynvme_user.units import format_size, whole_number
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # of which a type checker knows without the package
@@ -41,12 +41,37 @@ SPARE = 64 << 10
 _SPARES = 8
 
 
-class _Extents:
-    """The free extents of one region: (offset, length) pairs in order, never adjacent."""
+class DeviceMemory(NamedTuple):
+    """Memory that is the device's own: what its data may be (Base 2.1, 8.2.1 and 8.2.2)."""
 
-    def __init__(self, region: DmaRegion, placement: Placement | None) -> None:
+    name: str
+    rds: bool  # Read Data Support: of commands that bring data
+    wds: bool  # Write Data Support: of commands that take data
+    cdmmms: bool  # data in it, its metadata elsewhere, or the other way round
+
+    def check(self, opcode: int) -> None:
+        """Raise DmaError where its bytes may not be the data of a command (bits 1:0 of opcode)."""
+        for way, allowed, field in ((2, self.rds, "RDS"), (1, self.wds, "WDS")):
+            if opcode & way and not allowed:
+                what = "bring data into" if way == 2 else "take data from"
+                raise DmaError(
+                    f"the controller has no commands {what} {self.name} ({field} is 0): use a "
+                    "buffer from Controller.alloc()"
+                )
+
+
+class Extents:
+    """The free extents of one region: (offset, length) pairs in order, never adjacent.
+
+    ``own`` is what is known of the device's own memory; None: it is the host's.
+    """
+
+    def __init__(
+        self, region: DmaRegion, placement: Placement | None, own: DeviceMemory | None = None
+    ) -> None:
         self.region = region
         self.placement = placement
+        self.own = own
         self.free = [(0, region.length)]
 
     def take(self, length: int) -> int | None:
@@ -72,6 +97,7 @@ class _Extents:
 
     @property
     def unused(self) -> bool:
+        """Whether all of it is free."""
         return self.free == [(0, self.region.length)]
 
 
@@ -88,6 +114,9 @@ NO_MAPPING = Mapping(None, 0, 0)
 
 class Allocation:
     """A piece of DMA memory. The arrays over it hold it; it goes back with the last of them."""
+
+    #: What is known of the device's own memory; None: it is the host's.
+    own: DeviceMemory | None = None
 
     def __init__(self, pool: DmaPool, address: int, length: int, iova: int, owner: object) -> None:
         self.pool = pool
@@ -159,7 +188,9 @@ class DmaBuffer(npt.NDArray[np.uint8]):
                 )
             iova = self._iova = allocation.iova + offset
         if self.mapping is NO_MAPPING and allocation and flags.writeable and not iova & 3:
-            self.mapping = Mapping(allocation.pool, iova, self.nbytes)
+            own = allocation.own
+            if own is None or (own.rds and own.wds):
+                self.mapping = Mapping(allocation.pool, iova, self.nbytes)
         return iova
 
 
@@ -243,7 +274,7 @@ class DmaPool:
         self._source = source
         node = source.numa_node
         self._placement = near(() if node is None else (node,))
-        self._regions: list[_Extents] = []
+        self._regions: list[Extents] = []
         # Reentrant: a finalizer may run in the middle of an allocation, by the garbage collector.
         self._lock = threading.RLock()
         #: What finalizers gave back while another thread held the lock; for whoever has it next.
@@ -263,12 +294,28 @@ class DmaPool:
         self._closed = True
         self._owner = owner
 
-    def alloc(self, length: int, *, node: Node = None, zero: bool = True) -> DmaBuffer:
+    def add(self, region: DmaRegion, own: DeviceMemory) -> Extents:
+        """Let :meth:`alloc` take from memory of the device's own, where it is asked to."""
+        extents = Extents(region, None, own)
+        with self._lock:
+            self._check_open()
+            self._regions.append(extents)
+        return extents
+
+    def alloc(
+        self,
+        length: int,
+        *,
+        node: Node = None,
+        zero: bool = True,
+        within: Extents | None = None,
+    ) -> DmaBuffer:
         """Allocate ``length`` bytes, page-aligned and contiguous in IOVA.
 
         They lie on the NUMA ``node``, or where the placement says; without either, near the
-        device. Raises ValueError for a length below 1 or a negative node, DmaError when there is
-        no such memory, DeviceRemovedError when the device is gone, and ClosedError.
+        device; or ``within`` the device's own. Raises ValueError for a length below 1 or a negative
+        node, DmaError when there is no such memory, DeviceRemovedError when the device is gone, and
+        ClosedError.
         """
         length = whole_number(length, "the length of a buffer")
         if length < 1:
@@ -279,11 +326,14 @@ class DmaPool:
             self._check_open()
             if self._given:
                 self._take_back()
-            extents, offset = self._take(whole, placement)
+            extents, offset = (
+                self._take(whole, placement) if within is None else self._take_own(whole, within)
+            )
         region = extents.region
         allocation = Allocation(
             self, region.address + offset, length, region.iova + offset, region.owner
         )
+        allocation.own = extents.own
         give = partial(self._give, extents, offset, whole)
         weakref.finalize(allocation, self._finalize, give).atexit = False
         if zero:
@@ -298,18 +348,28 @@ class DmaPool:
         if self._closed:
             raise ClosedError("the controller is closed: allocate before closing it")
 
-    def _take(self, length: int, placement: Placement | None) -> tuple[_Extents, int]:
+    def _take(self, length: int, placement: Placement | None) -> tuple[Extents, int]:
         for extents in self._regions:
-            if extents.placement == placement:
+            if extents.own is None and extents.placement == placement:
                 offset = extents.take(length)
                 if offset is not None:
                     return extents, offset
         region = self._source.allocate_dma(max(length, _GROW), placement)
-        extents = _Extents(region, placement)
+        extents = Extents(region, placement)
         self._regions.append(extents)
         offset = extents.take(length)
         if offset is None:
             raise DmaError(f"the device gave less memory than the {length} bytes asked for")
+        return extents, offset
+
+    def _take_own(self, length: int, extents: Extents) -> tuple[Extents, int]:
+        offset = extents.take(length)
+        if offset is None:
+            assert extents.own is not None
+            raise DmaError(
+                f"{extents.own.name} has no {format_size(length)} left in one piece, of "
+                f"{format_size(extents.region.length)}: release buffers, or use Controller.alloc()"
+            )
         return extents, offset
 
     def _finalize(self, give: Callable[[], None]) -> None:
@@ -327,21 +387,23 @@ class DmaPool:
         while self._given:
             self._given.popleft()()
 
-    def _give(self, extents: _Extents, offset: int, length: int) -> None:
+    def _give(self, extents: Extents, offset: int, length: int) -> None:
         extents.give(offset, length)
-        if not extents.unused or self._closed or not owned.is_here():
+        if not extents.unused or extents.own or self._closed or not owned.is_here():
             return
         if self._is_spare(extents):
             self._regions.remove(extents)
             self._source.release_dma(extents.region)
 
-    def _is_spare(self, extents: _Extents) -> bool:
+    def _is_spare(self, extents: Extents) -> bool:
         """Whether it can go: one region stays, since the next allocation would only map it again.
 
         That is one near the device, where nearly all allocations go.
         """
         return extents.placement != self._placement or any(
-            other.placement == self._placement for other in self._regions if other is not extents
+            other.placement == self._placement
+            for other in self._regions
+            if other is not extents and other.own is None
         )
 
     def map(self, data: BytesLike) -> DmaBuffer:
@@ -363,26 +425,52 @@ class DmaPool:
         if not self._closed and owned.is_here():  # else the access has unmapped everything
             self._source.release_dma(region)
 
-    def iova(self, array: npt.NDArray[Any]) -> int | None:
+    def iova(self, array: npt.NDArray[Any], opcode: int = 0) -> int | None:
         """Address of a contiguous array as the device sees it; None if it is not DMA memory.
 
-        Another controller's is not: what is mapped for one device is not for all.
+        Another controller's is not: what is mapped for one device is not for all. Raises DmaError
+        for the device's own memory where a command of that ``opcode`` may not have its data there.
         """
         if type(array) is DmaBuffer and array._allocation is not None:
-            return array.iova if array._allocation.pool is self else None
+            allocation = array._allocation
+            if allocation.pool is not self:
+                return None
+            if allocation.own is not None:
+                allocation.own.check(opcode)
+            return array.iova
         if not isinstance(array, np.ndarray):
             raise TypeError(
                 f"the device does not reach a {type(array).__name__}: use a buffer from alloc()"
             )
+        extents, address = self._find(array), address_of(array)
+        if extents is None:
+            return None
+        region = extents.region
+        if address + array.nbytes > region.address + region.length:
+            raise DmaError("the buffer reaches beyond the DMA memory that it begins in")
+        if extents.own is not None:
+            extents.own.check(opcode)
+        return region.iova + address - region.address
+
+    def _find(self, array: npt.NDArray[Any]) -> Extents | None:
+        """Find the memory that an array begins in."""
         address = address_of(array)
         with self._lock:
             for extents in self._regions:
-                region = extents.region
-                if region.address <= address < region.address + region.length:
-                    if address + array.nbytes > region.address + region.length:
-                        raise DmaError("the buffer reaches beyond the DMA memory that it begins in")
-                    return region.iova + address - region.address
+                if 0 <= address - extents.region.address < extents.region.length:
+                    return extents
         return None
+
+    def check_together(self, data: npt.NDArray[Any], metadata: npt.NDArray[Any]) -> None:
+        """Raise DmaError where one command may not have its data and its metadata there."""
+        found = (self._find(array) for array in (data, metadata))
+        first, second = (None if extents is None else extents.own for extents in found)
+        own = first or second
+        if own is not None and first is not second and not own.cdmmms:
+            raise DmaError(
+                f"of one command's data and metadata both lie in {own.name}, or neither (CDMMMS is "
+                "0): take both from it, or both from Controller.alloc()"
+            )
 
     def with_mapping(self, array: npt.NDArray[np.uint8], iova: int) -> DmaBuffer:
         """View DMA memory that is no DmaBuffer, or one that only one direction may use, for one

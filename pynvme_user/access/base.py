@@ -65,6 +65,16 @@ class DmaRegion:
     iova: int
     owner: object
 
+    def part(self, offset: int, length: int) -> DmaRegion:
+        """Give the ``length`` bytes from ``offset`` on, or as many as there are.
+
+        Raises DeviceAccessError where there are none.
+        """
+        if not 0 <= offset < self.length:
+            raise DeviceAccessError(f"nothing lies at {offset:#x}, beyond the end of a BAR")
+        length = min(length, self.length - offset)
+        return DmaRegion(self.address + offset, length, self.iova + offset, self.owner)
+
 
 class Access(metaclass=ABCMeta):
     """One open device. Owned by one controller, which closes it last."""
@@ -112,6 +122,15 @@ class Access(metaclass=ABCMeta):
         """Open a PCI region. Raises DeviceAccessError where the device has no such region."""
         raise DeviceAccessError(f"{self.name} has no region {index.name}")
 
+    def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
+        """Map memory of the device's own: a part of a BAR, at whole pages, for as long as the owner
+        of what is returned lives; less than ``length`` where the BAR ends.
+
+        Its ``iova`` is an address that no other memory has that the device reaches: for it to be
+        told. Raises DeviceAccessError where it cannot be mapped.
+        """
+        raise DeviceAccessError(f"{self.name} has no memory in {index.name} that can be mapped")
+
     def arm_interrupts(self, count: int) -> Sequence[Interrupt]:
         """Give the means to wait for each of the interrupt vectors 0 to ``count`` - 1.
 
@@ -158,7 +177,7 @@ class Foreign:
         raise ForkedError(self.name, self.owner)
 
     read = write = address = _refuse
-    doorbells = allocate_dma = release_dma = map_dma = region = _refuse
+    doorbells = allocate_dma = release_dma = map_dma = region = map_bar = _refuse
     arm_interrupts = check_vectors = reset = alive = _refuse
 
     def __getattr__(self, _: str) -> NoReturn:

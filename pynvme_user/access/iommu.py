@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import re
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from pynvme_user.access.base import DmaRegion
-from pynvme_user.access.iova import IovaSpace
+from pynvme_user.access.iova import FIRST_PAGE, MSI_WINDOW, IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, allocate
 from pynvme_user.errors import ClosedError, DmaError
 from pynvme_user.host.numa import Placement
@@ -33,11 +34,14 @@ class AddressSpace(Protocol):
 class IommuDma:
     """Allocates DMA memory and IOVAs, and maps one to the other."""
 
-    def __init__(self, name: str, space: AddressSpace) -> None:
+    def __init__(
+        self, name: str, space: AddressSpace, reserved: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        """``reserved`` are (first, last) addresses that are not given out."""
         self.ranges = space.ranges()
         self._name = name
         self._space = space
-        self._iovas = IovaSpace(self.ranges)
+        self._iovas = IovaSpace(self.ranges, [FIRST_PAGE, MSI_WINDOW, *reserved])
         self._mapped: dict[int, DmaRegion] = {}
         self._closed = False
 

@@ -222,6 +222,16 @@ def allocate_file(length: int, placement: Placement | None = None) -> tuple[Memo
     )
 
 
+def allocate_pages(length: int) -> Memory:
+    """Allocate so many bytes, whole pages, in ordinary pages. Raises DmaError."""
+    try:
+        memory, fd = _allocate_pages(length, PAGE_SIZE, None)
+    except OSError as error:
+        raise DmaError(f"no memory of {length} bytes ({error.strerror}): ask for less") from None
+    owned.close(fd)
+    return memory
+
+
 def _allocate_pages(length: int, page_size: int, placement: Placement | None) -> tuple[Memory, int]:
     if placement is not None and page_size == PAGE_SIZE:
         numa.check_room(length, placement)

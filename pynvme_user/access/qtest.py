@@ -172,6 +172,13 @@ class QtestAccess(Access):
                 return self._config
         return super().region(index)
 
+    def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
+        """There is none: a BAR is reached by messages over QEMU's socket, by no memory."""
+        raise DeviceAccessError(
+            f"{self.name} has its {index.name} inside QEMU, which does not share it: memory of the "
+            "controller's own takes vfio:, uio: or soft:?cmb=4M"
+        )
+
     def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Hand out the machine's RAM: some lies below 4 GiB in one piece, the rest above it."""
         length = (length + PAGE_SIZE - 1) & -PAGE_SIZE

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pynvme_user import owned
+from pynvme_user.access.bar_memory import BarMemories
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.memory import PAGE_SIZE
 from pynvme_user.access.physical import PhysicalDma
@@ -80,6 +81,7 @@ class UioAccess(Access):
         undo.callback(self._dma.close)
 
         self._files = undo.enter_context(owned.Undo())
+        self._memories = undo.enter_context(BarMemories())
         self._regions: dict[RegionIndex, Region] = {}
         bar0 = self.region(RegionIndex.BAR0)
         if not isinstance(bar0, MappedRegion):
@@ -144,6 +146,17 @@ class UioAccess(Access):
         region = MappedRegion(name, file, [(0, size)])
         self._files.callback(region.close)
         return region
+
+    def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
+        """Map a part of a BAR, whose address is the one on the bus."""
+        resources = self._function.resources
+        if index >= len(resources) or not resources[index][2] & _IORESOURCE_MEM:
+            return super().map_bar(index, offset, length)
+        start, size, _ = resources[index]
+        fd = self._open_file(self._function.path / f"resource{int(index)}", self._files)
+        file = FileRegion(f"{self.name} {index.name}", fd, 0, size)
+        memory = self._memories.map(file, fd, [(0, size)], offset, length)
+        return DmaRegion(memory.address, memory.length, start + offset, memory)
 
     def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Physically contiguous hugepages."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pynvme_user import owned
 from pynvme_user.access import ioctl, vfio_cdev
+from pynvme_user.access.bar_memory import BarMemories
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.iommu import IommuDma
 from pynvme_user.access.physical import PhysicalDma
@@ -90,14 +91,18 @@ class VfioAccess(Access):
         undo.callback(opened.close)
         self._device = opened.device
         self._dma: IommuDma | PhysicalDma
+        self._resources = function.resources
         if opened.space is None:
             self._dma = PhysicalDma(self.name)
         else:
-            self._dma = IommuDma(self.name, opened.space)
+            # What the device's own memory is told to be, and may be anyway, is no address of ours.
+            bars = [(start, start + size - 1) for start, size, _ in self._resources if size]
+            self._dma = IommuDma(self.name, opened.space, bars)
         undo.callback(self._dma.close)
 
         self._regions: dict[RegionIndex, FileRegion | MappedRegion] = {}
         undo.callback(self._close_regions)
+        self._memories = undo.enter_context(BarMemories())
         self._config = self._file_region(RegionIndex.CONFIG)[0]
         self._regions[RegionIndex.CONFIG] = self._config
         bar0 = self.region(RegionIndex.BAR0)
@@ -150,6 +155,13 @@ class VfioAccess(Access):
                 if kind == ioctl.VFIO_REGION_INFO_CAP_SPARSE_MMAP:
                     return file, ioctl.range_array(data, offset)
         return file, [(0, file.size)]
+
+    def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
+        """Map a part of a BAR; its address on the bus is the one that nothing else has."""
+        file, areas = self._file_region(index)
+        memory = self._memories.map(file, file.fd, areas, offset, length)
+        iova = self._resources[index][0] + offset
+        return DmaRegion(memory.address, memory.length, iova, memory)
 
     def _close_regions(self) -> None:
         for region in self._regions.values():

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pynvme_user import owned
 from pynvme_user.access import ioctl
+from pynvme_user.access.bar_memory import BarMemories
 from pynvme_user.access.base import Access, DmaRegion, Doorbells, Region, RegionIndex
 from pynvme_user.access.memory import PAGE_SIZE
 from pynvme_user.access.regions import (
@@ -68,13 +69,13 @@ class MessageRegion(FileRegion):
     def __init__(self, name: str, connection: Connection, index: RegionIndex, size: int) -> None:
         super().__init__(f"{name} {index.name}", -1, 0, size)
         self._connection = connection
-        self._index = index
+        self.index = index
 
     def read(self, offset: int, width: int) -> int:
         """Read ``width`` bytes at ``offset``. Raises as :meth:`Connection.request`."""
         check_access(self.name, self.size, offset, width)
-        what = f"a read of {width} bytes at {offset:#x} of {self._index.name}"
-        head = bytes(RegionAccess(offset, self._index, width))
+        what = f"a read of {width} bytes at {offset:#x} of {self.index.name}"
+        head = bytes(RegionAccess(offset, self.index, width))
         reply = self._connection.request(Command.REGION_READ, head, what)
         if reply[: len(head)] != head or len(reply) != len(head) + width:
             raise self._connection.violation(f"the reply to {what} is not one")
@@ -83,8 +84,8 @@ class MessageRegion(FileRegion):
     def write(self, offset: int, width: int, value: int) -> None:
         """Write ``width`` bytes at ``offset``. Raises as :meth:`Connection.request`."""
         check_access(self.name, self.size, offset, width)
-        what = f"a write of {width} bytes at {offset:#x} of {self._index.name}"
-        head = bytes(RegionAccess(offset, self._index, width))
+        what = f"a write of {width} bytes at {offset:#x} of {self.index.name}"
+        head = bytes(RegionAccess(offset, self.index, width))
         data = value.to_bytes(width, "little")
         reply = self._connection.request(Command.REGION_WRITE, head + data, what)
         if reply != head:
@@ -125,6 +126,7 @@ class VfioUserAccess(Access):
 
         self._regions: dict[RegionIndex, MessageRegion | MappedRegion] = {}
         undo.callback(self._close_regions)
+        self._memories = undo.enter_context(BarMemories())
         self._config = self._message_region(RegionIndex.CONFIG)
         if self._config.size not in _CONFIG_SIZES:
             raise self._connection.violation(
@@ -258,15 +260,19 @@ class VfioUserAccess(Access):
         if not areas:
             return region
         region.fd, region.base = self._one_file(descriptors, index), int(info.offset)
-        status = os.fstat(region.fd)
-        end = max(start + length for start, length in areas)
-        if stat.S_ISREG(status.st_mode) and status.st_size < region.base + end:
-            raise self._connection.violation(
-                f"the memory of {index.name} ends at {status.st_size:#x}, before {end:#x}"
-            )
+        self._check_file(region.fd, region, areas)
         mapped = MappedRegion(region.name, region, areas)
         region.fd = -1  # the caller closes it
         return mapped
+
+    def _check_file(self, fd: int, region: MessageRegion, areas: Sequence[tuple[int, int]]) -> None:
+        """Check that the file of a region has all of what may be mapped."""
+        status = os.fstat(fd)
+        end = max(start + length for start, length in areas)
+        if stat.S_ISREG(status.st_mode) and status.st_size < region.base + end:
+            raise self._connection.violation(
+                f"the memory of {region.index.name} ends at {status.st_size:#x}, before {end:#x}"
+            )
 
     def _one_file(self, descriptors: Sequence[int], index: RegionIndex) -> int:
         """Check that all descriptors are of one file; servers send one, or one for each area."""
@@ -274,6 +280,25 @@ class VfioUserAccess(Access):
         if len(files) != 1:
             raise self._connection.violation(f"{index.name} is shared as {len(files)} files")
         return descriptors[0]
+
+    def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
+        """Map a part of a BAR that the server shares, at an address that nothing else has."""
+        info, areas, descriptors = self._region_info(index)
+        try:
+            if not areas:
+                raise DeviceAccessError(
+                    f"{self.name} does not share the memory in {index.name}: let the server do "
+                    "without it, or map it"
+                )
+            region = MessageRegion(self.name, self._connection, index, int(info.size))
+            region.base = int(info.offset)
+            fd = self._one_file(descriptors, index)
+            self._check_file(fd, region, areas)
+            memory = self._memories.map(region, fd, areas, offset, length)
+        finally:
+            for fd in descriptors:
+                owned.close(fd)
+        return DmaRegion(memory.address, memory.length, self._dma.reserve(memory.length), memory)
 
     def _close_regions(self) -> None:
         for region in self._regions.values():

@@ -117,6 +117,10 @@ class SharedDma:
         self._mapped[iova + _UNUSED] = whole
         return DmaRegion(memory.address + _UNUSED, memory.length - _UNUSED, iova + _UNUSED, memory)
 
+    def reserve(self, length: int) -> int:
+        """Take an address for memory of the server's own, which nothing is mapped at."""
+        return self._iovas.allocate((length + _ALIGNMENT - 1) & -_ALIGNMENT, _ALIGNMENT)
+
     def _map(self, region: DmaRegion, fd: int) -> None:
         request = DmaMap(
             argsz=ctypes.sizeof(DmaMap),

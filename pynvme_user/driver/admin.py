@@ -394,7 +394,7 @@ def reachable(
         )
     if type(array) is DmaBuffer and array.mapping[0] is device.dma:
         return array, _nothing  # its address is known, and a multiple of 4
-    iova = device.dma.iova(array)
+    iova = device.dma.iova(array, command.opc)
     if iova is not None and iova % 4 == 0:
         return array, _nothing
     array = as_bytes(array)

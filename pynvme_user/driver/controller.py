@@ -10,7 +10,7 @@ import atexit
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Self, Unpack
 
@@ -38,6 +38,7 @@ from pynvme_user.host.numa import Node
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.registers import CAP
 from pynvme_user.transport.base import Transport
+from pynvme_user.transport.controller_memory import ControllerMemoryBuffer
 from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
 from pynvme_user.units import check_seconds
 
@@ -243,6 +244,7 @@ class Controller(Administration, Maintenance, NamespaceManagement):
         sgl: bool | None = None,
         spin: float | None = None,
         node: Node = None,
+        cmb: bool | Iterable[str] = False,
     ) -> QueuePair:
         """Make an I/O queue pair on which ``depth`` commands can be outstanding.
 
@@ -251,13 +253,15 @@ class Controller(Administration, Maintenance, NamespaceManagement):
         SGLs or PRP lists for transfers of more than two pages; by default SGLs where the
         controller has them. ``spin`` is how many seconds a wait spins before it sleeps for the
         queue's interrupt: 0 sleeps at once, infinity polls; the default is the controller's.
-        ``node`` says on which NUMA node its queues lie; as for :meth:`alloc`.
+        ``node`` says on which NUMA node its queues lie; as for :meth:`alloc`. ``cmb`` puts the
+        submission queue into the Controller Memory Buffer, or of ``("sqs", "cqs", "lists")`` what
+        it names: the submission queue, the completion queue, the PRP lists.
 
         Raises ValueError for a depth that is not legal, DeviceAccessError for a finite ``spin``
         where the access has no interrupts, QueueFullError if the controller grants no further
-        queue pair, DmaError if there is no memory for it.
+        queue pair, DmaError if there is no memory for it; and as :attr:`cmb`.
         """
-        return self._queue_pairs.open(depth, sgl=sgl, spin=spin, node=node)
+        return self._queue_pairs.open(depth, sgl=sgl, spin=spin, node=node, cmb=cmb)
 
     # --- memory and namespaces ----------------------------------------------------------------
 
@@ -277,6 +281,18 @@ class Controller(Administration, Maintenance, NamespaceManagement):
         access reaches only memory of its own (qemu:, uio:).
         """
         return self._device.dma.map(data)
+
+    @property
+    def cmb(self) -> ControllerMemoryBuffer:
+        """Its Controller Memory Buffer, enabled from when it is first asked for (Base 2.1, 8.2.1).
+
+        ``ctrl.cmb.alloc(4096)`` is a buffer as :meth:`alloc` gives, in the controller's own memory.
+        Raises NotSupportedError where there is none, DeviceAccessError where it cannot be mapped
+        here (qemu:).
+        """
+        with self._device.admin_lock:
+            self._device.check_open()
+            return self._device.transport.memory_buffer(self._device.registers)
 
     # --- end ----------------------------------------------------------------------------------
 

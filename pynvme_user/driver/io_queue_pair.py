@@ -201,7 +201,7 @@ class QueuePair(MetadataQueuePair):
             if geometry.metadata_size:
                 return self._submit_metadata(opcode, ns, lba, blocks, buffer, fua, {})
             geometry.check_transfer(lba, blocks)
-            iova, length = self._dma(buffer)
+            iova, length = self._dma(buffer, opcode)
             if length != blocks << geometry.block_shift:
                 raise ValueError(
                     f"{blocks} blocks of {ns.block_size} bytes need a buffer of "
@@ -401,7 +401,7 @@ class QueuePair(MetadataQueuePair):
                 raise ValueError(
                     f"one command carries up to {self.device.max_transfer} bytes, not {size}"
                 )
-            iova, length = self._dma(buffer)
+            iova, length = self._dma(buffer, opcode)
             pieces = self.depth if recycle else len(where)
             if length < pieces * size:
                 raise ValueError(

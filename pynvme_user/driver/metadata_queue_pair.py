@@ -46,7 +46,7 @@ class MetadataQueuePair(RawQueuePair):
             geometry.check_blocks(lba, blocks)
             lba, blocks = whole_number(lba, "an LBA"), whole_number(blocks, "a number of blocks")
             made, metadata = self._made(geometry, opcode, lba, fua, options)
-            iova, length = self._dma(buffer)
+            iova, length = self._dma(buffer, opcode)
             _check_length("data", length, blocks, made.block_bytes)
             if blocks > geometry.max_blocks:
                 raise ValueError(
@@ -55,8 +55,9 @@ class MetadataQueuePair(RawQueuePair):
                 )
             mptr = 0
             if metadata is not None:
-                mptr, length = self._dma(metadata)
+                mptr, length = self._dma(metadata, opcode)
                 _check_length("metadata", length, blocks, made.metadata_bytes)
+                self.device.dma.check_together(buffer, metadata)
             command = made.sqe.replace(
                 mptr=mptr,
                 cdw10=lba & 0xFFFFFFFF,
@@ -125,7 +126,7 @@ class MetadataQueuePair(RawQueuePair):
                 if geometry.extended
                 else f"namespace {geometry.nsid} has no metadata: leave out metadata"
             )
-        elif self._dma(metadata)[0] & 3:
+        elif self._dma(metadata, opcode)[0] & 3:
             raise ValueError("the metadata does not start at a multiple of 4 bytes")
         return made, metadata
 
@@ -152,14 +153,16 @@ class MetadataQueuePair(RawQueuePair):
             )
         pieces = self.depth if recycle else len(lbas)
         steps = np.arange(pieces, dtype=np.uint64)
-        iovas = self._places(buffer, "data", steps, blocks * made.block_bytes)
+        if metadata is not None:
+            self.device.dma.check_together(buffer, metadata)
+        iovas = self._places(opcode, buffer, "data", steps, blocks * made.block_bytes)
         return MetadataVector(
             command=bytes(made.template),
             lbas=lbas,
             iovas=iovas,
             metadata=None
             if metadata is None
-            else self._places(metadata, "metadata", steps, blocks * made.metadata_bytes),
+            else self._places(opcode, metadata, "metadata", steps, blocks * made.metadata_bytes),
             memory=metadata,
             blocks=blocks,
             last_blocks=blocks,
@@ -170,9 +173,16 @@ class MetadataQueuePair(RawQueuePair):
             slots=recycle,
         )
 
-    def _places(self, memory: npt.NDArray[Any], what: str, steps: U64Array, size: int) -> U64Array:
+    def _places(
+        self,
+        opcode: NvmOpcode,
+        memory: npt.NDArray[Any],
+        what: str,
+        steps: U64Array,
+        size: int,
+    ) -> U64Array:
         """Where each I/O's part of DMA memory lies, of ``size`` bytes."""
-        iova, length = self._dma(memory)
+        iova, length = self._dma(memory, opcode)
         if length < len(steps) * size:
             raise ValueError(
                 f"{len(steps)} I/Os with {size} bytes of {what} each need a buffer of "

@@ -266,7 +266,7 @@ class _Piece:
 
     def _direct(self, array: Bytes) -> int | None:
         """Where the device finds memory that it reaches; None for what has to be copied."""
-        iova = self._dma.iova(array)
+        iova = self._dma.iova(array, self.opcode)
         return None if iova is None or iova & 3 else iova
 
     def _place(self, iova: int | None, mptr: int | None, done: int) -> None:
@@ -281,6 +281,9 @@ class _Piece:
             self._copies_metadata = True
             self._memory = own = self._bounce(blocks * made.metadata_bytes)
             mptr = own.iova
+        if mptr is not None:
+            assert self._memory is not None
+            self._dma.check_together(self.owner, self._memory)
         if self.opcode is not NvmOpcode.READ:
             self._fill(done)
         self.iova, self.mptr = iova, mptr or 0

@@ -178,12 +178,13 @@ class RawQueuePair:
         DmaError for memory that the device does not reach, DeviceRemovedError, and
         ControllerFatalError where nothing is outstanding and something was completed all the same.
         """
-        iova, length = (0, 0) if buffer is None else self._dma(buffer)
+        raw = bytes(command)
+        iova, length = (0, 0) if buffer is None else self._dma(buffer, raw[0])
         try:
             with self.held():
                 self._check_open()
                 self._pin(buffer)
-                return self._ring.submit(bytes(command), iova, length)
+                return self._ring.submit(raw, iova, length)
         except ControllerFatalError as error:
             self._reset_for(error)
             raise
@@ -198,9 +199,12 @@ class RawQueuePair:
         """
         self._buffers[self._ring.next_index] = buffer
 
-    def _dma(self, buffer: npt.NDArray[Any]) -> tuple[int, int]:
-        """Return where the device finds a buffer, and its length in bytes."""
-        iova = self.device.dma.iova(buffer)
+    def _dma(self, buffer: npt.NDArray[Any], opcode: int = 0) -> tuple[int, int]:
+        """Return where the device finds a buffer, and its length in bytes.
+
+        Raises DmaError where it may not be the data of a command of that ``opcode``.
+        """
+        iova = self.device.dma.iova(buffer, opcode)
         if iova is None:
             self._check_open()
             raise ValueError("the device does not reach this buffer: get one from alloc()")
@@ -284,7 +288,7 @@ class RawQueuePair:
         elif type(buffer) is DmaBuffer and buffer.mapping[0] is self.device.dma:
             _, iova, length = buffer.mapping
         else:
-            iova, length = self._dma(buffer)
+            iova, length = self._dma(buffer, command[0])
         index = self._ring.next_index
         owners[index] = owner
         self._buffers[index] = buffer

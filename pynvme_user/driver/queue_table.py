@@ -7,7 +7,7 @@ kept as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from pynvme_user.driver.admin import AdminQueue
@@ -21,6 +21,7 @@ from pynvme_user.logs import logger
 from pynvme_user.native import U16Array
 from pynvme_user.ring import MAX_DEPTH
 from pynvme_user.spec.identify_controller import ControllerType
+from pynvme_user.transport.controller_memory import QUEUE_PARTS, ControllerMemoryBuffer
 from pynvme_user.units import whole_number
 
 log = logger(__name__)
@@ -112,6 +113,7 @@ class QueuePairs:
         sgl: bool | None,
         spin: float | None,
         node: Node,
+        cmb: bool | Iterable[str] = False,
     ) -> QueuePair:
         """Make one; see :meth:`Controller.queue_pair`."""
         device = self._device
@@ -124,6 +126,7 @@ class QueuePairs:
         supported = device.identify.sgls.sgls != 0
         if sgl and not supported:
             raise ValueError("the controller has no SGLs: leave sgl out")
+        parts = self._in_memory_buffer(cmb)
         pair = None
         try:
             with self._taken_qid() as qid:
@@ -137,6 +140,7 @@ class QueuePairs:
                         of=self.most,
                         spin=device.spin if spin is None else spin,
                         node=node,
+                        cmb=parts,
                     ),
                     delete=self.release,
                     use_sgl=supported if sgl is None else sgl,
@@ -153,6 +157,23 @@ class QueuePairs:
                 pair.lost = True  # before any call, in which ctrl-C could come again
                 self._delete_orphans()
             raise
+
+    def _in_memory_buffer(self, cmb: bool | Iterable[str]) -> dict[str, ControllerMemoryBuffer]:
+        """Tell which parts of a queue pair lie in the Controller Memory Buffer."""
+        device = self._device
+        parts = {"sqs"} if cmb is True else set(cmb or ())
+        if isinstance(cmb, str) or parts - set(QUEUE_PARTS):
+            raise ValueError(
+                f"cmb is True, for the submission queue, or some of {', '.join(QUEUE_PARTS)} in a "
+                f"tuple, not {cmb!r}"
+            )
+        if not parts:
+            return {}
+        with device.admin_lock:
+            device.check_open()
+            buffer = device.transport.memory_buffer(device.registers)
+        buffer.check(parts)
+        return dict.fromkeys(parts, buffer)
 
     def release(self, pair: RawQueuePair) -> None:
         """Delete a queue pair's queues; for its close(), after which it is not used again."""

@@ -54,7 +54,7 @@ class ControllerRecovery:
 
     def enable(self) -> None:
         """Enable a disabled controller with its admin queue, and set it up."""
-        self._device.transport.enable_admin_queue(self._admin.queue, self._device.registers.write)
+        self._device.transport.enable_admin_queue(self._admin.queue, self._device.registers)
         self._lifecycle.enable()
         self._set_up()
 

@@ -116,7 +116,7 @@ class Transfers:
             if not geometry.current:
                 geometry = self._ns.current()
             geometry.check_transfer(lba, blocks)
-            iova = self._dma.iova(array)
+            iova = self._dma.iova(array, template.opcode)
             if iova is None or iova & 3:
                 return self._copy(template, lba, as_bytes(array))
             run = step = blocks

@@ -12,7 +12,7 @@ static uint8_t zeros[PAGE_SIZE];
 /* --- queues ------------------------------------------------------------------------------ */
 
 static void *queue_memory(struct controller *c, const struct nvme_sqe *sqe, uint32_t entry_size,
-			  uint16_t *status)
+			  enum controller_use use, uint16_t *status)
 {
 	uint32_t size = (sqe->cdw10 >> 16) + 1;
 	uint64_t length = (uint64_t)size * entry_size;
@@ -32,6 +32,10 @@ static void *queue_memory(struct controller *c, const struct nvme_sqe *sqe, uint
 		return NULL;
 	}
 	memory = controller_translate(c, sqe->prp1, length);
+	if (memory && !controller_may(c, use)) {
+		*status = INVALID_USE_OF_CMB;
+		return NULL;
+	}
 	*status = memory ? SUCCESS : DATA_TRANSFER_ERROR;
 	return memory;
 }
@@ -54,7 +58,7 @@ static uint16_t create_cq(struct controller *c, const struct nvme_sqe *sqe)
 		return INVALID_QID;
 	if (sqe->cdw11 >> 16 >= VECTORS_MAX)
 		return INVALID_VECTOR;
-	entries = queue_memory(c, sqe, sizeof(struct nvme_cqe), &status);
+	entries = queue_memory(c, sqe, sizeof(struct nvme_cqe), CONTROLLER_CQS, &status);
 	if (!entries)
 		return status;
 	c->created = 1;
@@ -84,7 +88,7 @@ static uint16_t create_sq(struct controller *c, const struct nvme_sqe *sqe)
 		return INVALID_QID;
 	if (!cqid || cqid > c->config.queues || !c->cqs[cqid].entries)
 		return CQ_INVALID;
-	entries = queue_memory(c, sqe, sizeof(struct nvme_sqe), &status);
+	entries = queue_memory(c, sqe, sizeof(struct nvme_sqe), CONTROLLER_SQS, &status);
 	if (!entries)
 		return status;
 	/* Pages of it come to be when a command is held there. */

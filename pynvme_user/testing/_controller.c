@@ -37,7 +37,8 @@ struct controller *controller_new(const struct controller_config *config)
 	    config->block_shift > 12 || config->mqes < 1 || config->mqes > 0xffff ||
 	    config->queues < 1 || config->queues >= QUEUES_MAX || config->mdts > 16 ||
 	    config->dstrd > 10 || config->to > 0xff || (config->model && !config->answer) ||
-	    (config->shadow && (config->dstrd || config->model)))
+	    (config->shadow && (config->dstrd || config->model)) ||
+	    config->cmb_length % PAGE_SIZE || config->cmb_length > CMB_MAX)
 		return NULL;
 	c = calloc(1, sizeof(*c));
 	if (!c)
@@ -59,6 +60,12 @@ struct controller *controller_new(const struct controller_config *config)
 	pthread_mutex_init(&c->visitor, NULL);
 	for (uint32_t i = 0; i < VECTORS_MAX; i++)
 		c->events[i] = -1;
+	if (config->cmb && config->cmb_at &&
+	    controller_region_add(c, config->cmb_at, config->cmb_length, config->cmb,
+				  config->cmb_uses)) {
+		controller_free(c);
+		return NULL;
+	}
 	return c;
 }
 
@@ -306,7 +313,8 @@ int controller_set_page(struct controller *c, uint32_t cns, int per_namespace, c
 	return err;
 }
 
-static int region_add(struct controller *c, uint64_t iova, uint64_t length, void *address)
+int controller_region_add(struct controller *c, uint64_t iova, uint64_t length, void *address,
+			  uint32_t uses)
 {
 	uint32_t at = 0;
 
@@ -328,7 +336,7 @@ static int region_add(struct controller *c, uint64_t iova, uint64_t length, void
 	}
 	memmove(&c->regions[at + 1], &c->regions[at],
 		(c->region_count - at) * sizeof(*c->regions));
-	c->regions[at] = (struct region){ iova, length, address };
+	c->regions[at] = (struct region){ iova, length, address, uses };
 	c->region_count++;
 	return 0;
 }
@@ -338,7 +346,7 @@ int controller_map(struct controller *c, uint64_t iova, uint64_t length, void *a
 	int err;
 
 	controller_enter(c);
-	err = region_add(c, iova, length, address);
+	err = controller_region_add(c, iova, length, address, ALL_USES);
 	controller_leave(c);
 	return err;
 }
@@ -356,7 +364,7 @@ static int has_queue(const struct controller *c, uint64_t iova, uint64_t length)
 	return 0;
 }
 
-static void *region_remove(struct controller *c, uint64_t iova, uint64_t length)
+void *controller_region_remove(struct controller *c, uint64_t iova, uint64_t length)
 {
 	for (uint32_t i = 0; i < c->region_count; i++) {
 		void *address = c->regions[i].address;
@@ -379,7 +387,7 @@ void *controller_unmap(struct controller *c, uint64_t iova, uint64_t length)
 	void *address;
 
 	controller_enter(c);
-	address = region_remove(c, iova, length);
+	address = controller_region_remove(c, iova, length);
 	controller_leave(c);
 	return address;
 }

@@ -88,6 +88,15 @@ struct controller_call {
 	uint32_t resets; /* how often the controller was enabled */
 };
 
+/* What may lie in memory of the controller's own: CMBSZ, bits 4:0 (Base 2.1, 3.1.4.12). */
+enum controller_use {
+	CONTROLLER_SQS = 1,
+	CONTROLLER_CQS = 2,
+	CONTROLLER_LISTS = 4,
+	CONTROLLER_RDS = 8,
+	CONTROLLER_WDS = 16
+};
+
 struct controller_config {
 	uint8_t *storage; /* `blocks` blocks, the caller's; NULL: none */
 	uint64_t blocks;
@@ -115,6 +124,12 @@ struct controller_config {
 	 * EXECUTE (of an admin command: as without a model) or KEEP.
 	 */
 	uint32_t model;
+	/* The Controller Memory Buffer, in BAR2: `cmb_length` bytes, whole pages, the caller's; NULL:
+	 * there is none. */
+	uint8_t *cmb;
+	uint64_t cmb_length;
+	uint32_t cmb_uses; /* enum controller_use */
+	uint64_t cmb_at;   /* it is always there, as before NVMe 1.4; 0: where CMBMSC says */
 };
 
 /*

@@ -52,6 +52,8 @@ static uint16_t move_piece(struct controller *c, enum move move, uint8_t *media,
 
 	if (!host)
 		return DATA_TRANSFER_ERROR;
+	if (!controller_may(c, move == TO_HOST ? CONTROLLER_RDS : CONTROLLER_WDS))
+		return INVALID_USE_OF_CMB;
 	switch (move) {
 	case TO_HOST:
 		memcpy(host, media, length);
@@ -97,6 +99,8 @@ static uint16_t move_prps(struct controller *c, const struct nvme_sqe *sqe, enum
 
 		if (!entries)
 			return DATA_TRANSFER_ERROR;
+		if (!controller_may(c, CONTROLLER_LISTS))
+			return INVALID_USE_OF_CMB;
 		for (uint64_t i = 0; i < here; i++) {
 			uint64_t piece = length < PAGE_SIZE ? length : PAGE_SIZE;
 
@@ -158,6 +162,8 @@ static uint16_t move_sgl(struct controller *c, const struct nvme_sqe *sqe, enum 
 			at = controller_translate(c, sgl.address, sgl.length);
 			if (!at)
 				return DATA_TRANSFER_ERROR;
+			if (!controller_may(c, CONTROLLER_LISTS))
+				return INVALID_USE_OF_CMB;
 			break;
 		default:
 			return SGL_TYPE_INVALID;

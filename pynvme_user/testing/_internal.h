@@ -12,6 +12,7 @@
 #define VECTORS_MAX 256u
 #define PAGES_MAX   16u
 #define RULES_MAX   64u
+#define CMB_MAX	    (UINT64_C(1) << 30)
 #define AER_MAX	    4u
 
 #define NEVER UINT64_MAX
@@ -32,6 +33,7 @@ enum status {
 	INVALID_SGL_DESCRIPTOR = 0x400d,
 	DATA_SGL_LENGTH_INVALID = 0x400f,
 	SGL_TYPE_INVALID = 0x4011,
+	INVALID_USE_OF_CMB = 0x4012,
 	PRP_OFFSET_INVALID = 0x4013,
 	LBA_OUT_OF_RANGE = 0x4080,
 	CQ_INVALID = 0x4100,
@@ -67,7 +69,10 @@ struct region {
 	uint64_t iova;
 	uint64_t length;
 	uint8_t *address;
+	uint32_t uses; /* enum controller_use */
 };
+
+#define ALL_USES UINT32_MAX /* of the host's memory */
 
 struct page {
 	uint32_t cns;
@@ -138,6 +143,8 @@ struct controller {
 	uint8_t *was_read;  /* of each block, since its last write; likewise */
 
 	uint32_t cc, csts, aqa, intm;
+	uint64_t cmbmsc;
+	uint32_t cmbsts;
 	uint64_t asq, acq;
 	uint16_t command; /* PCI */
 	uint32_t quirks;
@@ -210,6 +217,27 @@ void controller_drop_queues(struct controller *c);
 
 /* Where `length` bytes at `iova` are here; NULL if they do not all lie in one mapping. */
 void *controller_translate(struct controller *c, uint64_t iova, uint64_t length);
+
+/* Whether what controller_translate() has just found may be used so. */
+static inline int controller_may(const struct controller *c, enum controller_use use)
+{
+	return (c->regions[c->last_region].uses & use) != 0;
+}
+
+/* Add a region, or remove one and tell where it is here: see controller_map(). Entered. */
+int controller_region_add(struct controller *c, uint64_t iova, uint64_t length, void *address,
+			  uint32_t uses);
+void *controller_region_remove(struct controller *c, uint64_t iova, uint64_t length);
+
+/* The registers of memory of the controller's own; of others 0, and a write is lost. */
+uint32_t controller_own_memory_read(const struct controller *c, uint32_t offset);
+void controller_own_memory_write(struct controller *c, uint32_t offset, uint32_t value);
+
+/* Bits 63:32 of CAP that tell of it. */
+uint32_t controller_own_memory_cap(const struct controller *c);
+
+/* Forget where the host has put it, as at power on. */
+void controller_own_memory_reset(struct controller *c);
 
 /* What becomes of the bytes that a command's data pointer describes. */
 enum move { TO_HOST, FROM_HOST, COMPARE };

@@ -36,6 +36,15 @@ void controller_fail(struct controller *c)
 	controller_drop_queues(c);
 }
 
+/* Where a queue of the administrator's lies; NULL where none may. */
+static void *admin_queue(struct controller *c, uint64_t iova, uint64_t length,
+			 enum controller_use use)
+{
+	void *entries = controller_translate(c, iova, length);
+
+	return entries && controller_may(c, use) ? entries : NULL;
+}
+
 static void disable(struct controller *c)
 {
 	controller_drop_queues(c);
@@ -57,8 +66,10 @@ static int is_command_set(const struct controller *c)
 static void enable(struct controller *c)
 {
 	uint32_t sq_size = (c->aqa & 0xfff) + 1, cq_size = (c->aqa >> 16 & 0xfff) + 1;
-	void *sq = controller_translate(c, c->asq, (uint64_t)sq_size * sizeof(struct nvme_sqe));
-	void *cq = controller_translate(c, c->acq, (uint64_t)cq_size * sizeof(struct nvme_cqe));
+	void *sq = admin_queue(c, c->asq, (uint64_t)sq_size * sizeof(struct nvme_sqe),
+			       CONTROLLER_SQS);
+	void *cq = admin_queue(c, c->acq, (uint64_t)cq_size * sizeof(struct nvme_cqe),
+			       CONTROLLER_CQS);
 
 	disable(c);
 	c->resets++;
@@ -135,8 +146,8 @@ static void write_dword(struct controller *c, uint32_t offset, uint32_t value)
 	case ACQ + 4:
 		c->acq = (uint32_t)c->acq | (uint64_t)value << 32;
 		break;
-	default: /* read-only, or not there: a write is lost */
-		break;
+	default:
+		controller_own_memory_write(c, offset, value);
 	}
 }
 
@@ -154,7 +165,7 @@ static uint32_t read_dword(const struct controller *c, uint32_t offset)
 	case CAP:
 		return (uint32_t)cap;
 	case CAP + 4:
-		return (uint32_t)(cap >> 32);
+		return (uint32_t)(cap >> 32) | controller_own_memory_cap(c);
 	case VS:
 		return c->config.version;
 	case INTMS:
@@ -175,7 +186,7 @@ static uint32_t read_dword(const struct controller *c, uint32_t offset)
 	case ACQ + 4:
 		return (uint32_t)(c->acq >> 32);
 	}
-	return 0;
+	return controller_own_memory_read(c, offset);
 }
 
 static int is_access(uint32_t offset, uint32_t width)
@@ -212,6 +223,7 @@ void controller_reset(struct controller *c)
 	disable(c);
 	c->cc = c->aqa = 0;
 	c->asq = c->acq = 0;
+	controller_own_memory_reset(c);
 	controller_leave(c);
 }
 

@@ -19,7 +19,7 @@ from pynvme_user.errors import ClosedError
 from pynvme_user.testing._controller_cffi import ffi, lib
 from pynvme_user.testing.pages import PAGE, identify_pages
 
-__all__ = ["DOORBELLS", "FAULTS", "REGISTERS", "Core", "Options", "ffi", "lib"]
+__all__ = ["DOORBELLS", "FAULTS", "REGISTERS", "USES", "Core", "Options", "OwnMemory", "ffi", "lib"]
 
 #: Of BAR0: the registers, before the doorbells.
 REGISTERS = 0x1000
@@ -36,6 +36,14 @@ FAULTS = {
     "stale": lib.CONTROLLER_STALE_READ,
     "status": lib.CONTROLLER_STATUS,
     "kept": lib.CONTROLLER_KEPT_TRIM,
+}
+#: What may lie in memory of the controller's own, by the names of CMBSZ's fields.
+USES = {
+    "sqs": lib.CONTROLLER_SQS,
+    "cqs": lib.CONTROLLER_CQS,
+    "lists": lib.CONTROLLER_LISTS,
+    "rds": lib.CONTROLLER_RDS,
+    "wds": lib.CONTROLLER_WDS,
 }
 _INTERNAL_ERROR = 0x4006
 
@@ -63,6 +71,20 @@ class Options:
     fault: tuple[str, int, int] = ("none", 0, 0)
 
 
+@dataclass(frozen=True)
+class OwnMemory:
+    """Memory of the controller's own: ``length`` bytes at ``address``, the caller's.
+
+    ``uses`` is what may lie there, enum controller_use. It is always at ``at`` for the controller,
+    or, where that is 0, where its registers say.
+    """
+
+    address: int
+    length: int
+    uses: int
+    at: int = 0
+
+
 class Core:
     """A controller, disabled at first, until :meth:`close`. Its calls may come from any thread.
 
@@ -70,7 +92,8 @@ class Core:
     zeroed memory for them.
     ``wait`` is how its thread waits, enum controller_wait; None: it has no thread, and
     ``controller_doorbell`` executes. With ``model`` the function of that name is asked about what C
-    does not do. Raises ValueError for options that no controller has.
+    does not do. ``cmb`` is its Controller Memory Buffer. Raises ValueError for options that no
+    controller has.
     """
 
     def __init__(
@@ -81,6 +104,7 @@ class Core:
         *,
         wait: int | None,
         model: bool = False,
+        cmb: OwnMemory | None = None,
     ) -> None:
         shift = options.block_size.bit_length() - 1
         blocks = options.size >> shift
@@ -111,6 +135,9 @@ class Core:
         config.answer = lib.testing_answer
         config.model = model
         config.context = self._context
+        if cmb is not None:
+            config.cmb = ffi.cast("uint8_t *", cmb.address)
+            config.cmb_length, config.cmb_uses, config.cmb_at = cmb.length, cmb.uses, cmb.at
         self._handle = lib.controller_new(config)
         if not self._handle:
             raise ValueError(f"there is no controller of {options}")

@@ -23,7 +23,7 @@ from pynvme_user.access.base import (
     make_foreign,
 )
 from pynvme_user.access.iova import IovaSpace
-from pynvme_user.access.memory import PAGE_SIZE, allocate
+from pynvme_user.access.memory import PAGE_SIZE, allocate, allocate_pages
 from pynvme_user.access.regions import (
     PCI_COMMAND_INTX_DISABLE,
     PCI_COMMAND_MASTER,
@@ -35,7 +35,7 @@ from pynvme_user.host.numa import Placement
 from pynvme_user.links import Interrupt
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status, StatusCode
-from pynvme_user.testing.core import DOORBELLS, REGISTERS, Core, ffi, lib
+from pynvme_user.testing.core import DOORBELLS, REGISTERS, Core, OwnMemory, ffi, lib
 from pynvme_user.testing.faults import Fault, Rule, status_number
 from pynvme_user.testing.pages import CONFIG_SIZE, PCI_COMMAND, configuration_space
 from pynvme_user.testing.settings import parse_settings
@@ -168,6 +168,14 @@ class SoftDevice(Access):
                 undo.callback(subsystem.release)
             if size < options.block_size:
                 raise DeviceNameError(f"{self.name}: the size is less than one block")
+            self._iovas = IovaSpace([_IOVAS])
+            #: BARs that are memory.
+            self._bars: dict[RegionIndex, DmaRegion] = {}
+            cmb = None
+            if settings.cmb:
+                bar = self._make_bar(RegionIndex.BAR2, settings.cmb)
+                at = bar.iova if settings.legacy_cmb else 0
+                cmb = OwnMemory(bar.address, bar.length, settings.cmb_uses, at)
             length = DOORBELLS << options.dstrd
             self._doorbells = np.zeros(length // 4, np.uint32)
             if settings.inline:
@@ -180,6 +188,7 @@ class SoftDevice(Access):
                 self._doorbells.ctypes.data,
                 wait=wait,
                 model=has_model,
+                cmb=cmb,
             )
             undo.callback(self._core.close)
             #: What is beyond the controller in C, with ``commands=all``.
@@ -194,7 +203,6 @@ class SoftDevice(Access):
         self._vectors = self._resources.vectors
         self.interrupt_vectors = settings.vectors
         self.interrupts_wanted = settings.interrupts
-        self._iovas = IovaSpace([_IOVAS])
         self._config = SoftConfig(self.name, self._core, settings.vectors)
         self.registers: Region = SoftRegion(self.name, self._core, REGISTERS + length)
         self._start_dma()
@@ -222,6 +230,17 @@ class SoftDevice(Access):
             case RegionIndex.CONFIG:
                 return self._config
         return super().region(index)
+
+    def _make_bar(self, index: RegionIndex, length: int) -> DmaRegion:
+        memory = allocate_pages(length)
+        iova = self._iovas.allocate(length, PAGE_SIZE)
+        bar = self._bars[index] = DmaRegion(memory.address, length, iova, memory)
+        return bar
+
+    def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
+        """Give a part of a BAR that is memory, which it is for this process as it is."""
+        bar = self._bars.get(index)
+        return super().map_bar(index, offset, length) if bar is None else bar.part(offset, length)
 
     def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Memory of this process, in hugepages where they are free and fit."""

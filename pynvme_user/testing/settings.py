@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
 
 from pynvme_user.errors import DeviceNameError
-from pynvme_user.testing.core import FAULTS, Options, lib
+from pynvme_user.testing.core import FAULTS, USES, Options, lib
+from pynvme_user.testing.pages import PAGE
 from pynvme_user.units import parse_size
 
+_OWN_MEMORY_MOST = 1 << 30
 #: As QEMU's NVMe has them, where it does.
 _DEFAULTS = Options(queues=64, mdts=7)
 
@@ -30,6 +32,9 @@ class Settings:
     commands: str = "plain"
     capacity: int | None = None
     zones: int = 0
+    cmb: int = 0
+    cmb_uses: int = sum(USES.values())
+    legacy_cmb: bool = False
 
 
 #: Values of faults where none is given.
@@ -85,6 +90,18 @@ def _size(text: str) -> int:
     return size
 
 
+def parse_own_memory(text: str) -> int:
+    """Read the size of memory of the controller's own. Raises ValueError."""
+    size = parse_size(text)
+    if not 0 < size <= _OWN_MEMORY_MOST or size % PAGE:
+        raise ValueError
+    return size
+
+
+def _uses(text: str) -> int:
+    return sum(USES[name] for name in set(text.split(",")))
+
+
 def _switch(text: str) -> bool:
     return {"0": False, "off": False, "1": True, "on": True}[text]
 
@@ -120,6 +137,12 @@ _OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "commands": (_word("plain", "all"), "plain, or all: those that a model in Python does, too"),
     "capacity": (_size, "a size, for example 1G: what namespaces can be made of"),
     "zoned.zone_size": (_size, "a size, for example 1M: namespace 1 consists of zones"),
+    "cmb": (
+        parse_own_memory,
+        "the size of the Controller Memory Buffer, 4K to 1G, whole pages",
+    ),
+    "cmb.uses": (_uses, f"what may lie in it, of {','.join(USES)}"),
+    "legacy-cmb": (_switch, "0 or 1: it is always there, as before NVMe 1.4"),
 }
 _CORE = {
     "logical_block_size": "block_size",
@@ -135,6 +158,9 @@ _REST = {
     "commands": "commands",
     "capacity": "capacity",
     "zoned.zone_size": "zones",
+    "cmb": "cmb",
+    "cmb.uses": "cmb_uses",
+    "legacy-cmb": "legacy_cmb",
 }
 
 
@@ -177,6 +203,8 @@ def parse_settings(text: str) -> Settings:
         raise DeviceNameError(
             f"{name!r}: shadow=1 goes with neither dstrd nor commands=all: leave out one"
         )
+    if not settings.cmb and ("cmb.uses" in found or settings.legacy_cmb):
+        raise DeviceNameError(f"{name!r}: cmb.uses and legacy-cmb go with cmb: add its size")
     if settings.commands != "all" and (settings.capacity or settings.zones):
         raise DeviceNameError(f"{name!r}: capacity and zones go with commands=all: add it")
     return settings

@@ -43,16 +43,18 @@ from pynvme_user.errors import NvmeError
 from pynvme_user.testing.core import (
     DOORBELLS,
     REGISTERS,
+    USES,
     Core,
     Options,
+    OwnMemory,
     lib,
 )
 from pynvme_user.testing.pages import PCI_COMMAND, configuration_space
-from pynvme_user.testing.settings import parse_fault, parse_slow
+from pynvme_user.testing.settings import parse_fault, parse_own_memory, parse_slow
 from pynvme_user.testing.storage import Storage
 from pynvme_user.units import parse_size
 
-BAR0, BAR4, CONFIG, REGIONS = 0, 4, 7, 9
+BAR0, BAR2, BAR4, CONFIG, REGIONS = 0, 2, 4, 7, 9
 BAR0_SIZE = REGISTERS + DOORBELLS
 VECTORS = 129
 MAX_MESSAGE = HEADER_SIZE + 64 + (1 << 20)
@@ -89,7 +91,10 @@ class Device:
         os.ftruncate(self.bar0, BAR0_SIZE)
         doorbells = map_shared(self.bar0, BAR0_SIZE) + REGISTERS
         self._storage = None
+        #: BARs that are memory, which a client maps: their files and lengths.
+        self._bars: dict[int, tuple[int, int]] = {}
         try:
+            cmb = self._make_bar(BAR2, options.cmb) if options.cmb else None
             if options.memory or options.image:
                 self._storage = Storage(options.image or "", options.size)
             wanted = [field.name for field in dataclasses.fields(Options) if field.name in options]
@@ -98,6 +103,7 @@ class Device:
                 self._storage.address if self._storage else None,
                 doorbells,
                 wait=lib.CONTROLLER_SPIN if options.spin else lib.CONTROLLER_NAP,
+                cmb=cmb,
             )
         except NvmeError as error:
             raise SystemExit(str(error)) from None
@@ -109,6 +115,12 @@ class Device:
         self._events: dict[int, int] = {}  # eventfds, by vector
         self._spaces: dict[int, bytearray] = {}  # regions that are plain bytes
         self.detach()
+
+    def _make_bar(self, index: int, length: int) -> OwnMemory:
+        fd = os.memfd_create(f"bar{index}", os.MFD_CLOEXEC)
+        os.ftruncate(fd, length)
+        self._bars[index] = fd, length
+        return OwnMemory(map_shared(fd, length), length, sum(USES.values()))
 
     def reset(self) -> None:
         """Reset the controller, not the function: its configuration stays."""
@@ -137,6 +149,10 @@ class Device:
         if asked.index >= REGIONS:
             raise RequestError(errno.EINVAL)
         info = ioctl.vfio_region_info(argsz=ctypes.sizeof(asked), index=asked.index)
+        if asked.index in self._bars:
+            fd, info.size = self._bars[asked.index]
+            info.flags = 3 | ioctl.VFIO_REGION_INFO_FLAG_MMAP
+            return bytes(info), [fd]
         if asked.index != BAR0:
             info.size = len(self._spaces.get(asked.index, b""))
             info.flags = 3 if info.size else 0  # readable, writable
@@ -371,6 +387,9 @@ def arguments() -> argparse.Namespace:
         help="a fault in each N-th command that can have it, which says success nevertheless: "
         "read-flip, write-flip (VALUE: which bit), torn (blocks that are stored), lost, "
         "misdirected (how many blocks away), stale; or status (which, by default 0x281)",
+    )
+    parser.add_argument(
+        "--cmb", type=parse_own_memory, default=0, help="the Controller Memory Buffer, 4K to 1G"
     )
     parser.add_argument("--cpu", type=int, help="run on this CPU only")
     parser.add_argument("--spin", action="store_true", help="never sleep, for benchmarks")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pynvme_user.dma import DmaBuffer, DmaPool
 from pynvme_user.host.numa import Node
 from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.spec.commands import SQE
-from pynvme_user.spec.fields import Register
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP
 from pynvme_user.spec.status import Status
+from pynvme_user.transport.controller_memory import ControllerMemoryBuffer, RegisterFile
 
 
 class Properties(Protocol):
@@ -78,16 +78,33 @@ class Transport(Protocol):
     def admin_queue(self, depth: int, cap: CAP) -> Queue:
         """Make the admin queue, which is polled."""
 
-    def enable_admin_queue(self, queue: Queue, write: Callable[[Register], None]) -> None:
-        """Let a disabled controller know of its admin queue."""
+    def enable_admin_queue(self, queue: Queue, registers: RegisterFile) -> None:
+        """Let a disabled controller know of its admin queue, and of its own memory in use."""
 
     def set_up(
         self, identify: IdentifyController, cap: CAP, run: RunAdmin, warn: Callable[[str], None]
     ) -> None:
         """Do what each enable needs, and ``warn`` of what is refused and can be done without."""
 
-    def queue(self, qid: int, depth: int, cap: CAP, *, of: int, spin: float, node: Node) -> Queue:
-        """Make one of ``of`` I/O queues. Raises DeviceAccessError where its waits cannot sleep."""
+    def queue(
+        self,
+        qid: int,
+        depth: int,
+        cap: CAP,
+        *,
+        of: int,
+        spin: float,
+        node: Node,
+        cmb: Mapping[str, ControllerMemoryBuffer],
+    ) -> Queue:
+        """Make one of ``of`` I/O queues; ``cmb`` has the parts of it ("sqs", "cqs", "lists") that
+        lie there. Raises DeviceAccessError where its waits cannot sleep.
+        """
+
+    def memory_buffer(self, registers: RegisterFile) -> ControllerMemoryBuffer:
+        """Give the Controller Memory Buffer, once it is enabled. Raises NotSupportedError where
+        there is none, DeviceAccessError where it cannot be reached.
+        """
 
     def reset(self) -> None:
         """Reset the controller by other means than CC.EN, so that its DMA has stopped."""

@@ -6,8 +6,9 @@ How the function is reached (VFIO, UIO, QEMU, vfio-user) is the business of its 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,11 +20,15 @@ from pynvme_user.links import DoorbellTarget, Interrupt
 from pynvme_user.ring import CQE_SIZE, SQE_SIZE
 from pynvme_user.spec.admin import CreateCqCdw11, CreateQueueCdw10, CreateSqCdw11, DeleteQueueCdw10
 from pynvme_user.spec.commands import SQE, AdminOpcode
-from pynvme_user.spec.fields import Register
 from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import ACQ, AQA, ASQ, CAP, DOORBELL_BASE
 from pynvme_user.spec.status import CommandSpecificStatus, Status
 from pynvme_user.transport.base import Properties, Queue, RunAdmin
+from pynvme_user.transport.controller_memory import (
+    ControllerMemoryBuffer,
+    RegisterFile,
+    forget_memory_buffer,
+)
 from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
 from pynvme_user.transport.host_memory import HostMemory
 
@@ -43,6 +48,8 @@ NO_SUCH_QUEUE = (
     CommandSpecificStatus.COMPLETION_QUEUE_INVALID,
 )
 _NO_MEMORY = np.empty(0, np.uint8).view(DmaBuffer)
+#: No part of a queue in the Controller Memory Buffer.
+NOTHING: Mapping[str, ControllerMemoryBuffer] = MappingProxyType({})
 
 
 class PcieQueue:
@@ -58,6 +65,7 @@ class PcieQueue:
         depth: int,
         cap: CAP,
         node: Node = None,
+        cmb: Mapping[str, ControllerMemoryBuffer] = NOTHING,
     ) -> None:
         self.qid = qid
         self.depth = depth
@@ -66,6 +74,7 @@ class PcieQueue:
         self.spin = math.inf
         self._transport = transport
         self._node = node
+        self._cmb = cmb
         #: The opcodes that delete what the controller has of it, or may have.
         self._created: set[AdminOpcode] = set()
         self.sq_doorbell, self.cq_doorbell = transport.doorbells(qid, cap)
@@ -76,10 +85,16 @@ class PcieQueue:
             pages = -(-(depth + 1 + 2 * _SQ_AHEAD) * SQE_SIZE // PAGE)
             self.sq_entries = min(pages * PAGE // SQE_SIZE - _SQ_AHEAD, most)
             self.cq_entries = min(max(2 * depth + 1, _MIN_CQ_ENTRIES), most)
-        self.sq = transport.memory.alloc(self.sq_entries * SQE_SIZE, node=node)
-        self.cq = transport.memory.alloc(self.cq_entries * CQE_SIZE, node=node)
+        self.sq = self._alloc("sqs", self.sq_entries * SQE_SIZE)
+        self.cq = self._alloc("cqs", self.cq_entries * CQE_SIZE)
         self.prp_lists = _NO_MEMORY
         self.prp_list_entries = 0
+
+    def _alloc(self, what: str, length: int) -> DmaBuffer:
+        """Take memory for a part of it, named as CMBSZ names them."""
+        if what in self._cmb:
+            return self._cmb[what].alloc(length)
+        return self._transport.memory.alloc(length, node=self._node)
 
     @property
     def shadow(self) -> tuple[DmaBuffer, DmaBuffer] | None:
@@ -96,7 +111,7 @@ class PcieQueue:
         self.prp_list_entries = 1 << (max(1, most // PAGE) - 1).bit_length()
         length = self.depth * self.prp_list_entries * 8
         if self.prp_lists.nbytes != length:
-            self.prp_lists = self._transport.memory.alloc(length, node=self._node)
+            self.prp_lists = self._alloc("lists", length)
 
     def connect(self, run: RunAdmin) -> None:
         """Create the completion queue, then the submission queue (Base 2.0, 5.4 and 5.5)."""
@@ -183,6 +198,7 @@ class PcieTransport:
         self.error_fd = access.error_fd
         self._shadow_doorbells = shadow_doorbells
         self._host_memory = HostMemory(self.memory, host_memory)
+        self._memory_buffer: ControllerMemoryBuffer | None = None
         #: Shadow doorbells and event indices, where the controller has them and they are wanted.
         self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         self._interrupts: Sequence[Interrupt] = ()
@@ -193,11 +209,16 @@ class PcieTransport:
         """Make the admin queue, which is polled."""
         return PcieQueue(self, 0, depth, cap)
 
-    def enable_admin_queue(self, queue: Queue, write: Callable[[Register], None]) -> None:
+    def enable_admin_queue(self, queue: Queue, registers: RegisterFile) -> None:
         """Tell a disabled controller where its admin queues lie (Base 2.0, section 3.5.1)."""
-        write(AQA.build(asqs=queue.sq_entries - 1, acqs=queue.cq_entries - 1))
-        write(ASQ(queue.sq.iova))
-        write(ACQ(queue.cq.iova))
+        registers.write(AQA.build(asqs=queue.sq_entries - 1, acqs=queue.cq_entries - 1))
+        registers.write(ASQ(queue.sq.iova))
+        registers.write(ACQ(queue.cq.iova))
+        # Whoever had the controller before may have told of addresses that are ours now.
+        if self._memory_buffer is not None:
+            self._memory_buffer.enable(registers)
+        else:
+            forget_memory_buffer(registers)
 
     def set_up(
         self, identify: IdentifyController, cap: CAP, run: RunAdmin, warn: Callable[[str], None]
@@ -231,17 +252,31 @@ class PcieTransport:
     # --- I/O queues ---------------------------------------------------------------------------
 
     def queue(
-        self, qid: int, depth: int, cap: CAP, *, of: int, spin: float, node: Node
+        self,
+        qid: int,
+        depth: int,
+        cap: CAP,
+        *,
+        of: int,
+        spin: float,
+        node: Node,
+        cmb: Mapping[str, ControllerMemoryBuffer] = NOTHING,
     ) -> PcieQueue:
         """Make an I/O queue, its memory on ``node``: see :meth:`Transport.queue`."""
         interrupts = () if spin == math.inf else self._armed(of)
-        queue = PcieQueue(self, qid, depth, cap, node)
+        queue = PcieQueue(self, qid, depth, cap, node, cmb)
         if interrupts:
             # Vector 0 is the admin queue's, shared where there is no other.
             queue.vector = qid % len(interrupts)
             queue.interrupt = interrupts[queue.vector]
             queue.spin = spin
         return queue
+
+    def memory_buffer(self, registers: RegisterFile) -> ControllerMemoryBuffer:
+        """Give the Controller Memory Buffer: see :meth:`Transport.memory_buffer`."""
+        if self._memory_buffer is None:
+            self._memory_buffer = ControllerMemoryBuffer(self.access, self.memory, registers)
+        return self._memory_buffer
 
     def clear_shadow(self, qid: int) -> None:
         """Zero the shadow doorbells of queues that are deleted, for the next with their id.

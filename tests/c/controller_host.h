@@ -19,6 +19,7 @@
 #define PAGES  64u /* of the host: 4 of queues, 2 of shadow doorbells, the others of data */
 #define SHADOW 4u  /* the first of the two */
 #define DEPTH  16u
+#define CMB    4u /* pages */
 
 struct queue {
 	struct nvme_sqe *sq;
@@ -31,6 +32,7 @@ struct host {
 	struct controller *c;
 	uint8_t *memory; /* PAGES, mapped at IOVA */
 	uint8_t *storage;
+	uint8_t *cmb;
 	uint32_t *doorbells;
 	struct queue admin, io;
 	uint32_t stride;
@@ -233,6 +235,7 @@ static void host_init(struct host *host, struct answer *answers, int wait, uint3
 	*host = (struct host){
 		.memory = aligned_alloc(PAGE, PAGES * PAGE),
 		.storage = allocate(BLOCKS, 512),
+		.cmb = allocate(CMB, PAGE),
 		.doorbells = allocate(1, PAGE << stride),
 		.stride = stride,
 		.waits = wait >= 0,
@@ -242,6 +245,9 @@ static void host_init(struct host *host, struct answer *answers, int wait, uint3
 		use_shadow(host);
 	memset(host->memory, 0, PAGES * PAGE);
 	config.storage = host->storage;
+	config.cmb = host->cmb;
+	config.cmb_length = CMB * PAGE;
+	config.cmb_uses = CONTROLLER_WDS;
 	config.doorbells = host->doorbells;
 	host->c = controller_new(&config);
 	CHECK(host->c);
@@ -259,6 +265,7 @@ static void host_free(struct host *host)
 	controller_free(host->c);
 	free(host->memory);
 	free(host->storage);
+	free(host->cmb);
 	free(host->doorbells);
 }
 

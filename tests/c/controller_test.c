@@ -164,6 +164,39 @@ static void test_dma(struct host *host)
 	free(memory);
 }
 
+static uint64_t read_register(struct host *host, uint32_t offset, uint32_t width)
+{
+	uint64_t value;
+
+	CHECK(!controller_read(host->c, offset, width, &value));
+	return value;
+}
+
+/* The Controller Memory Buffer: where the host puts it, and for what it is. */
+static void test_cmb(struct host *host)
+{
+	struct nvme_sqe write = io(1, 0, 1, 8), read = io(2, 0, 1, 8);
+
+	write.prp1 = read.prp1 = 0x5000;
+	CHECK(!read_register(host, 0x38, 8));
+	write_register(host, 0x50, 8, 0x5003);
+	CHECK(read_register(host, 0x38, 8) == ((uint64_t)(CMB << 12 | CONTROLLER_WDS) << 32 | 0x62));
+	CHECK(!read_register(host, 0x58, 4));
+	memset(host->cmb, 0x5a, 512);
+	CHECK(!run(host, &host->io, write, NULL));
+	CHECK(!memcmp(host->storage, host->cmb, 512));
+	CHECK(run(host, &host->io, read, NULL) == 0x4012);
+	write.prp1 = 0x5000 + CMB * PAGE;
+	CHECK(run(host, &host->io, write, NULL) == 0x0004);
+	/* Where the host's memory is. */
+	write_register(host, 0x50, 8, IOVA | 3);
+	CHECK(read_register(host, 0x58, 4) == 1);
+	write.prp1 = 0x5000;
+	CHECK(run(host, &host->io, write, NULL) == 0x0004);
+	write_register(host, 0x50, 8, 0);
+	CHECK(!read_register(host, 0x58, 4) && !read_register(host, 0x3c, 4));
+}
+
 static void test_events(struct host *host)
 {
 	struct nvme_cqe cqe;
@@ -325,7 +358,7 @@ static void test_hostile_host(struct host *host)
 		if (!random_below(50))
 			ring(host, random_below(3), (int)random_below(2), random_below(40));
 		if (!random_below(50))
-			controller_write(host->c, random_below(0x40), 4 << random_below(2),
+			controller_write(host->c, random_below(0x60), 4 << random_below(2),
 					 random_below(UINT32_MAX));
 		if (!random_below(10)) {
 			controller_set_quirks(host->c, 0);
@@ -515,6 +548,7 @@ static void test_all(int wait, uint32_t stride, uint32_t shadow)
 	test_answers(&host, &answers);
 	test_delays(&host);
 	test_dma(&host);
+	test_cmb(&host);
 	test_the_whole(&host);
 	test_data(&host);
 	test_events(&host);

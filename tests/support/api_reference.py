@@ -30,7 +30,7 @@ SUBJECTS = {
     "Namespaces and queue pairs": (
         *("Namespace", "Zones", "QueuePair", "Completion", "VectorResult"),
     ),
-    "Memory": ("DmaBuffer", "BytesLike", "Placement"),
+    "Memory": ("DmaBuffer", "ControllerMemoryBuffer", "BytesLike", "Placement"),
 }
 
 

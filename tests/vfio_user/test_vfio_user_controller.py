@@ -362,3 +362,20 @@ def test_commands_that_it_has_not(ctrl: Controller, opcode: int) -> None:
     with pytest.raises(NvmeStatusError) as caught:
         ctrl.io(opcode, nsid=1)
     assert (caught.value.sct, caught.value.sc) == (0, 1)
+
+
+def test_data_and_queues_in_the_controller_memory_buffer() -> None:
+    with served("cmb=4M&size=16M") as (name, _):
+        for turn in range(2):  # the next client finds none of it
+            with nvme.open(name) as ctrl:
+                ns, buffer = ctrl.namespaces[1], ctrl.cmb.alloc(1 << 20)
+                assert int(ctrl.registers.cmbmsc.cba) << 12 == ctrl.cmb.iova
+                buffer[:] = PATTERN[turn : turn + len(buffer)]
+                with ctrl.queue_pair(8, cmb=("sqs", "cqs", "lists")) as qp:
+                    qp.write_many(ns, np.arange(16) * 128, 128, buffer).check()
+                    ctrl.reset()
+                    buffer[:] = 0
+                    qp.read_many(ns, np.arange(16) * 128, 128, buffer).check()
+                assert np.array_equal(buffer, PATTERN[turn : turn + len(buffer)])
+                assert ns.read(0, 2048) == bytes(buffer)
+            assert np.array_equal(buffer[:10], np.zeros(10))  # which is not the device's any more
