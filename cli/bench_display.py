@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pynvme_user.workload.direction import DIRECTION_NAMES
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pynvme_user.bench.run.engine import Progress
 
-_NAMES = ("read", "write", "trim")
 #: Seconds between two lines where there is no terminal: a log is read later, by somebody else.
 _PAUSE = {"auto": 5.0, "always": 1.0}
 _BAR = 30  # columns
@@ -124,6 +125,8 @@ def _rates(progress: Progress) -> Iterator[tuple[str, str, str]]:
     """Name, IOPS and bandwidth of each direction in use."""
     from pynvme_user.bench.results.text import number
 
-    for name, iops, bandwidth in zip(_NAMES, progress.iops, progress.bandwidth, strict=True):
+    for name, iops, bandwidth in zip(
+        DIRECTION_NAMES, progress.iops, progress.bandwidth, strict=True
+    ):
         if iops:
             yield name, f"{number(iops)} IOPS", number(bandwidth, "B/s", binary=True)

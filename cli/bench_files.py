@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from pynvme_user.cli.bench_results import Writer, log_writers
+from pynvme_user.workload.direction import DIRECTION_NAMES
 
 if TYPE_CHECKING:
     from pynvme_user.bench.jobs.job import Job
     from pynvme_user.bench.results.result import RunResult
 
 #: Of --bandwidth-log, in the working directory.
-AGGREGATE_LOGS = tuple(f"agg-{direction}_bw.log" for direction in ("read", "write", "trim"))
+AGGREGATE_LOGS = tuple(f"agg-{direction}_bw.log" for direction in DIRECTION_NAMES)
 #: What each option of a job that logs writes besides its prefix.
 _LOGS = {
     "write_bw_log": ("bw",),

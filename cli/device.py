@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pynvme_user.cli.errors import Failure
-from pynvme_user.cli.types import DEVICE, U32
+from pynvme_user.cli.types import COUNT, DEVICE, U32
 
 if TYPE_CHECKING:
     from pynvme_user import Controller, Namespace
@@ -53,6 +53,15 @@ namespace_option = click.option(
     type=U32,
     metavar="NSID",
     help="The namespace; may be left out where there is only one.",
+)
+start_option = click.option(
+    "--start-block",
+    "-s",
+    type=COUNT,
+    default=0,
+    show_default=True,
+    metavar="LBA",
+    help="The first block.",
 )
 
 

@@ -10,25 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
+from pynvme_user.cli.device import device_command, namespace, namespace_option, opened, start_option
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.guard import guard
-from pynvme_user.cli.types import COUNT, SIZE, U64
+from pynvme_user.cli.types import SIZE, U64
 
 if TYPE_CHECKING:
     from pynvme_user import Namespace
     from pynvme_user.cli.files import Source
     from pynvme_user.cli.pipeline import Piece, Pipeline
 
-_start_option = click.option(
-    "--start-block",
-    "-s",
-    type=COUNT,
-    default=0,
-    show_default=True,
-    metavar="LBA",
-    help="The first block.",
-)
 _size_option = click.option(
     "--data-size", "-z", type=SIZE, help="Bytes to transfer: any number, 4k, 256M, 1G."
 )
@@ -94,7 +85,7 @@ def _transfer_options(data_help: str) -> Callable[[Callable[..., None]], Callabl
 
         for option in (
             *(_fua_option, data_option, _size_option),
-            *(_count_option, _start_option, namespace_option),
+            *(_count_option, start_option, namespace_option),
         ):
             command = option(command)
         return command
@@ -198,7 +189,7 @@ def compare(device: str, transfer: _Transfer, pad: bool) -> None:
 
 @device_command("write-zeroes", "nvme-user write-zeroes qemu:disk.img -n 1 -s 0 -c 2047 --deac")
 @namespace_option
-@_start_option
+@start_option
 @click.option(
     "--block-count",
     "-c",

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
+from pynvme_user.cli.device import (
+    device_command,
+    namespace,
+    namespace_option,
+    opened,
+    start_option,
+)
 from pynvme_user.cli.guard import (
     confirm,
     destroy_option,
@@ -29,15 +35,6 @@ if TYPE_CHECKING:
     from pynvme_user import Namespace
     from pynvme_user.spec.protection import TagSpace
 
-_start_option = click.option(
-    "--start-block",
-    "-s",
-    type=COUNT,
-    default=0,
-    show_default=True,
-    metavar="LBA",
-    help="The first block.",
-)
 _count_option = click.option(
     "--block-count",
     "-c",
@@ -333,7 +330,7 @@ def _tag_dwords(space: TagSpace, storage_tag: int, ref_tag: int) -> Any:
 
 @device_command("verify", "nvme-user verify qemu:disk.img -n 1 -s 0 --block-count 2047")
 @namespace_option
-@_start_option
+@start_option
 @_count_option
 @_retry_option
 @click.option(
@@ -403,7 +400,7 @@ def verify(
 
 @device_command("write-uncor", "nvme-user write-uncor 0000:01:00.0 -n 1 -s 100 -c 0")
 @namespace_option
-@_start_option
+@start_option
 @_count_option
 @destroy_option
 def write_uncor(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import IntEnum
 from typing import Any
 
+from pynvme_user.bench.results.health import SMART_KEYS
 from pynvme_user.cli.shape import Json, Shape, View, hexadecimal
 from pynvme_user.spec.bits import named
 from pynvme_user.spec.commands import AdminOpcode, NvmOpcode
@@ -104,29 +105,10 @@ def _warning_json(page: SmartLog, view: View) -> dict[str, object]:
 _SMART = Shape(
     heading="Smart Log for NVME device:{device} namespace-id:{nsid:x}",
     keys={
+        **SMART_KEYS,
         "cw": _warning_json,
-        "ctemp": "temperature",
-        "avsp": "avail_spare",
-        "avspt": "spare_thresh",
-        "pused": "percent_used",
         "egcws": "endurance_grp_critical_warning_summary",
-        "dur": "data_units_read",
-        "duw": "data_units_written",
-        "hrc": "host_read_commands",
-        "hwc": "host_write_commands",
-        "cbt": "controller_busy_time",
-        "pwrc": "power_cycles",
-        "poh": "power_on_hours",
-        "upl": "unsafe_shutdowns",
-        "mdie": "media_errors",
-        "neile": "num_err_log_entries",
-        "wctt": "warning_temp_time",
-        "cctt": "critical_comp_time",
         "tsen": _sensors_json,
-        "tmt1tc": "thm_temp1_trans_count",
-        "tmt2tc": "thm_temp2_trans_count",
-        "tttmt1": "thm_temp1_total_time",
-        "tttmt2": "thm_temp2_total_time",
     },
     labels={
         "cw": "critical_warning",

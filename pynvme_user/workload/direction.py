@@ -14,3 +14,7 @@ class Direction(IntEnum):
     READ = 0
     WRITE = 1
     TRIM = 2
+
+
+#: As fio has them, in files and for people.
+DIRECTION_NAMES = tuple(way.name.lower() for way in Direction)

@@ -14,24 +14,18 @@ from pynvme_user.bench.results.result import (
     Histogram,
     JobResult,
     Rounds,
+    active,
     bucket_bounds,
 )
 from pynvme_user.bench.results.timeseries import AVERAGE_MS, course
 from pynvme_user.spec.text import printable
-from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.direction import DIRECTION_NAMES, Direction
 from pynvme_user.workload.records import BUCKETS
 
-NAMES = ("read", "write", "trim")
 #: More points than these are not seen on a line as wide as a column.
 _POINTS = 300
 #: Buckets to a bin of the histogram's chart, which then has eight for each power of two.
 _MERGED = 8
-
-
-def active(job: JobResult) -> list[tuple[Direction, DirectionResult]]:
-    """Tell the directions in which a job did anything."""
-    pairs = zip(Direction, job.directions, strict=True)
-    return [(direction, result) for direction, result in pairs if result.ios or result.failed]
 
 
 def latency_label(ns: float) -> str:
@@ -93,8 +87,8 @@ def _figures(
     yield from _rates_over_time(shown)
     for direction, result in shown:
         yield from _latency_over_time(direction, result)
-    yield percentile_chart([(NAMES[way], result.lat, way) for way, result in shown])
-    yield _histogram_chart([(NAMES[way], result.lat, way) for way, result in shown])
+    yield percentile_chart([(DIRECTION_NAMES[way], result.lat, way) for way, result in shown])
+    yield _histogram_chart([(DIRECTION_NAMES[way], result.lat, way) for way, result in shown])
 
 
 def _rounds_chart(rounds: Rounds) -> Markup:
@@ -140,14 +134,14 @@ def _rates_over_time(shown: Sequence[tuple[Direction, DirectionResult]]) -> Iter
         # From zero: a rate's small sways should look small.
         highest = max(float(one.max()) for one in values)
         lines = [
-            Series(NAMES[way], rates.end_s, one, int(way))
+            Series(DIRECTION_NAMES[way], rates.end_s, one, int(way))
             for (way, rates), one in zip(courses, values, strict=True)
         ]
         yield chart(title, time_axis, Axis(unit, Linear.up_to(highest, rate_label)), lines)
 
 
 def _latency_over_time(direction: Direction, result: DirectionResult) -> Iterator[Markup]:
-    name = NAMES[direction]
+    name = DIRECTION_NAMES[direction]
     if len(result.intervals) > 1:
         at, shares = _interval_percentiles(result, (50.0, 99.0, 99.9))
         lines = [

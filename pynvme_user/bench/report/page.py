@@ -10,14 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from pynvme_user.bench.report.job_plots import NAMES, active, job_plots
+from pynvme_user.bench.report.job_plots import job_plots
 from pynvme_user.bench.report.rendering import render
 from pynvme_user.bench.report.sweep_plots import AXIS_NAMES, sweep_plots
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.aggregate import combine_groups
 from pynvme_user.bench.results.fio_json import per_io
-from pynvme_user.bench.results.result import JobResult, RunResult
-from pynvme_user.bench.results.text import duration, number, point_text
+from pynvme_user.bench.results.result import JobResult, RunResult, active
+from pynvme_user.bench.results.text import duration, figures, number, point_text
 from pynvme_user.spec.text import printable
 
 #: The table of a sweep over more is made narrower.
@@ -92,19 +92,11 @@ def _results(jobs: Sequence[JobResult]) -> _Table:
     rows = []
     for job in jobs:
         for direction, result in active(job):
-            shares = result.lat.percentiles(_TABLE_PERCENTILES).values()
             rows.append(
                 [
                     *([job.name] if several else []),
                     *(point_text(name, job.point.get(name, "")) for name in points),
-                    NAMES[direction],
-                    number(result.iops),
-                    number(result.bytes_per_second, "B/s", binary=True),
-                    duration(result.lat.mean),
-                    *(duration(value) for value in shares),
-                    *([] if shares else ["-"] * len(_TABLE_PERCENTILES)),
-                    duration(result.lat.max),
-                    str(result.failed),
+                    *figures(direction, result, _TABLE_PERCENTILES),
                 ]
             )
     if len(points) > _FEW_AXES:

@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from pynvme_user.bench.jobs.terms import REPEAT
 from pynvme_user.bench.report.job_plots import (
-    NAMES,
     Section,
     latency_label,
     log_scale,
@@ -31,7 +30,7 @@ from pynvme_user.bench.report.plot import (
 )
 from pynvme_user.bench.results.result import DirectionResult, JobResult
 from pynvme_user.bench.results.text import point_text
-from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.direction import DIRECTION_NAMES, Direction
 
 AXIS_NAMES = {"iodepth": "queue depth", "bs": "block size", "numjobs": "jobs"}
 
@@ -47,7 +46,9 @@ def sweep_plots(jobs: Sequence[JobResult]) -> Iterator[Section]:
         present = [job for job in jobs if job.directions[direction].ios]
         if present:
             # Each in rows of its own, so that like stands beside like.
-            yield Section(f"Sweep: {NAMES[direction]}", list(_Sweep(present, direction).charts()))
+            yield Section(
+                f"Sweep: {DIRECTION_NAMES[direction]}", list(_Sweep(present, direction).charts())
+            )
 
 
 class _Sweep:
@@ -55,7 +56,7 @@ class _Sweep:
 
     def __init__(self, jobs: Sequence[JobResult], direction: Direction):
         self.jobs, self.direction = jobs, direction
-        self.word = NAMES[direction].capitalize()
+        self.word = DIRECTION_NAMES[direction].capitalize()
         names = list(dict.fromkeys(name for job in jobs for name in job.point))
         self.several = len({job.name for job in jobs}) > 1
         self.names = names

@@ -26,6 +26,7 @@ from pynvme_user.bench.results.text import duration, number, point_text
 from pynvme_user.bench.results.timeseries import mean_error
 from pynvme_user.spec.text import printable
 from pynvme_user.tables import aligned
+from pynvme_user.workload.direction import DIRECTION_NAMES
 
 FORMAT_VERSION = 1
 
@@ -176,7 +177,7 @@ def _compare(before: Object, after: Object, number: int) -> Comparison:
             )
             if failed:
                 notes.append(f"{_title(key)}: {failed} I/Os failed in the {which}")
-        for direction in ("read", "write", "trim"):
+        for direction in DIRECTION_NAMES:
             side_a, side_b = (
                 _Side([_Run(job, ours, direction) for job, ours in runs])
                 for runs in (runs_a, runs_b)

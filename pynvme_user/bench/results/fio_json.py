@@ -32,7 +32,7 @@ from pynvme_user.bench.results.result import (
     json_key,
 )
 from pynvme_user.bench.results.timeseries import AVERAGE_MS, NS_PER_MS, Spread, course, resample
-from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.direction import DIRECTION_NAMES, Direction
 from pynvme_user.workload.records import BUCKETS
 
 #: Counts up when a key of ``pynvme_user`` changes its meaning or goes; not when one is added.
@@ -97,7 +97,7 @@ def _job(run: RunResult, job: JobResult, bins: bool) -> Object:
         "job options": _job_options(run, job),
     }
     if job.unified_rw_reporting != "mixed":
-        for direction, name in zip(Direction, ("read", "write", "trim"), strict=True):
+        for direction, name in zip(Direction, DIRECTION_NAMES, strict=True):
             group = group_bandwidth(run.jobs, job.group, direction)
             entry[name] = _direction(job, job.directions[direction], group, bins)
         flushes = job.clat_percentiles or job.lat_percentiles
@@ -327,7 +327,7 @@ def _ours(run: RunResult) -> Object:
 
 
 def _our_job(job: JobResult) -> Object:
-    names = ("read", "write", "trim")
+    names = DIRECTION_NAMES
     return {
         "jobname": job.name,
         "number": job.number,

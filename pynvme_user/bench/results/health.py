@@ -10,7 +10,7 @@ from pynvme_user.spec.logs import CriticalWarning, SmartLog
 
 _KELVIN = 273
 #: The specification's abbreviations, and nvme-cli's names for the same, with its units.
-_NAMES = {
+SMART_KEYS = {
     "cw": "critical_warning",
     "ctemp": "temperature",
     "avsp": "avail_spare",
@@ -101,6 +101,6 @@ def as_json(health: Health) -> dict[str, Any]:
 def _figures(log: SmartLog | None) -> dict[str, int] | None:
     if log is None:
         return None
-    found = {name: int(getattr(log, field)) for field, name in _NAMES.items()}
+    found = {name: int(getattr(log, field)) for field, name in SMART_KEYS.items()}
     sensors = enumerate(log.tsen, 1)
     return found | {f"temperature_sensor_{n}": kelvin for n, kelvin in sensors if kelvin}

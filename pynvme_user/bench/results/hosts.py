@@ -18,13 +18,14 @@ from pynvme_user.bench.results.result import Histogram, bucket_of
 from pynvme_user.bench.results.text import duration, number, point_text
 from pynvme_user.spec.text import printable
 from pynvme_user.tables import aligned
+from pynvme_user.workload.direction import DIRECTION_NAMES
 from pynvme_user.workload.records import BUCKETS
 
 FORMAT_VERSION = 1
 #: What the rows of all hosts together have in place of a host's name.
 ALL = "all"
 _PERCENTILES = (50.0, 99.0, 99.9)
-_WAYS = ("read", "write", "trim", "mixed")
+_WAYS = (*DIRECTION_NAMES, "mixed")
 
 Object = Mapping[str, Any]
 
@@ -126,7 +127,7 @@ def _has_percentiles(run: Object, kind: str) -> bool:
     return all(
         "percentile" in job[way][kind]
         for job in run["jobs"]
-        for way in ("read", "write", "trim")
+        for way in DIRECTION_NAMES
         if way in job and job[way]["total_ios"]
     )
 

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.native import tick_rate
+from pynvme_user.workload.direction import DIRECTION_NAMES
 from pynvme_user.workload.records import FLUSH, ISSUED_DTYPE
 
 #: Bytes that stay in memory; above that, an unnamed file beside the log takes them.
 _IN_MEMORY = 64 << 20
 #: I/Os that are written as text at once.
 _PIECE = 1 << 16
-_ACTIONS = np.array(["read", "write", "trim", "sync"])
+_ACTIONS = np.array([*DIRECTION_NAMES, "sync"])
 _US = 1_000_000
 
 

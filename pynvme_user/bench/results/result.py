@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pynvme_user.bench.jobs.terms import PERCENTILES
 from pynvme_user.spec.logs import SmartLog
+from pynvme_user.workload.direction import Direction
 from pynvme_user.workload.records import BUCKET_BITS, BUCKETS, LATENCIES
 
 if TYPE_CHECKING:
@@ -416,6 +417,12 @@ class JobResult:
         """Whether every command succeeded and every verified block held its data."""
         faulty = self.verify is not None and self.verify.faulty > 0
         return not (self.errors or self.failed or self.failure or faulty)
+
+
+def active(job: JobResult) -> list[tuple[Direction, DirectionResult]]:
+    """Tell the directions in which a job did anything."""
+    pairs = zip(Direction, job.directions, strict=True)
+    return [(direction, result) for direction, result in pairs if result.ios or result.failed]
 
 
 @dataclass(frozen=True, slots=True)

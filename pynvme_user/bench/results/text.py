@@ -27,13 +27,13 @@ from pynvme_user.bench.results.result import (
     Rounds,
     RunResult,
     SteadyState,
+    active,
 )
 from pynvme_user.bench.results.timeseries import Spread
 from pynvme_user.spec.text import printable
 from pynvme_user.tables import aligned
-from pynvme_user.workload.direction import Direction
+from pynvme_user.workload.direction import DIRECTION_NAMES, Direction
 
-_NAMES = ("read", "write", "trim")
 _LINE = 80
 #: Faults of a verification that are written one by one; the JSON has all that were kept.
 _FAULTS_SHOWN = 10
@@ -119,7 +119,7 @@ def _job(run: RunResult, job: JobResult, ended: str) -> Iterator[str]:
     for direction in Direction:
         if job.directions[direction].ios and job.unified_rw_reporting != "mixed":
             group = group_bandwidth(run.jobs, job.group, direction)
-            yield from _direction(job, _NAMES[direction], job.directions[direction], group)
+            yield from _direction(job, DIRECTION_NAMES[direction], job.directions[direction], group)
     if not any(job.directions[direction].ios for direction in Direction):
         yield "  no I/O was measured"
     elif job.unified_rw_reporting != "none":
@@ -351,7 +351,7 @@ def _group(jobs: Sequence[JobResult], group: int) -> Iterator[str]:
     if unified != "mixed":
         rows += [
             (
-                _NAMES[direction],
+                DIRECTION_NAMES[direction],
                 group_bandwidth(jobs, group, direction),
                 [job.directions[direction] for job in members],
             )
@@ -385,26 +385,29 @@ def sweep_table(jobs: Sequence[JobResult]) -> Iterator[str]:
     head += ["lat p50", "lat p99", "lat p99.9", "lat max", "failed"]
     rows = [head]
     for job in jobs:
-        for direction in Direction:
-            result = job.directions[direction]
-            if not (result.ios or result.failed):
-                continue
-            shares = result.lat.percentiles([50.0, 99.0, 99.9])
-            rows.append(
-                [
-                    *([printable(job.name)] if several else []),
-                    *(point_text(name, job.point.get(name, "")) for name in names),
-                    _NAMES[direction],
-                    number(result.iops),
-                    number(result.bytes_per_second, "B/s", binary=True),
-                    duration(result.lat.mean),
-                    *(duration(value) for value in shares.values()),
-                    *([] if shares else ["-"] * 3),
-                    duration(result.lat.max),
-                    str(result.failed),
-                ]
-            )
+        rows += [
+            [
+                *([printable(job.name)] if several else []),
+                *(point_text(name, job.point.get(name, "")) for name in names),
+                *figures(direction, result, (50.0, 99.0, 99.9)),
+            ]
+            for direction, result in active(job)
+        ]
     yield from _fitted(rows)
+
+
+def figures(direction: Direction, result: DirectionResult, shares: Sequence[float]) -> list[str]:
+    """Give a direction's name and figures for a table; of latencies, these percentiles."""
+    found = result.lat.percentiles(shares).values()
+    return [
+        DIRECTION_NAMES[direction],
+        number(result.iops),
+        number(result.bytes_per_second, "B/s", binary=True),
+        duration(result.lat.mean),
+        *(map(duration, found) if found else ["-"] * len(shares)),
+        duration(result.lat.max),
+        str(result.failed),
+    ]
 
 
 def _fitted(rows: list[list[str]]) -> Iterator[str]:
@@ -449,7 +452,8 @@ def _repeats(jobs: Sequence[JobResult]) -> Iterator[str]:
             iops = Spread.of([result.iops for result in results])
             lat = Spread.of([result.lat.mean for result in results])
             lines.append(
-                f"{where}  {_NAMES[direction]}  {iops.samples} repeats: IOPS={number(iops.mean)} "
+                f"{where}  {DIRECTION_NAMES[direction]}  "
+                f"{iops.samples} repeats: IOPS={number(iops.mean)} "
                 f"(stdev {100 * iops.stddev / iops.mean:.1f} %), lat mean={duration(lat.mean)} "
                 f"(stdev {100 * lat.stddev / lat.mean:.1f} %)"
             )
