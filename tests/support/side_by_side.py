@@ -66,6 +66,7 @@ def text(words: str, differs: Mapping[str, str] = NO_REASONS, **more: Any) -> Ca
 #: Keys that differ in any command.
 DIFFERS = {
     "lbafs.*.in_use": "nvme-cli has it from 2.5 on",
+    "configs.*.ruhs.*": "2.3 leaves out the reclaim unit handles",
     "zone_list.*.attrs_info": "later versions have it; 2.3 writes it over attrs",
 }
 USAGE = "wrong usage is exit code 2 here, as of any program, and 1 in nvme-cli"
