@@ -15,6 +15,7 @@ import click
 from pynvme_user.cli import (
     bench,
     bind,
+    blocks,
     completion,
     doctor,
     events,
@@ -60,7 +61,7 @@ _SUBJECTS: dict[str, tuple[click.Command, ...]] = {
     "Namespaces": namespaces.COMMANDS,
     "Maintenance": maintenance.COMMANDS,
     "Management": (*management.COMMANDS, *events.COMMANDS),
-    "Data": (io.read, io.write, io.compare, io.write_zeroes, io.flush, *nvm.COMMANDS),
+    "Data": (io.read, io.write, io.compare, *blocks.COMMANDS, *nvm.COMMANDS),
     "Reservations": reservations.COMMANDS,
     "Zones and data placement": (zns.zns, fdp.fdp),
     "Any command": (passthru.admin_passthru, passthru.io_passthru),

@@ -51,6 +51,13 @@ def _not_looked_at(controller: Controller, nsid: int, why: str, do: str) -> Fail
     )
 
 
+def ask(ns: Namespace, force: bool, what: str, do: str) -> None:
+    """Look at what the namespace carries, and ask; ``what`` says what is lost."""
+    if not force:
+        guard(ns, False, do)
+        confirm(f"{what} of {named_namespaces(ns.controller, [ns.nsid])}")
+
+
 def guard_all(controller: Controller, nsids: Iterable[int], do: str) -> None:
     """Refuse where one of these namespaces may carry somebody's data, or cannot be looked at."""
     for nsid in nsids:

@@ -83,6 +83,7 @@ def id_ctrl(
 @raw_binary_option
 @human_option
 @_vendor_option
+@click.option("--force", is_flag=True, help="Show it even where it is not attached.")
 def id_ns(
     device: str,
     namespace_id: int | None,
@@ -90,6 +91,7 @@ def id_ns(
     raw_binary: bool,
     human_readable: bool,
     vendor_specific: bool,
+    force: bool,
 ) -> None:
     """Show the Identify Namespace page, whatever it holds; zeroes where nothing is active.
 
@@ -102,8 +104,9 @@ def id_ns(
 
     with opened(device) as controller:
         nsid = only_namespace(controller) if namespace_id is None else namespace_id
+        cns = Cns.ALLOCATED_NAMESPACE if force else Cns.NAMESPACE
         show(
-            IdentifyNamespace.from_bytes(controller.identify_page(Cns.NAMESPACE, nsid=nsid)),
+            IdentifyNamespace.from_bytes(controller.identify_page(cns, nsid=nsid)),
             BINARY if raw_binary else output_format,
             "NVME Identify Namespace, common to all:" if nsid == NSID_ALL else None,
             nsid=nsid,

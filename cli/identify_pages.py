@@ -12,9 +12,9 @@ from pynvme_user.cli.output import (
     BINARY,
     JSON,
     NORMAL,
-    human_option,
     output_option,
     raw_binary_option,
+    verbose_option,
 )
 from pynvme_user.cli.types import U16, U32
 
@@ -48,7 +48,7 @@ def page_command(
     ``of_namespace`` is one of the namespace that -n names.
     """
 
-    @human_option
+    @verbose_option
     @raw_binary_option
     @output_option(NORMAL, JSON, BINARY)
     def show_page(
@@ -206,7 +206,8 @@ def list_ctrl(device: str, cntid: int, nsid: int, output_format: str) -> None:
 
 
 @device_command("list-secondary", "nvme-user list-secondary qemu:disk.img")
-@_number("--cntid", "-c", into="cntid", help="The first controller id to list")
+@_controller
+@_attached
 @click.option(
     "--num-entries",
     "-e",
@@ -216,14 +217,16 @@ def list_ctrl(device: str, cntid: int, nsid: int, output_format: str) -> None:
     help="How many to show.",
 )
 @output_option(NORMAL, JSON)
-def list_secondary(device: str, cntid: int, num_entries: int, output_format: str) -> None:
+def list_secondary(
+    device: str, cntid: int, nsid: int, num_entries: int, output_format: str
+) -> None:
     """List the secondary controllers of a primary one."""
     from pynvme_user.cli.pages import show
     from pynvme_user.spec.admin import Cns
     from pynvme_user.spec.identify_lists import SecondaryControllerList
 
     with opened(device) as controller:
-        raw = controller.identify_page(Cns.SECONDARY_CONTROLLERS, cntid=cntid)
+        raw = controller.identify_page(Cns.SECONDARY_CONTROLLERS, nsid=nsid, cntid=cntid)
         page = SecondaryControllerList.from_bytes(raw)
         some = page.entries[:num_entries]
         show(SecondaryControllerList.build(some, numids=len(some)), output_format)

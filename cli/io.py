@@ -1,11 +1,11 @@
-"""``read``, ``write``, ``compare``, ``write-zeroes`` and ``flush``."""
+"""``read``, ``write`` and ``compare``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import wraps
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,31 +13,35 @@ import click
 from pynvme_user.cli.device import device_command, namespace, namespace_option, opened, start_option
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.guard import guard
-from pynvme_user.cli.types import SIZE, U64
+from pynvme_user.cli.management import say
+from pynvme_user.cli.options import (
+    Tags,
+    dir_spec_option,
+    dir_type_option,
+    file_option,
+    fua_option,
+    gathered,
+    latency_option,
+    retry_option,
+    tag_options,
+)
+from pynvme_user.cli.types import SIZE, U8, U64
+from pynvme_user.spec.commands import NvmOpcode
+from pynvme_user.spec.directives import DirectiveType
 
 if TYPE_CHECKING:
-    from pynvme_user import Namespace
-    from pynvme_user.cli.files import Source
+    from pynvme_user import Controller, Namespace
+    from pynvme_user.cli.files import Sink, Source
     from pynvme_user.cli.pipeline import Piece, Pipeline
 
-_size_option = click.option(
-    "--data-size", "-z", type=SIZE, help="Bytes to transfer: any number, 4k, 256M, 1G."
-)
-_count_option = click.option(
-    "--block-count",
-    "-c",
-    type=U64,
-    metavar="COUNT",
-    help="Blocks to transfer, less one: 0 is one block.",
-)
-_fua_option = click.option(
-    "--force-unit-access", "-f", is_flag=True, help="Bypass the device's volatile cache."
-)
 _pad_option = click.option(
     "--pad", is_flag=True, help="Fill the last block with zeroes if the data ends within it."
 )
 _force_option = click.option(
     "--force", is_flag=True, help="Write even where there is a partition table or file system."
+)
+_unused_force_option = click.option(
+    "--force", is_flag=True, expose_value=False, help="Of write: nothing stands in the way here."
 )
 
 
@@ -49,13 +53,46 @@ class _Transfer:
     start_block: int
     block_count: int | None
     data_size: int | None
+    metadata_size: int | None
     data: str | None
+    metadata: str | None
+    limited_retry: bool
     force_unit_access: bool
+    dir_type: int
+    dir_spec: int
+    dsm: int
+    show_command: bool
+    dry_run: bool
+    latency: bool
 
     @property
     def asked(self) -> bool:
         """Whether they say how much."""
         return self.block_count is not None or self.data_size is not None
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether metadata is read from somewhere, or written to it."""
+        return self.metadata is not None or bool(self.metadata_size)
+
+    def check(self, opcode: NvmOpcode) -> None:
+        """Raise UsageError for options that contradict each other, or the command."""
+        stream = "stdout" if opcode is NvmOpcode.READ else "stdin"
+        if self.has_metadata and self.data in (None, "-") and self.metadata in (None, "-"):
+            raise click.UsageError(
+                f"data and metadata cannot both be {stream}: name a file with --metadata or --data"
+            )
+        if (self.dir_type or self.dir_spec) and opcode is not NvmOpcode.WRITE:
+            raise click.UsageError("--dir-type and --dir-spec are for writes: leave them out")
+        if self.dir_type not in (0, DirectiveType.STREAMS, DirectiveType.DATA_PLACEMENT):
+            raise click.UsageError(
+                f"writes have no directive {self.dir_type}: --dir-type is 0, 1 for streams, or 2 "
+                "for data placement"
+            )
+        if self.dir_spec and not self.dir_type:
+            raise click.UsageError("--dir-spec goes with --dir-type 1 or 2: add it")
+        if self.dsm and opcode is NvmOpcode.COMPARE:
+            raise click.UsageError("--dsm is for reads and writes: leave it out")
 
     def length(self, ns: Namespace) -> int | None:
         """Bytes that the options ask for; None if they leave it to the input."""
@@ -68,55 +105,147 @@ class _Transfer:
             print(f"Rounding data size to fit block count ({length} bytes)", file=sys.stderr)
         return length
 
+    def round_metadata(self, ns: Namespace, length: int | None) -> None:
+        """Say so where --metadata-size is not what so many bytes of data have."""
+        if length is None or not self.metadata_size or not ns.metadata_size:
+            return
+        size = _blocks(ns, length) * ns.metadata_size
+        if self.metadata_size != size:
+            print(f"Rounding metadata size to fit block count ({size} bytes)", file=sys.stderr)
 
-_TRANSFER = tuple(field.name for field in fields(_Transfer))
+    def keywords(self, tags: Tags) -> dict[str, Any]:
+        """Return what the driver's calls take."""
+        found = tags.keywords(metadata=self.has_metadata)
+        if self.limited_retry:
+            found["limited_retry"] = True
+        if self.dsm:
+            found["dsm"] = self.dsm
+        if self.dir_type:
+            streams = self.dir_type == DirectiveType.STREAMS
+            found["stream" if streams else "placement"] = self.dir_spec
+        return found
 
 
-def _transfer_options(data_help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a transfer, which it gets as one :class:`_Transfer`."""
-    data_option = click.option(
-        "--data", "-d", type=click.Path(allow_dash=True), metavar="FILE", help=data_help
+def _transfer_options(data: str, metadata: str) -> Callable[[Callable[..., None]], Any]:
+    """Give a command the options of a transfer: ``transfer`` and ``tags``."""
+    transfer = gathered(
+        "transfer",
+        _Transfer,
+        [
+            namespace_option,
+            start_option,
+            click.option(
+                "--block-count",
+                "-c",
+                type=U64,
+                metavar="COUNT",
+                help="Blocks to transfer, less one: 0 is one block.",
+            ),
+            click.option(
+                "--data-size", "-z", type=SIZE, help="Bytes to transfer: any number, 4k, 256M, 1G."
+            ),
+            click.option(
+                "--metadata-size",
+                "-y",
+                type=SIZE,
+                help="Bytes of metadata; that of all blocks is transferred.",
+            ),
+            file_option("--data", "-d", data),
+            file_option("--metadata", "-M", metadata),
+            retry_option,
+            fua_option,
+            dir_type_option,
+            dir_spec_option,
+            click.option("--dsm", "-D", type=U8, default=0, help="How the data is used: AF, AL."),
+            click.option(
+                "--show-command", "-v", is_flag=True, help="Print each command before it is sent."
+            ),
+            click.option("--dry-run", "-w", is_flag=True, help="Print them, and send none."),
+            latency_option,
+        ],
     )
+    return lambda function: transfer(tag_options(storage="-g")(function))
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        @wraps(function)
-        def command(**given: Any) -> None:
-            function(transfer=_Transfer(*map(given.pop, _TRANSFER)), **given)
 
-        for option in (
-            *(_fua_option, data_option, _size_option),
-            *(_count_option, start_option, namespace_option),
-        ):
-            command = option(command)
-        return command
+@contextmanager
+def _pipeline(
+    controller: Controller,
+    ns: Namespace,
+    opcode: NvmOpcode,
+    transfer: _Transfer,
+    tags: Tags,
+    aside: bool = False,
+) -> Iterator[Pipeline]:
+    """Make the pipeline of a transfer; at its end say what became of it, as nvme-cli does.
 
-    return decorate
+    What is printed goes to stderr where stdout is for data: ``aside``.
+    """
+    from pynvme_user.cli.pipeline import Request, pipeline
+
+    def show(lines: Iterable[str]) -> None:
+        for line in lines:
+            say(line, aside=aside)
+
+    request = Request(
+        opcode,
+        transfer.start_block,
+        fua=transfer.force_unit_access,
+        options=transfer.keywords(tags),
+        metadata=transfer.has_metadata,
+        show=show if transfer.show_command or transfer.dry_run else None,
+        dry_run=transfer.dry_run,
+    )
+    with pipeline(controller, ns, request) as pipe:
+        yield pipe
+    name = opcode.name.lower()
+    if transfer.latency and pipe.latencies_ns:
+        say(f" latency: {name}: {_latency(pipe.latencies_ns)}", aside=aside)
+    if not transfer.dry_run:
+        print(f"{name}: Success", file=sys.stderr)
+
+
+def _latency(each: list[int]) -> str:
+    if len(each) == 1:
+        return f"{each[0] // 1000} us"
+    mean = sum(each) // len(each)
+    return f"{mean // 1000} us (mean of {len(each)} commands, at most {max(each) // 1000} us)"
 
 
 @device_command("read", "nvme-user read qemu:disk.img -n 1 -s 0 --data-size 64M --data copy.bin")
-@_transfer_options("The file to write to; stdout if left out.")
-def read(device: str, transfer: _Transfer) -> None:
+@_transfer_options(
+    "The file to write to; stdout if left out.", "The file that the metadata is written to."
+)
+@_unused_force_option
+def read(device: str, transfer: _Transfer, tags: Tags) -> None:
     """Copy blocks of any number to a file or to stdout."""
     from pynvme_user.cli.files import Sink
     from pynvme_user.cli.output import refuse_terminal
-    from pynvme_user.cli.pipeline import pipeline
     from pynvme_user.cli.progress import progress
 
-    if transfer.block_count is None and transfer.data_size is None:
+    if not transfer.asked:
         raise click.UsageError("how much? Give --data-size or --block-count")
-    if transfer.data in (None, "-"):
+    transfer.check(NvmOpcode.READ)
+    writes_stdout = transfer.data in (None, "-") or (
+        transfer.has_metadata and transfer.metadata in (None, "-")
+    )
+    if writes_stdout and not transfer.dry_run:
         refuse_terminal()
-    fua = transfer.force_unit_access
     with opened(device) as controller:
         ns = namespace(controller, transfer.namespace_id)
         length = transfer.length(ns) or 0
+        transfer.round_metadata(ns, length)
         blocks = _blocks(ns, length)
         _check_transfer(ns, transfer.start_block, blocks)
         with (
-            Sink(transfer.data) as sink,
-            pipeline(controller, ns, lambda pair: pair.submit_read, fua=fua) as pipe,
+            _pipeline(controller, ns, NvmOpcode.READ, transfer, tags, writes_stdout) as pipe,
+            ExitStack() as files,
             progress("read", length) as advance,
         ):
+            sinks: list[Sink] = []
+            if not transfer.dry_run:
+                sinks.append(files.enter_context(Sink(transfer.data)))
+                if transfer.has_metadata:
+                    sinks.append(files.enter_context(Sink(transfer.metadata)))
             next_lba, end = transfer.start_block, transfer.start_block + blocks
             while next_lba < end or pipe:
                 if next_lba < end and not pipe.full:
@@ -126,119 +255,88 @@ def read(device: str, transfer: _Transfer) -> None:
                     continue
                 piece = pipe.take()
                 _check("Read", ns, piece)
-                part = piece.data[: length - sink.written]
-                sink.write(part)
-                advance(part.nbytes)
+                advance(_store(piece, sinks, length))
+
+
+def _store(piece: Piece, sinks: list[Sink], length: int) -> int:
+    """Write what was read to its files, up to so many bytes of data in all; count the bytes."""
+    for sink, part in zip(sinks, (piece.data, piece.metadata), strict=False):
+        left = length - sink.written if sink is sinks[0] else part.nbytes
+        sink.write(part[:left])
+    return piece.data.nbytes
 
 
 @device_command("write", "nvme-user write qemu:disk.img -n 1 -s 0 --data some.file --pad")
-@_transfer_options("The file to read from, whole; stdin, to its end, if left out.")
+@_transfer_options(
+    "The file to read from, whole; stdin, to its end, if left out.",
+    "The file that the metadata is in; zeroes follow a short one.",
+)
 @_pad_option
 @_force_option
-def write(device: str, transfer: _Transfer, pad: bool, force: bool) -> None:
+def write(device: str, transfer: _Transfer, tags: Tags, pad: bool, force: bool) -> None:
     """Copy a file or stdin, of any length, to blocks."""
-    from pynvme_user.cli.files import source
-    from pynvme_user.cli.pipeline import pipeline
-
-    first, fua = transfer.start_block, transfer.force_unit_access
-    with source(transfer.data) as src, opened(device) as controller:
+    transfer.check(NvmOpcode.WRITE)
+    first = transfer.start_block
+    with _sources(transfer) as sources, opened(device) as controller:
         ns = namespace(controller, transfer.namespace_id)
-        length = _input_length(ns, src, first, transfer.length(ns), pad)
-        guard(ns, force)
-        with pipeline(controller, ns, lambda pair: pair.submit_write, fua=fua) as pipe:
-            written = 0
+        length = _input_length(ns, sources[0], first, transfer.length(ns), pad)
+        transfer.round_metadata(ns, length)
+        if not transfer.dry_run:
+            guard(ns, force)
+        written = 0
 
-            def finish(piece: Piece) -> None:
-                nonlocal written
-                _check("Write", ns, piece)
-                written += piece.blocks
+        def finish(piece: Piece) -> None:
+            nonlocal written
+            _check("Write", ns, piece)
+            written += piece.blocks
 
+        with _pipeline(controller, ns, NvmOpcode.WRITE, transfer, tags) as pipe:
             try:
-                _feed("write", pipe, ns, src, first, length, pad, transfer.asked, finish)
+                _feed("write", pipe, ns, sources, first, length, pad, transfer.asked, finish)
             except BaseException as error:
-                if written:
+                if written and not transfer.dry_run:
                     error.add_note(f"{_range(first, written)} were written")
                 raise
 
 
 @device_command("compare", "nvme-user compare qemu:disk.img -n 1 -s 0 --data some.file")
-@_transfer_options("The file to compare with, whole; stdin, to its end, if left out.")
+@_transfer_options(
+    "The file to compare with, whole; stdin, to its end, if left out.",
+    "The file to compare the metadata with.",
+)
 @_pad_option
-def compare(device: str, transfer: _Transfer, pad: bool) -> None:
+@_unused_force_option
+def compare(device: str, transfer: _Transfer, tags: Tags, pad: bool) -> None:
     """Let the device compare blocks with a file or stdin; exit code 1 if they differ."""
-    from pynvme_user.cli.files import source
-    from pynvme_user.cli.pipeline import pipeline
     from pynvme_user.spec.status import MediaStatus
 
-    first, fua = transfer.start_block, transfer.force_unit_access
-    with source(transfer.data) as src, opened(device) as controller:
+    transfer.check(NvmOpcode.COMPARE)
+    first = transfer.start_block
+    with _sources(transfer) as sources, opened(device) as controller:
         ns = namespace(controller, transfer.namespace_id)
-        length = _input_length(ns, src, first, transfer.length(ns), pad)
+        length = _input_length(ns, sources[0], first, transfer.length(ns), pad)
+        transfer.round_metadata(ns, length)
 
         def finish(piece: Piece) -> None:
             if piece.done and piece.done.status.code() == MediaStatus.COMPARE_FAILURE:
                 raise Failure(
                     f"{_range(piece.lba, piece.blocks)} of namespace {ns.nsid} differ from "
-                    f"{src.name}"
+                    f"{sources[0].name}"
                 )
             _check("Compare", ns, piece)
 
-        with pipeline(controller, ns, lambda pair: pair.submit_compare, fua=fua) as pipe:
-            _feed("compare", pipe, ns, src, first, length, pad, transfer.asked, finish)
+        with _pipeline(controller, ns, NvmOpcode.COMPARE, transfer, tags) as pipe:
+            _feed("compare", pipe, ns, sources, first, length, pad, transfer.asked, finish)
 
 
-@device_command("write-zeroes", "nvme-user write-zeroes qemu:disk.img -n 1 -s 0 -c 2047 --deac")
-@namespace_option
-@start_option
-@click.option(
-    "--block-count",
-    "-c",
-    type=U64,
-    default=0,
-    metavar="COUNT",
-    help="Blocks to set to zero, less one: 0, the default, is one block.",
-)
-@click.option("--deac", "-d", is_flag=True, help="Let the device deallocate the blocks.")
-@_fua_option
-@_force_option
-def write_zeroes(
-    device: str,
-    namespace_id: int | None,
-    start_block: int,
-    block_count: int,
-    deac: bool,
-    force_unit_access: bool,
-    force: bool,
-) -> None:
-    """Set blocks of any number to zero, without moving data."""
-    with opened(device) as controller:
-        ns = namespace(controller, namespace_id)
-        try:
-            ns.check_range(start_block, block_count + 1)
-        except ValueError as error:
-            raise Failure(str(error)) from None
-        guard(ns, force)
-        ns.write_zeroes(start_block, block_count + 1, deallocate=deac, fua=force_unit_access)
+@contextmanager
+def _sources(transfer: _Transfer) -> Iterator[list[Source]]:
+    """Open where data and, if there is any, metadata come from."""
+    from pynvme_user.cli.files import source
 
-
-@device_command("flush", "nvme-user flush qemu:disk.img -n 1")
-@namespace_option
-def flush(device: str, namespace_id: int | None) -> None:
-    """Make all completed writes durable; with -n 0xffffffff those of all namespaces."""
-    from pynvme_user import NvmOpcode
-    from pynvme_user.spec.commands import NSID_ALL
-    from pynvme_user.spec.identify_controller import FlushBehavior
-
-    with opened(device) as controller:
-        if namespace_id != NSID_ALL:
-            namespace(controller, namespace_id).flush()
-            return
-        if controller.identify.vwc.fb == FlushBehavior.NOT_SUPPORTED:
-            raise Failure(
-                f"{controller.name} flushes one namespace at a time (VWC): flush each of "
-                f"{', '.join(map(str, controller.namespaces.ids)) or 'none'}"
-            )
-        controller.io(NvmOpcode.FLUSH, nsid=namespace_id)
+    with ExitStack() as files:
+        paths = [transfer.data, *([transfer.metadata] if transfer.has_metadata else [])]
+        yield [files.enter_context(source(path)) for path in paths]
 
 
 # --- how much, and where -----------------------------------------------------------------------
@@ -255,7 +353,7 @@ def _range(lba: int, blocks: int) -> str:
 
 def _check_transfer(ns: Namespace, lba: int, blocks: int) -> None:
     try:
-        ns.check_transfer(lba, blocks)
+        ns.current().check_blocks(lba, blocks)
     except ValueError as error:
         raise Failure(str(error)) from None
 
@@ -285,7 +383,7 @@ def _feed(
     what: str,
     pipe: Pipeline,
     ns: Namespace,
-    src: Source,
+    sources: list[Source],
     lba: int,
     length: int | None,
     pad: bool,
@@ -294,10 +392,12 @@ def _feed(
 ) -> None:
     """Send an input through a pipeline, piece by piece; ``finish`` judges each that completed.
 
-    An input that is shorter than what was ``asked`` for goes on with zeroes.
+    An input that is shorter than what was ``asked`` for goes on with zeroes. ``sources`` are that
+    of the data and, if there is one, that of the metadata.
     """
     from pynvme_user.cli.progress import progress
 
+    src = sources[0]
     total = zeroes = 0
     with progress(what, length) as advance:
         while length is None or total < length:
@@ -322,6 +422,9 @@ def _feed(
             if blocks:
                 if length is None:
                     _check_room(ns, src, lba, blocks)
+                for source in sources[1:]:
+                    metadata = pipe.metadata[: blocks * ns.metadata_size]
+                    metadata[source.fill(metadata) :] = 0
                 pipe.submit(lba, blocks)
                 lba += blocks
                 advance(count)

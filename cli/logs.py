@@ -20,10 +20,10 @@ from pynvme_user.cli.output import (
     Page,
     echo_lines,
     hexdump,
-    human_option,
     output_option,
     raw_binary_option,
     refuse_terminal,
+    verbose_option,
     write_all,
 )
 from pynvme_user.cli.types import U8, U16, U32, U64
@@ -79,7 +79,7 @@ def page_command(name: str, structure: str, help: str, *options: Callable[..., A
     """
 
     @force_option
-    @human_option
+    @verbose_option
     @raw_binary_option
     @output_option(NORMAL, JSON, BINARY)
     def show_page(
@@ -266,7 +266,7 @@ PAGES = [
 )
 @output_option(NORMAL, JSON, BINARY)
 @raw_binary_option
-@human_option
+@verbose_option
 @force_option
 def effects_log(
     device: str,

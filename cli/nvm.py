@@ -1,89 +1,55 @@
-"""I/O commands that move no data to the host: dsm, copy, verify, I/O management."""
+"""I/O commands on ranges, and I/O management: dsm, copy, io-mgmt-send and -recv."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pynvme_user.cli.device import (
-    device_command,
-    namespace,
-    namespace_option,
-    opened,
-    start_option,
-)
-from pynvme_user.cli.guard import (
-    confirm,
-    destroy_option,
-    force_option,
-    guard,
-    named_namespaces,
-    refusals,
-)
+from pynvme_user.cli.device import device_command, namespace, namespace_option, opened
+from pynvme_user.cli.guard import ask, destroy_option, force_option, refusals
 from pynvme_user.cli.management import check_length, say
-from pynvme_user.cli.output import (
-    refuse_terminal,
+from pynvme_user.cli.options import (
+    dir_spec_option,
+    dir_type_option,
+    fua_option,
+    gathered,
+    retry_option,
+    tag_space,
 )
-from pynvme_user.cli.types import COUNT, U8, U16, U32, U64, Number, Numbers
-from pynvme_user.errors import NotSupportedError, NvmeStatusError
-from pynvme_user.spec.commands import CommandSetId, NvmOpcode
+from pynvme_user.cli.output import refuse_terminal
+from pynvme_user.cli.types import COUNT, U8, U16, U32, Number, Numbers
+from pynvme_user.errors import NotSupportedError
+from pynvme_user.spec.commands import NvmOpcode
 
 if TYPE_CHECKING:
     from pynvme_user import Namespace
-    from pynvme_user.spec.protection import TagSpace
-
-_count_option = click.option(
-    "--block-count",
-    "-c",
-    type=U64,
-    default=0,
-    metavar="COUNT",
-    help="Blocks, less one: 0, the default, is one block.",
-)
-_retry_option = click.option(
-    "--limited-retry", "-l", is_flag=True, help="Let the device not try long."
-)
-
-
-def _ask(ns: Namespace, force: bool, what: str, do: str) -> None:
-    """Look at what the namespace carries, and ask; ``what`` says what is lost."""
-    if not force:
-        guard(ns, False, do)
-        confirm(f"{what} of {named_namespaces(ns.controller, [ns.nsid])}")
-
 
 # --- ranges ------------------------------------------------------------------------------------
 
 
+def _numbers(
+    long: str, short: str, bits: int, help: str, metavar: str = "TAG,...", *, required: bool = False
+) -> Callable[..., Any]:
+    """Declare an option that has a number for each range."""
+    known: dict[str, Any] = {"required": True} if required else {"default": "0"}
+    return click.option(long, short, type=Numbers(bits), metavar=metavar, help=help, **known)
+
+
 @device_command("dsm", "nvme-user dsm qemu:disk.img -n 1 --ad --slbs 0,2048 --blocks 8,1024")
 @namespace_option
-@click.option(
+@_numbers(
     "--ctx-attrs",
     "-a",
-    type=Numbers(32),
-    default="0",
-    metavar="BITS,...",
-    help="Context attributes of each range; 0 where there are fewer.",
+    32,
+    "Context attributes of each range; 0 where there are fewer.",
+    "BITS,...",
 )
-@click.option(
-    "--blocks",
-    "-b",
-    type=Numbers(64),
-    required=True,
-    metavar="COUNT,...",
-    help="Blocks in each range.",
-)
-@click.option(
-    "--slbs",
-    "-s",
-    type=Numbers(64),
-    default="0",
-    metavar="LBA,...",
-    help="The first block of each range; 0 where there are fewer.",
-)
+@_numbers("--blocks", "-b", 64, "Blocks in each range.", "COUNT,...", required=True)
+@_numbers("--slbs", "-s", 64, "The first block of each range; 0 where there are fewer.", "LBA,...")
 @click.option("--ad", "-d", is_flag=True, help="Deallocate: the blocks' data is lost.")
 @click.option("--idw", "-w", is_flag=True, help="The ranges are written together.")
 @click.option("--idr", "-r", is_flag=True, help="The ranges are read together.")
@@ -121,7 +87,7 @@ def dsm(
         for _, (lba, count) in parts:
             ns.check_range(lba, count)
         if bits & 4:
-            _ask(ns, force, "dsm --ad loses blocks", "deallocate blocks of it")
+            ask(ns, force, "dsm --ad loses blocks", "deallocate blocks of it")
         for attributes, same in groupby(parts, key=lambda part: part[0]):
             ns.dataset_management(
                 [part for _, part in same],
@@ -139,60 +105,65 @@ def _filled(numbers: list[int], like: list[int]) -> list[int]:
     return numbers + [0] * (len(like) - len(numbers))
 
 
+@dataclass(frozen=True, slots=True)
+class _Tagged:
+    """What a copy may say besides its ranges."""
+
+    prinfow: int
+    prinfor: int
+    ref_tag: int
+    expected_ref_tags: list[int]
+    app_tag: int
+    expected_app_tags: list[int]
+    app_tag_mask: int
+    expected_app_tag_masks: list[int]
+    dir_type: int
+    dir_spec: int
+    format: int
+
+    @property
+    def given(self) -> bool:
+        """Whether it says anything that is not 0."""
+        return any(value not in (0, [0]) for value in astuple(self))
+
+
+_tagged_options = gathered(
+    "tagged",
+    _Tagged,
+    [
+        click.option("--prinfow", "-p", type=Number(4), default=0, help="PRINFO of the write."),
+        click.option("--prinfor", "-P", type=Number(4), default=0, help="PRINFO of the read."),
+        click.option(
+            "--ref-tag", "-r", type=COUNT, default=0, help="Initial reference tag to write."
+        ),
+        _numbers("--expected-ref-tags", "-R", 64, "Initial reference tag of each range."),
+        click.option("--app-tag", "-a", type=U16, default=0, help="Application tag to write."),
+        _numbers("--expected-app-tags", "-A", 16, "That of each range."),
+        click.option("--app-tag-mask", "-m", type=U16, default=0, help="Mask of --app-tag."),
+        _numbers("--expected-app-tag-masks", "-M", 16, "Mask of the tag of each range."),
+        dir_type_option,
+        dir_spec_option,
+        click.option(
+            "--format",
+            "-F",
+            type=Number(1),
+            default=0,
+            help="Format of the ranges: 0, or 1 for guards of 32 and 64 bits.",
+        ),
+    ],
+)
+
+
 @device_command("copy", "nvme-user copy qemu:disk.img -n 1 --sdlba 4096 --slbs 0,512 --blocks 7,15")
 @namespace_option
 @click.option(
     "--sdlba", "-d", type=COUNT, required=True, metavar="LBA", help="The first block to write."
 )
-@click.option(
-    "--slbs",
-    "-s",
-    type=Numbers(64),
-    required=True,
-    metavar="LBA,...",
-    help="The first block of each range that is read.",
-)
-@click.option(
-    "--blocks",
-    "-b",
-    type=Numbers(16),
-    default="0",
-    metavar="COUNT,...",
-    help="Blocks in each range, less one: 0 is one block.",
-)
-@_retry_option
-@click.option("--force-unit-access", "-f", is_flag=True, help="Bypass the volatile cache.")
-@click.option("--prinfow", "-p", type=Number(4), default=0, help="PRINFO of the write.")
-@click.option("--prinfor", "-P", type=Number(4), default=0, help="PRINFO of the read.")
-@click.option("--ref-tag", "-r", type=COUNT, default=0, help="Initial reference tag to write.")
-@click.option(
-    "--expected-ref-tags",
-    "-R",
-    type=Numbers(64),
-    default="0",
-    help="Initial reference tag of each range.",
-)
-@click.option("--app-tag", "-a", type=U16, default=0, help="Application tag to write.")
-@click.option(
-    "--expected-app-tags", "-A", type=Numbers(16), default="0", help="That of each range."
-)
-@click.option("--app-tag-mask", "-m", type=U16, default=0, help="Mask of --app-tag.")
-@click.option(
-    "--expected-app-tag-masks",
-    "-M",
-    type=Numbers(16),
-    default="0",
-    help="Mask of the tag of each range.",
-)
-@click.option("--dir-type", "-T", type=Number(4), default=0, help="Directive of the write.")
-@click.option("--dir-spec", "-S", type=U16, default=0, help="Of streams: the stream's id.")
-@click.option(
-    "--format",
-    "-F",
-    type=Number(1),
-    default=0,
-    help="Format of the ranges: 0, or 1 for guards of 32 and 64 bits.",
-)
+@_numbers("--slbs", "-s", 64, "The first block of each range to read.", "LBA,...", required=True)
+@_numbers("--blocks", "-b", 16, "Blocks in each range, less one: 0 is one block.", "COUNT,...")
+@retry_option
+@fua_option
+@_tagged_options
 @destroy_option
 def copy(
     device: str,
@@ -202,8 +173,8 @@ def copy(
     blocks: list[int],
     limited_retry: bool,
     force_unit_access: bool,
+    tagged: _Tagged,
     force: bool,
-    **tagged: Any,
 ) -> None:
     """Copy ranges, one behind the other, within the device.
 
@@ -219,10 +190,10 @@ def copy(
             ns.check_range(lba, count)
         ns.check_range(sdlba, sum(count for _, count in ranges))
         if not force:
-            _check_copy_format(ns, tagged["format"])
-        _ask(ns, force, "copy writes over blocks", "write to it")
-        if any(value not in (0, [0]) for value in tagged.values()):
-            _copy_tagged(ns, sdlba, ranges, limited_retry, force_unit_access, **tagged)
+            _check_copy_format(ns, tagged.format)
+        ask(ns, force, "copy writes over blocks", "write to it")
+        if tagged.given:
+            _copy_tagged(ns, sdlba, ranges, limited_retry, force_unit_access, tagged)
         else:
             ns.copy(sdlba, ranges, fua=force_unit_access, limited_retry=limited_retry, force=force)
         print("NVMe Copy: success")
@@ -245,31 +216,21 @@ def _copy_tagged(
     ranges: list[tuple[int, int]],
     limited_retry: bool,
     fua: bool,
-    *,
-    prinfow: int,
-    prinfor: int,
-    ref_tag: int,
-    expected_ref_tags: list[int],
-    app_tag: int,
-    expected_app_tags: list[int],
-    app_tag_mask: int,
-    expected_app_tag_masks: list[int],
-    dir_type: int,
-    dir_spec: int,
-    format: int,
+    tagged: _Tagged,
 ) -> None:
     """Send one Copy with all its fields."""
     from pynvme_user.spec.nvm import ExtensionCdw13, ProtectionCdw15
     from pynvme_user.spec.nvm_copy import CopyCdw12, CopyRange0, CopyRange1
 
     firsts = [first for first, _ in ranges]
-    for given in (expected_ref_tags, expected_app_tags, expected_app_tag_masks):
+    tags = (tagged.expected_ref_tags, tagged.expected_app_tags, tagged.expected_app_tag_masks)
+    for given in tags:
         if len(given) > len(firsts):
             raise click.UsageError(f"there are more tags, {len(given)}, than --slbs has ranges")
     if len(firsts) > 256:
         raise click.UsageError(f"one command copies up to 256 ranges, not {len(firsts)}")
-    kind = CopyRange1 if format else CopyRange0
-    space = _tag_space(ns)
+    kind = CopyRange1 if tagged.format else CopyRange0
+    space = tag_space(ns)
     parts = [
         kind.build(
             slba=first,
@@ -280,9 +241,9 @@ def _copy_tagged(
         )
         for (first, count), expected, tag, mask in zip(
             ranges,
-            _filled(expected_ref_tags, firsts),
-            _filled(expected_app_tags, firsts),
-            _filled(expected_app_tag_masks, firsts),
+            _filled(tagged.expected_ref_tags, firsts),
+            _filled(tagged.expected_app_tags, firsts),
+            _filled(tagged.expected_app_tag_masks, firsts),
             strict=True,
         )
     ]
@@ -294,126 +255,17 @@ def _copy_tagged(
         cdw11=lba >> 32,
         cdw12=CopyCdw12.build(
             nr=len(parts) - 1,
-            desfmt=format,
-            prinfor=prinfor,
-            dtype=dir_type,
-            prinfow=prinfow,
+            desfmt=tagged.format,
+            prinfor=tagged.prinfor,
+            dtype=tagged.dir_type,
+            prinfow=tagged.prinfow,
             fua=fua,
             lr=limited_retry,
         ),
-        cdw13=ExtensionCdw13.build(dspec=dir_spec),
-        cdw15=ProtectionCdw15.build(lbat=app_tag, lbatm=app_tag_mask),
-        **_tag_dwords(space, 0, ref_tag),
+        cdw13=ExtensionCdw13.build(dspec=tagged.dir_spec),
+        cdw15=ProtectionCdw15.build(lbat=tagged.app_tag, lbatm=tagged.app_tag_mask),
+        **space.dwords(0, tagged.ref_tag),
     )
-
-
-def _tag_space(ns: Namespace) -> TagSpace:
-    """Ask how the storage tag and the reference tag share their field."""
-    from pynvme_user.spec.admin import Cns
-    from pynvme_user.spec.identify_nvm import IdentifyNamespaceNvm
-    from pynvme_user.spec.protection import TagSpace
-
-    try:
-        raw = ns.controller.identify_page(Cns.CSI_NAMESPACE, nsid=ns.nsid, csi=CommandSetId.NVM)
-    except NvmeStatusError:
-        return TagSpace.of()  # a controller without that page has formats of 16-bit guards alone
-    page = IdentifyNamespaceNvm.from_bytes(raw)
-    return TagSpace.of(page.elbafs[ns.identify.format_index].elbaf)
-
-
-def _tag_dwords(space: TagSpace, storage_tag: int, ref_tag: int) -> Any:
-    return space.dwords(storage_tag, ref_tag)
-
-
-# --- checks and marks --------------------------------------------------------------------------
-
-
-@device_command("verify", "nvme-user verify qemu:disk.img -n 1 -s 0 --block-count 2047")
-@namespace_option
-@start_option
-@_count_option
-@_retry_option
-@click.option(
-    "--force-unit-access", "-f", is_flag=True, help="Write the device's cache back before."
-)
-@click.option("--prinfo", "-p", type=Number(4), default=0, help="PRINFO: action and checks.")
-@click.option("--ref-tag", "-r", type=COUNT, default=0, help="The reference tag expected first.")
-@click.option("--app-tag", "-a", type=U16, default=0, help="The application tag expected.")
-@click.option("--app-tag-mask", "-m", type=U16, default=0, help="Mask of --app-tag.")
-@click.option("--storage-tag", "-S", type=COUNT, default=0, help="The storage tag expected.")
-@click.option("--storage-tag-check", "-C", is_flag=True, help="Check the storage tag.")
-@force_option
-def verify(
-    device: str,
-    namespace_id: int | None,
-    start_block: int,
-    block_count: int,
-    limited_retry: bool,
-    force_unit_access: bool,
-    prinfo: int,
-    ref_tag: int,
-    app_tag: int,
-    app_tag_mask: int,
-    storage_tag: int,
-    storage_tag_check: bool,
-    force: bool,
-) -> None:
-    """Let the device read and check blocks, without moving their data.
-
-    With PRINFO or tags it is one command of up to 65536 blocks; else as many as it takes.
-    """
-    from pynvme_user.spec.nvm import ProtectionCdw15, ReadCdw12
-
-    tagged = prinfo | ref_tag | app_tag | app_tag_mask | storage_tag | storage_tag_check
-    if tagged and block_count > 0xFFFF:
-        raise click.UsageError("with --prinfo or tags --block-count is up to 65535")
-    with opened(device) as controller, refusals():
-        ns = namespace(controller, namespace_id)
-        ns.check_supported(NvmOpcode.VERIFY, force)
-        if not tagged:
-            ns.verify(
-                start_block,
-                block_count + 1,
-                fua=force_unit_access,
-                limited_retry=limited_retry,
-                force=force,
-            )
-        else:
-            ns.check_range(start_block, block_count + 1)
-            controller.io(
-                NvmOpcode.VERIFY,
-                nsid=ns.nsid,
-                cdw10=start_block & 0xFFFFFFFF,
-                cdw11=start_block >> 32,
-                cdw12=ReadCdw12.build(
-                    nlb=block_count,
-                    prinfo=prinfo,
-                    stc=storage_tag_check,
-                    fua=force_unit_access,
-                    lr=limited_retry,
-                ),
-                cdw15=ProtectionCdw15.build(lbat=app_tag, lbatm=app_tag_mask),
-                **_tag_dwords(_tag_space(ns), storage_tag, ref_tag),
-            )
-        print("NVME Verify Success")
-
-
-@device_command("write-uncor", "nvme-user write-uncor 0000:01:00.0 -n 1 -s 100 -c 0")
-@namespace_option
-@start_option
-@_count_option
-@destroy_option
-def write_uncor(
-    device: str, namespace_id: int | None, start_block: int, block_count: int, force: bool
-) -> None:
-    """Mark blocks as unreadable: reads of them fail until they are written again."""
-    with opened(device) as controller, refusals():
-        ns = namespace(controller, namespace_id)
-        ns.check_supported(NvmOpcode.WRITE_UNCORRECTABLE, force)
-        ns.check_range(start_block, block_count + 1)
-        _ask(ns, force, "write-uncor loses blocks", "mark blocks of it")
-        ns.write_uncorrectable(start_block, block_count + 1, force=force)
-        print("NVME Write Uncorrectable Success")
 
 
 # --- I/O management ----------------------------------------------------------------------------
@@ -505,11 +357,4 @@ def io_mgmt_recv(
                 sink.write(brought)
 
 
-COMMANDS = (
-    dsm,
-    copy,
-    verify,
-    write_uncor,
-    io_mgmt_send,
-    io_mgmt_recv,
-)
+COMMANDS = (dsm, copy, io_mgmt_send, io_mgmt_recv)

@@ -225,7 +225,8 @@ _COMMANDS = {
 }
 
 
-def _command(opcode: int, names: type[IntEnum]) -> str:
+def command_name(opcode: int, names: type[IntEnum]) -> str:
+    """Name a command as nvme-cli does, by AdminOpcode or NvmOpcode."""
     name = named(opcode, names)
     if names is AdminOpcode and opcode in _COMMANDS:
         return _COMMANDS[AdminOpcode(opcode)]
@@ -247,7 +248,7 @@ def _supported(registers: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 def _effects_json(page: CommandEffectsLog, view: View) -> object:
     sets: dict[str, object] = {
         key: {
-            f"{short}_{opcode} ({_command(opcode, names)})": int(effects)
+            f"{short}_{opcode} ({command_name(opcode, names)})": int(effects)
             for opcode, effects in _supported(getattr(page, field))
         }
         for field, key, short, names in _SETS
@@ -260,7 +261,7 @@ def _effects_lines(page: CommandEffectsLog, view: View) -> Iterator[str]:
     for field, _, short, names in _SETS:
         yield titles[field]
         for opcode, effects in _supported(getattr(page, field)):
-            name = f"{short}{opcode:<6}[{_command(opcode, names)}]"
+            name = f"{short}{opcode:<6}[{command_name(opcode, names)}]"
             yield f"{name:<54}{int(effects):08x}"
             yield from _bits_of(effects, view)
 

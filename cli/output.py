@@ -35,6 +35,17 @@ human_option = click.option(
 )
 
 
+#: The same, by the name that other commands of nvme-cli have for it, too.
+verbose_option = click.option(
+    "--human-readable",
+    "--verbose",
+    "-H",
+    "-v",
+    is_flag=True,
+    help="Explain the bits of each field, too.",
+)
+
+
 @dataclass(frozen=True)
 class Page:
     """One result in each of its forms, made only when it is asked for."""

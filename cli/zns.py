@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +20,15 @@ from pynvme_user.cli.device import (
 )
 from pynvme_user.cli.errors import Failure
 from pynvme_user.cli.guard import force_option, guard, refusals
+from pynvme_user.cli.options import (
+    Tags,
+    file_option,
+    fua_option,
+    gathered,
+    latency_option,
+    retry_option,
+    tag_options,
+)
 from pynvme_user.cli.output import (
     BINARY,
     JSON,
@@ -58,13 +69,7 @@ _overwrite_option = click.option(
 _zrwaa_option = click.option(
     "--zrwaa", "-r", is_flag=True, help="Allocate a zone random write area to the zone."
 )
-_data_option = click.option(
-    "--data",
-    "-d",
-    type=click.Path(allow_dash=True),
-    metavar="FILE",
-    help="Where the data comes from; stdin if left out.",
-)
+_data_option = file_option("--data", "-d", "Where the data comes from; stdin if left out.")
 _timeout_option = timeout_option(0)
 
 
@@ -440,47 +445,81 @@ def zone_mgmt_send(
 # --- data ----------------------------------------------------------------------------------------
 
 
-@_command("zone-append", "--zslba 0 --data some.file")
-@namespace_option
-@click.option("--zslba", "-s", type=COUNT, default=0, metavar="LBA", help="The zone's first block.")
-@click.option("--data-size", "-z", type=SIZE, help="Bytes to append; all of the data if left out.")
-@_data_option
-@click.option("--force-unit-access", "-f", is_flag=True, help="Bypass the device's volatile cache.")
-@click.option("--latency", "-t", is_flag=True, help="Print how long it took.")
-@_overwrite_option
-def zone_append(
-    device: str,
-    namespace_id: int | None,
-    zslba: int,
-    data_size: int | None,
-    data: str | None,
-    force_unit_access: bool,
-    latency: bool,
-    force: bool,
-) -> None:
-    """Append data to a zone, in one command, and print the block at which it lies."""
-    from pynvme_user.cli.files import source
-    from pynvme_user.driver.completion import check
+@dataclass(frozen=True, slots=True)
+class _Append:
+    """What the options of an append ask for."""
 
-    with source(data) as src, opened(device) as controller, refusals():
-        ns = namespace(controller, namespace_id)
+    namespace_id: int | None
+    zslba: int
+    data_size: int | None
+    metadata_size: int | None
+    data: str | None
+    metadata: str | None
+    limited_retry: bool
+    force_unit_access: bool
+    latency: bool
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether there is metadata to be read."""
+        return self.metadata is not None or bool(self.metadata_size)
+
+
+@_command("zone-append", "--zslba 0 --data some.file")
+@gathered(
+    "append",
+    _Append,
+    [
+        namespace_option,
+        click.option(
+            "--zslba", "-s", type=COUNT, default=0, metavar="LBA", help="The zone's first block."
+        ),
+        click.option(
+            "--data-size", "-z", type=SIZE, help="Bytes to append; all of the data if left out."
+        ),
+        click.option(
+            "--metadata-size", "-y", type=SIZE, help="Bytes of metadata; that of all blocks goes."
+        ),
+        _data_option,
+        file_option("--metadata", "-M", "The file that the metadata is in; zeroes follow."),
+        retry_option,
+        fua_option,
+        latency_option,
+    ],
+)
+@tag_options(remap=True)
+@_overwrite_option
+def zone_append(device: str, append: _Append, tags: Tags, force: bool) -> None:
+    """Append data to a zone, in one command, and print the block at which it lies."""
+    from pynvme_user.cli.files import padded_input, source
+
+    if append.has_metadata and append.data in (None, "-") and append.metadata in (None, "-"):
+        raise click.UsageError(
+            "data and metadata cannot both be stdin: name a file with --metadata or --data"
+        )
+    with source(append.data) as src, opened(device) as controller, refusals():
+        ns = namespace(controller, append.namespace_id)
         most = ns.zones.max_append * ns.block_size
-        if (data_size or 0) > most:
+        if (append.data_size or 0) > most:
             raise _too_long(most)
         buffer = controller.alloc(most)
-        count = src.fill(buffer[:data_size] if data_size else buffer)
-        _check_input(src, ns, count, data_size)
-        if count == most and not data_size and src.fill(bytearray(1)):
+        count = src.fill(buffer[: append.data_size] if append.data_size else buffer)
+        _check_input(src, ns, count, append.data_size)
+        if count == most and not append.data_size and src.fill(bytearray(1)):
             raise _too_long(most)
+        options = tags.keywords(metadata=append.has_metadata)
+        if append.has_metadata:
+            size = count // ns.block_size * ns.metadata_size
+            options["metadata"] = padded_input(append.metadata, size)
+        if append.limited_retry:
+            options["limited_retry"] = True
         guard(ns, force)
-        with controller.queue_pair(depth=1) as pair:
-            blocks = count // ns.block_size
-            pair.submit_append(ns, zslba, blocks, buffer[:count], fua=force_unit_access)
-            (done,) = pair.drain()
-        check(done.status, f"Zone Append of {blocks} blocks to the zone at LBA {zslba}")
-    if latency:
-        print(f" latency: zone append: {done.latency_ns / 1000:.1f} us", file=sys.stderr)
-    echo_lines([f"Success appended data to LBA {done.lba:x}"])
+        begin = time.monotonic_ns()
+        lba = ns.zones.append(append.zslba, buffer[:count], fua=append.force_unit_access, **options)
+        elapsed = time.monotonic_ns() - begin
+    if append.latency:
+        echo_lines([f" latency: zone append: {elapsed // 1000} us"])
+    echo_lines([f"Success appended data to LBA {lba:x}"])
 
 
 def _too_long(most: int) -> Failure:

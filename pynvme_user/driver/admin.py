@@ -46,12 +46,16 @@ CHANGE_NAMESPACES = frozenset(
 
 
 class CommandFields(TypedDict, total=False):
-    """The fields of a raw command (Base 2.0, section 3.3.3.1); ``flags`` is byte 1."""
+    """The fields of a raw command (Base 2.0, section 3.3.3.1); ``flags`` is byte 1.
+
+    ``mptr`` is where its metadata lies, ``iova`` of a DmaBuffer that the caller keeps.
+    """
 
     nsid: int
     flags: int
     cdw2: int
     cdw3: int
+    mptr: int
     cdw10: int
     cdw11: int
     cdw12: int

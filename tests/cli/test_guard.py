@@ -140,7 +140,7 @@ def test_blocks_that_no_command_carries_are_not_looked_at(run: Any, fail: Any) -
 
 @pytest.mark.parametrize("format", ["ms=8", "ms=8&mset=1", "ms=64"])
 def test_metadata(run: Any, fail: Any, tmp_path: Path, format: str) -> None:
-    """What moves no data needs no buffer for metadata; the guard reads past it."""
+    """The guard reads past it, for what moves no data and what does."""
     image = tmp_path / "disk.img"
     content = bytearray(b"\x55" * (1 << 20))
     image.write_bytes(content)
@@ -152,8 +152,7 @@ def test_metadata(run: Any, fail: Any, tmp_path: Path, format: str) -> None:
     image.write_bytes(content)
     assert "an encrypted volume (crypto_LUKS)" in fail("write-zeroes", device, "-s", 1)
     assert image.read_bytes() == content
-    for command in (("read", device, "-c", 0), ("write", device, "--force")):
-        assert "bytes of metadata in each block" in fail(*command, input=bytes(512))
+    assert "an encrypted volume" in fail("write", device, input=bytes(512))
     for way in ("read", "write"):
         done = run("bench", device, "--rw", way, "--number_ios", 1, "--force", code=2)
         assert b"bytes of metadata in each block" in done.stderr

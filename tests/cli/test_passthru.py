@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ IDENTIFY = ("--opcode", "0x06", "--data-len", 4096, "--cdw10", 1)
 def test_identify(run: Any, tmp_path: Path) -> None:
     done = run("admin-passthru", "qemu:?serial=RAW", *IDENTIFY, "--read", "--raw-binary")
     assert IdentifyController.from_bytes(done.stdout).sn == "RAW"
-    assert done.stderr == b"Admin command 0x06: success, result 0x00000000\n"
+    assert done.stderr == b"Admin Command Identify is Success and result: 0x00000000\n"
     run("admin-passthru", "qemu:?serial=RAW", *IDENTIFY, "--input-file", "page.bin")
     assert (tmp_path / "page.bin").read_bytes() == done.stdout
     dump = run("admin-passthru", "qemu:?serial=RAW", *IDENTIFY).stdout.decode().splitlines()
@@ -38,9 +39,8 @@ def test_as_much_data_as_one_command_carries(run: Any, fail: Any) -> None:
 def test_result_of_get_features(run: Any) -> None:
     # Number of Queues, of which QEMU has 64 of each by default.
     done = run("admin-passthru", "qemu:", "-o", "0x0a", "-4", 7, "--latency")
-    lines = done.stderr.decode().splitlines()
-    assert lines[0] == "Admin command 0x0a: success, result 0x003f003f"
-    assert lines[1].endswith(" us")
+    assert done.stderr == b"Admin Command Get Features is Success and result: 0x003f003f\n"
+    assert re.fullmatch(rb"Admin Command Get Features latency: \d+ us\n", done.stdout)
 
 
 def test_write_and_read(run: Any, fail: Any, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_dry_run_opens_nothing(run: Any, tmp_path: Path) -> None:
         "admin-passthru", "qemu:missing.img", *IDENTIFY, "-n", 7, "--dry-run"
     ).stdout.decode()
     assert "opcode       : 06\n" in shown
-    assert "namespace_id : 00000007\n" in shown
+    assert "nsid         : 00000007\n" in shown
     assert "cdw10        : 00000001\n" in shown
     sent = run("admin-passthru", "qemu:", *IDENTIFY, "--show-command", "-i", "page.bin").stdout
     assert b"data_len     : 00001000" in sent

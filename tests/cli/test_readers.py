@@ -82,7 +82,7 @@ def test_nobody_reads(run: Any, tmp_path: Path, arguments: tuple[object, ...]) -
         (tmp_path / "r.json").write_bytes(done.stdout)
     with nobody() as theirs:
         done = run(*arguments, stdout=theirs)
-    told = (b"nvme-user: warning: ", b"Admin command", b"I/O command")
+    told = (b"nvme-user: warning: ", b"Admin Command", b"IO Command", b"read: Success")
     assert all(line.startswith(told) for line in done.stderr.splitlines())
 
 

@@ -138,10 +138,10 @@ def test_which_namespace(run: Any, fail: Any) -> None:
 
 
 def test_the_count_decides(run: Any, fail: Any) -> None:
-    assert run("read", "qemu:", "-c", 1, "-z", "1k").stderr == b""
+    assert run("read", "qemu:", "-c", 1, "-z", "1k").stderr == b"read: Success\n"
     done = run("read", "qemu:", "-c", 1, "-z", 512)
     assert done.stdout == bytes(1024)
-    assert done.stderr == b"Rounding data size to fit block count (1024 bytes)\n"
+    assert done.stderr == (b"Rounding data size to fit block count (1024 bytes)\nread: Success\n")
     assert "--block-count" in fail("read", "qemu:", code=2)
     assert "no data" in fail("read", "qemu:", "-z", 0, code=2)
 
@@ -154,12 +154,33 @@ def test_a_short_input_goes_on_with_zeroes(run: Any, tmp_path: Path, how: tuple[
     data = None if "-d" in how else b"a" * 700
     done = run("write", device, *how, input=data)
     name = "stdin" if data else "short.bin"
-    assert done.stderr.decode() == (
-        f"{name} has 700 bytes: the other 324 of the 1024 asked for are zeroes\n"
-    )
+    padded = f"{name} has 700 bytes: the other 324 of the 1024 asked for are zeroes\n"
+    assert done.stderr.decode() == f"{padded}write: Success\n"
     image = (tmp_path / "disk.img").read_bytes()
     assert image[:2048] == b"a" * 700 + bytes(324) + b"\xff" * 1024
-    assert run("compare", device, *how, input=data).stderr == done.stderr
+    compared = run("compare", device, *how, input=data)
+    assert compared.stderr.decode() == f"{padded}compare: Success\n"
+
+
+@pytest.mark.parametrize("format", ["ms=8", "ms=8&mset=1", "ms=64", "ms=8&pi=1"])
+def test_metadata(run: Any, fail: Any, tmp_path: Path, format: str) -> None:
+    """100 blocks, whose metadata is not whole sectors, from file to file and back."""
+    extra = int(format.removeprefix("ms=").partition("&")[0])
+    device = f"qemu:disk.img?size=1M&{format}"
+    content, metadata = data(100 * 512), data(100 * extra, 2)
+    (tmp_path / "data").write_bytes(content)
+    (tmp_path / "meta").write_bytes(metadata)
+    files = ("-s", 7, "-d", "data", "-M", "meta")
+    assert run("write", device, *files).stderr == b"write: Success\n"
+    run("compare", device, *files)
+    done = run("read", device, "-s", 7, "-c", 99, "-d", "got", "-M", "-", "-y", 100 * extra)
+    assert (tmp_path / "got").read_bytes() == content
+    assert done.stdout == metadata
+    if "pi=" in format:
+        assert "End-to-end Guard Check Error" in fail("read", device, *("-s", 7, "-c", 0, "-p", 4))
+        run("write", device, "-s", 7, "-a", 9, "--force", input=content)
+        assert run("read", device, "-s", 7, "-c", 99, "-a", 9).stdout == content
+        assert "Application Tag Check Error" in fail("read", device, "-s", 7, "-c", 0, "-a", 8)
 
 
 @pytest.mark.parametrize("command", ["read", "write"])

@@ -16,22 +16,20 @@ VERSION = "2.3"
 #: What nvme-cli calls the device: it opens /dev/null.
 DEVICE = "null"
 
+#: Where it is installed, if it is.
+PROGRAM = shutil.which("nvme", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
 #: Pages by opcode and the lowest byte of dword 10.
 Pages = Mapping[tuple[int, int], bytes]
 
 
 def why_not() -> str | None:
     """Why there is nothing to compare with; None if there is."""
-    program = _program()
-    if program is None:
+    if PROGRAM is None:
         return "nvme-cli is not installed: ./bootstrap guest"
-    said = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run([PROGRAM, "version"], capture_output=True, text=True, check=False).stdout
     version = said.split()[2] if len(said.split()) > 2 else "unknown"
     return None if version == VERSION else f"nvme-cli is {version}, what is here is {VERSION}'s"
-
-
-def _program() -> str | None:
-    return shutil.which("nvme", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 
 class NvmeCli:
@@ -51,7 +49,7 @@ class NvmeCli:
         for (opcode, selector), page in pages.items():
             (self._pages / f"{opcode:02x}-{selector:02x}").write_bytes(page)
         done = subprocess.run(
-            [str(_program()), *words.split(), "/dev/null"],
+            [str(PROGRAM), *words.split(), "/dev/null"],
             capture_output=True,
             env=os.environ | {"LD_PRELOAD": str(self._library), "NVME_PAGES": str(self._pages)},
             check=False,
