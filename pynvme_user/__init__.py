@@ -28,6 +28,7 @@ from pynvme_user.errors import (
 )
 
 if TYPE_CHECKING:
+    from pynvme_user.aio import AsyncController, AsyncNamespace, aopen
     from pynvme_user.dma import BytesLike, DmaBuffer
     from pynvme_user.driver.admin import AdminRequest, CommandFields
     from pynvme_user.driver.completion import Completion, VectorResult
@@ -69,6 +70,8 @@ _HOMES = {
     "AdminOpcode": "spec.commands",
     "AdminRequest": "driver.admin",
     "AppendOptions": "driver.metadata",
+    "AsyncController": "aio",
+    "AsyncNamespace": "aio",
     "BytesLike": "dma",
     "Cns": "spec.admin",
     "CommandFields": "driver.admin",
@@ -104,6 +107,7 @@ _HOMES = {
     "TransferOptions": "driver.metadata",
     "VectorResult": "driver.completion",
     "Zones": "driver.zns",
+    "aopen": "aio",
     "bound": "host.binding",
     "devices": "host.pci",
     "open": "driver.controller",
@@ -118,6 +122,8 @@ __all__ = [
     "AdminOpcode",
     "AdminRequest",
     "AppendOptions",
+    "AsyncController",
+    "AsyncNamespace",
     "BytesLike",
     "ClosedError",
     "Cns",
@@ -169,6 +175,7 @@ __all__ = [
     "VectorResult",
     "Zones",
     "__version__",
+    "aopen",
     "bound",
     "devices",
     "open",

@@ -377,6 +377,11 @@ int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 	return nvme_qpair_poll(qp, out, max);
 }
 
+int nvme_qpair_await(const struct nvme_qpair *qp, uint64_t timeout_ns)
+{
+	return nvme_cq_await(qp, (struct deadline){ ticks_now(), ns_to_ticks(timeout_ns) }) != 0;
+}
+
 int nvme_qpair_reap(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t max,
 		    uint64_t timeout_ns)
 {

@@ -270,6 +270,13 @@ int nvme_qpair_wait(struct nvme_qpair *qp, struct nvme_completion *out, uint32_t
 		    uint64_t timeout_ns);
 
 /*
+ * Wait as nvme_qpair_wait(), but take nothing: 1 once a completion is there, 0 after `timeout_ns`.
+ * For a thread beside the one that the queue pair belongs to: it changes nothing, and what it reads
+ * while that one reaps makes it return early at worst, or look once more.
+ */
+int nvme_qpair_await(const struct nvme_qpair *qp, uint64_t timeout_ns);
+
+/*
  * Reap what there is, tell the device of everything submitted, and where there was nothing wait for
  * up to `timeout_ns` (0: look once more). In this order, since what is completed before the doorbell
  * is no completion of what the doorbell announces. Returns as nvme_qpair_wait().

@@ -322,6 +322,10 @@ class Ring:
             fail(count)
         return self._reaped[:count]
 
+    def await_completion(self, timeout_ns: int) -> bool:
+        """Wait for a completion without taking it; whether one is there. For any thread."""
+        return bool(lib.nvme_qpair_await(self._qp, timeout_ns))
+
     def oldest(self) -> tuple[int, float] | None:
         """CID and age in seconds of the command outstanding for the longest; None without one."""
         age = ffi.new("uint64_t *")

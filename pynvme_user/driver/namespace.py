@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
+
+import numpy as np
+import numpy.typing as npt
 
 from pynvme_user.dma import BytesLike
 from pynvme_user.driver.admin import AdminQueue
@@ -42,6 +46,9 @@ from pynvme_user.spec.identify_nvm import GuardFormat, IdentifyNamespaceNvm
 from pynvme_user.spec.protection import ProtectionType
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus
+from pynvme_user.views.array import NamespaceArray
+from pynvme_user.views.file import BUFFERING, BufferedNamespaceFile, Mode, NamespaceFile
+from pynvme_user.views.storage import ByteRange, RangeLock
 
 if TYPE_CHECKING:
     from pynvme_user import Controller
@@ -329,6 +336,45 @@ class Namespace(Reservations):
         one (DMRL, DMRSL, DMSL) ask for.
         """
         self.dataset_management(ranges, deallocate=True, force=True)
+
+    # --- other ways to look at it -------------------------------------------------------------
+
+    def open(
+        self, mode: Mode = "rb", *, buffering: int = -1, offset: int = 0, size: int | None = None
+    ) -> io.BufferedReader | BufferedNamespaceFile | NamespaceFile:
+        """Open it as a file, of the ``size`` bytes from byte ``offset`` on: by default of all.
+
+        ``mode`` is ``"rb"`` or ``"r+b"``. ``buffering`` is the size of the buffer in bytes, 128 KiB
+        by default; 0 gives the file without one. What was written is on the device after
+        ``flush()``, and durable. Raises ValueError for bytes that are not all in it.
+        """
+        part = ByteRange(self, self._write_ranges, offset, size)
+        file = NamespaceFile(part, mode, f"{self.device.name}, namespace {self.nsid}")
+        if not buffering:
+            return file
+        length = BUFFERING if buffering < 0 else buffering
+        return (BufferedNamespaceFile if file.writable() else io.BufferedReader)(file, length)
+
+    def as_array(
+        self, dtype: npt.DTypeLike, shape: int | tuple[int, ...] | None = None, offset: int = 0
+    ) -> NamespaceArray:
+        """Look at its bytes from ``offset`` on as an array in C order, which stays on the device.
+
+        ``shape`` may be left out: as many elements as there are then. Raises ValueError for more.
+        """
+        each = max(np.dtype(dtype).itemsize, 1)
+        if shape is None:
+            shape = max(self.block_count * self.block_size - offset, 0) // each
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        if not shape or min(shape) < 0:
+            raise ValueError(f"an array has an axis or more, none below 0: not {shape}")
+        part = ByteRange(self, self._write_ranges, offset, each * math.prod(shape))
+        return NamespaceArray(part, dtype, shape, self.device.alloc)
+
+    @cached_property
+    def _write_ranges(self) -> RangeLock:
+        """Keeps the writes of its files and arrays apart."""
+        return RangeLock()
 
     def __repr__(self) -> str:
         return f"<Namespace {self.nsid}: {self.block_count} blocks of {self.block_size} bytes>"

@@ -245,6 +245,29 @@ class RawQueuePair:
             self._check_open()
         return []
 
+    def await_completion(self, seconds: float) -> bool:
+        """Wait until a completion is there for the next :meth:`poll`; whether one is.
+
+        Of all methods this one may be called by another thread than the others are, which goes on
+        meanwhile: it changes nothing. What a reset brings to its end it does not see.
+        """
+        return not self._closed and self._ring.await_completion(int(seconds * 1e9))
+
+    def fileno(self) -> int:
+        """Give the descriptor of the queue pair's interrupt, an eventfd, for select() and the like.
+
+        It is readable once the device has completed a command since its 8 bytes were read: read
+        them, then :meth:`poll`. Raises NvmeError where the queue pair is polled, or its interrupt
+        needs more than that (INTx, UIO).
+        """
+        interrupt = self.queue.interrupt
+        if interrupt is None or interrupt.rearm_fd >= 0:
+            raise NvmeError(
+                f"{self._name} has no interrupt that a descriptor tells of: open the device with "
+                "MSI-X and spin=0, or poll"
+            )
+        return interrupt.event_fd
+
     def drain(self) -> list[Completion]:
         """Wait until nothing is outstanding; return all completions. Raises as :meth:`poll`."""
         done: list[Completion] = []

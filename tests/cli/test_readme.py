@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 PASTED = {
     "README.md": "",
     "docs/bench.md": "## First commands\n",
+    "docs/embedding.md": "## Ways to use it\n",
     "docs/performance.md": "## How it is measured\n",
     "docs/testing.md": "## In ten lines\n",
     "docs/userspace-drivers.md": "# How a userspace driver gets at its device\n",
@@ -28,6 +29,7 @@ DISK = range(1 << 30, (1 << 30) + 1)
 LEFT: dict[str, tuple[int, dict[str, range]]] = {
     "README.md": (3, {"disk.img": DISK}),
     "docs/bench.md": (1, {"disk.img": DISK, "sweep.html": range(10_001, 1 << 30)}),
+    "docs/embedding.md": (3, {}),
     "docs/performance.md": (0, {}),
     "docs/testing.md": (1, {}),
     "docs/userspace-drivers.md": (0, {}),
