@@ -31,7 +31,7 @@ def test_devices_and_hot_plug() -> None:
         cd /sys/bus/pci/devices
         readlink 0000:00:04.0/driver | grep -q '/nvme$'
         head -c 1048576 /dev/nvme0n1 | cmp - /dev/zero -n 1048576
-        test "$(cat 0000:00:04.0/nvme/nvme0/nvme0n2/queue/logical_block_size)" = 4096
+        test "$(cat /sys/block/nvme0n2/queue/logical_block_size)" = 4096
         modprobe -a vfio-pci vfio_iommu_type1
         test -c /dev/vfio/vfio
         test -n "$(readlink 0000:00:04.0/iommu_group)"

@@ -8,6 +8,7 @@ no "kernel_pages". Prints one JSON object.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def run(*command: str, **options: object) -> bytes:
 def block_device(address: str) -> str:
     """The kernel's name of the controller's namespace 1."""
     (path,) = Path(f"/sys/bus/pci/devices/{address}/nvme").glob("nvme*/nvme*n1")
-    return f"/dev/{path.name}"
+    # Where it may have other controllers (CMIC) this is one path to it, such as nvme0c0n1.
+    return f"/dev/{re.sub('c[0-9]+n', 'n', path.name)}"
 
 
 def main(address: str) -> None:
