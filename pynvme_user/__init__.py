@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         Status,
     )
     from pynvme_user.transport.controller_memory import ControllerMemoryBuffer
+    from pynvme_user.transport.persistent_memory import PersistentMemoryRegion
 
     #: Of the installed package.
     __version__: str
@@ -97,6 +98,7 @@ _HOMES = {
     "PathStatus": "spec.status",
     "PciDevice": "host.pci",
     "PciEvent": "host.pci",
+    "PersistentMemoryRegion": "transport.persistent_memory",
     "PRINFO": "spec.protection",
     "Placement": "host.numa",
     "Protection": "protection",
@@ -163,6 +165,7 @@ __all__ = [
     "PathStatus",
     "PciDevice",
     "PciEvent",
+    "PersistentMemoryRegion",
     "Placement",
     "Protection",
     "ProtectionError",

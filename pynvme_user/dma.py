@@ -48,6 +48,7 @@ class DeviceMemory(NamedTuple):
     rds: bool  # Read Data Support: of commands that bring data
     wds: bool  # Write Data Support: of commands that take data
     cdmmms: bool  # data in it, its metadata elsewhere, or the other way round
+    lasts: bool = True  # as long as the device is open
 
     def check(self, opcode: int) -> None:
         """Raise DmaError where its bytes may not be the data of a command (bits 1:0 of opcode)."""
@@ -119,7 +120,7 @@ class Allocation:
     own: DeviceMemory | None = None
 
     def __init__(self, pool: DmaPool, address: int, length: int, iova: int, owner: object) -> None:
-        self.pool = pool
+        self.pool: DmaPool | None = pool
         self.address = address
         self.length = length
         self.iova = iova
@@ -189,7 +190,7 @@ class DmaBuffer(npt.NDArray[np.uint8]):
             iova = self._iova = allocation.iova + offset
         if self.mapping is NO_MAPPING and allocation and flags.writeable and not iova & 3:
             own = allocation.own
-            if own is None or (own.rds and own.wds):
+            if own is None or (own.lasts and own.rds and own.wds):
                 self.mapping = Mapping(allocation.pool, iova, self.nbytes)
         return iova
 
@@ -301,6 +302,16 @@ class DmaPool:
             self._check_open()
             self._regions.append(extents)
         return extents
+
+    def remove(self, extents: Extents, buffer: DmaBuffer) -> None:
+        """Take memory out that does not last, and the one buffer that has it: the device does not
+        reach it any more.
+        """
+        with self._lock:
+            if extents in self._regions:
+                self._regions.remove(extents)
+        if buffer._allocation is not None:
+            buffer._allocation.pool = None
 
     def alloc(
         self,

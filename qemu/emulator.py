@@ -90,6 +90,8 @@ class Machine:
     ram: int = DEFAULT_RAM
     properties: dict[str, str] = field(default_factory=dict)
     subsystem: dict[str, str] = field(default_factory=dict)
+    pmr: int | None = None  # the size of the Persistent Memory Region; None: that of its file
+    pmrdev: str = ""  # its file
 
 
 def parse_machine(text: str) -> Machine:
@@ -165,6 +167,12 @@ def _set_option(machine: Machine, disk: Disk, key: str, value: str) -> None:
             disk.driver = _word(value)
         case "memory":
             machine.ram = _size(value)
+        case "pmr":
+            machine.pmr = _size(value)
+            if machine.pmr & (machine.pmr - 1) or machine.pmr < 4096:
+                raise ValueError("QEMU's is a power of two, 4K or more: give for example 16M")
+        case "pmrdev":
+            machine.pmrdev = value
         case _ if key.startswith("driver."):
             option = key.removeprefix("driver.")
             if option in _OWN_OPTIONS or option.rpartition(".")[2] in _NESTED:
@@ -205,12 +213,13 @@ def _option(name: str, properties: dict[str, str]) -> str:
 
 
 def command_line(
-    machine: Machine, *, memory: int, qtest: int, temporary: Mapping[int, int]
+    machine: Machine, *, memory: int, qtest: int, temporary: Mapping[int, int], pmr: str = ""
 ) -> list[str]:
     """Write QEMU's arguments.
 
     ``memory``, ``qtest`` and ``temporary`` are descriptors that QEMU inherits: of the machine's
-    RAM, of its socket, and of the temporary disks, by namespace id.
+    RAM, of its socket, and of the temporary disks, by namespace id. ``pmr`` is the file of the
+    Persistent Memory Region.
     """
     ram = machine.ram
     backend = f"memory-backend-file,id=ram0,size={ram},share=on"
@@ -231,6 +240,10 @@ def command_line(
         "serial": "pynvme-user",
         "addr": f"{DEVICE:x}.{FUNCTION:x}",
     } | machine.properties
+    if pmr:
+        region = {"id": "pmr0", "size": str(machine.pmr), "share": "on", "mem-path": pmr}
+        arguments += ["-object", _option("memory-backend-file", region)]
+        controller["pmrdev"] = "pmr0"
     if machine.subsystem:
         arguments += ["-device", _option("nvme-subsys", {"id": "subsys0"} | machine.subsystem)]
         controller["subsys"] = "subsys0"
@@ -351,7 +364,8 @@ class _Process:
 class Emulator:
     """A running QEMU. It ends with :meth:`close`, this object, this process, or by itself.
 
-    ``memory`` is the descriptor of the machine's RAM, ``qtest`` the connected socket. Raises
+    ``memory`` is the descriptor of the machine's RAM, ``qtest`` the connected socket, ``pmr`` the
+    descriptor of a Persistent Memory Region that has no file of the user's. Raises
     DeviceAccessError if QEMU cannot be started.
     """
 
@@ -363,6 +377,7 @@ class Emulator:
                 "run 'sudo apt-get install qemu-system-x86'"
             )
         self.ram = machine.ram
+        self.pmr = -1
         self._name = os.path.basename(qemu)
         self._process = _Process()
         owned.register(self)
@@ -377,10 +392,15 @@ class Emulator:
                 for nsid, disk in machine.disks.items()
                 if disk.is_temporary
             }
-            arguments = command_line(
-                machine, memory=self.memory, qtest=theirs.fileno(), temporary=temporary
-            )
             inherited = [self.memory, theirs.fileno(), *temporary.values()]
+            pmr = machine.pmrdev
+            if machine.pmr and not pmr:
+                self.pmr = _memfd("qemu-pmr", ours, machine.pmr)
+                inherited.append(self.pmr)
+                pmr = f"/proc/self/fd/{self.pmr}"
+            arguments = command_line(
+                machine, memory=self.memory, qtest=theirs.fileno(), temporary=temporary, pmr=pmr
+            )
             ours.callback(self._process.end)
             self._process.start([qemu, *arguments], inherited, self._stderr)
             self._release = ours.pop_all()

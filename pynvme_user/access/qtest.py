@@ -10,6 +10,7 @@ import os
 import time
 
 from pynvme_user import owned
+from pynvme_user.access.bar_memory import BarMemories
 from pynvme_user.access.base import (
     Access,
     DmaRegion,
@@ -20,6 +21,7 @@ from pynvme_user.access.base import (
 )
 from pynvme_user.access.iova import IovaSpace
 from pynvme_user.access.memory import PAGE_SIZE, SharedRam, discard, populate
+from pynvme_user.access.regions import FileRegion
 from pynvme_user.errors import (
     ClosedError,
     DeviceAccessError,
@@ -47,6 +49,7 @@ _ECAM = 0xB000_0000  # where q35's memory-mapped configuration space is put
 _BAR_BASE = 0xFE00_0000  # a part of q35's PCI hole that nothing else uses
 _FIRST_FREE = 1 << 20  # below lie the holes of a PC's first megabyte
 _HIGH_RAM = 1 << 32
+_PMR = 1 << 46  # where the device takes its Persistent Memory Region to be: above all RAM
 
 _REPLY_MS = 10_000
 _LOCK_RETRY_SECONDS = 3.0
@@ -102,6 +105,11 @@ class QtestAccess(Access):
         with owned.Undo() as undo:
             created: list[bytes] = []
             try:
+                pmr = -1
+                if machine.pmrdev:
+                    pmr, machine.pmr = open_image(machine.pmrdev, machine.pmr, "qemu", created)
+                    undo.callback(owned.close, pmr)
+                    _check_pmr(self.name, machine.pmr)
                 for disk in machine.disks.values():
                     if disk.path:
                         size = disk.size if disk.format == "raw" else None
@@ -110,6 +118,11 @@ class QtestAccess(Access):
                 undo.callback(self._emulator.close)
                 undo.callback(self._link.close)
                 self._memory = SharedRam(self._emulator.memory, machine.ram)
+                self._memories = undo.enter_context(BarMemories())
+                self._pmr: FileRegion | None = None
+                if machine.pmr:
+                    fd = self._emulator.pmr if pmr < 0 else pmr
+                    self._pmr = FileRegion(f"{self.name} BAR4", fd, 0, machine.pmr)
             except BaseException:
                 for path in created:
                     os.unlink(path)
@@ -173,7 +186,14 @@ class QtestAccess(Access):
         return super().region(index)
 
     def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
-        """There is none: a BAR is reached by messages over QEMU's socket, by no memory."""
+        """Map the Persistent Memory Region, whose file QEMU maps, too.
+
+        Nothing else: a BAR is reached by messages over QEMU's socket.
+        """
+        if index == RegionIndex.BAR4 and self._pmr is not None:
+            areas = [(0, self._pmr.size)]
+            memory = self._memories.map(self._pmr, self._pmr.fd, areas, offset, length)
+            return DmaRegion(memory.address, memory.length, _PMR + offset, memory)
         raise DeviceAccessError(
             f"{self.name} has its {index.name} inside QEMU, which does not share it: memory of the "
             "controller's own takes vfio:, uio: or soft:?cmb=4M"
@@ -243,6 +263,15 @@ class QtestAccess(Access):
             self._release.close()
         finally:
             self._memory.close()
+
+
+def _check_pmr(name: str, size: int) -> None:
+    """Raise DeviceNameError for a file that is no Persistent Memory Region of QEMU's."""
+    if size & (size - 1) or size < PAGE_SIZE:
+        raise DeviceNameError(
+            f"{name}: the file of a Persistent Memory Region has {size} bytes, not a power of two "
+            "from 4096 on: give another"
+        )
 
 
 class QtestLink:

@@ -40,6 +40,7 @@ from pynvme_user.spec.registers import CAP
 from pynvme_user.transport.base import Transport
 from pynvme_user.transport.controller_memory import ControllerMemoryBuffer
 from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
+from pynvme_user.transport.persistent_memory import PersistentMemoryRegion
 from pynvme_user.units import check_seconds
 
 ADMIN_DEPTH = 63
@@ -293,6 +294,18 @@ class Controller(Administration, Maintenance, NamespaceManagement):
         with self._device.admin_lock:
             self._device.check_open()
             return self._device.transport.memory_buffer(self._device.registers)
+
+    def pmr(self) -> PersistentMemoryRegion:
+        """Enable its Persistent Memory Region (Base 2.1, 8.2.4): close it, or use ``with``.
+
+        ``pmr.array`` are its bytes, ``pmr.flush()`` makes them persistent. Raises NotSupportedError
+        where there is none, DeviceAccessError where it cannot be mapped here, NvmeError where it is
+        open already or reports an error, NvmeTimeoutError where it does not become ready.
+        """
+        device = self._device
+        with device.admin_lock:
+            device.check_open()
+            return device.transport.persistent_memory(device.registers, device.warn)
 
     # --- end ----------------------------------------------------------------------------------
 

@@ -38,7 +38,8 @@ struct controller *controller_new(const struct controller_config *config)
 	    config->queues < 1 || config->queues >= QUEUES_MAX || config->mdts > 16 ||
 	    config->dstrd > 10 || config->to > 0xff || (config->model && !config->answer) ||
 	    (config->shadow && (config->dstrd || config->model)) ||
-	    config->cmb_length % PAGE_SIZE || config->cmb_length > CMB_MAX)
+	    config->cmb_length % PAGE_SIZE || config->cmb_length > CMB_MAX ||
+	    config->pmr_length % PAGE_SIZE)
 		return NULL;
 	c = calloc(1, sizeof(*c));
 	if (!c)

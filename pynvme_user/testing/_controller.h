@@ -130,6 +130,10 @@ struct controller_config {
 	uint64_t cmb_length;
 	uint32_t cmb_uses; /* enum controller_use */
 	uint64_t cmb_at;   /* it is always there, as before NVMe 1.4; 0: where CMBMSC says */
+	/* The Persistent Memory Region, BAR3, likewise. */
+	uint8_t *pmr;
+	uint64_t pmr_length;
+	uint32_t pmrcap; /* what PMRCAP says, but for where it is */
 };
 
 /*
@@ -249,6 +253,12 @@ void controller_set_namespace(struct controller *c, uint8_t *storage, uint64_t b
 #define CONTROLLER_NEVER_SHUT_DOWN  8
 #define CONTROLLER_IS_GONE	    16
 void controller_set_quirks(struct controller *c, uint32_t quirks);
+
+/*
+ * Say what PMRSTS has from now on (NVMe Base 2.1, 3.1.4.24): ERR, HSTS, and NRDY, which stays then
+ * whatever the host does.
+ */
+void controller_set_pmrsts(struct controller *c, uint32_t pmrsts);
 
 /* Fail until the next reset: CSTS.CFS. */
 void controller_set_fatal(struct controller *c);

@@ -145,6 +145,9 @@ struct controller {
 	uint32_t cc, csts, aqa, intm;
 	uint64_t cmbmsc;
 	uint32_t cmbsts;
+	uint64_t pmrmsc; /* PMRMSCU, PMRMSCL */
+	uint32_t pmrctl, pmr_invalid;
+	uint32_t pmrsts; /* of it, what does not come from the host */
 	uint64_t asq, acq;
 	uint16_t command; /* PCI */
 	uint32_t quirks;

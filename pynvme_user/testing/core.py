@@ -92,7 +92,8 @@ class Core:
     zeroed memory for them.
     ``wait`` is how its thread waits, enum controller_wait; None: it has no thread, and
     ``controller_doorbell`` executes. With ``model`` the function of that name is asked about what C
-    does not do. ``cmb`` is its Controller Memory Buffer. Raises ValueError for options that no
+    does not do. ``cmb`` is its Controller Memory Buffer, ``pmr`` its Persistent Memory Region, of
+    which ``uses`` is the register PMRCAP. Raises ValueError for options that no
     controller has.
     """
 
@@ -105,6 +106,7 @@ class Core:
         wait: int | None,
         model: bool = False,
         cmb: OwnMemory | None = None,
+        pmr: OwnMemory | None = None,
     ) -> None:
         shift = options.block_size.bit_length() - 1
         blocks = options.size >> shift
@@ -135,6 +137,9 @@ class Core:
         config.answer = lib.testing_answer
         config.model = model
         config.context = self._context
+        if pmr is not None:
+            config.pmr = ffi.cast("uint8_t *", pmr.address)
+            config.pmr_length, config.pmrcap = pmr.length, pmr.uses
         if cmb is not None:
             config.cmb = ffi.cast("uint8_t *", cmb.address)
             config.cmb_length, config.cmb_uses, config.cmb_at = cmb.length, cmb.uses, cmb.at
@@ -325,6 +330,10 @@ class Core:
     def set_quirks(self, quirks: int) -> None:
         """Set what it does wrong besides commands: CONTROLLER_NEVER_READY and so on."""
         lib.controller_set_quirks(self.handle, quirks)
+
+    def set_pmrsts(self, pmrsts: int) -> None:
+        """Say what PMRSTS has."""
+        lib.controller_set_pmrsts(self.handle, pmrsts)
 
     def fail(self) -> None:
         """Let it report a fatal error."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pynvme_user import owned
+from pynvme_user.access.bar_memory import BarMemories
 from pynvme_user.access.base import (
     Access,
     DmaRegion,
@@ -28,17 +29,19 @@ from pynvme_user.access.regions import (
     PCI_COMMAND_INTX_DISABLE,
     PCI_COMMAND_MASTER,
     PCI_COMMAND_MEMORY,
+    FileRegion,
     check_access,
 )
 from pynvme_user.errors import DeviceNameError, DmaError
 from pynvme_user.host.numa import Placement
 from pynvme_user.links import Interrupt
 from pynvme_user.spec.commands import SQE
+from pynvme_user.spec.registers import PMRSTS
 from pynvme_user.spec.status import Status, StatusCode
 from pynvme_user.testing.core import DOORBELLS, REGISTERS, Core, OwnMemory, ffi, lib
 from pynvme_user.testing.faults import Fault, Rule, status_number
 from pynvme_user.testing.pages import CONFIG_SIZE, PCI_COMMAND, configuration_space
-from pynvme_user.testing.settings import parse_settings
+from pynvme_user.testing.settings import Settings, parse_settings
 from pynvme_user.testing.storage import DEFAULT_SIZE, Storage
 
 if TYPE_CHECKING:
@@ -176,6 +179,13 @@ class SoftDevice(Access):
                 bar = self._make_bar(RegionIndex.BAR2, settings.cmb)
                 at = bar.iova if settings.legacy_cmb else 0
                 cmb = OwnMemory(bar.address, bar.length, settings.cmb_uses, at)
+            pmr = None
+            self._pmr: Storage | None = None
+            if settings.pmr or settings.pmrdev:
+                self._pmr = self._open_pmr(settings)
+                undo.callback(self._pmr.close)
+                pmr = OwnMemory(self._pmr.address, self._pmr.size, settings.pmrcap)
+            self._memories = undo.enter_context(BarMemories())
             length = DOORBELLS << options.dstrd
             self._doorbells = np.zeros(length // 4, np.uint32)
             if settings.inline:
@@ -189,6 +199,7 @@ class SoftDevice(Access):
                 wait=wait,
                 model=has_model,
                 cmb=cmb,
+                pmr=pmr,
             )
             undo.callback(self._core.close)
             #: What is beyond the controller in C, with ``commands=all``.
@@ -239,8 +250,23 @@ class SoftDevice(Access):
 
     def map_bar(self, index: RegionIndex, offset: int, length: int) -> DmaRegion:
         """Give a part of a BAR that is memory, which it is for this process as it is."""
+        if index == RegionIndex.BAR3 and self._pmr is not None:
+            file = FileRegion(f"{self.name} {index.name}", self._pmr.fd, 0, self._pmr.size)
+            memory = self._memories.map(file, file.fd, [(0, file.size)], offset, length)
+            return DmaRegion(memory.address, memory.length, self._pmr_iova + offset, memory)
         bar = self._bars.get(index)
         return super().map_bar(index, offset, length) if bar is None else bar.part(offset, length)
+
+    def _open_pmr(self, settings: Settings) -> Storage:
+        storage = Storage(settings.pmrdev, settings.pmr or None, shared=True)
+        if storage.size % PAGE_SIZE:
+            storage.close()
+            raise DeviceNameError(
+                f"{self.name}: a Persistent Memory Region is whole pages of {PAGE_SIZE} bytes, not "
+                f"{storage.size} bytes: give another file"
+            )
+        self._pmr_iova = self._iovas.allocate(storage.size, PAGE_SIZE)
+        return storage
 
     def allocate_dma(self, length: int, placement: Placement | None = None) -> DmaRegion:
         """Memory of this process, in hugepages where they are free and fit."""
@@ -411,6 +437,10 @@ class SoftDevice(Access):
             | never_shut_down * lib.CONTROLLER_NEVER_SHUT_DOWN
             | gone * lib.CONTROLLER_IS_GONE
         )
+
+    def set_pmr_status(self, *, err: int = 0, health: int = 0, never_ready: bool = False) -> None:
+        """Say what PMRSTS has of the Persistent Memory Region: ERR, HSTS, and NRDY for ever."""
+        self._core.set_pmrsts(int(PMRSTS.build(err=err, hsts=health, nrdy=never_ready)))
 
     def fail(self) -> None:
         """Let it report a fatal error (CSTS.CFS) and do nothing more until it is reset."""

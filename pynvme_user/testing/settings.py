@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
 
 from pynvme_user.errors import DeviceNameError
+from pynvme_user.spec.registers import PMRCAP
 from pynvme_user.testing.core import FAULTS, USES, Options, lib
 from pynvme_user.testing.pages import PAGE
 from pynvme_user.units import parse_size
@@ -35,6 +36,9 @@ class Settings:
     cmb: int = 0
     cmb_uses: int = sum(USES.values())
     legacy_cmb: bool = False
+    pmr: int = 0
+    pmrdev: str = ""
+    pmrcap: int = int(PMRCAP.build(rds=1, wds=1, cmss=1, pmrwbm=2, pmrto=2))
 
 
 #: Values of faults where none is given.
@@ -102,6 +106,16 @@ def _uses(text: str) -> int:
     return sum(USES[name] for name in set(text.split(",")))
 
 
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _pmrcap(text: str) -> int:
+    return int(PMRCAP(int(text, 0)).replace(bir=0))
+
+
 def _switch(text: str) -> bool:
     return {"0": False, "off": False, "1": True, "on": True}[text]
 
@@ -143,6 +157,9 @@ _OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     ),
     "cmb.uses": (_uses, f"what may lie in it, of {','.join(USES)}"),
     "legacy-cmb": (_switch, "0 or 1: it is always there, as before NVMe 1.4"),
+    "pmr": (parse_own_memory, "the size of the Persistent Memory Region, 4K to 1G, whole pages"),
+    "pmrdev": (_path, "the file that keeps the Persistent Memory Region"),
+    "pmrcap": (_pmrcap, "what the register PMRCAP says of it, a number"),
 }
 _CORE = {
     "logical_block_size": "block_size",
@@ -161,6 +178,9 @@ _REST = {
     "cmb": "cmb",
     "cmb.uses": "cmb_uses",
     "legacy-cmb": "legacy_cmb",
+    "pmr": "pmr",
+    "pmrdev": "pmrdev",
+    "pmrcap": "pmrcap",
 }
 
 
@@ -205,6 +225,8 @@ def parse_settings(text: str) -> Settings:
         )
     if not settings.cmb and ("cmb.uses" in found or settings.legacy_cmb):
         raise DeviceNameError(f"{name!r}: cmb.uses and legacy-cmb go with cmb: add its size")
+    if "pmrcap" in found and not (settings.pmr or settings.pmrdev):
+        raise DeviceNameError(f"{name!r}: pmrcap goes with pmr or pmrdev: add one")
     if settings.commands != "all" and (settings.capacity or settings.zones):
         raise DeviceNameError(f"{name!r}: capacity and zones go with commands=all: add it")
     return settings

@@ -13,6 +13,7 @@ from pynvme_user.access.memory import (
     discard,
     keep_from_children,
     map_shared,
+    memory_file,
     unmap,
 )
 from pynvme_user.errors import DeviceAccessError
@@ -28,14 +29,18 @@ class Storage:
 
     Without a path it is memory, of which pages come to be when they are written. A file is claimed
     for this process; one that is missing is made where a size is given, sparse. Raises
-    DeviceAccessError, DeviceBusyError.
+    DeviceAccessError, DeviceBusyError. ``shared`` memory has a file, too: its descriptor is ``fd``.
     """
 
-    def __init__(self, path: str = "", size: int | None = None) -> None:
+    def __init__(self, path: str = "", size: int | None = None, *, shared: bool = False) -> None:
         with owned.Undo() as undo:
             flags, fd = 0, -1
             if path:
                 fd, size = _open(path, size, undo)
+            elif shared:
+                size = size or DEFAULT_SIZE
+                fd = memory_file(size, PAGE_SIZE)
+                undo.callback(owned.close, fd)
             else:
                 flags, size = mmap.MAP_ANONYMOUS, size or DEFAULT_SIZE
             try:
@@ -50,6 +55,7 @@ class Storage:
             # A child's mapping would hold the claim.
             keep_from_children(self.address, size)
             self.size = size
+            self.fd = fd
             self._undo = undo.pop_all()
 
     def zero(self, offset: int, length: int) -> None:

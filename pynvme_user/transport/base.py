@@ -13,6 +13,7 @@ from pynvme_user.spec.identify import IdentifyController
 from pynvme_user.spec.registers import CAP
 from pynvme_user.spec.status import Status
 from pynvme_user.transport.controller_memory import ControllerMemoryBuffer, RegisterFile
+from pynvme_user.transport.persistent_memory import PersistentMemoryRegion
 
 
 class Properties(Protocol):
@@ -105,6 +106,11 @@ class Transport(Protocol):
         """Give the Controller Memory Buffer, once it is enabled. Raises NotSupportedError where
         there is none, DeviceAccessError where it cannot be reached.
         """
+
+    def persistent_memory(
+        self, registers: RegisterFile, warn: Callable[[str], None]
+    ) -> PersistentMemoryRegion:
+        """Enable the Persistent Memory Region, which the caller closes. Raises likewise."""
 
     def reset(self) -> None:
         """Reset the controller by other means than CC.EN, so that its DMA has stopped."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -31,6 +32,10 @@ from pynvme_user.transport.controller_memory import (
 )
 from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
 from pynvme_user.transport.host_memory import HostMemory
+from pynvme_user.transport.persistent_memory import (
+    PersistentMemoryRegion,
+    forget_persistent_memory,
+)
 
 #: A PRP list that fits in one page, so that it needs no chaining: 2 MiB with pages of 4 KiB.
 MAX_TRANSFER = PAGE // 8 * PAGE
@@ -199,6 +204,7 @@ class PcieTransport:
         self._shadow_doorbells = shadow_doorbells
         self._host_memory = HostMemory(self.memory, host_memory)
         self._memory_buffer: ControllerMemoryBuffer | None = None
+        self._persistent_memory: PersistentMemoryRegion | None = None
         #: Shadow doorbells and event indices, where the controller has them and they are wanted.
         self.shadow: tuple[DmaBuffer, DmaBuffer] | None = None
         self._interrupts: Sequence[Interrupt] = ()
@@ -219,6 +225,10 @@ class PcieTransport:
             self._memory_buffer.enable(registers)
         else:
             forget_memory_buffer(registers)
+        if self._persistent_memory is not None:
+            self._persistent_memory.enable_again()
+        else:
+            forget_persistent_memory(registers)
 
     def set_up(
         self, identify: IdentifyController, cap: CAP, run: RunAdmin, warn: Callable[[str], None]
@@ -278,6 +288,21 @@ class PcieTransport:
             self._memory_buffer = ControllerMemoryBuffer(self.access, self.memory, registers)
         return self._memory_buffer
 
+    def persistent_memory(
+        self, registers: RegisterFile, warn: Callable[[str], None]
+    ) -> PersistentMemoryRegion:
+        """Enable the Persistent Memory Region: see :meth:`Transport.persistent_memory`."""
+        if self._persistent_memory is not None:
+            raise NvmeError(f"the Persistent Memory Region of {self.name} is open: close it first")
+
+        def ended() -> None:
+            self._persistent_memory = None
+
+        self._persistent_memory = PersistentMemoryRegion(
+            self.access, self.memory, registers, warn, ended
+        )
+        return self._persistent_memory
+
     def clear_shadow(self, qid: int) -> None:
         """Zero the shadow doorbells of queues that are deleted, for the next with their id.
 
@@ -323,4 +348,7 @@ class PcieTransport:
     def close(self) -> None:
         """Stop DMA, unmap everything, give the claim back. Safe to call twice."""
         self.shadow = None
+        if self._persistent_memory is not None:
+            with suppress(NvmeError):  # of a device that is gone
+                self._persistent_memory.end()
         self.access.close()

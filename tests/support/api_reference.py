@@ -30,7 +30,10 @@ SUBJECTS = {
     "Namespaces and queue pairs": (
         *("Namespace", "Zones", "QueuePair", "Completion", "VectorResult"),
     ),
-    "Memory": ("DmaBuffer", "ControllerMemoryBuffer", "BytesLike", "Placement"),
+    "Memory": (
+        *("DmaBuffer", "ControllerMemoryBuffer", "PersistentMemoryRegion", "BytesLike"),
+        "Placement",
+    ),
 }
 
 

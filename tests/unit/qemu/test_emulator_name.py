@@ -205,3 +205,13 @@ def test_a_name_that_no_file_has(scheme: str) -> None:
 def test_what_is_no_text(name: object) -> None:
     with pytest.raises(TypeError, match=r"is a str, not .*: for an image write 'qemu"):
         open_access(name)  # type: ignore[arg-type]
+
+
+def test_a_persistent_memory_region() -> None:
+    machine = parse_machine("?pmr=16M&pmrdev=a,file&cmb_size_mb=4")
+    assert (machine.pmr, machine.pmrdev) == (16 << 20, "a,file")
+    arguments = command_line(machine, memory=3, qtest=4, temporary={}, pmr=machine.pmrdev)
+    region = "memory-backend-file,id=pmr0,size=16777216,share=on,mem-path=a,,file"
+    assert arguments[arguments.index(region) - 1] == "-object"
+    (controller,) = (text for text in arguments if text.startswith("nvme,"))
+    assert controller.endswith(",cmb_size_mb=4,pmrdev=pmr0")
