@@ -1,4 +1,4 @@
-"""Security, directives, virtualization, capacity, lockdown, management in band, telemetry."""
+"""Security, directives, capacity, lockdown, management in band, telemetry."""
 
 from __future__ import annotations
 
@@ -26,11 +26,6 @@ from pynvme_user.spec.management import (
     LbaStatusList,
     LockdownCdw10,
     LockdownInterface,
-    VirtualizationAction,
-    VirtualizationManagementCdw10,
-    VirtualizationManagementCdw11,
-    VirtualizationManagementResult,
-    VirtualizationResource,
 )
 from pynvme_user.spec.security import SecurityCdw10
 
@@ -157,27 +152,6 @@ class Administration(Features):
         return done.result, b"" if buffer is None else buffer.tobytes()
 
     # --- controllers and capacity -------------------------------------------------------------
-
-    def virtualization_management(
-        self,
-        cntlid: int,
-        action: VirtualizationAction,
-        *,
-        resource: VirtualizationResource = VirtualizationResource.VQ,
-        count: int = 0,
-        force: bool = False,
-    ) -> int:
-        """Give a secondary controller resources, or bring it online or offline (5.2.6).
-
-        ``cntlid`` is its controller id. Returns how many resources it was given.
-        """
-        self.check_supported(AdminOpcode.VIRTUALIZATION_MANAGEMENT, force)
-        done = self.admin(
-            AdminOpcode.VIRTUALIZATION_MANAGEMENT,
-            cdw10=VirtualizationManagementCdw10.build(act=action, rt=resource, cntlid=cntlid),
-            cdw11=VirtualizationManagementCdw11.build(nr=count),
-        )
-        return VirtualizationManagementResult(done.result).nrm
 
     def capacity_management(
         self,

@@ -17,7 +17,6 @@ from typing import Self, Unpack
 from pynvme_user import owned
 from pynvme_user.dma import BytesLike, DmaBuffer, DmaPool
 from pynvme_user.driver.admin import AdminQueue, CommandFields, describe, reachable
-from pynvme_user.driver.administration import Administration
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, State
 from pynvme_user.driver.events import Event, Events
@@ -33,6 +32,7 @@ from pynvme_user.driver.queue_table import QueuePairs
 from pynvme_user.driver.recovery import ControllerRecovery
 from pynvme_user.driver.registers import Registers
 from pynvme_user.driver.removal import RemovalWatch
+from pynvme_user.driver.virtualization import Virtualization
 from pynvme_user.errors import ClosedError, DeviceRemovedError, NvmeError
 from pynvme_user.host.numa import Node
 from pynvme_user.spec.commands import SQE
@@ -46,7 +46,7 @@ from pynvme_user.units import check_seconds
 ADMIN_DEPTH = 63
 
 
-class Controller(Administration, Maintenance, NamespaceManagement):
+class Controller(Virtualization, Maintenance, NamespaceManagement):
     """An enabled NVMe controller. A context manager: closing it shuts the controller down.
 
     Made by :func:`pynvme_user.open`; from here on the transport is the controller's, which
