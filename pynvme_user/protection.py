@@ -15,7 +15,8 @@ from pynvme_user.native import ffi, lib
 from pynvme_user.spec.identify_nvm import ELBAF, GuardFormat
 from pynvme_user.spec.protection import PROTECTION_INFO, ProtectionType, TagSpace
 
-_PARTS = {
+#: The names of enum nvme_protection_part.
+PARTS = {
     lib.NVME_PROTECTION_GUARD: "guard",
     lib.NVME_PROTECTION_APP_TAG: "application tag",
     lib.NVME_PROTECTION_STORAGE_TAG: "storage tag",
@@ -137,7 +138,7 @@ class Protection:
         wrong = lib.nvme_protection_check(struct, fault)
         del memory
         if wrong:
-            raise ProtectionError(fault.block, _PARTS[fault.part], fault.expected, fault.found)
+            raise ProtectionError(fault.block, PARTS[fault.part], fault.expected, fault.found)
 
     def _described(
         self, data: BytesLike, metadata: BytesLike | None, *, writes: bool
@@ -173,12 +174,7 @@ class Protection:
                 "data_stride": strides[0],
                 "metadata_stride": strides[1],
                 "blocks": blocks,
-                "block_size": size,
-                "offset": self.offset,
-                "covered": self.offset,
-                "guard": self.guard,
-                "type": self.type,
-                "storage_bits": self.storage_tag_bits,
+                **fields(self),
             },
         )
         return struct, (own, tuples)
@@ -187,6 +183,18 @@ class Protection:
         self.tags.join(storage_tag, ref_tag)  # says what does not fit
         struct.ref_tag, struct.storage_tag = ref_tag, storage_tag
         struct.app_tag = fitting("application tag", app_tag, 16)
+
+
+def fields(protection: Protection) -> dict[str, int]:
+    """Return what ``struct nvme_protection`` has of it, whatever the blocks."""
+    return {
+        "block_size": protection.block_size,
+        "offset": protection.offset,
+        "covered": protection.offset,
+        "guard": protection.guard,
+        "type": protection.type,
+        "storage_bits": protection.storage_tag_bits,
+    }
 
 
 def fitting(what: str, value: int, bits: int) -> int:

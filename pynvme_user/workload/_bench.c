@@ -54,7 +54,7 @@ int nvme_bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, struct n
 			   const struct nvme_bench_slot *slot, uint16_t cid)
 {
 	const struct nvme_sqe *command = &b->commands[io.direction];
-	uint32_t length = io.blocks << b->block_shift;
+	uint32_t length = io.blocks * b->block_bytes;
 	uint64_t lba = io.lba;
 
 	if (io.direction == NVME_BENCH_FLUSH) {
@@ -74,9 +74,14 @@ int nvme_bench_write_other(struct nvme_qpair *qp, struct nvme_bench *b, struct n
 	if (io.direction == NVME_DIRECTION_WRITE) {
 		if (b->buffers)
 			nvme_buffers_fill(b->buffers, slot->data, length);
+		if (b->metadata)
+			nvme_bench_metadata_generate(b->metadata, &io, slot->data);
 		if (b->zone_blocks)
 			lba -= lba % b->zone_blocks;
 	}
+	if (b->metadata)
+		return nvme_bench_metadata_write(qp, b->metadata, command, cid, lba, 0, io.blocks,
+						 slot->iova);
 	return sq_write_io(qp, command, cid, lba, io.blocks - 1, slot->iova, length);
 }
 
@@ -273,8 +278,8 @@ void nvme_bench_log(struct nvme_bench *b, const struct nvme_bench_slot *slot,
 		.slat = ticks_age_ns(batch->rung, batch->began),
 		.clat = ticks_age_ns(now, batch->rung),
 		.lat = ticks_age_ns(now, slot->start),
-		.offset = slot->io.lba << b->block_shift,
-		.bytes = slot->io.blocks << b->block_shift,
+		.offset = slot->io.lba * b->block_bytes,
+		.bytes = slot->io.blocks * b->block_bytes,
 		.direction = slot->io.direction,
 	};
 }
@@ -351,6 +356,8 @@ static inline __attribute__((always_inline)) int bench_reap(struct nvme_qpair *q
 			break;
 		}
 		slot = &b->slots[cqe_index(qp, end)];
+		if (throttled && b->metadata && !status)
+			status = nvme_bench_metadata_check(b->metadata, &slot->io, slot->data);
 		if (tracker->user != run.group || (throttled && slot->start != run.start)) {
 			if (n)
 				bench_count(b, &run, now, throttled);

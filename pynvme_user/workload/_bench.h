@@ -13,6 +13,7 @@
 #ifndef PYNVME_USER_BENCH_H
 #define PYNVME_USER_BENCH_H
 
+#include "_bench_metadata.h"
 #include "_buffers.h"
 #include "_generator.h"
 #include "_histogram.h"
@@ -143,6 +144,9 @@ struct nvme_bench {
 	uint32_t drawn_limit;
 	uint8_t *drawn;         /* the directions in the order in which they came, or NULL */
 	uint64_t wake;          /* while nothing is outstanding: when there is something to do */
+	uint32_t block_bytes;   /* 1 << block_shift, with metadata that follows the data of each block more */
+	/* of reads and writes, or NULL; no direction is fast then, and one that checks is `throttled` */
+	struct nvme_bench_metadata *metadata;
 	/* verification, or NULL */
 	struct nvme_verify *verify;
 	struct nvme_verify_fault *faults; /* NVME_BENCH_FAULTS, the first ones found */

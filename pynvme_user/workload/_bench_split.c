@@ -39,10 +39,12 @@ static void split_end(struct nvme_bench_split *s, uint32_t index, uint64_t now)
 {
 	struct nvme_bench *b = s->bench;
 	const struct nvme_bench_slot *slot = &b->slots[index];
-	const struct nvme_split_io *io = &s->ios[index];
+	struct nvme_split_io *io = &s->ios[index];
 	struct nvme_bench_result *result = &b->results[slot->io.direction];
 
 	b->ended[slot->io.direction]++;
+	if (b->metadata && !io->status)
+		io->status = nvme_bench_metadata_check(b->metadata, &slot->io, slot->data);
 	if (io->status) {
 		nvme_bench_failed(b, slot->io.direction, io->status);
 	} else {
@@ -86,8 +88,12 @@ static int split_begin(struct nvme_bench_split *s, uint64_t now)
 	s->outstanding++;
 	s->free = s->ios[s->current].commands.next;
 	s->ios[s->current] = (struct nvme_split_io){ .commands.began = now };
-	if (b->buffers && slot->io.direction == NVME_DIRECTION_WRITE && is_split(s, &slot->io))
-		nvme_buffers_fill(b->buffers, slot->data, slot->io.blocks << b->block_shift);
+	if (slot->io.direction == NVME_DIRECTION_WRITE && is_split(s, &slot->io)) {
+		if (b->buffers)
+			nvme_buffers_fill(b->buffers, slot->data, slot->io.blocks * b->block_bytes);
+		if (b->metadata)
+			nvme_bench_metadata_generate(b->metadata, &slot->io, slot->data);
+	}
 	return 1;
 }
 
@@ -110,14 +116,20 @@ static int split_write(struct nvme_qpair *qp, struct nvme_bench_split *s, uint64
 	int err;
 
 	if (is_split(s, &io)) {
-		uint64_t offset = (uint64_t)s->current_blocks << b->block_shift;
+		uint64_t offset = (uint64_t)s->current_blocks * b->block_bytes;
 
 		io.lba += s->current_blocks;
 		io.blocks -= s->current_blocks;
 		if (io.blocks > s->command_blocks)
 			io.blocks = s->command_blocks;
-		err = sq_write_io(qp, &b->commands[io.direction], qp->free_head, io.lba,
-				  io.blocks - 1, slot->iova + offset, io.blocks << b->block_shift);
+		if (b->metadata)
+			err = nvme_bench_metadata_write(qp, b->metadata, &b->commands[io.direction],
+							qp->free_head, io.lba, s->current_blocks,
+							io.blocks, slot->iova);
+		else
+			err = sq_write_io(qp, &b->commands[io.direction], qp->free_head, io.lba,
+					  io.blocks - 1, slot->iova + offset,
+					  io.blocks * b->block_bytes);
 	} else {
 		err = nvme_bench_write_other(qp, b, io, slot, qp->free_head);
 	}

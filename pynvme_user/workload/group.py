@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.errors import ProtectionError
 from pynvme_user.native import U64Array, check_result, lib, new_lines
 from pynvme_user.ring import Loop, Ring
 from pynvme_user.workload.loop import Workload, by_status
@@ -98,6 +99,11 @@ class WorkloadGroup:
                 step = max(int(rate.ticks_per_io), int(rate.ticks_per_block) * self._blocks)
                 if step:
                     rate.due = now + (step * place // len(rings) >> 32)
+
+    @property
+    def protection_fault(self) -> tuple[int, ProtectionError] | None:
+        """As :attr:`Workload.protection_fault`, of the first that has one."""
+        return next(filter(None, (one.protection_fault for one in self._workloads)), None)
 
     def stop(self) -> None:
         """Submit no more."""

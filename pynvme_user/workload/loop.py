@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.dma import DmaBuffer, address_of
+from pynvme_user.errors import ProtectionError
 from pynvme_user.native import U64Array, check_result, ffi, lib, new_lines, tick_rate
 from pynvme_user.ring import Ring
 from pynvme_user.workload.generator import Generator
+from pynvme_user.workload.metadata import Metadata, first_fault
 from pynvme_user.workload.pace import Pace, for_c
 from pynvme_user.workload.records import (
     HISTOGRAM_DTYPE,
@@ -94,7 +96,7 @@ class Workload:
     64 bytes each by direction (and FLUSH), without what each I/O adds. ``buffer`` is DMA memory of
     ``queue_depth`` pieces, one for each CID, and holds the largest I/O in each; ``depth`` is how
     many I/Os to keep outstanding. Each write has its ``contents`` anew; without them it carries
-    what its piece of the buffer holds.
+    what its piece of the buffer holds. ``metadata`` says what blocks with metadata carry of it.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Workload:
         ios: npt.NDArray[np.void] | None = None,
         pace: Pace | None = None,
         contents: Contents | None = None,
+        metadata: Metadata | None = None,
         verifier: Verifier | None = None,
         verify_fatal: bool = False,
         records: int = 0,
@@ -145,7 +148,7 @@ class Workload:
         if command_blocks:
             self._set_split(command_blocks, in_order)
         self.depth = count if depth is None else depth
-        bench.block_shift = block_shift
+        bench.block_shift, bench.block_bytes = block_shift, 1 << block_shift
         for direction, command in commands.items():
             ffi.buffer(ffi.addressof(bench.commands[direction]))[:] = command
         if generator is not None:
@@ -161,6 +164,11 @@ class Workload:
         if contents is not None:
             bench.buffers = contents.buffers(self._alive)
             bench.fast_directions = 1
+        self._metadata = metadata.struct if metadata is not None else None
+        if metadata is not None:
+            bench.metadata, bench.block_bytes = self._metadata, metadata.block_bytes
+            bench.fast_directions = 0
+            bench.throttled |= metadata.protection is not None
         if verifier is not None:
             self._faults = ffi.new("struct nvme_verify_fault[]", lib.NVME_BENCH_FAULTS)
             bench.faults = self._faults
@@ -380,6 +388,11 @@ class Workload:
         """The first of them."""
         found = min(self.fault_count, lib.NVME_BENCH_FAULTS)
         return [Fault.from_c(self._faults[index]) for index in range(found)]
+
+    @property
+    def protection_fault(self) -> tuple[int, ProtectionError] | None:
+        """The LBA whose protection information was not what it had to be, and what of it was."""
+        return None if self._metadata is None else first_fault(self._metadata)
 
     @property
     def keeps_records(self) -> bool:

@@ -64,6 +64,7 @@ static void job_init(struct job *job, uint32_t depth, uint32_t spare, uint64_t i
 	bench->results = allocate(4, sizeof(*bench->results));
 	bench->depth = depth;
 	bench->block_shift = 9;
+	bench->block_bytes = 512;
 	bench->fast_directions = 2;
 	for (uint32_t direction = 0; direction < 4; direction++) {
 		bench->commands[direction] = (struct nvme_sqe){ .nsid = 1, .cdw13 = direction };

@@ -45,6 +45,7 @@ static void crowd_init(struct crowd *crowd, uint32_t count, uint64_t ios)
 		bench->results = crowd->results;
 		bench->depth = depth;
 		bench->block_shift = 9;
+		bench->block_bytes = 512;
 		bench->fast_directions = 2;
 		bench->writes_left = UINT64_MAX;
 		bench->throttled = i % 2;

@@ -94,6 +94,7 @@ static void job_init(struct job *job, struct shape shape, uint64_t ios)
 	bench->results = allocate(4, sizeof(*bench->results));
 	bench->depth = shape.ios;
 	bench->block_shift = 9;
+	bench->block_bytes = 512;
 	bench->writes_left = UINT64_MAX;
 	for (uint32_t direction = 0; direction < 4; direction++) {
 		bench->commands[direction] = (struct nvme_sqe){ .nsid = 1, .cdw13 = direction };

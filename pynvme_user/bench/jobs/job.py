@@ -24,6 +24,7 @@ class Job(
     options_io.JobsOptions,
     options_io.RangeOptions,
     options_io.WorkloadOptions,
+    options_io.MetadataOptions,
     options_io.TraceOptions,
     options_io.BlockSizeOptions,
     options_io.RandomOptions,

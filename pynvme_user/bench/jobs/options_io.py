@@ -237,14 +237,50 @@ class WorkloadOptions:
         ignored("pre_read", "There is no page cache to read into."),
         ignored("sync_file_range", "There is no page cache to write out.", bare=None),
         ignored("rwmixcycle", "As in fio, without a meaning any more."),
-        *(
-            ignored(
-                name,
-                "Of namespaces with metadata, on which reads and writes are refused.",
-            )
-            for name in ("md_per_io_size", "pi_act", "pi_chk", "apptag", "apptag_mask")
-        ),
         ignored("deac", "Of write zeroes, which write_mode= refuses."),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataOptions:
+    """Metadata and protection information."""
+
+    md_per_io_size: int = option(
+        v.natural,
+        "Bytes of metadata memory for an I/O, where metadata lies apart from the data: what the "
+        "largest has at the least. Default 0: as much as that.",
+        default=0,
+    )
+    pi_act: bool = option(
+        v.boolean,
+        "1: the controller inserts protection information into what is written, and strips it of "
+        "what is read; metadata that is nothing else is not moved. 0: it is generated for writes "
+        "and checked in reads here; a fault counts as an I/O with the status that the controller "
+        "would give it. Default 1. Where metadata that is moved follows the data of each block, a "
+        "block has both to bs, offset, size and the results.",
+        default=True,
+    )
+    pi_chk: frozenset[str] = option(
+        r.protection_checks,
+        "What of it is checked, by the controller and, with pi_act=0, here: GUARD, REFTAG, APPTAG; "
+        "default none. All of it is written, whatever is checked; the reference tag is the LBA.",
+        default=frozenset(),
+        metavar="PART[,PART...]",
+        choices=r.PROTECTION_PARTS,
+    )
+    apptag: int = option(
+        v.natural,
+        "Application tag; default 0x1234. Blocks with 0xffff are not checked.",
+        default=0x1234,
+        most=0xFFFF,
+        why="all of its 16 bits",
+    )
+    apptag_mask: int = option(
+        v.natural,
+        "Bits of the application tag that are checked; default 0xffff.",
+        default=0xFFFF,
+        most=0xFFFF,
+        why="all of its 16 bits",
     )
 
 
@@ -401,6 +437,7 @@ SECTIONS = (
     section("Jobs", JobsOptions),
     section("Device and range", RangeOptions),
     section("Workload", WorkloadOptions),
+    section("Metadata and protection information", MetadataOptions),
     section("Traces", TraceOptions),
     section("Block sizes", BlockSizeOptions),
     section("Random offsets", RandomOptions),

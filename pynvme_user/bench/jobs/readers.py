@@ -233,6 +233,21 @@ def memory_policy(text: str) -> Placement | None:
         raise JobError(str(error)) from None
 
 
+#: Words of pi_chk.
+PROTECTION_PARTS = ("GUARD", "REFTAG", "APPTAG")
+
+
+def protection_checks(text: str) -> frozenset[str]:
+    """Read which parts of protection information are checked; SPDK's job files join them by |."""
+    found = frozenset(word.upper() for word in words(text.replace("|", ","))) - {"NONE"}
+    if unknown := found - set(PROTECTION_PARTS):
+        raise JobError(
+            f"{min(unknown)} is no part of protection information: there are "
+            + ", ".join(PROTECTION_PARTS)
+        )
+    return found
+
+
 def words(text: str) -> tuple[str, ...]:
     """Read words between commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())

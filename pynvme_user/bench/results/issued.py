@@ -23,11 +23,11 @@ _US = 1_000_000
 class IssuedLog:
     """The I/Os of a job in the order of submission: collected while it runs, then written."""
 
-    def __init__(self, path: str, device: str, *, block_shift: int) -> None:
+    def __init__(self, path: str, device: str, *, block_bytes: int) -> None:
         self.path = path
         # No word of fio's log has a blank in it.
         self._name = "".join(device.split())
-        self._shift, self._rate = block_shift, tick_rate()
+        self._block_bytes, self._rate = block_bytes, tick_rate()
         self._began: int | None = None
         folder = Path(path).parent
         self._spool = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder))  # noqa: SIM115
@@ -66,16 +66,16 @@ class IssuedLog:
             self._spool.close()
 
     def _lines(self, part: npt.NDArray[np.void], times: npt.NDArray[np.uint64]) -> list[str]:
-        shift = np.uint64(self._shift)
+        size = np.uint64(self._block_bytes)
         ios = part["io"]
-        offsets = np.where(ios["direction"] == FLUSH, 0, ios["lba"] << shift)
+        offsets = np.where(ios["direction"] == FLUSH, 0, ios["lba"] * size)
         return [
             f"{time} {self._name} {action} {offset} {length}\n"
             for time, action, offset, length in zip(
                 times.tolist(),
                 _ACTIONS[ios["direction"]].tolist(),
                 offsets.tolist(),
-                (ios["blocks"].astype(np.uint64) << shift).tolist(),
+                (ios["blocks"].astype(np.uint64) * size).tolist(),
                 strict=True,
             )
         ]

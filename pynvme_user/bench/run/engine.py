@@ -21,12 +21,13 @@ from pynvme_user.bench.results import health
 from pynvme_user.bench.results.result import Health, JobResult, RunResult
 from pynvme_user.bench.run.flow import Flow
 from pynvme_user.bench.run.signals import Signals
-from pynvme_user.bench.run.target import Target, Targets
+from pynvme_user.bench.run.target import Targets
 from pynvme_user.bench.run.thread import run_workers
 from pynvme_user.bench.run.worker import Worker
 from pynvme_user.bench.run.write_data import shares_contents
 from pynvme_user.bench.run.zoned import ZoneMap
 from pynvme_user.driver.controller import Controller
+from pynvme_user.driver.namespace import Namespace
 from pynvme_user.host import machine
 from pynvme_user.workload.direction import Direction
 
@@ -158,7 +159,7 @@ def _make(
 ) -> list[list[Worker]]:
     """Make the parts of all groups before the first runs: what does not fit shows at once."""
     made, number = [], 0
-    maps: dict[Target, ZoneMap] = {}
+    maps: dict[Namespace, ZoneMap] = {}
     for group in groups:
         parts = []
         flows: defaultdict[int, Flow] = defaultdict(Flow)
@@ -182,16 +183,16 @@ def _make(
     return made
 
 
-def _obey_zones(parts: Sequence[Worker], maps: dict[Target, ZoneMap]) -> None:
+def _obey_zones(parts: Sequence[Worker], maps: dict[Namespace, ZoneMap]) -> None:
     """Give those with zonemode=zbd the zones of their namespace, which they share."""
     zoned = [part for part in parts if part.job.zbd]
     for part in zoned:
-        target = part.target
-        if target not in maps:
-            maps[target] = ZoneMap(target.ns, target.zone_blocks)
-            maps[target].refresh()
-        writers = sum(one.target is target and one.job.destructive for one in zoned)
-        part.obey_zones(maps[target], max(1, writers))
+        ns = part.target.ns
+        if ns not in maps:
+            maps[ns] = ZoneMap(ns, part.target.zone_blocks)
+            maps[ns].refresh()
+        writers = sum(one.target.ns is ns and one.job.destructive for one in zoned)
+        part.obey_zones(maps[ns], max(1, writers))
 
 
 def _check_queues(parts: Sequence[Worker]) -> None:
@@ -237,7 +238,7 @@ def _check_overlap(parts: Sequence[Worker]) -> None:
     writers = [part for part in parts if part.job.verify and part.job.destructive]
     writers.sort(key=lambda part: (part.target.device.name, part.target.ns.nsid, part.offset))
     for first, second in pairwise(writers):
-        if first.target is second.target and first.offset + first.reach > second.offset:
+        if first.target.ns is second.target.ns and first.offset + first.reach > second.offset:
             raise JobError(
                 f"jobs {first.job.name!r} and {second.job.name!r} would verify the same blocks "
                 "that both write: give each a range of its own by offset_increment and size"

@@ -45,12 +45,11 @@ def depths(job: Job, target: Target) -> Depths:
             f"wants iodepth={job.iodepth}, more than {target.device.name} has room for: it ran "
             f"with {ios}"
         )
-    most = target.controller.max_transfer
+    blocks = target.command_blocks
     largest = _largest_moved(job)
-    if largest <= most:
+    if largest <= blocks * target.block_bytes:
         return Depths(ios, ios, 0, tuple(notes))
-    blocks = most >> target.ns.block_shift
-    wanted = ios * -(-(largest >> target.ns.block_shift) // blocks)
+    wanted = ios * -(-(largest // target.block_bytes) // blocks)
     if wanted > room:
         notes.append(
             f"has {ios} I/Os of {largest} bytes outstanding, which are {wanted} commands, and a "
@@ -68,7 +67,7 @@ def _largest_moved(job: Job) -> int:
 def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
     """See that the namespace can do I/O of the job's sizes in its range. Raises JobError."""
     ns = target.ns
-    block_size = ns.block_size
+    block_size = target.block_bytes
     sizes = [offset]
     for direction in job.directions:
         of = job.block_sizes[direction]
@@ -82,19 +81,13 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
     for size in sizes:
         if size % block_size:
             raise JobError(
-                f"job {job.name!r}: {size} bytes are not whole blocks of {block_size}, which "
-                f"{target.device.name} has: change {what}"
+                f"job {job.name!r}: {size} bytes are not whole blocks of {block_size}, "
+                f"{_whose_blocks(target)}: {_remedy(target, size, what)}"
             )
     if job.zones is not None and min(job.zones.range, length) < job.largest_block:
         raise JobError(
             f"job {job.name!r}: a zone of {min(job.zones.range, length)} bytes holds no "
             f"block of {job.largest_block}: give more zonerange or size"
-        )
-    if job.directions != {Direction.TRIM} and ns.metadata_size:
-        raise JobError(
-            f"job {job.name!r}: {target.device.name} has {ns.metadata_size} bytes of metadata in "
-            "each block, which reads and writes do not carry here: format it without, or use "
-            "rw=trim"
         )
     if (Direction.TRIM in job.directions or job.trim_percentage) and not job.zbd:
         most = min(ns.limits.dmrsl or MAX_RANGE_BLOCKS, ns.limits.dmsl or MAX_RANGE_BLOCKS)
@@ -110,7 +103,7 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
             f"job {job.name!r}: an I/O has less than 4 GiB, not {job.largest_block} bytes: use a "
             "smaller bs"
         )
-    if job.directions != {Direction.TRIM} and block_size > target.controller.max_transfer:
+    if job.directions != {Direction.TRIM} and not target.command_blocks:
         raise JobError(
             f"job {job.name!r}: {target.device.name} takes up to {target.controller.max_transfer} "
             f"bytes in one command, less than one of its blocks of {block_size}: format it with "
@@ -118,7 +111,12 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
         )
     if job.rw == "zone-append" and not target.zone_blocks:
         raise JobError(f"job {job.name!r}: {target.device.name} is not zoned: use rw=write")
-    most = target.largest_append
+    if target.zone_blocks and appends(job) and job.destructive and ns.protection is not None:
+        raise JobError(
+            f"job {job.name!r}: {target.device.name} has protection information, whose reference "
+            "tags do not say where a Zone Append will write: use rw=write and iodepth=1"
+        )
+    most = target.append_blocks * block_size
     written = job.block_sizes[Direction.WRITE].largest if Direction.WRITE in job.directions else 0
     if target.zone_blocks and appends(job) and written > most:
         other = "" if job.rw == "zone-append" else ", or iodepth=1, which writes without appending"
@@ -127,6 +125,25 @@ def check_sizes(job: Job, target: Target, offset: int, length: int) -> None:
             f"which cannot be split, not {written}: use a smaller "
             f"bs{other}"
         )
+
+
+def _whose_blocks(target: Target) -> str:
+    """Say why blocks have the length that they have."""
+    data = target.ns.block_size
+    if target.block_bytes == data:
+        return f"which {target.device.name} has"
+    return (
+        f"{data} of data and {target.block_bytes - data} of metadata behind it, which "
+        f"{target.device.name} has"
+    )
+
+
+def _remedy(target: Target, size: int, what: str) -> str:
+    """Say what to give in place of a length: as many blocks with their metadata."""
+    data = target.ns.block_size
+    if target.block_bytes == data or size % data:
+        return f"change {what}"
+    return f"give {size // data * target.block_bytes} for {size} in {what}"
 
 
 def check_zones(job: Job, target: Target, zone_bytes: int) -> None:
@@ -164,12 +181,12 @@ def zoned_plan(
 
     ``writers`` jobs share what may be open. Raises JobError.
     """
-    shift = target.ns.block_shift
+    size = target.block_bytes
     capacity = min((zone.end - zone.start for zone in zones.zones), default=0)
     moves = job.directions != {Direction.TRIM}
-    if moves and job.largest_block > capacity << shift:
+    if moves and job.largest_block > capacity * size:
         raise JobError(
-            f"job {job.name!r}: a zone holds {capacity << shift} bytes, not a block of "
+            f"job {job.name!r}: a zone holds {capacity * size} bytes, not a block of "
             f"{job.largest_block}: use a smaller bs"
         )
     shared = [most // writers for most in (job.max_open_zones, target.most_open) if most]
@@ -178,8 +195,8 @@ def zoned_plan(
         zones,
         made,
         number=job.number,
-        first_lba=offset >> shift,
-        blocks=length >> shift,
+        first_lba=offset // size,
+        blocks=length // size,
         most_open=min(limits, default=len(zones.zones)),
         random=job.random,
         beyond=job.read_beyond_wp,
@@ -244,8 +261,7 @@ def generator(
     job: Job, target: Target, offset: int, length: int, *, reads: bool = False
 ) -> Generator:
     """Make the job's sequence of I/Os, the same each time; ``reads`` reads what it writes."""
-    ns = target.ns
-    zone_bytes = target.zone_blocks << ns.block_shift
+    zone_bytes = target.zone_bytes
     amount = None
     if job.io_size is not None:
         amount = job.amount(target.capacity, zone_size=zone_bytes)
@@ -258,7 +274,7 @@ def generator(
     return Generator(
         rw=rw,
         block_sizes=sizes,
-        block_size=ns.block_size,
+        block_size=target.block_bytes,
         size=length,
         offset=offset,
         io_size=amount,
@@ -280,7 +296,6 @@ def generator(
 
 def pace(job: Job, target: Target, queue: int = 0) -> Pace:
     """Tell what the job does besides keeping its queue full, of several the one of this number."""
-    shift = target.ns.block_shift
     # As in fio, the time alone counts where the number is not given.
     by_time = bool(job.thinktime_iotime) and "thinktime_blocks" not in dict(job.given)
     # As in fio, verification alone goes as fast as it can.
@@ -291,7 +306,7 @@ def pace(job: Job, target: Target, queue: int = 0) -> Pace:
         zone_blocks=target.zone_blocks if appends(job) else 0,
         zone_trims=job.zbd,
         rates=tuple(  # type: ignore[arg-type]  # three, as the job's are
-            Rate(ios=ios / job.queues, blocks=moved / (1 << shift) / job.queues)
+            Rate(ios=ios / job.queues, blocks=moved / target.block_bytes / job.queues)
             for ios, moved in rates
         ),
         poisson=job.rate_process == "poisson",
@@ -307,8 +322,9 @@ def appends(job: Job) -> bool:
     return job.rw == "zone-append" or (job.zbd and job.iodepth > 1 and job.verify is None)
 
 
-def commands(job: Job, nsid: int) -> dict[int, bytes]:
+def commands(job: Job, target: Target) -> dict[int, bytes]:
     """Make the commands of each direction, without what each I/O adds."""
+    nsid, carried = target.ns.nsid, target.carried
     fua = WriteCdw12.fua.mask if job.fua else 0
     write = NvmOpcode.ZONE_APPEND if appends(job) else NvmOpcode.WRITE
     trim = SQE.build(
@@ -323,11 +339,15 @@ def commands(job: Job, nsid: int) -> dict[int, bytes]:
         Direction.TRIM: trim,
         FLUSH: SQE.build(opc=NvmOpcode.FLUSH, nsid=nsid),
     }
-    return {int(direction): bytes(command) for direction, command in made.items()}
+    encoded = {int(direction): bytes(command) for direction, command in made.items()}
+    if carried is not None:
+        encoded[Direction.READ] = carried.command(NvmOpcode.READ, fua=False)
+        encoded[Direction.WRITE] = carried.command(write, fua=job.fua)
+    return encoded
 
 
 def issued_log(job: Job, target: Target) -> IssuedLog | None:
     """Make the log that the job wants, if it does (write_iolog)."""
     if job.write_iolog is None:
         return None
-    return IssuedLog(job.write_iolog, target.device.name, block_shift=target.ns.block_shift)
+    return IssuedLog(job.write_iolog, target.device.name, block_bytes=target.block_bytes)

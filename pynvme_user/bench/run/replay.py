@@ -46,7 +46,7 @@ class Replay:
         if done < count:
             raise JobError(f"{job.read_iolog} changed while it was read")
         #: Bytes in all.
-        self.bytes = int(self._ios["blocks"].sum(dtype=np.uint64)) << target.ns.block_shift
+        self.bytes = int(self._ios["blocks"].sum(dtype=np.uint64)) * target.block_bytes
 
     def _add(self, made: npt.NDArray[np.void], place: slice, first_ns: int) -> None:
         job, target = self._job, self._target
@@ -54,15 +54,15 @@ class Replay:
         if job.replay_align:
             offset &= ~np.uint64(job.replay_align - 1)
         self._check(made, offset)
-        shift = np.uint64(target.ns.block_shift)
-        lba, blocks = offset >> shift, made["bytes"] >> shift
-        room = np.uint64(self._length) >> shift
+        size = np.uint64(target.block_bytes)
+        lba, blocks = offset // size, made["bytes"] // size
+        room = np.uint64(self._length) // size
         beyond = lba + blocks > room
         self.wrapped += int(np.count_nonzero(beyond))
         # One that would cross the end ends there.
         lba = np.where(beyond, np.minimum(lba % room, room - np.minimum(blocks, room)), lba)
         ios = self._ios[place]
-        ios["lba"] = lba + (np.uint64(self._offset) >> shift)
+        ios["lba"] = lba + (np.uint64(self._offset) // size)
         ios["lba"][made["direction"] == FLUSH] = 0
         ios["blocks"], ios["direction"] = blocks, made["direction"]
         if self._due is not None:
@@ -72,7 +72,7 @@ class Replay:
             self._due[place] = (since * ticks).astype(np.uint64)
 
     def _check(self, made: npt.NDArray[np.void], offset: npt.NDArray[np.uint64]) -> None:
-        target, size = self._target, self._target.ns.block_size
+        target, size = self._target, self._target.block_bytes
         name = target.device.name
         limits = target.ns.limits
         most = min(limits.dmrsl or MAX_RANGE_BLOCKS, limits.dmsl or MAX_RANGE_BLOCKS) * size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,10 +13,11 @@ from pynvme_user.bench.jobs.job import Job
 from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results import health
 from pynvme_user.bench.results.result import Device
+from pynvme_user.bench.run.metadata import Carried, carried
 from pynvme_user.driver.controller import Controller
 from pynvme_user.driver.controller import open as open_controller
-from pynvme_user.driver.namespace import Namespace
-from pynvme_user.errors import NvmeError
+from pynvme_user.driver.namespace import MetadataNamespace, Namespace
+from pynvme_user.errors import NvmeError, NvmeStatusError
 from pynvme_user.spec.commands import AdminOpcode
 from pynvme_user.spec.logs import LogId, SmartLog
 from pynvme_user.workload.verify_state import NamespaceIdentity
@@ -37,13 +38,35 @@ class Target:
     device: Device
     zone_blocks: int  # 0: not zoned
     most_open: int  # zones that may be open at a time; 0: any number
-    largest_append: int  # bytes that a Zone Append carries; 0: not zoned
+    append_blocks: int  # that a Zone Append carries; 0: not zoned
     deallocated: int  # what deallocated blocks read as: DLFEAT bits 2:0
+    carried: Carried | None = None  # what a job's I/O carries besides data: see of()
+
+    def of(self, job: Job) -> Target:
+        """Tell what it is to a job: how its blocks are moved. Raises JobError."""
+        return replace(self, carried=carried(job, self.ns.current(), self.device.name))
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block as the job counts them: as they lie in the memory of its data."""
+        return self.ns.block_size if self.carried is None else self.carried.block_bytes
+
+    @property
+    def command_blocks(self) -> int:
+        """Blocks that one read or write carries."""
+        if self.carried is not None:
+            return self.carried.command_blocks
+        return self.controller.max_transfer >> self.ns.block_shift
 
     @property
     def capacity(self) -> int:
-        """Bytes of data."""
-        return self.ns.block_count << self.ns.block_shift
+        """Bytes of all blocks."""
+        return self.ns.block_count * self.block_bytes
+
+    @property
+    def zone_bytes(self) -> int:
+        """Bytes of a zone; 0: not zoned."""
+        return self.zone_blocks * self.block_bytes
 
     @property
     def identity(self) -> NamespaceIdentity:
@@ -63,8 +86,10 @@ class Target:
         Never written, or deallocated: a device answers such reads without its medium.
         """
         ns = self.ns
-        first, blocks = offset >> ns.block_shift, length >> ns.block_shift
+        first, blocks = offset // self.block_bytes, length // self.block_bytes
         lbas = first + np.random.default_rng(blocks).integers(0, blocks, min(_SAMPLES, blocks))
+        if isinstance(ns, MetadataNamespace):
+            return float(np.mean([_is_blank(ns, int(lba)) for lba in lbas]))
         buffer = self.controller.alloc(len(lbas) << ns.block_shift)
         with self.controller.pool.acquired() as pair:
             done = pair.read_many(ns, lbas, 1, buffer)
@@ -168,9 +193,17 @@ def _identify(controller: Controller, nsid: int | None) -> Target:
         device,
         zone_blocks,
         most_open,
-        largest_append=ns.zones.max_append << ns.block_shift if zone_blocks else 0,
+        append_blocks=ns.zones.max_append if zone_blocks else 0,
         deallocated=int(ns.identify.dlfeat) & 7,
     )
+
+
+def _is_blank(ns: MetadataNamespace, lba: int) -> bool:
+    """Whether a block reads as zeroes, whatever its protection information."""
+    try:
+        return not any(ns.read(lba, 1, prinfo=0))
+    except NvmeStatusError:
+        return False
 
 
 def _zones(ns: Namespace) -> tuple[int, int]:

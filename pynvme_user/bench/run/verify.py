@@ -101,7 +101,7 @@ class Verification:
         self._verify_at = self._trim_at = 0
         interval = job.verify_interval or self._interval(job)
         if job.zbd:
-            interval = gcd(interval, target.zone_blocks << ns.block_shift)
+            interval = gcd(interval, target.zone_bytes)
         region = Region(
             block_size=ns.block_size,
             blocks=length >> ns.block_shift,

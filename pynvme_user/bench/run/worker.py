@@ -86,7 +86,7 @@ class Worker:
         io_log: bool,
     ) -> None:
         self.job = job
-        self.target = target
+        self.target = target = target.of(job)
         self.phase = "ramp" if job.ramp_time else "run"
         #: Without its traceback, whose frames would keep DMA memory.
         self.error: Exception | None = None
@@ -109,7 +109,7 @@ class Worker:
         #: What is asked for while it runs: when the run began, and the answer.
         self._asked: float | None = None
         self._answers: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
-        zone_bytes = target.zone_blocks << target.ns.block_shift
+        zone_bytes = target.zone_bytes
         self.offset, self.length = job.region(target.capacity, zone_bytes)
         if job.zbd:
             check_zones(job, target, zone_bytes)
@@ -159,7 +159,8 @@ class Worker:
                     made.enter_context(controller.queue_pair(depth.commands, spin=spin, node=node))
                     for _ in range(queues)
                 ]
-                buffer = controller.alloc(queues * depth.ios * self._piece, node=node)
+                piece = self._piece + self._metadata_piece
+                buffer = controller.alloc(queues * depth.ios * piece, node=node)
                 fill(buffer, self.job)
                 alone = queues == 1 and not self.job.one_thread
                 self._set_up(pairs[0] if alone else QueuePairGroup(pairs), buffer, depth)
@@ -184,11 +185,16 @@ class Worker:
 
     @property
     def _piece(self) -> int:
-        """Bytes of each I/O's buffer: whole pages, so that no PRP entry is wasted."""
+        """Bytes of each I/O's data: whole pages, so that no PRP entry is wasted."""
         # A trim has a list of one range, wherever that is.
         moved = self.job.directions - {Direction.TRIM}
         largest = max((self.job.block_sizes[way].largest for way in moved), default=1)
         return -(-largest // 4096) * 4096
+
+    @property
+    def _metadata_piece(self) -> int:
+        """Bytes of each I/O's metadata, where that lies apart."""
+        return self.target.carried.metadata_piece if self.target.carried is not None else 0
 
     @property
     def _placement(self) -> Placement | None:
@@ -199,7 +205,7 @@ class Worker:
         return generator(self.job, self.target, self.offset, self.length, reads=reads)
 
     def _set_up(self, pair: QueuePair | QueuePairGroup, buffer: DmaBuffer, depth: Depths) -> None:
-        job, ns = self.job, self.target.ns
+        job, ns, carried = self.job, self.target.ns, self.target.carried
         if job.verify is not None:
             again = self._generator()
             trims = self._generator() if job.trim_percentage else None
@@ -215,7 +221,7 @@ class Worker:
         workloads = [
             Workload(
                 made,
-                commands=commands(job, ns.nsid),
+                commands=commands(job, self.target),
                 buffer=piece,
                 queue_depth=pair.depth,
                 depth=depth.ios,
@@ -224,6 +230,7 @@ class Worker:
                 block_shift=ns.block_shift,
                 pace=pace(job, self.target, queue),
                 contents=contents_of(self._contents, queue),
+                metadata=carried.placed(self._piece) if carried is not None else None,
                 verifier=self._verification.verifier if self._verification else None,
                 verify_fatal=job.verify_fatal and errno.EILSEQ not in (job.ignore_error[2] or ()),
                 records=self._records,
@@ -233,7 +240,7 @@ class Worker:
         ]
         loop: Workload | WorkloadGroup = workloads[0]
         if isinstance(pair, QueuePairGroup):
-            loop = WorkloadGroup(workloads, blocks=job.smallest_block >> ns.block_shift)
+            loop = WorkloadGroup(workloads, blocks=job.smallest_block // self.target.block_bytes)
         self._workload = workloads[0] if job.queues == 1 else loop
         self._drive = Drive(pair, loop, buffer, ns)
         if self._plan is not None and self._verification is not None:
@@ -241,7 +248,7 @@ class Worker:
         self._recorder = Recorder(
             self._workload,
             pair,
-            ns.block_size,
+            self.target.block_bytes,
             periods_ms={SAMPLE_MS, *averaged_ms(job)},
             peaks=job.log_max_value,
             issued=issued_log(job, self.target),
@@ -286,12 +293,12 @@ class Worker:
                 pass
             elif verification is not None and job.verify_only and verification.resumes:
                 self.phase = _VERIFYING
-                most = max(1, self._piece >> self.target.ns.block_shift)
+                most = max(1, self._piece // self.target.block_bytes)
                 zone = self.target.zone_blocks
                 yield from self._go_through(verification.expected(most, zone))
             elif self._plan is not None and job.verify_only:
                 self.phase = _VERIFYING
-                blocks = job.block_sizes[Direction.WRITE].largest >> self.target.ns.block_shift
+                blocks = job.block_sizes[Direction.WRITE].largest // self.target.block_bytes
                 yield from self._go_through(self._plan.all_written(blocks))
             elif self._plan is not None:
                 yield from self._run_zoned(deadline, self._plan)
@@ -477,7 +484,7 @@ class Worker:
         elapsed = now - self.began
         if self.phase == "run":
             active = self._used_recorder.active_seconds(now)
-            size = self.target.ns.block_size
+            size = self.target.block_bytes
             results = workload.ended if self.job.log_max_value else workload.results
             if self._limits.check(elapsed, results, size, active):
                 self._gives_up = True
@@ -490,7 +497,7 @@ class Worker:
         if self._workload is None:
             return np.zeros(3, np.uint64), np.zeros(3, np.uint64)
         results = self._workload.results[:3]
-        return results["ios"].copy(), results["blocks"] * np.uint64(self.target.ns.block_size)
+        return results["ios"].copy(), results["blocks"] * np.uint64(self.target.block_bytes)
 
     @property
     def latency(self) -> tuple[int, int]:
@@ -557,6 +564,12 @@ class Worker:
     def warnings(self) -> list[str]:
         """What the results have to say besides their figures."""
         notes, rounds = [*self.notes], self._limits.rounds.found
+        if self._workload is not None and (fault := self._workload.protection_fault):
+            lba, error = fault
+            notes.append(
+                f"read LBA {lba}, whose {error.part} is {error.found:#x} in place of "
+                f"{error.expected:#x}: it is the first such block"
+            )
         if rounds is not None and not rounds.attained:
             notes.append(
                 f"has {len(rounds.iops)} rounds, of which the last {rounds.wanted} are not steady, "
