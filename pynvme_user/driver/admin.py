@@ -19,13 +19,27 @@ from pynvme_user.dma import PAGE, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.driver.completion import Completion, check
 from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.driver.queue_pair import RawQueuePair
-from pynvme_user.errors import ClosedError, DeviceRemovedError, NvmeTimeoutError, QueueFullError
+from pynvme_user.errors import (
+    ClosedError,
+    DeviceRemovedError,
+    NvmeStatusError,
+    NvmeTimeoutError,
+    QueueFullError,
+)
 from pynvme_user.logs import logger
-from pynvme_user.spec.admin import AbortCdw10, AbortResult, IdentifyCdw10, IdentifyCdw11
-from pynvme_user.spec.commands import SQE, AdminOpcode, DataTransfer, NvmOpcode
+from pynvme_user.spec.admin import (
+    AbortCdw10,
+    AbortResult,
+    GetLogPageCdw10,
+    IdentifyCdw10,
+    IdentifyCdw11,
+)
+from pynvme_user.spec.commands import NSID_ALL, SQE, AdminOpcode, DataTransfer, NvmOpcode
 from pynvme_user.spec.feature_dwords import NumberOfQueuesCdw11, NumberOfQueuesResult
 from pynvme_user.spec.features import FeatureId, SetFeaturesCdw10
+from pynvme_user.spec.logs import CommandEffectsLog, LogId
 from pynvme_user.spec.status import Status
+from pynvme_user.spec.support import may_cancel, unsupported_io
 
 log = logger(__name__)
 
@@ -365,6 +379,24 @@ class AdminQueue:
         )
         self.run(command, page)
         return page.tobytes()
+
+    def has_cancel(self) -> bool:
+        """Ask whether the controller has Cancel, by its Commands Supported and Effects log."""
+        identify = self._device.identify
+        if not may_cancel(identify):
+            return False
+        page = self._device.alloc(CommandEffectsLog.size)
+        command = SQE.build(
+            opc=AdminOpcode.GET_LOG_PAGE,
+            nsid=NSID_ALL,
+            cdw10=GetLogPageCdw10.build(lid=LogId.COMMAND_EFFECTS, numdl=page.nbytes // 4 - 1),
+        )
+        try:
+            self.run(command, page)
+        except NvmeStatusError:
+            return False
+        effects = CommandEffectsLog.from_bytes(page.tobytes())
+        return unsupported_io(identify, NvmOpcode.CANCEL, effects) is None
 
     def abort(self, sqid: int, cid: int) -> bool:
         """Ask for a command's abort; see :meth:`Controller.abort` (Base 2.0, section 5.1)."""

@@ -63,7 +63,7 @@ class Recovery(Protocol):
         waited: float | None,
         because: NvmeError | None = None,
     ) -> None:
-        """Abort a command that is overdue, or reset; ``waited`` is since its abort, in seconds."""
+        """End a command that is overdue, or reset; ``waited`` is since that, in seconds."""
 
 
 class Device:
@@ -72,6 +72,8 @@ class Device:
     cap: CAP  # from before the controller is enabled
     identify: IdentifyController  # from its first Identify on; as of the last reset
     controller: Controller  # that was made of it, for users: the driver itself does not ask it
+    #: Whether it has Cancel, which ends an overdue I/O command; as of the last reset.
+    cancels = False
     #: Seconds that an aborted command may take to end before the controller is reset.
     abort_seconds = 2.0
 

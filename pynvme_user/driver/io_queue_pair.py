@@ -277,6 +277,8 @@ class QueuePair(MetadataQueuePair):
         """Let the queue pair be the loop's alone, if it is not."""
         if self._loop is not loop:
             self._check_open()
+            if self._cancel >= 0:
+                self.unclaimed = self.drain()  # its end is no loop's
             for memory in (owner, loop.memory):
                 if memory is not None:
                     self._dma(memory)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from pynvme_user import owned
 from pynvme_user.dma import DmaBuffer, address_of
+from pynvme_user.driver.cancels import Cancels
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
 from pynvme_user.driver.device import Device, Recovery, State
 from pynvme_user.driver.waiter import Waiter
@@ -42,7 +43,7 @@ SLICE_NS = 100_000_000
 OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
 
 
-class RawQueuePair:
+class RawQueuePair(Cancels):
     """A submission and a completion queue with ``depth`` commands outstanding at most.
 
     A queue pair belongs to one thread: a call of another one raises NvmeError while one is under
@@ -123,7 +124,7 @@ class RawQueuePair:
     def _begin(self) -> None:
         """Begin, with nothing outstanding, on a queue that has just begun."""
         self._buffers: list[object] = [None] * self.depth
-        self._aborting = (-1, 0.0)
+        self._aborting, self._cancel = (-1, 0.0), -1
         self._watch = ClockWatch()
         if self.queue.shadow:
             shadow, event_index = self.queue.shadow
@@ -358,6 +359,8 @@ class RawQueuePair:
     def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
         done = []
         for latency_ns, _, dw0, dw1, cid, status in reaped.tolist():
+            if self._is_cancel(cid, status, dw0):
+                continue
             overdue = cid == self._aborting[0]
             done.append(
                 Completion(cid, Status(status), latency_ns, dw0, dw1, overdue and status != 0)
@@ -536,6 +539,8 @@ class RawQueuePair:
     def restart(self) -> None:
         """Give every outstanding command its end and begin anew; DMA has stopped."""
         for latency_ns, _, dw0, dw1, cid, status in self._ring.abort_all(HOST_ABORTED).tolist():
+            if cid == self._cancel:
+                continue
             overdue = cid == self._aborting[0]
             self.unclaimed.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
             self._cids_held = True

@@ -1,7 +1,8 @@
 """Recovery: what becomes of a controller that does not answer, fails, or goes away.
 
-A command that is overdue is aborted and, where that does not end it, the controller is reset: by
-CC.EN or, where that does not do it, by the bus. A device that is gone stays gone.
+A command that is overdue is cancelled, where the controller has that, or aborted and, where that
+does not end it, the controller is reset: by CC.EN or, where that does not do it, by the bus. A
+device that is gone stays gone.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class ControllerRecovery:
         device.identify = IdentifyController.from_bytes(page)
         most, mdts = device.transport.max_transfer, device.identify.mdts
         device.max_transfer = min(PAGE << mdts, most) if mdts else most
+        device.cancels = self._commands.has_cancel()
         device.transport.set_up(device.identify, device.cap, self._commands.run, device.warn)
         self._queue_pairs.set_up()
 
@@ -145,11 +147,16 @@ class ControllerRecovery:
     ) -> None:
         """Deal with a command that takes longer than it may.
 
-        It is aborted; if it has not ended ``abort_seconds`` after that (``waited`` are the seconds
-        since; None: it was not aborted), the controller is reset, ``because`` of that.
+        One of an I/O queue is cancelled if the controller has that (Base 2.1, 7.1); what is not, or
+        was not ended by it, is aborted. If it has not ended ``abort_seconds`` after that
+        (``waited`` are the seconds since; None: it was neither), the controller is reset,
+        ``because`` of that.
         """
         device = self._device
         if waited is None:
+            if sqid and device.cancels and self._cancel(sqid, cid):
+                log.warning("%s: %s of queue %d is overdue: cancel", device.name, what, sqid)
+                return
             log.warning("%s: %s of queue %d is overdue: abort", device.name, what, sqid)
             with suppress(QueueFullError):  # of admin commands: the reset is what is left
                 if sqid:
@@ -159,6 +166,10 @@ class ControllerRecovery:
         elif waited > device.abort_seconds:
             log.warning("%s: %s of queue %d was not aborted: reset", device.name, what, sqid)
             self.reset(because)
+
+    def _cancel(self, sqid: int, cid: int) -> bool:
+        """Have the command's own queue cancel it; whether it was asked to."""
+        return any(pair.qid == sqid and pair.cancel(cid) for pair in self._queue_pairs)
 
     def uncorrectable_error(self) -> None:
         """Act on an uncorrectable PCIe error: what is outstanding fails by a reset or a removal.

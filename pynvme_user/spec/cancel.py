@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 
+from .commands import NSID_ALL, SQE, NvmOpcode
 from .fields import Bits, Register, Reserved
 
 CID_ALL = 0xFFFF  # what CID is with CancelAction.MULTIPLE
@@ -37,3 +38,13 @@ class CancelResult(Register, width=32):
 
     cmda = Bits(15, 0, "Commands Aborted")
     ceda = Bits(31, 16, "Commands Eligible for Deferred Abort")
+
+
+def cancel_one(sqid: int, cid: int) -> SQE:
+    """Make the Cancel of one command, of whatever namespace."""
+    return SQE.build(
+        opc=NvmOpcode.CANCEL,
+        nsid=NSID_ALL,
+        cdw10=CancelCdw10.build(sqid=sqid, cid=cid),
+        cdw11=CancelCdw11.build(acode=CancelAction.SINGLE),
+    )

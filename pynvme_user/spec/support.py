@@ -30,6 +30,7 @@ from .identify_nvm import IdentifyControllerNvm
 from .logs import LogId
 
 _MIGRATION = 0x0002_0100  # VS of 2.1, which brought the bit of live migration
+_CANCEL = 0x0002_0000  # VS of 2.0: older ones have no Cancel, which came with 2.1
 _SIZE_LIMITS = 0x0002_0000  # VS of 2.0, which brought the limits of `_BY_LIMITS`
 
 
@@ -213,6 +214,14 @@ def unsupported_io(
     if clause is None or limit is None or identify.ver < _SIZE_LIMITS:
         return clause
     return None if limits is None or limit(limits) else clause
+
+
+def may_cancel(identify: IdentifyController) -> bool:
+    """Tell whether its Commands Supported and Effects log can say that it has Cancel.
+
+    Nothing else does: Identify Controller has no bit for it (Base 2.1, 7.1).
+    """
+    return identify.ver >= _CANCEL and not unsupported_log(identify, LogId.COMMAND_EFFECTS)
 
 
 def unsupported_fused(identify: IdentifyController) -> str | None:

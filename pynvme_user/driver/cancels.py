@@ -1,0 +1,46 @@
+"""A queue pair's part in Cancel, by which its device ends one of its commands (Base 2.1, 7.1)."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from pynvme_user.errors import QueueFullError
+from pynvme_user.ring import Loop, Ring
+from pynvme_user.spec.cancel import CancelResult, cancel_one
+from pynvme_user.spec.status import Status
+
+
+class Cancels:
+    """Sends a Cancel, whose end is nobody's outcome: nothing but its own entry is free by it."""
+
+    qid: int
+    _ring: Ring
+    _lock: threading.RLock
+    _loop: Loop | None
+    #: The overdue command that something was done about: its CID, and when.
+    _aborting: tuple[int, float]
+    #: CIDs: of the Cancel that is outstanding, and of what one did not end; -1: of none.
+    _cancel = _not_cancelled = -1
+
+    def cancel(self, cid: int) -> bool:
+        """Have the device end a command; whether it was asked to.
+
+        Not where a loop in C has the queue pair, which knows its own commands alone, while another
+        Cancel is outstanding, for what one did not end, and where the queue is full.
+        """
+        with self._lock, suppress(QueueFullError):
+            if self._loop is None and self._cancel < 0 and cid != self._not_cancelled:
+                self._cancel = self._ring.submit(bytes(cancel_one(self.qid, cid)), 0, 0)
+                self._ring.ring_doorbell()
+                return True
+        return False
+
+    def _is_cancel(self, cid: int, status: int, dw0: int) -> bool:
+        """Take the end of a Cancel, if it is one's; what it did not end is aborted next."""
+        if cid != self._cancel:
+            return False
+        self._cancel = -1
+        if not Status(status).ok or not CancelResult(dw0):
+            self._not_cancelled, self._aborting = self._aborting[0], (-1, 0.0)
+        return True
