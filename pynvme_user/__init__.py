@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pynvme_user.aio import AsyncController, AsyncNamespace, aopen
     from pynvme_user.dma import BytesLike, DmaBuffer
     from pynvme_user.driver.admin import AdminRequest, CommandFields
-    from pynvme_user.driver.completion import Completion, VectorResult
+    from pynvme_user.driver.completion import Completion, Reaped, VectorResult
     from pynvme_user.driver.controller import Controller, open
     from pynvme_user.driver.events import Event, Events
     from pynvme_user.driver.features import FeatureValue
@@ -106,6 +106,7 @@ _HOMES = {
     "QueuePair": "driver.io_queue_pair",
     "SQE": "spec.commands",
     "Status": "spec.status",
+    "Reaped": "driver.completion",
     "TransferOptions": "driver.metadata",
     "VectorResult": "driver.completion",
     "Zones": "driver.zns",
@@ -172,6 +173,7 @@ __all__ = [
     "ProtectionType",
     "QueueFullError",
     "QueuePair",
+    "Reaped",
     "Status",
     "TransferOptions",
     "UnsafeAccessWarning",

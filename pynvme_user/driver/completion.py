@@ -74,6 +74,34 @@ class VectorResult:
         return self
 
 
+class _Arrays(NamedTuple):
+    tags: npt.NDArray[np.int64]
+    status: U16Array
+    latency_ns: U64Array
+
+
+class Reaped(_Arrays):
+    """Outcomes of :meth:`QueuePair.submit_many`'s I/Os: ``(tags, status, latency_ns)``.
+
+    ``tags`` are int64, ``status`` is the 15-bit status field, uint16, 0 of success; ``latency_ns``
+    uint64. Entry *i* of each is of one I/O.
+    """
+
+    timed_out = False  # one took longer than the timeout, and was aborted for that
+
+    @property
+    def failed(self) -> npt.NDArray[np.intp]:
+        """Where the I/Os are that did not succeed: ``done.tags[done.failed]`` are their tags."""
+        return np.flatnonzero((self.status & 0x7FF) != 0)
+
+    def check(self) -> Self:
+        """Raise what :func:`check` does for the first I/O that failed; return self if none did."""
+        for index in self.failed[:1].tolist():
+            what = f"the I/O with tag {self.tags[index]}"
+            check(Status(int(self.status[index])), what, self.timed_out)
+        return self
+
+
 def check(status: Status, command: str, timed_out: bool = False) -> None:
     """Turn a status that is not success into its exception; ``command`` names the command.
 

@@ -10,11 +10,11 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.driver.batch_queue_pair import BatchQueuePair
 from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry, ZonedBlocks
 from pynvme_user.driver.metadata import AppendOptions, MetadataOptions
-from pynvme_user.driver.metadata_queue_pair import MetadataQueuePair
 from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS
 from pynvme_user.errors import (
     ClosedError,
@@ -36,7 +36,7 @@ _FUA = WriteCdw12.fua.mask
 _DEALLOCATE = WriteZeroesCdw12.deac.mask
 
 
-class QueuePair(MetadataQueuePair):
+class QueuePair(BatchQueuePair):
     """An I/O queue pair, made by :meth:`Controller.queue_pair`: it belongs to one thread."""
 
     #: Its creation did not end, so that nobody has it.
@@ -233,14 +233,6 @@ class QueuePair(MetadataQueuePair):
         except ControllerFatalError as error:
             self._reset_for(error)
             raise
-
-    def _geometry(self, ns: Blocks) -> Geometry:
-        """Return what is known of a namespace, as it is now.
-
-        It may have changed again: that is looked at under the lock.
-        """
-        self._check_own(ns)
-        return ns.current()
 
     # --- loops in C ---------------------------------------------------------------------------
 

@@ -29,6 +29,14 @@ class MetadataQueuePair(RawQueuePair):
                 "than the queue pair's: use a queue pair of its own"
             )
 
+    def _geometry(self, ns: Blocks) -> Geometry:
+        """Return what is known of a namespace, as it is now.
+
+        It may have changed again: that is looked at under the lock.
+        """
+        self._check_own(ns)
+        return ns.current()
+
     def _submit_metadata(
         self,
         opcode: NvmOpcode,

@@ -101,7 +101,8 @@ class RawQueuePair(Cancels):
         #: For :meth:`QueuePairPool.transfer`.
         self.waiter = Waiter(self._ring, SLICE_NS)
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
-        self.unclaimed: list[Completion] = []
+        #: Completions, or what else _completions() makes of an entry.
+        self.unclaimed: list[Any] = []
         self._cids_held = False  # by a reset: C keeps the CIDs of some of them back
         self._loop: Loop | None = None
         self._loop_owner: object = None
@@ -356,8 +357,8 @@ class RawQueuePair(Cancels):
         if len(reaped):
             self.unclaimed += self._completions(reaped)
 
-    def _completions(self, reaped: npt.NDArray[np.void]) -> list[Completion]:
-        done = []
+    def _completions(self, reaped: npt.NDArray[np.void]) -> list[Any]:
+        done: list[Any] = []
         for latency_ns, _, dw0, dw1, cid, status in reaped.tolist():
             if self._is_cancel(cid, status, dw0):
                 continue
@@ -538,11 +539,9 @@ class RawQueuePair(Cancels):
 
     def restart(self) -> None:
         """Give every outstanding command its end and begin anew; DMA has stopped."""
-        for latency_ns, _, dw0, dw1, cid, status in self._ring.abort_all(HOST_ABORTED).tolist():
-            if cid == self._cancel:
-                continue
-            overdue = cid == self._aborting[0]
-            self.unclaimed.append(Completion(cid, Status(status), latency_ns, dw0, dw1, overdue))
+        ended = self._ring.abort_all(HOST_ABORTED)
+        if len(ended):
+            self.unclaimed += self._completions(ended[ended["cid"] != self._cancel])
             self._cids_held = True
         self.waiter.pinned = ()
         self._loop_owner = None

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "_batch.h"
 #include "_vector.h"
 #include "null_controller.h"
 #include "test.h"
@@ -339,6 +340,110 @@ static void trial_of_vector(void)
 	free(status);
 }
 
+/* What a batch has of `n`: an opcode, or a tag, which tells all else. */
+static uint64_t column_word(uint64_t n)
+{
+	return n * 7919 + 3;
+}
+
+/* A batch of which some are completed rightly, then one is not: those have their tags, none else. */
+static void trial_of_batch(void)
+{
+	uint32_t depth = 1 + random_below(DEPTH_MAX);
+	uint32_t count = 1 + random_below(2 * DEPTH_MAX);
+	uint64_t opcode = 2, blocks = 1, zero = 0;
+	uint64_t *lbas = allocate(count, 8), *tags = allocate(count, 8);
+	uint64_t *latencies = allocate(depth, 8);
+	int64_t *reaped = allocate(depth, 8);
+	uint16_t *status = allocate(depth, 2);
+	uint8_t *ended = allocate(count, 1);
+	struct host host = { .depth = depth };
+	struct nvme_batch batch = {
+		.count = count,
+		.iova = 0x10000,
+		.length = 512,
+		.opcodes = { &opcode, 0 },
+		.lbas = { lbas, 1 },
+		.blocks = { &blocks, 0 },
+		.offsets = { &zero, 0 },
+		.tags = { tags, 1 },
+		.nsid = 1,
+		.block_count = UINT64_MAX,
+		.block_shift = 9,
+		.max_blocks = 8,
+	};
+	struct nvme_outcomes out = {
+		.tags = reaped, .latency_ns = latencies, .status = status
+	};
+	uint32_t submitted = count < depth ? count : depth;
+	uint32_t right, got = 0;
+	uint16_t cid = 0, good = random_below(2) ? 0 : 0x80;
+	uint32_t tail;
+	int n;
+
+	host_pair(&host);
+	out.scratch = host.pair.out;
+	for (uint32_t i = 0; i < count; i++)
+		tags[i] = column_word(lbas[i] = i);
+	/* One that cannot be described: nothing was there, whatever came before it. */
+	tail = host.pair.qp.sq_tail;
+	lbas[count - 1] = UINT64_MAX;
+	CHECK(nvme_batch_submit(&host.pair.qp, &batch) == NVME_BATCH_REFUSED - NVME_BATCH_RANGE);
+	CHECK(batch.bad == count - 1 && host.pair.qp.sq_tail == tail);
+	CHECK(!host.pair.qp.outstanding && !nvme_qpair_check(&host.pair.qp));
+	lbas[count - 1] = count - 1;
+	CHECK(nvme_batch_submit(&host.pair.qp, &batch) == (int)submitted);
+	CHECK(host.pair.qp.outstanding == submitted);
+	null_controller_fetch(&host.pair.controller);
+	CHECK(host.pair.controller.count == submitted);
+	right = random_below(submitted + 1);
+	for (uint32_t i = right; i; i--) {
+		uint32_t which = random_below(host.pair.controller.count);
+
+		cid = host.pair.controller.fetched[which].cid;
+		null_controller_complete(&host.pair.controller, which, good);
+	}
+	switch (random_below(right ? 3 : 2)) {
+	case 0: /* of the index's next command */
+		cid = host.pair.controller.count ? host.pair.controller.fetched[0].cid : cid;
+		post(&host, 1, (uint16_t)(cid + 2 * host.pair.qp.generation));
+		break;
+	case 1: /* of another queue */
+		post(&host, 2, host.pair.controller.count ? host.pair.controller.fetched[0].cid : cid);
+		break;
+	default: /* once more */
+		post(&host, 1, cid);
+	}
+	while ((n = nvme_batch_reap(&host.pair.qp, &out, 0)) > 0) {
+		CHECK(out.count == (uint64_t)n && out.failed == (good ? out.count : 0));
+		for (int i = 0; i < n; i++) {
+			uint64_t number = ((uint64_t)reaped[i] - 3) / 7919;
+
+			CHECK(number < submitted && column_word(number) == (uint64_t)reaped[i]);
+			CHECK(!ended[number] && status[i] == good);
+			ended[number] = 1;
+		}
+		got += (uint32_t)n;
+	}
+	CHECK(n == -EPROTO && !out.count && got == right);
+	CHECK(host.pair.qp.outstanding == submitted - right);
+	n = nvme_qpair_abort_all(&host.pair.qp, host.pair.out, 0x371);
+	CHECK(n == (int)(submitted - right));
+	while (n--) {
+		uint64_t number = ((uint64_t)host.pair.out[n].user - 3) / 7919;
+
+		CHECK(number < submitted && !ended[number]);
+		ended[number] = 1;
+	}
+	pair_free(&host.pair);
+	free(lbas);
+	free(tags);
+	free(latencies);
+	free(reaped);
+	free(status);
+	free(ended);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t trials = TRIALS;
@@ -349,11 +454,14 @@ int main(int argc, char **argv)
 		for (enum kind kind = 0; kind < KINDS; kind++)
 			trial(kind);
 		trial_of_vector();
+		trial_of_batch();
 	}
 	for (enum kind kind = 0; kind < KINDS; kind++)
 		printf("hostile_test: %s: %llu, none believed\n", names[kind],
 		       (unsigned long long)(trials / (KINDS + 1)));
 	printf("hostile_test: within a vector's turn: %llu, none believed\n",
+	       (unsigned long long)(trials / (KINDS + 1)));
+	printf("hostile_test: in a batch: %llu, none believed\n",
 	       (unsigned long long)(trials / (KINDS + 1)));
 	puts("hostile_test: ok");
 	return 0;

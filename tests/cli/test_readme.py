@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 #: What is pasted of each page: the text behind a heading up to the next; of the README all.
 PASTED = {
     "README.md": "",
+    "docs/batches.md": "## A queue that is kept full\n",
     "docs/bench.md": "## First commands\n",
     "docs/embedding.md": "## Ways to use it\n",
     "docs/performance.md": "## How it is measured\n",
@@ -28,6 +29,7 @@ DISK = range(1 << 30, (1 << 30) + 1)
 #: How many blocks of each page run, and the sizes of files that are there then.
 LEFT: dict[str, tuple[int, dict[str, range]]] = {
     "README.md": (3, {"disk.img": DISK}),
+    "docs/batches.md": (1, {}),
     "docs/bench.md": (1, {"disk.img": DISK, "sweep.html": range(10_001, 1 << 30)}),
     "docs/embedding.md": (3, {}),
     "docs/performance.md": (0, {}),

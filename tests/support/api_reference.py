@@ -28,7 +28,7 @@ SUBJECTS = {
         *("Events", "Event"),
     ),
     "Namespaces and queue pairs": (
-        *("Namespace", "Zones", "QueuePair", "Completion", "VectorResult"),
+        *("Namespace", "Zones", "QueuePair", "Completion", "VectorResult", "Reaped"),
     ),
     "Memory": (
         *("DmaBuffer", "ControllerMemoryBuffer", "PersistentMemoryRegion", "BytesLike"),

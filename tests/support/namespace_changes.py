@@ -7,9 +7,16 @@ from collections.abc import Callable
 from soft_controller import OK, SoftController
 
 from pynvme_user import DmaBuffer, Namespace, QueuePair
-from pynvme_user.spec.commands import SQE, AdminOpcode
+from pynvme_user.spec.commands import SQE, AdminOpcode, NvmOpcode
 from pynvme_user.spec.identify import LbaFormat
 from pynvme_user.spec.status import Status
+
+
+def batch(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
+    """Submit a batch of one, and reap it."""
+    assert qp.submit_many(ns, NvmOpcode.READ, 0, 8, buffer, 0) == 1
+    assert len(qp.reap(None).check().tags) == 1
+
 
 WAYS: dict[str, Callable[[Namespace, QueuePair, DmaBuffer], object]] = {
     "read_into": lambda ns, qp, buffer: ns.read_into(0, buffer),
@@ -25,6 +32,7 @@ WAYS: dict[str, Callable[[Namespace, QueuePair, DmaBuffer], object]] = {
     "submit_write": lambda ns, qp, buffer: qp.submit_write(ns, 0, 8, buffer),
     "submit_write_zeroes": lambda ns, qp, buffer: qp.submit_write_zeroes(ns, 0, 8),
     "submit_deallocate": lambda ns, qp, buffer: qp.submit_deallocate(ns, [(0, 8)]),
+    "batch": batch,
     "read_many": lambda ns, qp, buffer: qp.read_many(ns, [0], 8, buffer),
     "write_many": lambda ns, qp, buffer: qp.write_many(ns, [0], 8, buffer),
 }

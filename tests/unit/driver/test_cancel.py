@@ -231,3 +231,26 @@ def test_a_controller_without_cancel(why: str) -> None:
             (done,) = qp.drain()
             assert (done.cid, done.timed_out) == (cid, True)
             assert (cancels.seen, aborts.seen) == (0, 1)
+
+
+def test_batches(device: SoftDevice, ctrl: Controller) -> None:
+    """A Cancel has no tag, and is in nobody's way."""
+    ns, memory = ctrl.namespaces[1], ctrl.alloc(4096)
+    with (
+        ctrl.queue_pair(8) as qp,
+        device.order(faults.keep(), opc=NvmOpcode.READ, lbas=range(KEPT, KEPT + 1)),
+        watched(device, AdminOpcode.ABORT, admin=True) as aborts,
+        watched(device, NvmOpcode.CANCEL) as cancels,
+    ):
+        for turn in (1, 2):
+            assert qp.submit_many(ns, NvmOpcode.READ, [KEPT, 0], 1, memory, tags=[5, 6]) == 2
+            ended: dict[int, int] = {}
+            late = False
+            while len((done := qp.reap(None)).tags):
+                ended |= dict(zip(done.tags.tolist(), done.status.tolist(), strict=True))
+                late |= done.timed_out
+            assert ended == {5: GenericStatus.ABORTED_BY_REQUEST, 6: 0}
+            assert late
+            assert (cancels.seen, aborts.seen, qp.outstanding) == (turn, 0, 0)
+        qp.submit(READ, memory[:512])
+        assert [one.status.ok for one in qp.drain()] == [True]

@@ -46,6 +46,13 @@ def submit_and_poll(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
     assert done[0].status.ok
 
 
+def batch(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
+    assert qp.submit_many(ns, [NvmOpcode.READ], 0, 1, buffer, 0, tags=[77]) == 1
+    done = qp.reap(None)
+    assert done.tags.tolist() == [77]
+    done.check()
+
+
 def vector(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
     qp.read_many(ns, [0], 1, buffer).check()
 
@@ -77,7 +84,16 @@ def raw(ns: Namespace, qp: QueuePair, buffer: DmaBuffer) -> None:
     ns.controller.io(NvmOpcode.READ, nsid=1, buffer=buffer)
 
 
-WAYS = [call, bytes_of_blocks, submit_and_poll, vector, benchmark, benchmark_of_commands, raw]
+WAYS = [
+    call,
+    bytes_of_blocks,
+    submit_and_poll,
+    batch,
+    vector,
+    benchmark,
+    benchmark_of_commands,
+    raw,
+]
 
 
 class Hostile:
@@ -146,7 +162,12 @@ def test_in_place_of_the_right_one(
             assert ctrl.resets == number + 1
             assert not buffer.any()
             hostile.armed = False
-            assert [done.status.ok for done in qp.drain()] in ([], [False])
+            if way is batch:
+                left = qp.reap()
+                assert left.tags.tolist() == [77]
+                assert left.failed.tolist() == [0]
+            else:
+                assert [done.status.ok for done in qp.drain()] in ([], [False])
             way(ns, qp, buffer)
             assert (buffer == DATA).all()
 

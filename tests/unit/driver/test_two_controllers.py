@@ -37,6 +37,12 @@ def rig(soft: SoftController, ctrl: Controller) -> Iterator[Rig]:
         yield Rig(soft, ctrl, other)
 
 
+def reaped(qp: QueuePair, submitted: int) -> None:
+    """Reap a batch of one."""
+    assert submitted == 1
+    assert len(qp.reap(None).check().tags) == 1
+
+
 NAMESPACES: dict[str, Callable[[QueuePair, Namespace, DmaBuffer], object]] = {
     "submit_read": lambda qp, ns, buffer: qp.submit_read(ns, 0, 1, buffer),
     "submit_write": lambda qp, ns, buffer: qp.submit_write(ns, 0, 1, buffer),
@@ -44,6 +50,13 @@ NAMESPACES: dict[str, Callable[[QueuePair, Namespace, DmaBuffer], object]] = {
     "submit_write_zeroes": lambda qp, ns, _: qp.submit_write_zeroes(ns, 0, 1),
     "submit_deallocate": lambda qp, ns, _: qp.submit_deallocate(ns, [(0, 1)]),
     "submit_flush": lambda qp, ns, _: qp.submit_flush(ns),
+    "submit_many": lambda qp, ns, buffer: reaped(
+        qp, qp.submit_many(ns, NvmOpcode.READ, [0], 1, buffer, 0)
+    ),
+    "a buffer for each": lambda qp, ns, buffer: reaped(
+        qp, qp.submit_many(ns, NvmOpcode.READ, [0], 1, [buffer])
+    ),
+    "flush in a batch": lambda qp, ns, _: reaped(qp, qp.submit_many(ns, NvmOpcode.FLUSH, 0, 0)),
     "read_many": lambda qp, ns, buffer: qp.read_many(ns, [0], 1, buffer),
     "write_many": lambda qp, ns, buffer: qp.write_many(ns, [0], 1, buffer),
     "no I/O at all": lambda qp, ns, buffer: qp.write_many(ns, [], 1, buffer),
@@ -73,7 +86,15 @@ def test_another_controllers_namespace(rig: Rig, way: str) -> None:
 
 BUFFERS: dict[str, Callable[[QueuePair, Namespace, DmaBuffer], object]] = {
     name: NAMESPACES[name]
-    for name in ("submit_read", "submit_write", "submit_compare", "read_many", "write_many")
+    for name in (
+        "submit_read",
+        "submit_write",
+        "submit_compare",
+        "submit_many",
+        "a buffer for each",
+        "read_many",
+        "write_many",
+    )
 } | {
     "raw": lambda qp, ns, buffer: qp.submit(SQE.build(opc=NvmOpcode.READ, nsid=1), buffer),
     "run_vector": NAMESPACES["run_vector"],
