@@ -4,4 +4,8 @@ from setuptools import setup
 
 BUILD = "pynvme_user/_ring_build.py"
 
-setup(cffi_modules=[f"{BUILD}:ffibuilder", f"{BUILD}:controller"])
+setup(
+    cffi_modules=[f"{BUILD}:ffibuilder", f"{BUILD}:controller"],
+    # One wheel for all Pythons: cffi builds the extensions for the stable ABI.
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

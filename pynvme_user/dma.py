@@ -136,7 +136,7 @@ class Allocation:
         }
 
 
-class DmaBuffer(npt.NDArray[np.uint8]):
+class DmaBuffer(np.ndarray[Any, np.dtype[np.uint8]]):
     """Bytes that the device reaches: a numpy array (uint8) with the buffer protocol.
 
     Slices and views of it are DMA buffers too, each with its own :attr:`iova`. Its memory stays
