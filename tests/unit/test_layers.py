@@ -56,10 +56,11 @@ def test_the_contracts_hold(tmp_path: Path) -> None:
 
 def test_a_wheel_has_every_package() -> None:
     """An editable install does not show what is left out."""
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = (path.parent for top in FOLDERS for path in (ROOT / top).rglob("__init__.py"))
     names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert set(listed) == {
+    # A folder of files alone, such as the templates, is one for setuptools, too.
+    assert set(setuptools["packages"]) == set(setuptools["package-data"]) | {
         name if name.startswith("pynvme_user") else f"pynvme_user.{name}" for name in names
     }
 
