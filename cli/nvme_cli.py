@@ -13,7 +13,6 @@ INSTEAD = {
     **dict.fromkeys(("disconnect-all", "config", "gen-hostnqn", "show-hostnqn", "dim"), _FABRICS),
     **dict.fromkeys(("gen-dhchap-key", "check-dhchap-key", "gen-tls-key"), _FABRICS),
     **dict.fromkeys(("check-tls-key", "tls-key"), _FABRICS),
-    "rpmb": "its frames go by `nvme-user security-send --secp 0xea` and `security-recv`",
     "version": "write `nvme-user --version`",
     "help": "write `nvme-user --help`",
 }

@@ -24,6 +24,7 @@ from pynvme_user.errors import (
     NvmeTimeoutError,
     ProtectionError,
     QueueFullError,
+    RpmbError,
     UnsafeAccessWarning,
 )
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pynvme_user.driver.metadata import AppendOptions, MetadataOptions, TransferOptions
     from pynvme_user.driver.namespace import MetadataNamespace, Namespace
     from pynvme_user.driver.registers import open_registers
+    from pynvme_user.driver.rpmb import Rpmb
     from pynvme_user.driver.zns import Zones
     from pynvme_user.host.binding import bound
     from pynvme_user.host.numa import Placement
@@ -104,6 +106,7 @@ _HOMES = {
     "Protection": "protection",
     "ProtectionType": "spec.protection",
     "QueuePair": "driver.io_queue_pair",
+    "Rpmb": "driver.rpmb",
     "SQE": "spec.commands",
     "Status": "spec.status",
     "Reaped": "driver.completion",
@@ -174,6 +177,8 @@ __all__ = [
     "QueueFullError",
     "QueuePair",
     "Reaped",
+    "Rpmb",
+    "RpmbError",
     "Status",
     "TransferOptions",
     "UnsafeAccessWarning",

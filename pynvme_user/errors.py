@@ -126,6 +126,19 @@ class ProtectionError(NvmeError):
         self.found = found
 
 
+class RpmbError(NvmeError):
+    """A Replay Protected Memory Block target did not do it, or its answer is not to be trusted.
+
+    ``result`` is its operation status (NVMe Base 2.0, 8.18), such as 2 for an authentication
+    failure; None where the answer is not to be trusted. ``expired``: it cannot be written any more.
+    """
+
+    def __init__(self, message: str, result: int | None = None, expired: bool = False) -> None:
+        super().__init__(message)
+        self.result = result
+        self.expired = expired
+
+
 class NvmeTimeoutError(NvmeError, TimeoutError):
     """A wait passed its deadline. Raised for a command only once its DMA is provably stopped."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from pynvme_user.dma import PAGE, BytesLike, as_bytes
 from pynvme_user.driver.features import Features
+from pynvme_user.driver.rpmb import Rpmb, unsupported
+from pynvme_user.errors import NotSupportedError
 from pynvme_user.spec.commands import NSID_ALL, AdminOpcode
 from pynvme_user.spec.directives import DirectiveCdw11
 from pynvme_user.spec.logs import (
@@ -46,6 +49,8 @@ class Administration(Features):
     Each raises NotSupportedError where the controller says that it has no such command, unless it
     is sent with ``force``; and as :meth:`admin`.
     """
+
+    _rpmb_lock: threading.Lock
 
     # --- security -----------------------------------------------------------------------------
 
@@ -95,6 +100,21 @@ class Administration(Features):
             cdw11=length,
         )
         return buffer.tobytes()
+
+    def rpmb(self, target: int = 0, key: BytesLike | None = None, *, force: bool = False) -> Rpmb:
+        """Reach a Replay Protected Memory Block, by its target's number (Base 2.0, 8.18).
+
+        ``key`` is the target's, of 32 bytes: it is needed to write, and verifies what is read.
+        Raises NotSupportedError where Identify Controller (RPMBS) says that there is no such
+        target, or that it is signed otherwise than by HMAC SHA-256.
+        """
+        if not 0 <= target <= 0xFF:
+            raise ValueError(f"an RPMB target is a number from 0 to 6, not {target}")
+        self.check_supported(AdminOpcode.SECURITY_SEND, force)
+        missing = None if force else unsupported(self.identify, target)
+        if missing:
+            raise NotSupportedError(f"{self.name} has no RPMB target {target}: {missing}")
+        return Rpmb(self, target, key, self._rpmb_lock, force)
 
     # --- directives ---------------------------------------------------------------------------
 

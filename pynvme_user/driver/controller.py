@@ -69,6 +69,7 @@ class Controller(Virtualization, Maintenance, NamespaceManagement):
         plain_cids: bool = False,
     ) -> None:
         self._end_lock = threading.RLock()  # taken before any other
+        self._rpmb_lock = threading.Lock()
         self._removal: RemovalWatch | None = None
         with ExitStack() as undo:
             undo.callback(transport.close)

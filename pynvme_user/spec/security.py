@@ -22,6 +22,7 @@ from .lists import StructList
 
 RPMB_SPSP = 1  # SP Specific of RPMB, security protocol NVME
 RPMB_SECTOR = 512  # the bytes of a sector of an RPMB target
+RPMB_SIGNED_FROM = 223  # the first byte of a frame that the MAC is of; it goes to the data's end
 
 
 class SecurityProtocol(IntEnum):
@@ -104,6 +105,28 @@ class RpmbOperationStatus(IntEnum):
     READ_FAILURE = 6
     KEY_NOT_PROGRAMMED = 7
     INVALID_DEVICE_CONFIGURATION_BLOCK = 8
+
+
+#: In the specification's words.
+RPMB_STATUS_TEXT: dict[int, str] = {
+    RpmbOperationStatus.SUCCESSFUL: "Operation successful",
+    RpmbOperationStatus.GENERAL_FAILURE: "General failure",
+    RpmbOperationStatus.AUTHENTICATION_FAILURE: (
+        "Authentication failure (MAC comparison not matching, MAC calculation failure)"
+    ),
+    RpmbOperationStatus.COUNTER_FAILURE: (
+        "Counter failure (counters not matching in comparison, counter incrementing failure)"
+    ),
+    RpmbOperationStatus.ADDRESS_FAILURE: (
+        "Address failure (address out of range, wrong address alignment)"
+    ),
+    RpmbOperationStatus.WRITE_FAILURE: "Write failure (data/counter/result write failure)",
+    RpmbOperationStatus.READ_FAILURE: "Read failure (data/counter/result read failure)",
+    RpmbOperationStatus.KEY_NOT_PROGRAMMED: "Authentication Key not yet programmed",
+    RpmbOperationStatus.INVALID_DEVICE_CONFIGURATION_BLOCK: (
+        "Invalid RPMB Device Configuration Block"
+    ),
+}
 
 
 class RpmbResult(Register, width=16):

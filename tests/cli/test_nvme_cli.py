@@ -43,7 +43,7 @@ def test_each_of_the_installed_nvme_cli_is_known() -> None:
     assert names <= {*cli.commands, *INSTEAD}
 
 
-@pytest.mark.parametrize("words", [["discover"], ["discover", "qemu:"], ["rpmb", "-l"]])
+@pytest.mark.parametrize("words", [["discover"], ["discover", "qemu:"], ["dim", "-l"]])
 def test_what_is_said(fail: Any, words: list[str]) -> None:
     said = fail(*words, code=2)
     assert said == f"{missing(words[0])} (see 'nvme-user --help')"

@@ -25,7 +25,7 @@ SUBJECTS = {
     "Opening a device": ("open", "open_registers", "devices", "watch_devices", "bound"),
     "Controller": (
         *("Controller", "AdminRequest", "CommandFields", "FeatureValue", "Activation"),
-        *("Events", "Event"),
+        *("Events", "Event", "Rpmb"),
     ),
     "Namespaces and queue pairs": (
         *("Namespace", "Zones", "QueuePair", "Completion", "VectorResult", "Reaped"),

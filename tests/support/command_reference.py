@@ -57,8 +57,8 @@ ADMIN = {
     "LOCKDOWN": ("Controller.lockdown", "lockdown"),
     "DOORBELL_BUFFER_CONFIG": ("open(shadow_doorbells=)", ""),
     "FORMAT_NVM": ("Controller.format", "format"),
-    "SECURITY_SEND": ("Controller.security_send", "security-send"),
-    "SECURITY_RECEIVE": ("Controller.security_receive", "security-recv"),
+    "SECURITY_SEND": ("Controller.security_send, rpmb", "security-send"),
+    "SECURITY_RECEIVE": ("Controller.security_receive, rpmb", "security-recv"),
     "SANITIZE": ("Controller.sanitize", "sanitize"),
     "GET_LBA_STATUS": ("Controller.lba_status", "get-lba-status"),
 }

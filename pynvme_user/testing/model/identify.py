@@ -37,6 +37,7 @@ from pynvme_user.spec.identify_controller import (
     OAES,
     OCFS,
     ONCS,
+    RPMBS,
     SANICAP,
     SGLS,
     VWC,
@@ -81,7 +82,7 @@ from pynvme_user.spec.identify_zns import IdentifyControllerZns
 from pynvme_user.spec.registers import VS
 from pynvme_user.spec.status import GenericStatus
 from pynvme_user.testing.faults import Command
-from pynvme_user.testing.model import zones
+from pynvme_user.testing.model import rpmb, zones
 from pynvme_user.testing.model.features import POWER_STATES
 from pynvme_user.testing.model.state import (
     CRITICAL_TEMPERATURE,
@@ -146,6 +147,7 @@ def controller_page(ctrl: Controller) -> IdentifyController:
         cctemp=CRITICAL_TEMPERATURE,
         tnvmcap=len(subsystem.memory),
         unvmcap=subsystem.unallocated,
+        rpmbs=RPMBS.build(nrpmbu=1, totsz=rpmb.SIZE // (128 << 10) - 1, accsz=rpmb.ACCESS - 1),
         edstt=1,
         fwug=1,
         kas=10,

@@ -34,6 +34,7 @@ from pynvme_user.spec.status import (
 )
 from pynvme_user.testing.core import Core, ffi
 from pynvme_user.testing.faults import Command
+from pynvme_user.testing.model.rpmb import Rpmb
 from pynvme_user.testing.storage import Storage
 
 ENDURANCE_GROUP = NVM_SET = 1
@@ -400,6 +401,7 @@ class Controller:
         self.host_id = bytes(16)
         self.time_set: tuple[int, float] | None = None  # ms, and when that was
         self.security: dict[int, bytes] = {}
+        self.rpmb = Rpmb()
         self.configuration: dict[int, int] = {}  # of NVMe-MI
         self.fused: dict[tuple[int, int], bool] = {}
         self.told: tuple[int, int, int] | None = None  # to C, of namespace 1

@@ -36,6 +36,8 @@ from pynvme_user.spec.management import (
     VirtualizationManagementCdw11,
 )
 from pynvme_user.spec.security import (
+    RPMB_SPSP,
+    RpmbFrameHeader,
     SecurityCdw10,
     SecurityProtocol,
     SecurityReceiveCdw11,
@@ -51,7 +53,7 @@ from pynvme_user.testing.model.state import Controller, Refused, receive, requir
 
 S = CommandSpecificStatus
 MAX_STREAMS = 16
-#: Security protocols; what is sent by the last is returned by it.
+#: Security protocols; what is sent by the second is returned by it.
 PROTOCOLS = (SecurityProtocol.INFORMATION, SecurityProtocol.TCG_1, SecurityProtocol.NVME)
 _NVME_MI = 4  # the message type
 
@@ -68,6 +70,13 @@ def security_send(ctrl: Controller, command: Command) -> None:
     sqe = command.sqe
     cdw10, length = SecurityCdw10(sqe.cdw10), SecuritySendCdw11(sqe.cdw11).tl
     require(cdw10.secp in PROTOCOLS[1:] and length <= ctrl.max_transfer)
+    if _is_rpmb(cdw10):
+        require(length >= RpmbFrameHeader.size)
+        frame = receive(command, length)
+        target = RpmbFrameHeader.from_bytes(frame).target
+        require(cdw10.nssf == target == 0)
+        ctrl.rpmb.take(frame)
+        return
     ctrl.security[cdw10.secp << 16 | cdw10.spsp] = receive(command, length)
 
 
@@ -79,9 +88,16 @@ def security_receive(ctrl: Controller, command: Command) -> None:
     if cdw10.secp == SecurityProtocol.INFORMATION:
         require(cdw10.spsp == 0)
         data = bytes(SupportedProtocols.build(PROTOCOLS, length=len(PROTOCOLS)))
+    elif _is_rpmb(cdw10):
+        require(cdw10.nssf == 0)
+        data = ctrl.rpmb.answer
     else:
         data = ctrl.security.get(cdw10.secp << 16 | cdw10.spsp, b"")
     send(command, data[:length].ljust(length, b"\0"))
+
+
+def _is_rpmb(cdw10: SecurityCdw10) -> bool:
+    return cdw10.secp == SecurityProtocol.NVME and cdw10.spsp == RPMB_SPSP
 
 
 # --- directives -----------------------------------------------------------------------------------
