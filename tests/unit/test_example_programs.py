@@ -1,0 +1,205 @@
+"""The programs of examples/: as commands, and what each promises."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pynvme_user as nvme
+from pynvme_user.spec.commands import NvmOpcode
+from pynvme_user.testing import SoftDevice, faults
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEVICE = "soft:?size=16M&inline=1"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+
+@pytest.fixture
+def ns() -> Iterator[nvme.Namespace]:
+    with nvme.open(DEVICE) as ctrl:
+        yield ctrl.namespaces[1]
+
+
+def run(name: str, *args: str) -> str:
+    """Run an example to its end; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *args], capture_output=True, text=True, check=False
+    )
+    print(done.stdout)  # for who wants the figures
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_the_page_cache_beside_plain_calls() -> None:
+    lines = run("page_cache.py", "soft:?size=64M&inline=1").splitlines()
+    assert [line.split(":")[0] for line in lines] == ["writes", "reads"]
+    assert all(line.endswith(" of the page cache's") for line in lines)
+
+
+# --- the key-value store -----------------------------------------------------------------------
+
+
+def test_key_value_as_a_command() -> None:
+    lines = run("key_value.py").splitlines()
+    assert [line.split(":")[0] for line in lines] == ["puts", "gets", "recovered"]
+
+
+@pytest.mark.kills
+def test_key_value_survives_kills(tmp_path: Path) -> None:
+    name = f"soft:{tmp_path / 'kv.img'}?size=64M&inline=1"
+    assert run("kill_key_value.py", name, "--rounds", "2").startswith("2 kills, ")
+
+
+def test_key_value_recovers_what_was_put_and_deleted(ns: nvme.Namespace) -> None:
+    from key_value import Store
+
+    store = Store(ns)
+    store.put(b"a", b"1" * 5000)
+    store.put(b"b", b"")
+    store.put(b"c", b"x")
+    store.put(b"a", b"2" * 700)
+    store.delete(b"c")
+    for one in (store, Store(ns)):
+        assert [one.get(key) for key in (b"a", b"b", b"c", b"d")] == [b"2" * 700, b"", None, None]
+
+
+def test_key_value_recovers_up_to_a_torn_record(ns: nvme.Namespace) -> None:
+    from key_value import Store
+
+    store = Store(ns)
+    store.put(b"a", b"1" * 5000)
+    torn = store.lba
+    store.put(b"a", b"2" * 5000)
+    last = store.lba
+    store.put(b"b", b"never torn itself")
+    assert last - torn > 2
+    ns.write(last - 1, bytes(ns.block_size))  # the record's last block was not written
+    store = Store(ns)
+    assert (store.get(b"a"), store.get(b"b")) == (b"1" * 5000, None)
+    # The same number of records, as long, in its place: what lies behind is not taken for theirs.
+    for value in (b"3" * 5000, b"4"):
+        store.put(b"a", value)
+    store = Store(ns)
+    assert (store.get(b"a"), store.get(b"b")) == (b"4", None)
+
+
+def test_key_value_does_not_continue_with_what_a_crash_left_behind(ns: nvme.Namespace) -> None:
+    from key_value import Store
+
+    store = Store(ns)
+    at = store.lba
+    store.put(b"a", b"1")
+    store.put(b"b", b"2")
+    torn = ns.read(at, 1)
+    ns.write(at, bytes(ns.block_size))  # the first was not written, the second was
+    store = Store(ns)  # which writes a record of its own in that place
+    assert bytes(ns.read(at, 1)) not in (torn, bytes(ns.block_size))
+    assert store.lba == at + 1
+    assert Store(ns).index == {}
+
+
+def test_key_value_commits_many_puts_with_one_record(ns: nvme.Namespace) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from key_value import Store
+
+    store = Store(ns)
+    before = store.number
+    with ThreadPoolExecutor(8) as threads:
+        with store._writing:  # so long none is written
+            puts = [threads.submit(store.put, b"%d" % n, b"v" * n) for n in range(8)]
+            while len(store._group.entries) < 8:
+                pass
+        for put in puts:
+            put.result()
+    assert store.number == before + 1
+    assert [Store(ns).get(b"%d" % n) for n in range(8)] == [b"v" * n for n in range(8)]
+
+
+def test_key_value_tells_of_damage_and_of_a_full_log(ns: nvme.Namespace) -> None:
+    from key_value import Store
+
+    store = Store(ns)
+    store.put(b"a", b"1" * ns.block_size * 3)
+    ns.write(store.lba - 2, bytes(ns.block_size))
+    with pytest.raises(OSError, match="the value of b'a' is damaged"):
+        store.get(b"a")
+    with pytest.raises(ValueError, match="a key has 1 to 65535 bytes"):
+        store.put(b"", b"1")
+    with pytest.raises(OSError, match="not durable, open the store again: the log is full"):
+        store.put(b"b", bytes(ns.block_size * ns.block_count))
+    with pytest.raises(OSError, match="the log is full"):
+        store.put(b"b", b"1")
+    assert Store(ns).get(b"b") is None
+
+
+# --- the write-ahead log -----------------------------------------------------------------------
+
+
+def test_write_ahead_log_as_a_command() -> None:
+    equal, ratio = run("write_ahead_log.py").splitlines()
+    assert equal.startswith("6400 records of 64 tasks, ")
+    assert equal.endswith(" flushes, replayed: equal")
+    assert ratio.endswith(" of the page cache's")
+
+
+def test_write_ahead_log_writes_a_group_at_once_and_replays_up_to_a_torn_one() -> None:
+    from write_ahead_log import Log
+
+    async def use() -> None:
+        async with nvme.aopen(DEVICE) as ctrl:
+            ns = ctrl.namespaces[1]
+            log = Log(ns)
+            first, second = ([b"%d" % n * size for n in range(50)] for size in (10, 100))
+            for group in (first, second):
+                await asyncio.gather(*map(log.append, group))
+            assert log.groups == 2
+            assert [record async for record in Log(ns).replay()] == first + second
+            await ns.write(log.lba - 1, bytes(ns.block_size))  # the last block was not written
+            log = Log(ns)
+            assert [record async for record in log.replay()] == first
+            await log.append(b"in its place")
+            assert [record async for record in Log(ns).replay()] == [*first, b"in its place"]
+            assert [record async for record in Log(ns, b"another").replay()] == []
+
+    asyncio.run(use())
+
+
+def test_write_ahead_log_tells_each_task_of_an_error() -> None:
+    from write_ahead_log import Log
+
+    async def use() -> None:
+        device = SoftDevice("?size=16M&inline=1")
+        async with nvme.aopen(device) as ctrl:
+            log = Log(ctrl.namespaces[1])
+            with device.order(faults.status(0x280), opc=NvmOpcode.WRITE):
+                ends = await asyncio.gather(
+                    *(log.append(b"%d" % n) for n in range(3)), return_exceptions=True
+                )
+            assert ["not durable: " in str(end) for end in ends] == [True] * 3
+            await log.append(b"again")
+            assert [record async for record in Log(log.ns).replay()] == [b"again"]
+
+    asyncio.run(use())
+
+
+# --- all of them -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EXAMPLES.glob("*.py"), ids=lambda path: path.name)
+def test_each_is_short_and_says_what_it_printed(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") < 150
+    if path.name != "demo.py":
+        header = text.split('"""')[1]
+        assert f"    python examples/{path.name}" in header
+        assert "\n    " in header.partition("It printed")[2]
