@@ -84,6 +84,10 @@ class NotSupportedError(NvmeError):
     """The controller says that it has no such command: nothing was sent. ``force`` sends it."""
 
 
+class PartitionTableError(NvmeError):
+    """A GUID Partition Table is damaged, and so is its backup, or what it says cannot be."""
+
+
 class DmaError(NvmeError):
     """DMA memory could not be had or mapped, or an address is not mapped for its whole length."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pynvme_user.dma import as_bytes
@@ -19,6 +20,11 @@ class BufferedNamespaceFile(io.BufferedRandom):
     """A :class:`NamespaceFile` with a buffer, for reading and writing."""
 
     raw: NamespaceFile
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.raw.size
 
     def flush(self) -> None:
         """Write what is in the buffer, and make all completed writes durable."""
@@ -43,6 +49,8 @@ class NamespaceFile(io.RawIOBase):
         self.mode = mode
         self._bytes = bytes_
         self._at = 0
+        #: What is called once the file is closed.
+        self.on_close: Callable[[], None] = lambda: None
 
     @property
     def size(self) -> int:
@@ -119,6 +127,13 @@ class NamespaceFile(io.RawIOBase):
         super().flush()
         if self.writable():
             self._bytes.ns.flush()
+
+    def close(self) -> None:
+        """Make all completed writes durable, and close it."""
+        try:
+            super().close()
+        finally:
+            self.on_close()
 
     def _check_open(self) -> None:
         if self.closed:

@@ -1,0 +1,332 @@
+"""``nvme://`` for fsspec: a namespace is a file, and so is each partition of it, by its name.
+
+A path is ``DEVICE``, which is namespace 1, ``DEVICE#NSID`` or ``DEVICE#NSID/PARTITION``. DEVICE is
+any device name, as it is: only the last ``#`` counts, so that an image's path may have slashes and
+options have question marks. ``?size=N`` behind it all is the first N bytes only, for a format that
+looks for something at a file's end, such as Parquet.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import io
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote
+
+from fsspec.spec import AbstractFileSystem
+
+from pynvme_user.driver.controller import Controller
+from pynvme_user.driver.controller import open as open_controller
+from pynvme_user.driver.namespace import Namespace
+from pynvme_user.errors import DeviceNameError
+from pynvme_user.units import parse_size
+from pynvme_user.views.file import BUFFERING, BufferedNamespaceFile, Mode, NamespaceFile
+from pynvme_user.views.partitions import Partition, read_partitions
+
+_MODES: dict[str, Mode] = {"rb": "rb", "r+b": "r+b", "rb+": "r+b"}
+_BEHIND_DEVICE = re.compile(r"([0-9]{1,10})(?:/([^/#?]+))?(?:\?size=([^/#?]+))?")
+#: What would be taken for something else in a path, by us or by fsspec.
+_QUOTED = re.compile(r"[%/#?*\[\]:\x00-\x1f\x7f]|^\s|\s$")
+
+
+class NvmeFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """Namespaces and their partitions as files of fixed size; see the module for their paths.
+
+    A device is opened when it is first needed, once for all file systems and files of a process,
+    and closed when the last of those that used it is closed or gone. A forked child opens it anew.
+    Thread-safe. Raises as :func:`pynvme_user.open`, FileNotFoundError for a namespace or partition
+    that is not there, PartitionTableError for a table that cannot be read.
+    """
+
+    protocol = "nvme"
+    cachable = False  # else fsspec would keep each device open until the process ends
+    root_marker = ""
+
+    def __init__(self, *args: Any, **storage_options: Any) -> None:
+        super().__init__(*args, **storage_options)
+        self._leases: dict[str, _Lease] = {}
+
+    def close(self) -> None:
+        """Give up its devices; files that are open keep theirs."""
+        while self._leases:
+            self._leases.popitem()[1].close()
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """Tell the size of a file, and of a partition its number, type and id."""
+        place = self._place(path)
+        return self._info(place, self._namespace(place))
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """List a namespace's partitions; of one without, and of a partition, the file itself."""
+        place = self._place(path)
+        ns = self._namespace(place)
+        found = [] if place.partition or place.size else self._partitions(place, ns)
+        infos = found or [self._info(place, ns)]
+        return infos if detail else [info["name"] for info in infos]
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        """Tell whether there is such a namespace or partition. Raises where that cannot be told."""
+        try:
+            self.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
+        """Find partitions by a pattern of ``*`` and ``[...]``; a device's name is none."""
+        place = self._place(path)
+        found: dict[str, dict[str, Any]] = {}
+        if place.partition and re.search(r"[*[]", place.partition):
+            for info in self._partitions(place, self._namespace(place)):
+                name = info["name"].rpartition("/")[2]
+                if fnmatch.fnmatchcase(name, place.partition):
+                    found[info["name"]] = info
+        elif self.exists(path):
+            found[place.path] = self.info(path)
+        return found if kwargs.get("detail") else list(found)
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """Return a file's bytes from ``start`` up to ``end``; negative ones count from its end."""
+        with self._raw(path, "rb") as file:
+            first, past, _ = slice(start, end).indices(file.size)
+            file.seek(first)
+            return file.read(max(past - first, 0))
+
+    def created(self, path: str) -> Any:
+        """Refuse: nobody keeps it."""
+        raise NotImplementedError("a namespace does not know when it was made")
+
+    def modified(self, path: str) -> Any:
+        """Refuse: nobody keeps it."""
+        raise NotImplementedError("a namespace does not know when it was written")
+
+    def _open(
+        self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any
+    ) -> io.BufferedIOBase:
+        """Open a file, with a buffer of ``block_size`` bytes, by default of 128 KiB."""
+        if mode not in _MODES:
+            raise ValueError(
+                f"{path} is opened with the mode 'rb' or 'r+b', not {mode!r}: it has its size, and "
+                "is written in place"
+            )
+        raw = self._raw(path, _MODES[mode])
+        buffer = block_size if isinstance(block_size, int) and block_size > 0 else BUFFERING
+        return (BufferedNamespaceFile if raw.writable() else _Reader)(raw, buffer)
+
+    def _raw(self, path: str, mode: Mode) -> NamespaceFile:
+        place = self._place(path)
+        ns = self._namespace(place)
+        lease = _controllers.acquire(place.device)
+        try:
+            offset, size = self._bytes(place, ns)
+            raw = ns.open(mode, buffering=0, offset=offset, size=size)
+        except BaseException:
+            lease.close()
+            raise
+        assert isinstance(raw, NamespaceFile)
+        raw.name = place.path
+        raw.on_close = lease.close
+        return raw
+
+    def _place(self, path: str) -> _Place:
+        return _Place.parse(self._strip_protocol(path))
+
+    def _namespace(self, place: _Place) -> Namespace:
+        lease = self._leases.get(place.device)
+        if lease is None or not lease.usable:
+            lease = self._leases[place.device] = _controllers.acquire(place.device)
+        namespaces = lease.controller.namespaces
+        if place.nsid not in namespaces:
+            ids = ", ".join(map(str, namespaces))
+            raise _not_found(place, f"has no namespace {place.nsid}, but {ids or 'none'}")
+        return namespaces[place.nsid]
+
+    def _bytes(self, place: _Place, ns: Namespace) -> tuple[int, int]:
+        """Tell where its bytes are: the first, and how many."""
+        info = self._info(place, ns)
+        return info["offset"], info["size"]
+
+    def _info(self, place: _Place, ns: Namespace) -> dict[str, Any]:
+        whole = replace(place, size=None)
+        if place.partition is None:
+            info = _entry(whole, 0, ns.block_count * ns.block_size)
+        else:
+            there = {info["name"]: info for info in self._partitions(place, ns)}
+            if whole.path not in there:
+                names = ", ".join(name.rpartition("/")[2] for name in there)
+                raise _not_found(place, f"has the partitions {names}" if there else "has none")
+            info = there[whole.path]
+        if place.size is not None:
+            if place.size > info["size"]:
+                raise _not_found(place, f"has {info['size']} bytes")
+            info |= {"name": place.path, "size": place.size}
+        return info
+
+    def _partitions(self, place: _Place, ns: Namespace) -> list[dict[str, Any]]:
+        return [
+            _entry(replace(place, partition=name, size=None), partition.offset, partition.size)
+            | {
+                "partn": partition.number,
+                "parttype": str(partition.type),
+                "partuuid": str(partition.id),
+            }
+            for name, partition in _named(read_partitions(ns))
+        ]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a path stands for; ``partition`` is as it is written there."""
+
+    device: str
+    nsid: int = 1
+    partition: str | None = None
+    size: int | None = None
+
+    @classmethod
+    def parse(cls, path: str) -> _Place:
+        """Read a path. Raises DeviceNameError."""
+        device, number, behind = path.rpartition("#")
+        if not number:
+            device, behind = path, "1"
+        found = _BEHIND_DEVICE.fullmatch(behind)
+        if not device or not found:
+            raise DeviceNameError(
+                f"nvme://{path}: write nvme://DEVICE, nvme://DEVICE#NSID or "
+                "nvme://DEVICE#NSID/PARTITION, such as nvme://0000:01:00.0#1/data, and ?size=N "
+                "behind it for its first N bytes"
+            )
+        nsid, partition, size = found.groups()
+        try:
+            length = None if size is None else parse_size(size)
+        except ValueError as error:
+            raise DeviceNameError(f"nvme://{path}: {error}") from None
+        if partition is not None and not re.search(r"[*[]", partition):
+            partition = _quote(unquote(partition))  # one way to write it
+        return cls(device, int(nsid), partition, length)
+
+    @property
+    def path(self) -> str:
+        """The path, without a protocol."""
+        part = "" if self.partition is None else f"/{self.partition}"
+        size = "" if self.size is None else f"?size={self.size}"
+        return f"{self.device}#{self.nsid}{part}{size}"
+
+
+class _Reader(io.BufferedReader):
+    """A NamespaceFile with a buffer, for reading."""
+
+    raw: NamespaceFile
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.raw.size
+
+
+class _Opened:
+    """A controller, and how many hold it."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.holders = 0
+        self.pid = os.getpid()
+
+
+class _Lease:
+    """Holds a controller until it is closed or gone."""
+
+    def __init__(self, controllers: _Controllers, opened: _Opened) -> None:
+        self._controllers = controllers
+        self._opened: _Opened | None = opened
+
+    @property
+    def usable(self) -> bool:
+        """Whether the controller is open in this process."""
+        opened = self._opened
+        return opened is not None and opened.pid == os.getpid() and not opened.controller.closed
+
+    @property
+    def controller(self) -> Controller:
+        assert self._opened is not None
+        return self._opened.controller
+
+    def close(self) -> None:
+        """Give it up. Safe to call twice."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            self._controllers.release(opened)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Controllers:
+    """The controllers that this process opened for files, by device name. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.begin()
+        os.register_at_fork(after_in_child=self.begin)
+
+    def begin(self) -> None:
+        """Have none: what a forked child inherited is its parent's."""
+        self._open: dict[str, _Opened] = {}
+        # Taken again by a lease that the garbage collector finds.
+        self._lock = threading.RLock()
+
+    def acquire(self, device: str) -> _Lease:
+        """Open a device, or hold the one that is open. Raises as pynvme_user.open()."""
+        with self._lock:
+            opened = self._open.get(device)
+            if opened is not None:
+                opened.holders += 1  # first of all, so that nobody closes it
+            if opened is None or opened.controller.closed:
+                opened = self._open[device] = _Opened(open_controller(device))
+                opened.holders = 1
+            return _Lease(self, opened)
+
+    def release(self, opened: _Opened) -> None:
+        """Close it if nobody holds it now."""
+        if opened.pid != os.getpid():
+            return
+        with self._lock:
+            opened.holders -= 1
+            if opened.holders:
+                return
+            self._open = {name: one for name, one in self._open.items() if one is not opened}
+            opened.controller.close()
+
+
+_controllers = _Controllers()
+
+
+def _entry(place: _Place, offset: int, size: int) -> dict[str, Any]:
+    return {"name": place.path, "size": size, "type": "file", "offset": offset}
+
+
+def _named(partitions: list[Partition]) -> Iterator[tuple[str, Partition]]:
+    """Name each once: pN, as the kernel does, where its own name is none or not its alone."""
+    names = Counter(partition.name for partition in partitions)
+    for partition in partitions:
+        name = partition.name
+        if not name or names[name] > 1 or re.fullmatch("p[0-9]+", name):
+            name = f"p{partition.number}"
+        yield _quote(name), partition
+
+
+def _quote(name: str) -> str:
+    return _QUOTED.sub(lambda found: "".join(f"%{c:02X}" for c in found[0].encode()), name)
+
+
+def _not_found(place: _Place, what: str) -> FileNotFoundError:
+    owner = place.device if place.partition is None else f"{place.device}#{place.nsid}"
+    return FileNotFoundError(errno.ENOENT, f"{owner} {what}", f"nvme://{place.path}")
