@@ -55,7 +55,8 @@ def nothing_left() -> Iterator[None]:
     before = descriptors(), children()
     yield
     gc.collect()  # an exception's traceback holds what failed
-    until(lambda: (descriptors(), children()) == before)
+    # What others left may end meanwhile.
+    until(lambda: descriptors() <= before[0] and children() <= before[1])
 
 
 def test_a_program_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -160,4 +161,4 @@ def test_an_interrupted_start(name: str) -> None:
             for ctrl in list(_open_controllers):
                 assert step > whole.steps - 5
                 ctrl.close()
-            assert children() == others
+            assert children() <= others

@@ -16,7 +16,7 @@ from soft_controller import OK, SoftController
 from pynvme_user import Controller
 from pynvme_user.cli import signatures
 from pynvme_user.cli.errors import Failure
-from pynvme_user.cli.pipeline import pipeline
+from pynvme_user.cli.pipeline import Request, pipeline
 from pynvme_user.driver.nvm_commands import dataset_commands
 from pynvme_user.errors import NvmeError
 from pynvme_user.spec.admin import Cns
@@ -141,7 +141,7 @@ def test_each_format_is_served_or_refused(
             if 1 << shift > ctrl.max_transfer:
                 with (
                     pytest.raises(Failure, match="format the namespace with smaller"),
-                    pipeline(ctrl, ns, lambda pair: pair.submit_read, fua=False),
+                    pipeline(ctrl, ns, Request(NvmOpcode.READ, 0)),
                 ):
                     pass
             assert not disk.commands

@@ -54,13 +54,13 @@ def opened(soft: SoftController, timeout: float = 30.0) -> Controller:
     return Controller(PcieTransport(soft), timeout=timeout, ready_timeout=0.3)
 
 
-def left_nothing(soft: SoftController, threads: int) -> None:
+def left_nothing(soft: SoftController, threads: set[threading.Thread]) -> None:
     """The device is quiet and given back; nobody waits for it any more."""
     assert soft.log[-1] == "closed"
     assert soft.log.count("closed") == 1
     assert soft.gone or not soft._cc.en
     assert not any(one.transport.access is soft for one in controller._open_controllers)
-    assert threading.active_count() == threads
+    assert not set(threading.enumerate()) - threads
 
 
 def fail_at(soft: SoftController, opcode: int, fault: Callable[[], Status | None]) -> list[int]:
@@ -81,7 +81,7 @@ def fail_at(soft: SoftController, opcode: int, fault: Callable[[], Status | None
 @pytest.mark.parametrize("opcode", SET_UP)
 def test_a_command_that_is_not_answered(soft: SoftController, opcode: AdminOpcode) -> None:
     """It is named; nothing is sent again, and no reset makes it worse."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     seen = fail_at(soft, opcode, lambda: None)
     name = opcode.name.replace("_", " ").title()
     with pytest.raises(NvmeTimeoutError, match=f"{name} .* was not answered"):
@@ -94,7 +94,7 @@ def test_a_command_that_is_not_answered(soft: SoftController, opcode: AdminOpcod
 @pytest.mark.parametrize("opcode", SET_UP)
 @pytest.mark.parametrize("how", ["removed", "failed"])
 def test_a_device_that_goes_meanwhile(soft: SoftController, opcode: AdminOpcode, how: str) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
 
     def go() -> None:
         if how == "removed":
@@ -111,7 +111,7 @@ def test_a_device_that_goes_meanwhile(soft: SoftController, opcode: AdminOpcode,
 
 
 def test_identify_that_is_refused(soft: SoftController) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     fail_at(soft, IDENTIFY, lambda: REFUSED)
     with pytest.raises(NvmeStatusError, match=r"Identify \(opcode 0x06.* Invalid Field"):
         opened(soft)
@@ -121,7 +121,7 @@ def test_identify_that_is_refused(soft: SoftController) -> None:
 @pytest.mark.parametrize("seed", ["zeroes", "ones", *range(20)])
 def test_an_identify_page_of_anything(soft: SoftController, seed: object) -> None:
     """It opens, or says in an error of ours what is against it; it closes in any case."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     fixed = {"zeroes": bytes(4096), "ones": b"\xff" * 4096}
     soft.identify = lambda _: fixed.get(str(seed)) or random.Random(str(seed)).randbytes(4096)
     with warnings.catch_warnings():
@@ -149,7 +149,7 @@ def test_any_number_of_queues(soft: SoftController, granted: int) -> None:
 
 def test_gone_from_any_access_on(soft: SoftController) -> None:
     """From the first register to the last, in what opens it and in what closes it."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     opens, accesses = 0, 0
     for limit in range(1000):
         one = SoftController()
@@ -193,7 +193,7 @@ def fail_after(soft: SoftController, left: list[int]) -> None:
 
 def test_no_memory_at_any_step(soft: SoftController, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each allocation on the way is once the one that there is no memory for."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     allocate, left = DmaPool.alloc, [0]
 
     def alloc(self: DmaPool, length: int, **more: Any) -> DmaBuffer:
@@ -308,7 +308,7 @@ def test_shadow_doorbells_that_a_reset_loses(soft: SoftController) -> None:
 
 def test_never_ready(soft: SoftController) -> None:
     """Waited for once, then the bus is reset."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     soft.becomes_ready = False
     with pytest.raises(NvmeTimeoutError, match=r"did not become ready within 0.3 s \(CSTS 0x0\)"):
         opened(soft)
@@ -320,7 +320,7 @@ def test_never_ready(soft: SoftController) -> None:
 @pytest.mark.parametrize("state", ["never ready", "never disabled"])
 def test_found_in_a_state_that_does_not_end(soft: SoftController, state: str, bus: bool) -> None:
     """The bus reset ends it, as for reset(); where there is none, both are told."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     soft._cc = CC.build(en=1)
     soft._csts = CSTS.build(rdy=int(state == "never disabled"))
     soft.becomes_disabled = False
@@ -337,7 +337,7 @@ def test_found_in_a_state_that_does_not_end(soft: SoftController, state: str, bu
     ):
         opened(soft)
     assert soft.log[-1] == "closed"
-    assert threading.active_count() == threads
+    assert not set(threading.enumerate()) - threads
 
 
 def test_fatal_before_it_is_opened(soft: SoftController) -> None:
