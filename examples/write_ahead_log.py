@@ -5,6 +5,7 @@
 It printed, on a busy machine with 2 CPUs:
 
     6400 records of 64 tasks, 100 flushes, replayed: equal
+    70,999 records a second, 0.68 of the page cache's
 
 The ratio is to the same log on a file in memory (memfd), through the page cache, by os.pwrite and
 os.fsync in a thread. `soft:` is memory, too: it compares the software alone.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pynvme_user as nvme
@@ -190,6 +192,79 @@ def test_write_ahead_log_tells_each_task_of_an_error() -> None:
             assert [record async for record in Log(log.ns).replay()] == [b"again"]
 
     asyncio.run(use())
+
+
+# --- the copy tool -----------------------------------------------------------------------------
+
+
+def test_copy_device_as_a_command(tmp_path: Path) -> None:
+    source, target = (f"soft:{tmp_path / name}?size=9M&inline=1" for name in ("a.img", "b.img"))
+    with nvme.open(source) as ctrl:
+        ctrl.namespaces[1].write(0, os.urandom(9 << 20))
+    equal, ratio = run("copy_device.py", source, target, "--depth", "5").splitlines()
+    assert equal == "9 MiB copied at depth 5, compared: equal"
+    assert ratio.endswith(" of the page cache's")
+    assert (tmp_path / "a.img").read_bytes() == (tmp_path / "b.img").read_bytes()
+
+
+def test_copy_device_to_other_blocks_and_what_cannot_be_copied() -> None:
+    from copy_device import PIECE, copy, differs
+
+    small = SoftDevice("?size=1M&inline=1")
+
+    async def use() -> None:
+        large = "soft:?size=2M&logical_block_size=4096&inline=1"
+        async with nvme.aopen(small) as old, nvme.aopen(large) as new:
+            data = os.urandom(1 << 20)
+            await old.namespaces[1].write(0, data)
+            assert await differs(old, new, 1 << 20) == 0
+            lengths: list[int] = []
+            assert await copy(old, new, 3, lengths.append) == 1 << 20
+            assert lengths == [PIECE] * 8
+            assert await new.namespaces[1].read(0, 256) == data
+            assert await differs(old, new, 1 << 20) is None
+            await new.namespaces[1].write(255, bytes(4096))
+            assert await differs(old, new, 1 << 20) == 0
+            with pytest.raises(ValueError, match="the target has less than the 2097152 bytes"):
+                await copy(new, old, 3, lengths.append)
+            with (
+                small.order(faults.status(0x281), opc=NvmOpcode.READ, nth=5),
+                pytest.raises(nvme.NvmeStatusError, match="Unrecovered Read Error"),
+            ):
+                await copy(old, new, 3, lengths.append)
+
+    asyncio.run(use())
+
+
+# --- the column store --------------------------------------------------------------------------
+
+
+def test_column_store_as_a_command() -> None:
+    rows, ratio = run("column_store.py").splitlines()
+    assert rows == "2,000,000 rows scanned, 22 of 38 MiB read"
+    assert ratio.endswith(" of the page cache's; the sum is numpy's")
+
+
+def test_column_store_finds_its_columns_again(ns: nvme.Namespace) -> None:
+    from column_store import CHUNK, Table
+
+    with pytest.raises(ValueError, match="there is no table on this namespace"):
+        Table(ns)
+    rows = CHUNK + 5
+    columns = {"x": np.arange(rows, dtype="<u2"), "y": np.arange(rows) * 0.5}
+    Table.create(ns, columns)
+    table = Table(ns)
+    chunks = [[part.copy() for part in parts] for parts in table.scan("y", "x")]
+    assert [len(x) for _, x in chunks] == [CHUNK, 5]
+    for at, name in enumerate(("y", "x")):
+        np.testing.assert_array_equal(np.concatenate([c[at] for c in chunks]), columns[name])
+    with pytest.raises(ValueError, match="the names of the columns need more than 4096 bytes"):
+        Table.create(ns, {"n" * 5000: columns["x"]})
+    with pytest.raises(ValueError, match="there is no table"):
+        Table(ns)
+    ns.write(0, b"7".ljust(ns.block_size, b"\0"))
+    with pytest.raises(ValueError, match="there is no table"):
+        Table(ns)
 
 
 # --- all of them -------------------------------------------------------------------------------
