@@ -14,20 +14,21 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.dma import BytesLike, DmaBuffer, as_bytes
-from pynvme_user.driver.completion import Completion, VectorResult, check
+from pynvme_user.dma import NO_MAPPING, BytesLike, DmaBuffer, as_bytes
+from pynvme_user.driver.completion import VectorResult, check
 from pynvme_user.driver.controller import Controller
 from pynvme_user.driver.controller import open as open_controller
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.namespace import MetadataNamespace, Namespace
 from pynvme_user.driver.transfer import describe
-from pynvme_user.errors import ControllerFatalError, NvmeError, QueueFullError
+from pynvme_user.errors import ControllerFatalError, NvmeError
 from pynvme_user.spec.commands import NvmOpcode
+from pynvme_user.spec.status import Status
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -40,8 +41,13 @@ _PIECES = 32
 _SPIN_SECONDS = 50e-6
 #: How often the device's health and deadlines are looked at while nothing completes.
 _HEALTH_SECONDS = 0.1
+_TAGS = 1 << 31
 #: For how long C waits at once: what close() may have to wait for.
 _SLICE_SECONDS = 0.01
+
+
+#: Opcode, first LBA, blocks and memory; the namespace, and whether it has FUA.
+_Command: TypeAlias = tuple[NvmOpcode, int, int, npt.NDArray[Any] | None, tuple[Namespace, bool]]
 
 
 class _Request(asyncio.Future[None]):
@@ -51,20 +57,18 @@ class _Request(asyncio.Future[None]):
     there is nothing to wait for.
     """
 
-    submit: Callable[[], int]
-    what: tuple[NvmOpcode, int, int, int]
+    command: _Command
     submitted = False
 
     def cancel(self, msg: Any = None) -> bool:
         return not self.submitted and super().cancel(msg)
 
-    def finish(self, done: Completion) -> None:
-        """Give it its outcome."""
-        if not done.status:
-            self.set_result(None)
-            return
+    def fail(self, status: int, timed_out: bool) -> None:
+        """End it with a status that is no success."""
+        opcode, lba, blocks, _, (ns, _) = self.command
+        what = describe(opcode, lba, blocks, ns.nsid)
         try:
-            check(done.status, describe(*self.what), done.timed_out)
+            check(Status(status), what, timed_out)
         except NvmeError as error:
             self.set_exception(error)
 
@@ -110,9 +114,9 @@ class _Queue:
     def __init__(self, ctrl: Controller, depth: int | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.pair = pair = ctrl.queue_pair(depth)
-        self._mask = pair.index_mask
         self._waiting: deque[_Request] = deque()
-        self._outstanding: dict[int, _Request] = {}  # by the index of its CID
+        self._outstanding: dict[int, _Request] = {}  # by its tag
+        self._next_tag = 0
         self._idle = asyncio.Event()
         self._turn_is_due = False
         self._watching = False
@@ -120,12 +124,17 @@ class _Queue:
         self._watcher = _Watcher(pair, self._woken)
 
     def post(
-        self, what: tuple[NvmOpcode, int, int, int], submit: Callable[[], int]
+        self,
+        ns: Namespace,
+        opcode: NvmOpcode,
+        lba: int,
+        blocks: int,
+        buffer: npt.NDArray[Any] | None,
+        fua: bool,
     ) -> asyncio.Future[None]:
         """Let a command be submitted at the end of this turn, or once there is room."""
         request = _Request(loop=self._loop)
-        request.what = what
-        request.submit = submit
+        request.command = (opcode, lba, blocks, buffer, (ns, fua))
         self._waiting.append(request)
         if not self._turn_is_due:
             self._turn_is_due = True
@@ -155,37 +164,75 @@ class _Queue:
             self._watcher.watch()
 
     def _submit(self) -> None:
-        waiting, outstanding, mask = self._waiting, self._outstanding, self._mask
-        if not outstanding:
+        if not self._outstanding:
             self._last = time.monotonic()
-        while waiting:
-            request = waiting[0]
-            if not request.done():  # cancelled before
-                try:
-                    cid = request.submit()
-                except QueueFullError:
-                    return
-                except Exception as error:
-                    request.set_exception(error)
-                else:
-                    request.submitted = True
-                    outstanding[cid & mask] = request
+        while batch := self._batch():
+            count = self._submit_all(batch)
+            for _ in range(count):
+                self._waiting.popleft()
+            if not count:
+                return  # there is no room
+
+    def _batch(self) -> list[_Request]:
+        """Those that wait first and go in one batch: of one namespace, with or without FUA."""
+        waiting = self._waiting
+        while waiting and waiting[0].done():  # cancelled before
             waiting.popleft()
+        batch: list[_Request] = []
+        for request in waiting:
+            if request.done() or request.command[4] != waiting[0].command[4]:
+                break
+            batch.append(request)
+        return batch
+
+    def _submit_all(self, batch: list[_Request]) -> int:
+        """Submit as many of a batch as there is room for; return how many, with those refused."""
+        first = self._next_tag
+        tags = range(first, first + len(batch))
+        try:
+            opcodes, lbas, blocks, buffers, of = zip(
+                *(request.command for request in batch), strict=True
+            )
+            ns, fua = of[0]
+            count = self.pair.submit_many(
+                ns,
+                opcodes,
+                lbas,
+                blocks,
+                buffers,
+                tags=np.arange(first, first + len(batch)),
+                fua=fua,
+            )
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].set_exception(error)
+                return 1
+            # None was submitted: find out which is not right.
+            return self._submit_all(batch[:1])
+        self._next_tag = (first + count) % _TAGS
+        for tag, request in zip(tags, batch[:count], strict=False):
+            request.submitted = True
+            self._outstanding[tag] = request
+        return count
 
     def _reap(self) -> None:
         try:
-            completions = self.pair.poll()
+            reaped = self.pair.reap()
         except ControllerFatalError:
             return  # it was reset: the next turn finds what became of each
         except NvmeError as error:
             self._fail(error)
             return
-        if not completions:
+        if not len(reaped.tags):
             return
         self._last = time.monotonic()
-        outstanding, mask = self._outstanding, self._mask
-        for done in completions:
-            outstanding.pop(done.cid & mask).finish(done)
+        take = self._outstanding.pop
+        for tag, status in zip(reaped.tags.tolist(), reaped.status.tolist(), strict=True):
+            request = take(tag)
+            if status:
+                request.fail(status, reaped.timed_out)
+            else:
+                request.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         """Give all the same end: the device, or the queue pair, is gone."""
@@ -269,8 +316,7 @@ class AsyncNamespace:
 
     def flush(self) -> Awaitable[None]:
         """Make all writes durable that completed before."""
-        submit = functools.partial(self._queue.pair.submit_flush, self.sync)
-        return self._queue.post((NvmOpcode.FLUSH, 0, 0, self.nsid), submit)
+        return self._queue.post(self.sync, NvmOpcode.FLUSH, 0, 0, None, False)
 
     def write_zeroes(
         self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
@@ -340,27 +386,20 @@ class AsyncNamespace:
         geometry = self.sync.geometry
         if self._in_thread or not geometry.current:
             return self._move_in_thread(opcode, lba, buffer, fua)
-        if type(buffer) is DmaBuffer and buffer.flags.c_contiguous:
-            length = buffer.nbytes
+        if type(buffer) is DmaBuffer:
+            if buffer.mapping is NO_MAPPING:
+                self._ctrl.dma.iova(buffer)  # looks at it
+            pool, _, length = buffer.mapping
             blocks = length >> geometry.block_shift
             if (
-                blocks << geometry.block_shift == length
+                pool is self._ctrl.dma
+                and blocks << geometry.block_shift == length
                 and blocks <= geometry.max_blocks
                 and not geometry.boundary
-                and not buffer.iova & 3
             ):
                 geometry.check_transfer(lba, blocks)
-                return self._post(opcode, lba, blocks, buffer, fua)
+                return self._queue.post(self.sync, opcode, lba, blocks, buffer, fua)
         return self._divide(opcode, lba, buffer, fua)
-
-    def _post(
-        self, opcode: NvmOpcode, lba: int, blocks: int, buffer: npt.NDArray[Any], fua: bool
-    ) -> asyncio.Future[None]:
-        submit = functools.partial(_SUBMIT[opcode], self._queue.pair)
-        return self._queue.post(
-            (opcode, lba, blocks, self.nsid),
-            functools.partial(submit, self.sync, lba, blocks, buffer, fua=fua),
-        )
 
     async def _move_in_thread(
         self, opcode: NvmOpcode, lba: int, buffer: BytesLike, fua: bool
@@ -398,7 +437,7 @@ class AsyncNamespace:
                 if copied:
                     await pieces.add(self._copy(opcode, at, count, part, fua))
                 else:
-                    await pieces.add(self._post(opcode, at, count, part, fua))
+                    await pieces.add(self._queue.post(self.sync, opcode, at, count, part, fua))
 
     async def _copy(
         self, opcode: NvmOpcode, lba: int, blocks: int, part: npt.NDArray[np.uint8], fua: bool
@@ -409,7 +448,7 @@ class AsyncNamespace:
         if opcode is not NvmOpcode.READ:
             memory[:] = part
         # Whatever ends it before its outcome is known keeps the bounce: it is not given back.
-        await self._post(opcode, lba, blocks, memory, fua)
+        await self._queue.post(self.sync, opcode, lba, blocks, memory, fua)
         if opcode is NvmOpcode.READ:
             part[:] = memory
         dma.give_bounce(bounce)
@@ -498,13 +537,6 @@ def _runs(
         for at in range(lba, lba + run, step):
             yield at, min(step, lba + run - at)
         lba += run
-
-
-_SUBMIT: dict[NvmOpcode, Callable[Concatenate[QueuePair, ...], int]] = {
-    NvmOpcode.READ: QueuePair.submit_read,
-    NvmOpcode.WRITE: QueuePair.submit_write,
-    NvmOpcode.COMPARE: QueuePair.submit_compare,
-}
 
 
 class AsyncNamespaces(Mapping[int, AsyncNamespace]):
