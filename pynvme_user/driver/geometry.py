@@ -74,6 +74,11 @@ class Geometry:
                 "which this does not carry: use Namespace.read and write, or format it without"
             )
 
+    def check_metadata(self) -> None:
+        """Raise ValueError, for who gives metadata, where the namespace has none."""
+        if not self.metadata_size:
+            raise ValueError(f"namespace {self.nsid} has no metadata: leave out metadata")
+
     def check_blocks(self, lba: int, blocks: int) -> None:
         """Raise ValueError if no command carries such blocks, or they are not there."""
         self.check_range(lba, blocks)

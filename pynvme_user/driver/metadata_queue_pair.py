@@ -128,11 +128,10 @@ class MetadataQueuePair(RawQueuePair):
                     "Namespace.read and write, which do without"
                 )
         elif not made.metadata_bytes:
+            geometry.check_metadata()
             raise ValueError(
                 f"the metadata of namespace {geometry.nsid} follows the data of each block: give "
                 "one buffer that holds both, and leave out metadata"
-                if geometry.extended
-                else f"namespace {geometry.nsid} has no metadata: leave out metadata"
             )
         elif self._dma(metadata, opcode)[0] & 3:
             raise ValueError("the metadata does not start at a multiple of 4 bytes")

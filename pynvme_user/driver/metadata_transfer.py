@@ -171,6 +171,7 @@ def _checked(
         raise ValueError(f"{data.nbytes} bytes are not whole blocks of {size}")
     given = options.get("metadata")
     if given is not None:
+        geometry.check_metadata()
         metadata = as_bytes(given)
         if metadata.nbytes != blocks * extra:
             raise ValueError(

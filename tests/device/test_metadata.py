@@ -549,8 +549,10 @@ def test_keywords_of_a_namespace_without_metadata() -> None:
             pair.read_many(ns, [0], 1, data, metadata=data)
         with pytest.raises(ValueError, match="has no protection information: leave out prinfo"):
             pair.submit_write(ns, 0, 1, data, prinfo=1)
-        with pytest.raises(TypeError, match="unexpected keyword argument 'metadata'"):
-            ns.read(0, 1, metadata=data)  # type: ignore[call-arg]
+        with pytest.raises(ValueError, match="namespace 1 has no metadata: leave out metadata"):
+            ns.read(0, 1, metadata=data)
+        with pytest.raises(ValueError, match="namespace 1 has no metadata: leave out metadata"):
+            ns.write(0, data, metadata=data)
         assert pair.submit_read(ns, 0, 1, data, metadata=None) is not None
         assert [done.status.ok for done in pair.drain()] == [True]
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pynvme_user as nvme
@@ -28,7 +29,11 @@ def run(*command: str, **options: object) -> bytes:
 
 def block_device(address: str) -> str:
     """The kernel's name of the controller's namespace 1."""
-    (path,) = Path(f"/sys/bus/pci/devices/{address}/nvme").glob("nvme*/nvme*n1")
+    deadline = time.monotonic() + 120  # the kernel finds them after restore() returned
+    while not (paths := list(Path(f"/sys/bus/pci/devices/{address}/nvme").glob("nvme*/nvme*n1"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (path,) = paths
     # Where it may have other controllers (CMIC) this is one path to it, such as nvme0c0n1.
     return f"/dev/{re.sub('c[0-9]+n', 'n', path.name)}"
 
