@@ -132,6 +132,8 @@ class StructList(Generic[HeaderT, ElementT]):
         entries: list[Any] = []
         while wanted is None or len(entries) < wanted:
             entry = cls._entry(raw, at)
+            if entry is None:
+                break
             size = max(_size_of(entry, cls.element_type), step)
             # An element of no bytes would go on for ever.
             if not size or at + size > len(raw) or (cls._until_zero and _is_zero(entry)):
@@ -273,8 +275,6 @@ def _plain(entry: Any) -> dict[str, Any]:
 
 
 def _size_of(entry: Any, kind: Element) -> int:
-    if entry is None:
-        return 0
     return kind if isinstance(kind, int) else int(entry.size)
 
 

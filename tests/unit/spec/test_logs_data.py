@@ -67,3 +67,11 @@ def test_receiver_eyes() -> None:
     # A header that says it is larger has the lanes behind that.
     moved = logs.EomHeader.build(hsize=68, ds=44, nd=1)
     assert logs.EomLog.from_bytes(bytes(moved) + bytes(4) + eye(7, b"", b""))[0].header.ln == 7
+
+
+def test_lanes_that_are_said_to_be_smaller_than_they_are() -> None:
+    """The last begins where the page has fewer bytes than a lane's header."""
+    page = bytes(logs.EomHeader.build(hsize=64, ds=8, nd=5)) + bytes(35)
+    log = logs.EomLog.from_bytes(page)
+    assert (len(log.entries), log.incomplete) == (1, True)
+    assert len(log.to_dict()["entries"]) == 1

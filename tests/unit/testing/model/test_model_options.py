@@ -71,7 +71,7 @@ def test_more_than_one_command_carries() -> None:
         ns.write(0, data, dsm=1)
         assert ns.read(0, 2048, dsm=1) == data.tobytes()
         ns.compare(0, data, limited_retry=True)
-        with pytest.raises(ValueError, match="1 blocks have 0 bytes of metadata here"):
+        with pytest.raises(ValueError, match="namespace 1 has no metadata: leave out"):
             ns.write(0, bytes(512), metadata=bytes(8))  # type: ignore[call-arg]
 
 
