@@ -43,7 +43,7 @@ from pynvme_user.errors import (
     DeviceNameError,
     NvmeError,
 )
-from pynvme_user.host.claim import process_name
+from pynvme_user.host.claim import take
 from pynvme_user.host.numa import Placement
 from pynvme_user.links import Interrupt
 from pynvme_user.spec.registers import DOORBELL_BASE
@@ -460,15 +460,12 @@ def _claim(path: Path, name: str) -> Iterator[None]:
         return
     address = f"\0pynvme_user/{status.st_dev:x}/{status.st_ino:x}"
     with owned.unix_socket() as mine:
-        try:
+
+        def attempt() -> None:
             mine.bind(address)
-            mine.listen(1)
-        except OSError:
-            holder = _listener(address)
-            by = f"process {holder} ({process_name(holder)})" if holder else "another process"
-            raise DeviceBusyError(
-                f"{name} is in use by {by}: wait for it or end it", holder
-            ) from None
+            mine.listen()  # who asks whose it is stays in the queue
+
+        take(attempt, lambda: _listener(address), name)
         yield
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pynvme_user.errors import DeviceBusyError
 from pynvme_user.spec.text import printable
+
+#: A program that another thread starts has our descriptors up to its exec: so long it may take.
+_EXEC_SECONDS = 2.0
 
 
 def claim(descriptor: int, what: str) -> None:
@@ -15,12 +21,33 @@ def claim(descriptor: int, what: str) -> None:
 
     Raises DeviceBusyError, which names the process that holds it, if another one does.
     """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = lock_holder(descriptor)
-        by = f"process {holder} ({process_name(holder)})" if holder else "another process"
-        raise DeviceBusyError(f"{what} is in use by {by}: wait for it or end it", holder) from None
+    take(
+        lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB),
+        lambda: lock_holder(descriptor),
+        what,
+    )
+
+
+def take(attempt: Callable[[], None], holder: Callable[[], int | None], what: str) -> None:
+    """Take a claim by a call that raises OSError where somebody has it, whom ``holder`` tells.
+
+    What this process itself seems to have is tried again for a moment: it may have given it back.
+    Raises DeviceBusyError, which names the process.
+    """
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while True:
+        try:
+            attempt()
+            return
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EADDRINUSE):
+                raise
+            pid = holder()
+            if pid != os.getpid() or time.monotonic() > deadline:
+                by = f"process {pid} ({process_name(pid)})" if pid else "another process"
+                said = f"{what} is in use by {by}: wait for it or end it"
+                raise DeviceBusyError(said, pid) from None
+        time.sleep(0.05)
 
 
 def lock_holder(descriptor: int) -> int | None:
