@@ -31,7 +31,7 @@ def claim(descriptor: int, what: str) -> None:
 def take(attempt: Callable[[], None], holder: Callable[[], int | None], what: str) -> None:
     """Take a claim by a call that raises OSError where somebody has it, whom ``holder`` tells.
 
-    What this process itself seems to have is tried again for a moment: it may have given it back.
+    What this process itself seems to have, or nobody any more, is tried again for a moment.
     Raises DeviceBusyError, which names the process.
     """
     deadline = time.monotonic() + _EXEC_SECONDS
@@ -43,7 +43,7 @@ def take(attempt: Callable[[], None], holder: Callable[[], int | None], what: st
             if error.errno not in (errno.EAGAIN, errno.EADDRINUSE):
                 raise
             pid = holder()
-            if pid != os.getpid() or time.monotonic() > deadline:
+            if pid not in (None, os.getpid()) or time.monotonic() > deadline:
                 by = f"process {pid} ({process_name(pid)})" if pid else "another process"
                 said = f"{what} is in use by {by}: wait for it or end it"
                 raise DeviceBusyError(said, pid) from None
