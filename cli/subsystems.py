@@ -1,7 +1,7 @@
 """``list-subsys``, ``show-topology``, ``ns-rescan`` and ``get-ns-id``.
 
-What the kernel's driver has is told by sysfs, as nvme-cli tells it; another device is opened, and
-says it in its Identify pages.
+sysfs says what the kernel's driver has, in nvme-cli's form. Any other device is opened, and its
+Identify pages say it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _device_argument = click.argument("device", type=DEVICE, required=False)
 def list_subsys(device: str | None, output_format: str) -> None:
     """List the NVM subsystems of the kernel's driver, or that of a device, and their controllers.
 
-    A device that the kernel's driver has (/dev/nvme0n1, 0000:01:00.0) is looked up; another one
-    is opened, and the ids of all controllers of its subsystem are told, too.
+    A device of the kernel's driver (/dev/nvme0n1, 0000:01:00.0) is looked up in sysfs. Any other
+    is opened, and shows the ids of all controllers of its subsystem, too.
     """
     found, more = _found(device)
     ana = device is not None and "n" in (kernel_name(device) or "")[4:]
@@ -77,7 +77,7 @@ def show_topology(device: str | None, ranking: str, output_format: str) -> None:
 def ns_rescan(device: str, output_format: str) -> None:
     """Find out anew which namespaces there are, and list them.
 
-    Of a device that the kernel's driver has that driver is told to do so, and nothing is listed.
+    The kernel's driver rescans a device that it has; nothing is listed then.
     """
     from pynvme_user.cli.pages import show
     from pynvme_user.spec.identify_lists import NamespaceList
