@@ -1,34 +1,25 @@
-"""Reads and writes for asyncio: many in flight on one queue pair of the event loop's thread.
-
-What tasks ask for in one turn of the event loop reaches the device with one doorbell. While
-commands are outstanding, completions are looked for in each turn for a short while; then a thread
-waits for the next one in C, without the GIL, asleep where the queue pair has an interrupt.
-"""
+"""Reads and writes for asyncio: many in flight on one queue pair of the event loop's thread."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.aio_queue import LoopQueue
 from pynvme_user.dma import NO_MAPPING, BytesLike, DmaBuffer, as_bytes
-from pynvme_user.driver.completion import VectorResult, check
+from pynvme_user.driver.completion import VectorResult
 from pynvme_user.driver.controller import Controller
 from pynvme_user.driver.controller import open as open_controller
 from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.namespace import MetadataNamespace, Namespace
-from pynvme_user.driver.transfer import describe
-from pynvme_user.errors import ControllerFatalError, NvmeError
 from pynvme_user.spec.commands import NvmOpcode
-from pynvme_user.spec.status import Status
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -37,221 +28,6 @@ _T = TypeVar("_T")
 BOUNCE = 1 << 20
 #: Pieces of one transfer that are in flight at once at most.
 _PIECES = 32
-#: Turns are made for so long without a completion before the thread waits for one.
-_SPIN_SECONDS = 50e-6
-#: How often the device's health and deadlines are looked at while nothing completes.
-_HEALTH_SECONDS = 0.1
-_TAGS = 1 << 31
-#: For how long C waits at once: what close() may have to wait for.
-_SLICE_SECONDS = 0.01
-
-
-#: Opcode, first LBA, blocks and memory; the namespace, and whether it has FUA.
-_Command: TypeAlias = tuple[NvmOpcode, int, int, npt.NDArray[Any] | None, tuple[Namespace, bool]]
-
-
-class _Request(asyncio.Future[None]):
-    """A command: done once it has its outcome, so that its buffer is the caller's again.
-
-    A task that is cancelled meanwhile is told so after that. Before the command was submitted
-    there is nothing to wait for.
-    """
-
-    command: _Command
-    submitted = False
-
-    def cancel(self, msg: Any = None) -> bool:
-        return not self.submitted and super().cancel(msg)
-
-    def fail(self, status: int, timed_out: bool) -> None:
-        """End it with a status that is no success."""
-        opcode, lba, blocks, _, (ns, _) = self.command
-        what = describe(opcode, lba, blocks, ns.nsid)
-        try:
-            check(Status(status), what, timed_out)
-        except NvmeError as error:
-            self.set_exception(error)
-
-
-class _Watcher:
-    """A thread that waits for the next completion of a queue pair and calls in the event loop."""
-
-    def __init__(self, pair: QueuePair, call: Callable[[], None]) -> None:
-        self._pair = pair
-        self._call = call
-        self._loop = asyncio.get_running_loop()
-        self._wanted = threading.Semaphore(0)
-        self._ended = False
-        self._thread = threading.Thread(target=self._watch, name="nvme-watcher", daemon=True)
-        self._thread.start()
-
-    def watch(self) -> None:
-        """Call once a completion is there, or after a while."""
-        self._wanted.release()
-
-    def _watch(self) -> None:
-        while True:
-            self._wanted.acquire()
-            end = time.monotonic() + _HEALTH_SECONDS
-            while not self._ended and not self._pair.await_completion(_SLICE_SECONDS):
-                if time.monotonic() >= end:
-                    break
-            if self._ended:
-                return
-            with suppress(RuntimeError):  # the event loop is closed
-                self._loop.call_soon_threadsafe(self._call)
-
-    def close(self) -> None:
-        """End it."""
-        self._ended = True
-        self._wanted.release()
-        self._thread.join()
-
-
-class _Queue:
-    """The queue pair of one event loop: what waits for room, and what waits for its outcome."""
-
-    def __init__(self, ctrl: Controller, depth: int | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.pair = pair = ctrl.queue_pair(depth)
-        self._waiting: deque[_Request] = deque()
-        self._outstanding: dict[int, _Request] = {}  # by its tag
-        self._next_tag = 0
-        self._idle = asyncio.Event()
-        self._turn_is_due = False
-        self._watching = False
-        self._last = 0.0  # when a completion came
-        self._watcher = _Watcher(pair, self._woken)
-
-    def post(
-        self,
-        ns: Namespace,
-        opcode: NvmOpcode,
-        lba: int,
-        blocks: int,
-        buffer: npt.NDArray[Any] | None,
-        fua: bool,
-    ) -> asyncio.Future[None]:
-        """Let a command be submitted at the end of this turn, or once there is room."""
-        request = _Request(loop=self._loop)
-        request.command = (opcode, lba, blocks, buffer, (ns, fua))
-        self._waiting.append(request)
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            self._loop.call_soon(self._turn)
-        return request
-
-    def _woken(self) -> None:
-        self._watching = False
-        if not self._turn_is_due:
-            self._turn()
-
-    def _turn(self) -> None:
-        """Submit what there is room for, look for completions, and see to the next turn."""
-        self._turn_is_due = False
-        if self._waiting:
-            self._submit()
-        if self._outstanding:
-            self._reap()
-        if not self._outstanding and not self._waiting:
-            self._idle.set()
-            return
-        if time.monotonic() - self._last < _SPIN_SECONDS or self._waiting:
-            self._turn_is_due = True
-            self._loop.call_soon(self._turn)
-        elif not self._watching:
-            self._watching = True
-            self._watcher.watch()
-
-    def _submit(self) -> None:
-        if not self._outstanding:
-            self._last = time.monotonic()
-        while batch := self._batch():
-            count = self._submit_all(batch)
-            for _ in range(count):
-                self._waiting.popleft()
-            if not count:
-                return  # there is no room
-
-    def _batch(self) -> list[_Request]:
-        """Those that wait first and go in one batch: of one namespace, with or without FUA."""
-        waiting = self._waiting
-        while waiting and waiting[0].done():  # cancelled before
-            waiting.popleft()
-        batch: list[_Request] = []
-        for request in waiting:
-            if request.done() or request.command[4] != waiting[0].command[4]:
-                break
-            batch.append(request)
-        return batch
-
-    def _submit_all(self, batch: list[_Request]) -> int:
-        """Submit as many of a batch as there is room for; return how many, with those refused."""
-        first = self._next_tag
-        tags = range(first, first + len(batch))
-        try:
-            opcodes, lbas, blocks, buffers, of = zip(
-                *(request.command for request in batch), strict=True
-            )
-            ns, fua = of[0]
-            count = self.pair.submit_many(
-                ns,
-                opcodes,
-                lbas,
-                blocks,
-                buffers,
-                tags=np.arange(first, first + len(batch)),
-                fua=fua,
-            )
-        except Exception as error:
-            if len(batch) == 1:
-                batch[0].set_exception(error)
-                return 1
-            # None was submitted: find out which is not right.
-            return self._submit_all(batch[:1])
-        self._next_tag = (first + count) % _TAGS
-        for tag, request in zip(tags, batch[:count], strict=False):
-            request.submitted = True
-            self._outstanding[tag] = request
-        return count
-
-    def _reap(self) -> None:
-        try:
-            reaped = self.pair.reap()
-        except ControllerFatalError:
-            return  # it was reset: the next turn finds what became of each
-        except NvmeError as error:
-            self._fail(error)
-            return
-        if not len(reaped.tags):
-            return
-        self._last = time.monotonic()
-        take = self._outstanding.pop
-        for tag, status in zip(reaped.tags.tolist(), reaped.status.tolist(), strict=True):
-            request = take(tag)
-            if status:
-                request.fail(status, reaped.timed_out)
-            else:
-                request.set_result(None)
-
-    def _fail(self, error: Exception) -> None:
-        """Give all the same end: the device, or the queue pair, is gone."""
-        requests = [*self._outstanding.values(), *self._waiting]
-        self._outstanding.clear()
-        self._waiting.clear()
-        for request in requests:
-            if not request.done():
-                request.set_exception(error)
-
-    async def close(self) -> None:
-        """Wait for what is outstanding, give the queue pair back."""
-        while self._outstanding or self._waiting:
-            self._idle.clear()
-            await self._idle.wait()
-        try:
-            await asyncio.to_thread(self._watcher.close)
-        finally:
-            self.pair.close()
 
 
 class AsyncNamespace:
@@ -266,7 +42,7 @@ class AsyncNamespace:
     the caller's. A write that was cancelled may have been written.
     """
 
-    def __init__(self, queue: _Queue, ns: Namespace, ctrl: Controller) -> None:
+    def __init__(self, queue: LoopQueue, ns: Namespace, ctrl: Controller) -> None:
         #: The namespace itself, whose calls wait.
         self.sync = ns
         self._queue = queue
@@ -542,7 +318,7 @@ def _runs(
 class AsyncNamespaces(Mapping[int, AsyncNamespace]):
     """The active namespaces by their id."""
 
-    def __init__(self, ctrl: Controller, queue: _Queue) -> None:
+    def __init__(self, ctrl: Controller, queue: LoopQueue) -> None:
         self._ctrl = ctrl
         self._queue = queue
         self._made: dict[int, AsyncNamespace] = {}
@@ -567,7 +343,7 @@ class AsyncController:
     :attr:`sync` is the :class:`Controller` itself, for what is not I/O.
     """
 
-    def __init__(self, ctrl: Controller, queue: _Queue) -> None:
+    def __init__(self, ctrl: Controller, queue: LoopQueue) -> None:
         self.sync = ctrl
         self._queue = queue
         #: The active namespaces, by their id.
@@ -594,7 +370,7 @@ async def aopen(
     """
     ctrl = await asyncio.to_thread(functools.partial(open_controller, name, **options))
     try:
-        queue = _Queue(ctrl, depth)
+        queue = LoopQueue(ctrl, depth)
         try:
             yield AsyncController(ctrl, queue)
         finally:
