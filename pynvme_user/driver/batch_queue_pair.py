@@ -239,7 +239,9 @@ class BatchQueuePair(MetadataQueuePair):
             return super()._completions(reaped)
         # The end of a Cancel is no tag's outcome.
         rows: list[Any] = reaped.tolist()
-        rows = [row for row in rows if not self._is_cancel(row[4], row[5], row[2])]
+        for row in [row for row in rows if row[4] == self._cancel]:
+            self._end_cancel(row[5], row[2])
+            rows.remove(row)
         for row in rows:
             if row[4] == self._aborting[0]:
                 self._overdue = row[5] != 0

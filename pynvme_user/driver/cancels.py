@@ -36,11 +36,8 @@ class Cancels:
                 return True
         return False
 
-    def _is_cancel(self, cid: int, status: int, dw0: int) -> bool:
-        """Take the end of a Cancel, if it is one's; what it did not end is aborted next."""
-        if cid != self._cancel:
-            return False
+    def _end_cancel(self, status: int, dw0: int) -> None:
+        """Take the end of the Cancel; what it did not end is aborted next."""
         self._cancel = -1
         if not Status(status).ok or not CancelResult(dw0):
             self._not_cancelled, self._aborting = self._aborting[0], (-1, 0.0)
-        return True

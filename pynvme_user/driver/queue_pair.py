@@ -360,7 +360,8 @@ class RawQueuePair(Cancels):
     def _completions(self, reaped: npt.NDArray[np.void]) -> list[Any]:
         done: list[Any] = []
         for latency_ns, _, dw0, dw1, cid, status in reaped.tolist():
-            if self._is_cancel(cid, status, dw0):
+            if cid == self._cancel:
+                self._end_cancel(status, dw0)
                 continue
             overdue = cid == self._aborting[0]
             done.append(
