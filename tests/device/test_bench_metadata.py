@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from bench_rig import READ, WRITE, job
+from metadata_formats import Format
 
 import pynvme_user as nvme
 from pynvme_user import PRINFO, Controller, MediaStatus, MetadataNamespace, ProtectionType
@@ -20,25 +20,6 @@ from pynvme_user.testing import SoftDevice
 BLOCKS, IO_BLOCKS = 96, 8
 ALL = "GUARD,REFTAG,APPTAG"
 APP_TAG = 0x1234
-
-
-@dataclass(frozen=True)
-class Format:
-    """What QEMU is told of a namespace."""
-
-    block: int
-    ms: int
-    mset: int
-    pi: int = 0
-    pil: int = 0
-    pif: int = 0
-
-    def options(self, nsid: int) -> str:
-        prefix = "" if nsid == 1 else f"ns{nsid}."
-        first = "" if nsid == 1 else f"ns{nsid}=&"
-        fields = {"size": "4M", "logical_block_size": self.block, "ms": self.ms}
-        fields |= {"mset": self.mset, "pi": self.pi, "pil": self.pil, "pif": self.pif}
-        return first + "&".join(f"{prefix}{key}={value}" for key, value in fields.items())
 
 
 FORMATS = [

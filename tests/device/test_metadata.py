@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from metadata_formats import Format
 
 import pynvme_user as nvme
 from pynvme_user import (
@@ -22,29 +22,6 @@ from pynvme_user import (
 )
 
 pytestmark = pytest.mark.usefixtures("qemu")
-
-
-@dataclass(frozen=True)
-class Format:
-    """What QEMU is told of a namespace."""
-
-    block: int
-    ms: int
-    mset: int
-    pi: int = 0
-    pil: int = 0
-    pif: int = 0
-
-    def __str__(self) -> str:
-        where = "interleaved" if self.mset else "separate"
-        return f"{self.block}+{self.ms} {where} type{self.pi} pil{self.pil} pif{self.pif}"
-
-    def options(self, nsid: int) -> str:
-        prefix = "" if nsid == 1 else f"ns{nsid}."
-        first = "" if nsid == 1 else f"ns{nsid}=&"
-        fields = {"size": "16M", "logical_block_size": self.block, "ms": self.ms}
-        fields |= {"mset": self.mset, "pi": self.pi, "pil": self.pil, "pif": self.pif}
-        return first + "&".join(f"{prefix}{key}={value}" for key, value in fields.items())
 
 
 FORMATS = [

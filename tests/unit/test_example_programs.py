@@ -270,7 +270,7 @@ def test_column_store_finds_its_columns_again(ns: nvme.Namespace) -> None:
 # --- all of them -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", EXAMPLES.glob("*.py"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_each_is_short_and_says_what_it_printed(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") < 150
