@@ -8,7 +8,7 @@ TREE := $(VENV)/tree
 BUILT_FROM := pyproject.toml setup.py pynvme_user/_ring_build.py \
 	$(filter-out %_cffi.c,$(wildcard $(addsuffix /_*.[ch],pynvme_user $(addprefix pynvme_user/,access testing workload))))
 
-.PHONY: demo test test-unit test-guest guest-shell test-c lint format bench mutants clean
+.PHONY: demo test test-unit test-guest guest-shell test-c lint site format bench mutants clean
 
 demo: $(VENV)/built
 	@$(BIN)/python examples/demo.py
@@ -46,6 +46,10 @@ lint: $(VENV)/lint $(TREE)
 	$(BIN)/ruff format --check .
 	cd $(TREE) && ../bin/mypy --config-file ../../pyproject.toml -p pynvme_user
 	cd $(TREE) && ../bin/lint-imports --config ../../pyproject.toml
+
+# docs/ as pages in build/site; a link that leads nowhere is an error.
+site: $(VENV)/lint
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .

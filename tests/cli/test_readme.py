@@ -21,8 +21,12 @@ PASTED = {
     "docs/batches.md": "## A queue that is kept full\n",
     "docs/bench.md": "## First commands\n",
     "docs/embedding.md": "## Ways to use it\n",
+    "docs/how-to/containers.md": "",
+    "docs/how-to/durability.md": "",
+    "docs/how-to/numa.md": "",
     "docs/performance.md": "## How it is measured\n",
     "docs/testing.md": "## In ten lines\n",
+    "docs/tutorial.md": "",
     "docs/userspace-drivers.md": "# How a userspace driver gets at its device\n",
 }
 DISK = range(1 << 30, (1 << 30) + 1)
@@ -32,8 +36,15 @@ LEFT: dict[str, tuple[int, dict[str, range]]] = {
     "docs/batches.md": (1, {}),
     "docs/bench.md": (1, {"disk.img": DISK, "sweep.html": range(10_001, 1 << 30)}),
     "docs/embedding.md": (4, {"disk.img": range(64 << 20, (64 << 20) + 1)}),
+    "docs/how-to/containers.md": (0, {}),
+    "docs/how-to/durability.md": (2, {"disk.img": range(64 << 20, (64 << 20) + 1)}),
+    "docs/how-to/numa.md": (3, {}),
     "docs/performance.md": (0, {}),
     "docs/testing.md": (1, {}),
+    "docs/tutorial.md": (
+        9,
+        {"disk.img": DISK, "journal.img": range(64 << 20, (64 << 20) + 1)},
+    ),
     "docs/userspace-drivers.md": (0, {}),
 }
 #: Lines that are not run here, by how they begin, and why.
@@ -48,7 +59,31 @@ NOT_HERE = {
     "python benchmarks/rates.py": "takes a minute; tests/unit/test_benchmarks.py runs it",
     "python benchmarks/versus_fio.py": "needs fio, and takes minutes",
     "python -m pynvme_user.testing.vfio_user_server": "serves on; tests/vfio_user starts it",
+    "nvme-user bind 0000:01:00.0": "needs a controller; tests/guest binds one",
+    "group=": "needs a controller",
+    "podman": "needs a container's image",
+    "    --ulimit": "is the second half of that",
 }
+
+
+#: Pages whose blocks other tests run or read, and which.
+ELSEWHERE = {
+    "docs/api.md": "signatures: tests/unit/test_api_page.py",
+    "docs/bench.md": "tests/cli/test_bench.py reads each command",
+    "docs/cli.md": "tests/cli/test_docs.py reads each example",
+    "docs/fio-options.md": "tests/cli/test_bench.py runs commands like these",
+    "docs/how-to/waiting.md": "tests/guest/test_userspace_page.py",
+    "docs/how-to/take-a-device.md": "tests/guest/test_userspace_page.py",
+    "docs/how-to/without-root.md": "tests/guest/test_userspace_page.py",
+    "docs/testing.md": "tests/unit/testing/test_pytest_plugin.py runs the page's tests",
+    "docs/userspace-drivers.md": "tests/guest/test_userspace_page.py",
+}
+
+
+def all_blocks(text: str) -> list[tuple[str, str]]:
+    """The language and the lines of each block that is a program."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for block in found if block[0] in ("sh", "python")]
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -56,7 +91,15 @@ def blocks(page: str) -> list[tuple[str, str]]:
     text = (ROOT / page).read_text()
     if heading := PASTED[page]:
         text = text.split(heading)[1].partition("\n## ")[0]
-    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return all_blocks(text)
+
+
+def test_every_block_is_run_or_read() -> None:
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
+    assert ELSEWHERE.keys() | (PASTED.keys() - {"README.md"}) <= pages
+    for page in pages - ELSEWHERE.keys():
+        ran = blocks(page) if page in PASTED else []
+        assert all_blocks((ROOT / page).read_text()) == ran, page
 
 
 def lines_not_here(body: str) -> list[str]:
@@ -148,5 +191,7 @@ def test_every_path_in_backticks_exists(page: str) -> None:
 
 
 def test_every_page_is_listed() -> None:
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
-    assert pages == set(re.findall(r"\[docs/(.*?)\]\(docs/\1\)", README))
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    index = (ROOT / "docs/index.md").read_text()
+    assert pages - {"index.md"} == set(re.findall(r"\]\(([\w/-]+\.md)\)", index))
+    assert pages == set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
