@@ -16,7 +16,7 @@ from pynvme_user.driver.completion import Completion, Reaped
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry
 from pynvme_user.driver.metadata_queue_pair import MetadataQueuePair
-from pynvme_user.driver.queue_pair import SLICE_NS
+from pynvme_user.driver.queue_pair_base import SLICE_NS
 from pynvme_user.errors import ControllerFatalError, DeviceRemovedError
 from pynvme_user.native import fail
 from pynvme_user.spec.commands import NvmOpcode

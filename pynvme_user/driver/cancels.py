@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 
+from pynvme_user.driver.queue_pair_base import QueuePairBase
 from pynvme_user.errors import QueueFullError
-from pynvme_user.ring import Loop, Ring
 from pynvme_user.spec.cancel import CancelResult, cancel_one
 from pynvme_user.spec.status import Status
 
 
-class Cancels:
+class Cancels(QueuePairBase):
     """Sends a Cancel, whose end is nobody's outcome: nothing but its own entry is free by it."""
 
-    qid: int
-    _ring: Ring
-    _lock: threading.RLock
-    _loop: Loop | None
-    #: The overdue command that something was done about: its CID, and when.
-    _aborting: tuple[int, float]
-    #: CIDs: of the Cancel that is outstanding, and of what one did not end; -1: of none.
-    _cancel = _not_cancelled = -1
+    #: Its CID, of what one did not end; -1: of none.
+    _not_cancelled = -1
+
+    def _begin(self) -> None:
+        super()._begin()
+        #: The overdue command that something was done about: its CID, and when.
+        self._aborting = (-1, 0.0)
+        #: The CID of the Cancel that is outstanding; -1: of none.
+        self._cancel = -1
 
     def cancel(self, cid: int) -> bool:
         """Have the device end a command; whether it was asked to.

@@ -15,7 +15,7 @@ from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry, ZonedBlocks
 from pynvme_user.driver.metadata import AppendOptions, MetadataOptions
-from pynvme_user.driver.queue_pair import OUTCOME_UNKNOWN, SLICE_NS
+from pynvme_user.driver.queue_pair_base import OUTCOME_UNKNOWN, SLICE_NS
 from pynvme_user.errors import (
     ClosedError,
     ControllerFatalError,

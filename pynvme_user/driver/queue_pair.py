@@ -1,49 +1,29 @@
-"""Queue pairs: commands as they are, completions, deadlines, and what a reset does to them.
-
-A queue pair belongs to one thread at a time. Its lock is there for the controller, which stops
-every queue pair to reset the device, and costs nothing that the I/O path would notice.
-"""
+"""Queue pairs: commands as they are, their completions, and what a reset does to them."""
 
 from __future__ import annotations
 
 import errno
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user import owned
 from pynvme_user.dma import DmaBuffer, address_of
-from pynvme_user.driver.cancels import Cancels
 from pynvme_user.driver.completion import HOST_ABORTED, TIMED_OUT, Completion
-from pynvme_user.driver.device import Device, Recovery, State
-from pynvme_user.driver.waiter import Waiter
-from pynvme_user.errors import (
-    ClosedError,
-    ControllerFatalError,
-    DeviceRemovedError,
-    NvmeError,
-)
-from pynvme_user.native import ClockWatch, U16Array, fail
-from pynvme_user.ring import Loop, Ring
+from pynvme_user.driver.deadlines import Deadlines
+from pynvme_user.driver.device import State
+from pynvme_user.driver.queue_pair_base import SLICE_NS
+from pynvme_user.errors import ControllerFatalError, DeviceRemovedError, NvmeError
+from pynvme_user.native import fail
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
-from pynvme_user.transport.base import Queue
-
-if TYPE_CHECKING:
-    from pynvme_user import Controller
 
 T = TypeVar("T")
-#: C spins for this long at most before Python looks at signals and at the device's health.
-SLICE_NS = 100_000_000
-OUTCOME_UNKNOWN = "was closed while the call ran: outcome unknown"
 
 
-class RawQueuePair(Cancels):
+class RawQueuePair(Deadlines):
     """A submission and a completion queue with ``depth`` commands outstanding at most.
 
     A queue pair belongs to one thread: a call of another one raises NvmeError while one is under
@@ -55,121 +35,6 @@ class RawQueuePair(Cancels):
     depth of 4,095 then not for the next 15 commands of its index. Buffers are kept alive until
     their command has its outcome. A context manager: closing drains it.
     """
-
-    def __init__(
-        self,
-        device: Device,
-        recovery: Recovery,
-        queue: Queue,
-        *,
-        delete: Callable[[RawQueuePair], None] | None = None,
-        use_sgl: bool = False,
-        cids: U16Array | None = None,
-    ) -> None:
-        self.device = device
-        self._recovery = recovery
-        self._delete = delete  # its queues, for close()
-        #: Its part of the transport.
-        self.queue = queue
-        self.qid = queue.qid
-        self.depth = queue.depth
-        self._lock = threading.RLock()
-        self._end_lock = threading.RLock()  # taken before any other
-        self._wanted = False
-        self._inside = False  # a call of the user's holds the lock
-        queue.restart(device.max_transfer)
-        self._ring = Ring(
-            qid=queue.qid,
-            depth=queue.depth,
-            page_shift=12,
-            sq=address_of(queue.sq),
-            cq=address_of(queue.cq),
-            prp_lists=address_of(queue.prp_lists),
-            prp_lists_iova=queue.prp_lists.iova,
-            prp_list_entries=queue.prp_list_entries,
-            use_sgl=use_sgl,
-            sq_doorbell=queue.sq_doorbell,
-            cq_doorbell=queue.cq_doorbell,
-            sq_entries=queue.sq_entries,
-            cq_entries=queue.cq_entries,
-            cids=cids,
-            plain_cids=device.plain_cids,
-        )
-        if queue.interrupt:
-            self._ring.use_interrupt(queue.interrupt, int(queue.spin * 1e9))
-        self.index_mask = self._ring.index_mask
-        #: For :meth:`QueuePairPool.transfer`.
-        self.waiter = Waiter(self._ring, SLICE_NS)
-        #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.
-        #: Completions, or what else _completions() makes of an entry.
-        self.unclaimed: list[Any] = []
-        self._cids_held = False  # by a reset: C keeps the CIDs of some of them back
-        self._loop: Loop | None = None
-        self._loop_owner: object = None
-        self._loop_resets = 0
-        #: Whether a command of the last loop took longer than the timeout.
-        self.loop_timed_out = False
-        self._closing = False  # from the beginning of close(): nothing new begins
-        self._closed = False  # from its end: nothing looks at the rings
-        self._begin()
-        owned.register(self)
-
-    def forked(self, owner: int) -> None:
-        """Be closed, and touch the rings no more, in a child of process ``owner``."""
-        self._lock, self._end_lock = threading.RLock(), threading.RLock()
-        self._wanted = self._inside = False
-        self._closed = True
-        self.waiter.forked()
-        self._ring.disown()
-
-    def _begin(self) -> None:
-        """Begin, with nothing outstanding, on a queue that has just begun."""
-        self._buffers: list[object] = [None] * self.depth
-        self._aborting, self._cancel = (-1, 0.0), -1
-        self._watch = ClockWatch()
-        if self.queue.shadow:
-            shadow, event_index = self.queue.shadow
-            self._ring.use_shadow(2 * self.qid, address_of(shadow), address_of(event_index))
-
-    @property
-    def controller(self) -> Controller:
-        """The :class:`Controller` that it belongs to."""
-        return self.device.controller
-
-    @property
-    def cids(self) -> U16Array:
-        """What the next queue pair of this id goes on with; see :class:`Ring`."""
-        return self._ring.cids
-
-    @property
-    def sleeps(self) -> bool:
-        """Whether waits end in sleep, for an interrupt."""
-        return self.queue.interrupt is not None
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, by :meth:`close` or with its controller: for good."""
-        return self._closing or self._closed
-
-    @property
-    def ended(self) -> bool:
-        """Whether its end is over: nothing of it runs any more."""
-        return self._closed
-
-    @property
-    def outstanding(self) -> int:
-        """Commands that were submitted and have no outcome yet."""
-        return self._ring.outstanding
-
-    @property
-    def doorbell_writes(self) -> int:
-        """Doorbell registers written so far; shadow doorbells in memory do not count."""
-        return self._ring.doorbell_writes
-
-    @property
-    def cq_doorbell_writes(self) -> int:
-        """Those of them that reported completions."""
-        return self._ring.cq_doorbell_writes
 
     # --- submission ---------------------------------------------------------------------------
 
@@ -190,10 +55,6 @@ class RawQueuePair(Cancels):
         except ControllerFatalError as error:
             self._reset_for(error)
             raise
-
-    def is_outstanding(self, index: int) -> bool:
-        """Whether there is a command with that index of its CID that has not ended."""
-        return self._ring.is_outstanding(index)
 
     def _pin(self, buffer: object) -> None:
         """Keep a buffer alive for the next command: before its submission, so that ctrl-C finds
@@ -372,88 +233,6 @@ class RawQueuePair(Cancels):
                 self._aborting = (-1, 0.0)
         return done
 
-    # --- health -------------------------------------------------------------------------------
-
-    @contextmanager
-    def _device_errors(self) -> Iterator[None]:
-        """Let the controller act on an error of the device before the caller sees it."""
-        try:
-            yield
-        except (DeviceRemovedError, ControllerFatalError) as error:
-            self._recover(error)
-            raise
-
-    def _recover(self, error: DeviceRemovedError | ControllerFatalError) -> None:
-        self.device.check_owner()  # in a child that was forked meanwhile all is gone
-        if isinstance(error, DeviceRemovedError):
-            self._recovery.mark_removed()
-        else:
-            self._reset_for(error)
-
-    def _reset_for(self, error: ControllerFatalError) -> None:
-        with suppress(ClosedError):
-            self._recovery.reset(error)
-
-    _health_due = 0.0
-
-    def _check_health(self, *, waited: bool, asks: bool = True) -> None:
-        """See whether the device is there and whether a command is overdue, ten times a second.
-
-        That is by time, not by lack of completions: others may go on beside one that never ends. At
-        once where a wait was in vain. Without ``asks`` another pair has just read the register.
-        """
-        now = time.monotonic()
-        if now < self._health_due and not waited:
-            return
-        self._health_due = now + 0.1
-        with self._device_errors(), self._lock:
-            if self._closed and self.unclaimed:
-                return  # close() found what is waited for: it is there to be taken
-            self._check_not_ended()
-            if asks:
-                self.device.check_alive()
-            # Should the device and its shadow doorbell have missed each other, this mends it.
-            self._ring.kick()
-            if self._watch.stepped():
-                self._ring.restamp()
-            oldest = self._ring.oldest()
-        if self.qid and oldest is not None and oldest[1] > self.device.timeout:
-            self._expire(oldest[0], now)
-
-    def _expire(self, cid: int, now: float) -> None:
-        """Leave an overdue command to recovery; the next poll tells its outcome (invariant 4)."""
-        waited = None
-        if self._aborting[0] == cid:
-            waited = now - self._aborting[1]
-        else:
-            self._aborting = (cid, now)
-            self.loop_timed_out = True
-        self._recovery.overdue(self.qid, cid, f"command {cid:#06x}", waited)
-
-    def _check_open(self) -> None:
-        """Raise what stands in the way of a new command."""
-        if self.device.state >= State.FAILED:
-            self.device.check_usable()
-        if self._closing or self._closed:
-            raise ClosedError("the queue pair is closed: make a new one with queue_pair()")
-
-    def _check_not_ended(self, *, waits: bool = True) -> None:
-        """Raise what stands in the way of waiting on, for a command of this call or, with not
-        ``waits``, for any.
-        """
-        try:
-            self.device.check_usable()
-            if self._closed:
-                self._check_open()
-        except ClosedError:
-            if waits and (self._ring.outstanding or self._loop):
-                raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}") from None
-            raise
-
-    @property
-    def _name(self) -> str:
-        return f"queue pair {self.qid} of {self.device.name}"
-
     # --- one, waiting -----------------------------------------------------------------------
 
     def rearm(self) -> None:
@@ -490,17 +269,6 @@ class RawQueuePair(Cancels):
 
     # --- reset and end ------------------------------------------------------------------------
 
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Hold the queue pair still; for the controller's reset and end."""
-        self._wanted = True
-        try:
-            with self._lock:
-                self.waiter.stop()
-                yield
-        finally:
-            self._wanted = self._closing or self._closed
-
     def finish_all(self) -> None:
         """Bring all that is outstanding to its end, which its owner finds later; stop a loop.
 
@@ -518,25 +286,6 @@ class RawQueuePair(Cancels):
                 idle = self._ring.completed == before
             if idle:
                 self._check_health(waited=True)
-
-    def held(self) -> AbstractContextManager[object]:
-        """Give the lock to a call, after whoever waits for it to stop or close the queue pair."""
-        if self._wanted:
-            time.sleep(0.001)  # Python's locks are not fair
-        elif self._inside and self.qid and not self._is_left():
-            raise NvmeError(
-                f"{self._name} is in use by another call: a queue pair belongs to one thread, so "
-                "make one for each with queue_pair()"
-            )
-        return self._lock
-
-    def _is_left(self) -> bool:
-        """Whether ctrl-C took the call away that is said to be inside: nobody has the lock then."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        self._inside = False
-        self._lock.release()
-        return True
 
     def restart(self) -> None:
         """Give every outstanding command its end and begin anew; DMA has stopped."""
@@ -574,11 +323,6 @@ class RawQueuePair(Cancels):
                     self.end()
             self.free()
 
-    def end(self) -> None:
-        """Let no call look at the rings again; for the controller, whose DMA has stopped."""
-        with self.stopped():
-            self._closed = True
-
     def free(self) -> None:
         """Give the rings' memory back; for the controller, once the device no longer uses it."""
         with self.stopped():
@@ -587,10 +331,6 @@ class RawQueuePair(Cancels):
             self._buffers.clear()
             self.waiter.pinned = ()
             self._loop_owner = None
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{self.outstanding} of {self.depth} outstanding"
-        return f"<{type(self).__name__} {self.qid} of {self.device.name}: {state}>"
 
     def __enter__(self) -> Self:
         self._check_open()

@@ -31,6 +31,7 @@ FILES = {
         "driver/device",
         "driver/pool",
         "driver/queue_pair",
+        "driver/queue_pair_base",
         "driver/queue_table",
         "driver/recovery",
         "transport/pcie",
