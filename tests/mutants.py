@@ -91,6 +91,11 @@ NEAREST = {
         "test_two_controllers.py",
         "test_transfer_*.py",
     ),
+    "vector_queue_pair": (
+        "test_changed_namespaces.py",
+        "test_two_controllers.py",
+        "test_closing.py",
+    ),
     "": ("test_controller.py", "test_transfer_*.py"),
 }
 UNIT = (

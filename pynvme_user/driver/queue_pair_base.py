@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pynvme_user import owned
 from pynvme_user.dma import address_of
@@ -38,7 +38,7 @@ class QueuePairBase:
         recovery: Recovery,
         queue: Queue,
         *,
-        delete: Callable[[Self], None] | None = None,
+        delete: Callable[[Any], None] | None = None,
         use_sgl: bool = False,
         cids: U16Array | None = None,
     ) -> None:
