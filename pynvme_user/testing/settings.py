@@ -14,6 +14,7 @@ from pynvme_user.testing.pages import PAGE
 from pynvme_user.units import parse_size
 
 _OWN_MEMORY_MOST = 1 << 30
+_HANDLES = 128  # reclaim unit handles, at most
 #: As QEMU's NVMe has them, where it does.
 _DEFAULTS = Options(queues=64, mdts=7)
 
@@ -33,6 +34,11 @@ class Settings:
     commands: str = "plain"
     capacity: int | None = None
     zones: int = 0
+    fdp: bool = False
+    nruh: int = 8
+    nrg: int = 1
+    runs: int = 96 << 20
+    ruhs: tuple[int, ...] = ()
     cmb: int = 0
     cmb_uses: int = sum(USES.values())
     legacy_cmb: bool = False
@@ -102,6 +108,24 @@ def parse_own_memory(text: str) -> int:
     return size
 
 
+def _reclaim_unit(text: str) -> int:
+    size = parse_size(text)
+    if not 0 < size < 1 << 46 or size % PAGE:
+        raise ValueError
+    return size
+
+
+def _handles(text: str) -> tuple[int, ...]:
+    """Read ``0;2-4``. Raises ValueError."""
+    found: list[int] = []
+    for piece in text.split(";"):
+        first, _, last = piece.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    if not found or len(set(found)) < len(found) or not 0 <= min(found) <= max(found) < _HANDLES:
+        raise ValueError
+    return tuple(found)
+
+
 def _uses(text: str) -> int:
     return sum(USES[name] for name in set(text.split(",")))
 
@@ -151,6 +175,14 @@ _OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "commands": (_word("plain", "all"), "plain, or all: those that a model in Python does, too"),
     "capacity": (_size, "a size, for example 1G: what namespaces can be made of"),
     "zoned.zone_size": (_size, "a size, for example 1M: namespace 1 consists of zones"),
+    "subsys.fdp": (_switch, "0 or 1: whether Flexible Data Placement is enabled at first"),
+    "subsys.fdp.nruh": (_between(1, _HANDLES), f"1 to {_HANDLES} reclaim unit handles"),
+    "subsys.fdp.nrg": (_between(1, 64), "1 to 64 reclaim groups"),
+    "subsys.fdp.runs": (_reclaim_unit, "the size of a reclaim unit, for example 1M, whole pages"),
+    "fdp.ruhs": (
+        _handles,
+        "the reclaim unit handles of namespace 1, each once, for example 0;2-4",
+    ),
     "cmb": (
         parse_own_memory,
         "the size of the Controller Memory Buffer, 4K to 1G, whole pages",
@@ -175,6 +207,11 @@ _REST = {
     "commands": "commands",
     "capacity": "capacity",
     "zoned.zone_size": "zones",
+    "subsys.fdp": "fdp",
+    "subsys.fdp.nruh": "nruh",
+    "subsys.fdp.nrg": "nrg",
+    "subsys.fdp.runs": "runs",
+    "fdp.ruhs": "ruhs",
     "cmb": "cmb",
     "cmb.uses": "cmb_uses",
     "legacy-cmb": "legacy_cmb",
@@ -229,4 +266,22 @@ def parse_settings(text: str) -> Settings:
         raise DeviceNameError(f"{name!r}: pmrcap goes with pmr or pmrdev: add one")
     if settings.commands != "all" and (settings.capacity or settings.zones):
         raise DeviceNameError(f"{name!r}: capacity and zones go with commands=all: add it")
+    _check_placement(name, settings, found)
     return settings
+
+
+def _check_placement(name: str, settings: Settings, found: dict[str, object]) -> None:
+    given = [key for key in found if "fdp" in key]
+    if given and settings.commands != "all":
+        raise DeviceNameError(f"{name!r}: {given[0]} goes with commands=all: add it")
+    if settings.fdp and settings.zones:
+        raise DeviceNameError(
+            f"{name!r}: no zones go with subsys.fdp: leave out one of zoned.zone_size and it"
+        )
+    if settings.ruhs and not settings.fdp:
+        raise DeviceNameError(f"{name!r}: fdp.ruhs goes with subsys.fdp=on: add it")
+    if settings.ruhs and max(settings.ruhs) >= settings.nruh:
+        raise DeviceNameError(
+            f"{name!r}: there are {settings.nruh} reclaim unit handles, and fdp.ruhs names "
+            f"{max(settings.ruhs)}: give a larger subsys.fdp.nruh"
+        )

@@ -1,4 +1,4 @@
-"""What QEMU's controller has when its name asks for it: data placement, atomicity, secondary ones.
+"""What QEMU's controller has when its name asks for it: atomicity, secondary controllers.
 
 What an older QEMU does not know is skipped; QEMU 10.0 runs all.
 """
@@ -6,112 +6,14 @@ What an older QEMU does not know is skipped; QEMU 10.0 runs all.
 from __future__ import annotations
 
 import pytest
-from qemu_options import PLACEMENT, SECONDARY, open_with
+from qemu_options import SECONDARY, open_with
 
-from pynvme_user import AdminOpcode, FeatureId, Namespace, NvmeStatusError, NvmOpcode
+from pynvme_user import FeatureId
 from pynvme_user.spec.admin import Cns
-from pynvme_user.spec.directives import DirectiveType
-from pynvme_user.spec.fdp import ReclaimUnitHandleDescriptor
-from pynvme_user.spec.feature_dwords import FdpEventsCdw11, FdpEventsCdw12
-from pynvme_user.spec.logs import (
-    FdpConfigurationsLog,
-    FdpEventsLog,
-    FdpEventType,
-    FdpStatisticsLog,
-    LogId,
-    ReclaimUnitHandleUsageLog,
-)
+from pynvme_user.spec.logs import LogId
 from pynvme_user.spec.management import VirtualizationAction, VirtualizationResource
-from pynvme_user.spec.nvm import ReadWriteCdw13, WriteCdw12
-from pynvme_user.spec.status import GenericStatus
 
 pytestmark = pytest.mark.usefixtures("qemu")
-
-GROUP = 1  # QEMU's only endurance group
-RECLAIM_UNIT = 1 << 20
-
-
-def write_placed(ns: Namespace, lba: int, data: bytes, placement: int) -> None:
-    blocks = len(data) // ns.block_size
-    ns.controller.io(
-        NvmOpcode.WRITE,
-        nsid=ns.nsid,
-        cdw10=lba,
-        cdw12=WriteCdw12.build(nlb=blocks - 1, dtype=DirectiveType.DATA_PLACEMENT),
-        cdw13=ReadWriteCdw13.build(dspec=placement),
-        buffer=bytearray(data),
-    )
-
-
-def handles(ns: Namespace) -> list[ReclaimUnitHandleDescriptor]:
-    return list(ns.reclaim_unit_handles())
-
-
-def test_data_placement() -> None:
-    """A write takes room of the reclaim unit that its placement id names, and of no other."""
-    with open_with(PLACEMENT) as ctrl:
-        ns = ctrl.namespaces[1]
-        assert ctrl.identify.ctratt.fdps
-        assert ns.identify.endgid == GROUP
-        whole = RECLAIM_UNIT // ns.block_size
-        assert [(one.pid, one.ruhid, one.ruamw) for one in handles(ns)] == [
-            (0, 0, whole),
-            (1, 2, whole),
-        ]
-        data = bytes(range(256)) * 16
-        write_placed(ns, 8, data, 1)
-        assert ns.read(8, len(data) // ns.block_size) == data
-        assert [one.ruamw for one in handles(ns)] == [whole, whole - len(data) // ns.block_size]
-
-        ns.update_reclaim_units([1])
-        assert [one.ruamw for one in handles(ns)] == [whole, whole]
-        with pytest.raises(NvmeStatusError) as caught:
-            ns.update_reclaim_units([7])
-        assert caught.value.status.code() is GenericStatus.INVALID_FIELD
-
-
-def test_log_pages_of_data_placement() -> None:
-    with open_with(PLACEMENT) as ctrl:
-        ns = ctrl.namespaces[1]
-        (configuration,) = ctrl.log(FdpConfigurationsLog, lsi=GROUP)
-        assert (configuration.header.nruh, configuration.header.nrg) == (4, 1)
-        assert configuration.header.runs == RECLAIM_UNIT
-        assert configuration.header.fdpa.fdpcv
-        assert len(list(configuration)) == 4
-        usage = ctrl.log(ReclaimUnitHandleUsageLog, lsi=GROUP)
-        assert [bool(handle.ruha) for handle in usage] == [True, False, True, False]
-        for written in (0, 4096):
-            statistics = ctrl.log(FdpStatisticsLog, lsi=GROUP)
-            assert (statistics.hbmw, statistics.mbmw) == (written, written)
-            ns.write(0, bytes(4096))
-
-
-def test_events_of_data_placement() -> None:
-    """A reclaim unit that is left before it is full is an event, once its handle reports such."""
-    with open_with(PLACEMENT) as ctrl:
-        ns = ctrl.namespaces[1]
-        kind = FdpEventType.RECLAIM_UNIT_NOT_FULLY_WRITTEN
-        fid = FeatureId.FLEXIBLE_DATA_PLACEMENT_EVENTS
-        ctrl.admin(
-            AdminOpcode.SET_FEATURES,
-            nsid=1,
-            cdw10=fid,
-            cdw11=FdpEventsCdw11.build(phndl=0, noet=1),
-            cdw12=FdpEventsCdw12.build(fdpee=1),
-            buffer=bytearray([kind]),
-        )
-        supported = ctrl.feature(fid, nsid=1, cdw11=FdpEventsCdw11.build(phndl=0, noet=255))
-        known = list(supported.data)[: supported.result]
-        assert {one.fdpet for one in known} == set(FdpEventType)
-        assert [one.fdpet for one in known if one.fdpeta.fdpee] == [kind]
-
-        write_placed(ns, 0, bytes(512), 0)
-        assert not list(ctrl.log(FdpEventsLog, lsi=GROUP, lsp=1))
-        ns.update_reclaim_units([1, 0])
-        (event,) = ctrl.log(FdpEventsLog, lsi=GROUP, lsp=1)
-        assert event.etyp == kind
-        assert (event.fdpef.piv, event.pid) == (1, 0)
-        assert (event.fdpef.nsidv, event.nsid) == (1, 1)
 
 
 def test_the_size_of_atomic_writes() -> None:

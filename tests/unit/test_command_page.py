@@ -24,7 +24,7 @@ LISTS = (Cns.ACTIVE_NAMESPACES, Cns.CSI_ACTIVE_NAMESPACES, Cns.ALLOCATED_NAMESPA
 DEVICES = {
     SECONDARY: QEMU,
     f"{SECONDARY}&{PLACEMENT}": QEMU_10,
-    "soft:?commands=all&size=64M": SOFTWARE,
+    f"soft:?commands=all&size=64M&{PLACEMENT}": SOFTWARE,
 }
 #: Features of which one is asked for, not for all.
 PARTS = {

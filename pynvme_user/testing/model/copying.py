@@ -11,7 +11,7 @@ from pynvme_user.spec.nvm_copy import COPY_RANGES, CopyCdw12, CopyFormat, CopyRa
 from pynvme_user.spec.protection import PRINFO
 from pynvme_user.spec.status import CommandSpecificStatus
 from pynvme_user.testing.faults import Command
-from pynvme_user.testing.model import protection, zones
+from pynvme_user.testing.model import directives, protection, zones
 from pynvme_user.testing.model.features import value_of
 from pynvme_user.testing.model.identify import MCL, MSRC, MSSRL
 from pynvme_user.testing.model.nvm import (
@@ -54,6 +54,7 @@ def copy(ctrl: Controller, command: Command) -> None:
     require(total <= MCL, S.COMMAND_SIZE_LIMIT_EXCEEDED)
     lba = first_block(sqe)
     check_blocks(ctrl, ns, lba, total, writes=True)
+    hint = directives.hint(ns, cdw12.dtype, sqe.cdw13)
     if ns.zones is not None:
         zones.check_write(ns, lba, total)
     at = lba
@@ -71,6 +72,7 @@ def copy(ctrl: Controller, command: Command) -> None:
         check_readable(source, each.slba, blocks)
         data, metadata = _read(Access(ctrl, command, source, each.slba, blocks), each, cdw12)
         _write(Access(ctrl, command, ns, at, blocks), data, metadata, cdw12, at - lba)
+        directives.wrote(ctrl, ns, hint, blocks)
         at += blocks
     command.dw0 = 0
     if ns.zones is not None:

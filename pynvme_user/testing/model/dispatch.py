@@ -7,6 +7,7 @@ from typing import Any
 
 from pynvme_user.errors import DeviceNameError
 from pynvme_user.spec.commands import AdminOpcode, Fuse, NvmOpcode
+from pynvme_user.spec.directives import DirectiveType
 from pynvme_user.spec.events import AsyncEventType, NoticeEvent
 from pynvme_user.spec.feature_dwords import AsyncEventConfigCdw11
 from pynvme_user.spec.features import FeatureId
@@ -17,15 +18,24 @@ from pynvme_user.testing.core import Core
 from pynvme_user.testing.faults import Command, Outcome
 from pynvme_user.testing.model import (
     copying,
+    directives,
     features,
     identify,
     logs,
     namespaces,
     nvm,
     operations,
+    placement,
     support,
 )
-from pynvme_user.testing.model.state import Controller, Refused, Subsystem, require
+from pynvme_user.testing.model.reclaim import Configuration
+from pynvme_user.testing.model.state import (
+    ENDURANCE_GROUP,
+    Controller,
+    Refused,
+    Subsystem,
+    require,
+)
 from pynvme_user.testing.model.zones import Zones
 from pynvme_user.testing.settings import Settings
 
@@ -42,8 +52,8 @@ ADMIN_COMMANDS: dict[int, Handler] = {
     AdminOpcode.FIRMWARE_DOWNLOAD: operations.download,
     AdminOpcode.DEVICE_SELF_TEST: operations.self_test,
     AdminOpcode.KEEP_ALIVE: support.keep_alive,
-    AdminOpcode.DIRECTIVE_SEND: support.directive_send,
-    AdminOpcode.DIRECTIVE_RECEIVE: support.directive_receive,
+    AdminOpcode.DIRECTIVE_SEND: directives.directive_send,
+    AdminOpcode.DIRECTIVE_RECEIVE: directives.directive_receive,
     AdminOpcode.VIRTUALIZATION_MANAGEMENT: support.virtualization,
     AdminOpcode.NVME_MI_SEND: support.management_send,
     AdminOpcode.NVME_MI_RECEIVE: support.management_receive,
@@ -113,6 +123,11 @@ class Model:
         """Let a zone be read-only or offline, as the controller may by itself."""
         with self.subsystem.lock:
             self.subsystem.namespaces[nsid].zones.of(lba).state = state
+
+    def reallocate(self, nsid: int, lba: int, blocks: int) -> None:
+        """Move blocks to another reclaim unit, which is an event: as garbage collection does."""
+        with self.subsystem.lock:
+            placement.reallocate(self.ctrl, self.subsystem.namespaces[nsid], lba, blocks)
 
     def leave(self) -> None:
         """Be in the subsystem no more."""
@@ -203,6 +218,7 @@ class Model:
         ctrl.masked.clear()
         ctrl.fused.clear()
         ctrl.event_context = None
+        directives.reset(ctrl)
         features.reset(ctrl)
         operations.activate(ctrl.subsystem)
         if ctrl.self_test is not None:
@@ -239,6 +255,8 @@ def make_model(settings: Settings, size: int, subsystem: Subsystem, core: Core) 
         ctrl = Controller(subsystem, core, options.mdts, options.queues)
         if not subsystem.made:
             subsystem.made = True
+            subsystem.configuration = Configuration(settings.nruh, settings.nrg, settings.runs)
+            subsystem.placement(ENDURANCE_GROUP).enable(settings.fdp)
             ns = subsystem.create(size // options.block_size)
             ns.controllers.add(ctrl.cntlid)
             if settings.zones:
@@ -248,6 +266,11 @@ def make_model(settings: Settings, size: int, subsystem: Subsystem, core: Core) 
                         "blocks: give another zoned.zone_size"
                     )
                 ns.zones = Zones(ns.blocks, settings.zones // options.block_size)
+            if settings.fdp:
+                count, wanted = len(settings.ruhs), settings.ruhs
+                handles = placement.choose(subsystem, ns.group, ns.index, count, wanted)
+                placement.assign(subsystem, ns, handles, wanted=count > 0)
+                ns.directives.add(DirectiveType.DATA_PLACEMENT)
     model = Model(ctrl)
     # Of several controllers none does anything in C.
     for other in subsystem.controllers.values():

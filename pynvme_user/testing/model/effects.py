@@ -62,6 +62,8 @@ NVM_EFFECTS: dict[int, CommandEffects] = {
             NvmOpcode.RESERVATION_ACQUIRE,
             NvmOpcode.RESERVATION_RELEASE,
             NvmOpcode.CANCEL,
+            NvmOpcode.IO_MANAGEMENT_RECEIVE,
+            NvmOpcode.IO_MANAGEMENT_SEND,
         ),
         _PLAIN,
     ),

@@ -11,13 +11,11 @@ from pynvme_user.spec.commands import NSID_ALL, SQE
 from pynvme_user.spec.events import AsyncEventType, HealthEvent
 from pynvme_user.spec.feature_data import (
     ExtendedHostIdentifier,
-    FdpEventAttributes,
     HostBehaviorSupport,
     HostIdentifier,
     HostMemoryBufferAttributes,
     HostMetadata,
     MetadataElement,
-    SupportedFdpEvent,
     Timestamp,
     TimestampAttributes,
 )
@@ -25,7 +23,6 @@ from pynvme_user.spec.feature_dwords import (
     AsyncEventConfigCdw11,
     ElementAction,
     FdpEventsCdw11,
-    FdpEventsCdw12,
     HostIdentifierCdw11,
     InterruptVectorConfigCdw11,
     NamespaceWriteProtectionConfigCdw11,
@@ -49,6 +46,7 @@ from pynvme_user.spec.fields import Struct
 from pynvme_user.spec.logs import LogId, TimestampOrigin
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus
 from pynvme_user.testing.faults import Command, Outcome
+from pynvme_user.testing.model import directives, placement
 from pynvme_user.testing.model.effects import SUPPORTED
 from pynvme_user.testing.model.state import (
     WARNING_TEMPERATURE,
@@ -89,7 +87,8 @@ _TRAITS: dict[FeatureId, Traits] = {
     F.SANITIZE_CONFIG: Traits(saveable=True),
     F.IO_COMMAND_SET_PROFILE: Traits(changeable=False),
     F.SPINUP_CONTROL: Traits(saveable=True),
-    F.FLEXIBLE_DATA_PLACEMENT: Traits(changeable=False),
+    F.FLEXIBLE_DATA_PLACEMENT: Traits(saveable=True, lasts=True),
+    F.FLEXIBLE_DATA_PLACEMENT_EVENTS: Traits(saveable=True, lasts=True),
     F.NAMESPACE_ADMIN_LABEL: Traits(lasts=True),
     F.ENHANCED_CONTROLLER_METADATA: Traits(),
     F.NAMESPACE_METADATA: Traits(lasts=True),
@@ -219,14 +218,6 @@ def _get_host_identifier(ctrl: Controller, sqe: SQE, dword: int, data: bytes) ->
     return dword, ctrl.host_id[: HostIdentifier.size]
 
 
-def _get_fdp_events(ctrl: Controller, sqe: SQE, dword: int, data: bytes) -> tuple[int, bytes]:
-    descriptors = b"".join(
-        bytes(SupportedFdpEvent.build(fdpet=kind, fdpeta=FdpEventAttributes.build(fdpee=1)))
-        for kind in sorted(data)
-    )
-    return len(data), descriptors
-
-
 def _get_protection(ctrl: Controller, sqe: SQE, dword: int, data: bytes) -> tuple[int, bytes]:
     return ctrl.namespace(sqe.nsid).protection, b""
 
@@ -234,7 +225,8 @@ def _get_protection(ctrl: Controller, sqe: SQE, dword: int, data: bytes) -> tupl
 _GETTERS: dict[FeatureId, Getter] = {
     F.TIMESTAMP: _get_timestamp,
     F.HOST_IDENTIFIER: _get_host_identifier,
-    F.FLEXIBLE_DATA_PLACEMENT_EVENTS: _get_fdp_events,
+    F.FLEXIBLE_DATA_PLACEMENT: placement.get_enabled,
+    F.FLEXIBLE_DATA_PLACEMENT_EVENTS: placement.get_events,
     F.NAMESPACE_WRITE_PROTECTION_CONFIG: _get_protection,
 }
 
@@ -320,12 +312,6 @@ def _set_behavior(ctrl: Controller, sqe: SQE, nsid: int, data: bytes) -> None:
     require(max(page.acre, page.etdas, page.lbafee, page.hdisns) <= 1)
 
 
-def _set_fdp_events(ctrl: Controller, sqe: SQE, nsid: int, data: bytes) -> tuple[int, bytes]:
-    before = set(value_of(ctrl, F.FLEXIBLE_DATA_PLACEMENT_EVENTS, nsid, sqe.cdw11)[1])
-    enable = FdpEventsCdw12(sqe.cdw12).fdpee
-    return 0, bytes(sorted(before | set(data) if enable else before - set(data)))
-
-
 def _set_metadata(fid: FeatureId) -> Setter:
     def change(ctrl: Controller, sqe: SQE, nsid: int, data: bytes) -> tuple[int, bytes]:
         before = HostMetadata.from_bytes(value_of(ctrl, fid, nsid)[1].ljust(4096, b"\0"))
@@ -354,6 +340,8 @@ def _set_protection(ctrl: Controller, sqe: SQE, nsid: int, data: bytes) -> None:
         CommandSpecificStatus.FEATURE_NOT_CHANGEABLE,
     )
     ns.protection = state
+    if state:
+        directives.release(ns)
 
 
 _SETTERS: dict[FeatureId, Setter] = {
@@ -363,7 +351,8 @@ _SETTERS: dict[FeatureId, Setter] = {
     F.HOST_IDENTIFIER: _set_host_identifier,
     F.HOST_MEMORY_BUFFER: _set_host_memory,
     F.HOST_BEHAVIOR_SUPPORT: _set_behavior,
-    F.FLEXIBLE_DATA_PLACEMENT_EVENTS: _set_fdp_events,
+    F.FLEXIBLE_DATA_PLACEMENT: placement.set_enabled,
+    F.FLEXIBLE_DATA_PLACEMENT_EVENTS: placement.set_events,
     F.NAMESPACE_WRITE_PROTECTION_CONFIG: _set_protection,
     **{
         fid: _set_metadata(fid)

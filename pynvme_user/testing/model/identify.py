@@ -86,11 +86,11 @@ from pynvme_user.testing.model import rpmb, zones
 from pynvme_user.testing.model.features import POWER_STATES
 from pynvme_user.testing.model.state import (
     CRITICAL_TEMPERATURE,
-    ENDURANCE_GROUP,
     ERROR_ENTRIES,
     EVENT_REQUESTS,
     FIRMWARE_SLOTS,
     MOST_NAMESPACES,
+    NVM_SET,
     SERIAL,
     SUBSYSTEM_NAME,
     WARNING_TEMPERATURE,
@@ -128,7 +128,7 @@ def controller_page(ctrl: Controller) -> IdentifyController:
         ver=_VERSION,
         oaes=OAES.build(nan=1, fan=1, anacn=1, lsian=1, zdcn=1),
         ctratt=CTRATT.build(
-            hids=1, nsets=1, rrlvls=1, egs=1, plm=1, ng=1, vcm=1, deg=1, dnvms=1, elbas=1
+            hids=1, nsets=1, rrlvls=1, egs=1, plm=1, ng=1, vcm=1, deg=1, dnvms=1, elbas=1, fdps=1
         ),
         rrls=1 << 4 | 1 << 15,
         cntrltype=ControllerType.IO,
@@ -213,6 +213,11 @@ def _rescap() -> RESCAP:
     return RESCAP.build(ptpls=1, wes=1, eas=1, weros=1, earos=1, wears=1, eaars=1, iekey=1)
 
 
+def _nvm_set(ns: Namespace) -> int:
+    """Return the NVM Set, which there is none of with data placement."""
+    return 0 if ns.handles else NVM_SET
+
+
 def namespace_page(ctrl: Controller, ns: Namespace) -> IdentifyNamespace:
     """Return Identify Namespace."""
     size = len(ns.media)
@@ -227,8 +232,8 @@ def namespace_page(ctrl: Controller, ns: Namespace) -> IdentifyNamespace:
         nvmcap=size,
         anagrpid=1,
         nsattr=NSATTR.build(cwp=ns.protection != WriteProtectionState.NONE),
-        nvmsetid=1,
-        endgid=ENDURANCE_GROUP,
+        nvmsetid=_nvm_set(ns),
+        endgid=ns.group,
         nguid=ns.uuid.bytes,
     )
 
@@ -260,8 +265,8 @@ def _independent(ns: Namespace) -> bytes:
             rescap=_rescap(),
             anagrpid=1,
             nsattr=NSATTR.build(cwp=ns.protection != WriteProtectionState.NONE),
-            nvmsetid=1,
-            endgid=ENDURANCE_GROUP,
+            nvmsetid=_nvm_set(ns),
+            endgid=ns.group,
             nstat=NSTAT.build(nrdy=1),
         )
     )

@@ -60,6 +60,7 @@ from pynvme_user.spec.logs import (
 )
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus
 from pynvme_user.testing.faults import Command, Outcome
+from pynvme_user.testing.model import placement
 from pynvme_user.testing.model.effects import (
     ADMIN_EFFECTS,
     LOCKABLE,
@@ -388,6 +389,10 @@ _BUILDERS: dict[int, Builder] = {
     LogId.CHANGED_ALLOCATED_NAMESPACES: _changed_allocated,
     LogId.RESERVATION_NOTIFICATION: _notification,
     LogId.SANITIZE: _sanitize,
+    LogId.FDP_CONFIGURATIONS: placement.configurations,
+    LogId.RECLAIM_UNIT_HANDLE_USAGE: placement.usage,
+    LogId.FDP_STATISTICS: placement.statistics,
+    LogId.FDP_EVENTS: placement.events,
     **{
         lid: _blank(lid)
         for lid in (

@@ -32,6 +32,7 @@ from pynvme_user.spec.management import (
 from pynvme_user.spec.protection import PROTECTION_INFO, ProtectionType
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus
 from pynvme_user.testing.faults import Command
+from pynvme_user.testing.model import placement
 from pynvme_user.testing.model.features import value_of
 from pynvme_user.testing.model.state import (
     ENDURANCE_GROUP,
@@ -97,7 +98,13 @@ def _create(ctrl: Controller, command: Command) -> None:
     require(page.endgid in (0, *ctrl.subsystem.endurance_groups))
     form = ctrl.subsystem.formats[index]
     _check_protection(form, page.dps)
+    group = page.endgid or ENDURANCE_GROUP
+    # An endurance group with data placement has no NVM Sets.
+    require(not (page.nvmsetid and ctrl.subsystem.placement(group).enabled))
+    handles = placement.choose(ctrl.subsystem, group, index, page.nphndls, page.phndl)
     ns = ctrl.subsystem.create(page.nsze, index)
+    ns.group = group
+    placement.assign(ctrl.subsystem, ns, handles, wanted=page.nphndls > 0)
     ns.set_format(form, index, extended=bool(page.flbas.mtelba), dps=page.dps)
     ns.shared = bool(page.nmic.shrns)
     command.dw0 = ns.nsid
@@ -177,11 +184,13 @@ def format_nvm(ctrl: Controller, command: Command) -> None:
     spaces = ctrl.addressed(sqe.nsid)
     for ns in spaces:
         require(ns.protection == WriteProtectionState.NONE, GenericStatus.NAMESPACE_WRITE_PROTECTED)
+    placement.check_format(ctrl.subsystem, spaces, index)
     start = FormatStartEvent.build(nsid=sqe.nsid, fcdw10=sqe.cdw10)
     ctrl.subsystem.record(PersistentEventType.FORMAT_NVM_START, bytes(start), ctrl.cntlid)
     for ns in spaces:
         zone_bytes = 0 if ns.zones is None else ns.zones.size << ns.format.shift
         ns.set_format(form, index, extended=bool(cdw10.mset) and form.metadata > 0, dps=dps)
+        ns.streams.clear()
         if zone_bytes:
             ns.zones = Zones(ns.blocks, zone_bytes >> form.shift)
         changed(ctrl, ns, ns.controllers)
@@ -207,6 +216,7 @@ def capacity(ctrl: Controller, command: Command) -> None:
         case CapacityOperation.DELETE_ENDURANCE_GROUP:
             require(cdw10.elid in groups and cdw10.elid != ENDURANCE_GROUP)
             del groups[cdw10.elid]
+            subsystem.forget_placement(cdw10.elid)
             for nsetid in [each for each, group in sets.items() if group == cdw10.elid]:
                 del sets[nsetid]
         case CapacityOperation.CREATE_NVM_SET:

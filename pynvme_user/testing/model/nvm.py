@@ -10,14 +10,12 @@ import numpy as np
 
 from pynvme_user.spec.cancel import CID_ALL, CancelAction, CancelCdw10, CancelCdw11, CancelResult
 from pynvme_user.spec.commands import NSID_ALL, SQE, Fuse, NvmOpcode
-from pynvme_user.spec.directives import DirectiveType
 from pynvme_user.spec.feature_dwords import WriteProtectionState
 from pynvme_user.spec.nvm import (
     DatasetManagementCdw10,
     DatasetManagementCdw11,
     DatasetRange,
     ReadCdw12,
-    ReadWriteCdw13,
     WriteCdw12,
     WriteZeroesCdw12,
 )
@@ -25,7 +23,7 @@ from pynvme_user.spec.protection import PRINFO, ProtectionType
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus, MediaStatus, Status
 from pynvme_user.spec.zns import ZoneAppendCdw12
 from pynvme_user.testing.faults import Command
-from pynvme_user.testing.model import protection, reservations, zones
+from pynvme_user.testing.model import directives, placement, protection, reservations, zones
 from pynvme_user.testing.model.state import Controller, Namespace, Refused, receive, require, send
 
 G, M = GenericStatus, MediaStatus
@@ -230,12 +228,7 @@ def store(access: Access, *, append: bool) -> None:
     cdw12 = WriteCdw12(command.sqe.cdw12)
     each = _transferred(ns, prinfo_of(cdw12))
     _check_length(access, each)
-    stream = 0
-    if cdw12.dtype == DirectiveType.STREAMS:
-        stream = ReadWriteCdw13(command.sqe.cdw13).dspec
-        require(ns.directives_enabled)
-    else:
-        require(cdw12.dtype == 0)
+    hint = directives.hint(ns, cdw12.dtype, command.sqe.cdw13)
     first = access.lba
     if ns.zones is not None:
         access.lba = zones.check_write(ns, access.lba, access.blocks, append=append)
@@ -244,8 +237,7 @@ def store(access: Access, *, append: bool) -> None:
     access.data[:] = data
     access.metadata[:] = metadata
     mark_written(ns, access.lba, access.blocks)
-    if stream:
-        ns.streams.add(stream)
+    directives.wrote(access.ctrl, ns, hint, access.blocks)
     if ns.zones is not None:
         zones.written(ns, access.lba, access.blocks)
 
@@ -269,6 +261,7 @@ def _write_zeroes(ctrl: Controller, command: Command) -> None:
     ns = access.ns
     cdw12 = WriteZeroesCdw12(command.sqe.cdw12)
     require(not cdw12.nsz)
+    directives.hint(ns, cdw12.dtype, command.sqe.cdw13)
     if ns.zones is not None:
         access.lba = zones.check_write(ns, access.lba, access.blocks)
     _clear(access)
@@ -282,6 +275,7 @@ def _write_zeroes(ctrl: Controller, command: Command) -> None:
 def _write_uncorrectable(ctrl: Controller, command: Command) -> None:
     access = _access(ctrl, command, writes=True)
     ns = access.ns
+    directives.hint(ns, WriteCdw12(command.sqe.cdw12).dtype, command.sqe.cdw13)
     if ns.zones is not None:
         access.lba = zones.check_write(ns, access.lba, access.blocks)
         zones.written(ns, access.lba, access.blocks)
@@ -389,6 +383,8 @@ COMMANDS: dict[int, Callable[[Controller, Command], None]] = {
     NvmOpcode.DATASET_MANAGEMENT: _dataset_management,
     NvmOpcode.VERIFY: _verify,
     NvmOpcode.CANCEL: _cancel,
+    NvmOpcode.IO_MANAGEMENT_RECEIVE: placement.management_receive,
+    NvmOpcode.IO_MANAGEMENT_SEND: placement.management_send,
     NvmOpcode.ZONE_MANAGEMENT_SEND: _zone_send,
     NvmOpcode.ZONE_MANAGEMENT_RECEIVE: _zone_receive,
     NvmOpcode.ZONE_APPEND: _append,

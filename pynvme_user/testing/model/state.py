@@ -34,6 +34,7 @@ from pynvme_user.spec.status import (
 )
 from pynvme_user.testing.core import Core, ffi
 from pynvme_user.testing.faults import Command
+from pynvme_user.testing.model.reclaim import Configuration, Placement
 from pynvme_user.testing.model.rpmb import Rpmb
 from pynvme_user.testing.storage import Storage
 
@@ -165,9 +166,16 @@ class Namespace:
         self.protection = WriteProtectionState.NONE
         self.reservation = Reservation()
         self.zones: Any = None
-        self.streams: set[int] = set()
+        #: Directives that are enabled.
+        self.directives: set[int] = set()
+        #: Those that are open, the oldest first.
+        self.streams: list[int] = []
         self.streams_allocated = 0
-        self.directives_enabled = 0
+        #: Its endurance group.
+        self.group = ENDURANCE_GROUP
+        #: Reclaim unit handles by placement handle; with data placement there is one at least.
+        self.handles: tuple[int, ...] = ()
+        self.handles_wanted = False  # the host has named them
         self.format, self.index, self.extended, self.dps = form, index, False, DPS(0)
         self._forget()
 
@@ -203,7 +211,8 @@ class Namespace:
             or self.protection
             or self.reservation.holder
             or self.zones
-            or self.directives_enabled
+            or self.directives
+            or self.handles
         )
 
     def data(self, lba: int, blocks: int) -> memoryview:
@@ -285,9 +294,20 @@ class Subsystem:
         self.made = False  # namespace 1 was
         self.endurance_groups: dict[int, int] = {ENDURANCE_GROUP: len(memory)}
         self.nvm_sets: dict[int, int] = {NVM_SET: ENDURANCE_GROUP}
+        #: What data placement is like where it is enabled.
+        self.configuration = Configuration()
+        self._placements: dict[int, Placement] = {}
         #: Secondary controllers: id to (online, VQ resources, VI resources).
         self.secondary: dict[int, list[int]] = {0x101: [0, 0, 0], 0x102: [0, 0, 0]}
         self.primary_flexible = {0: 0, 1: 0}
+
+    def placement(self, group: int) -> Placement:
+        """Return the data placement of an endurance group."""
+        return self._placements.setdefault(group, Placement(self.configuration))
+
+    def forget_placement(self, group: int) -> None:
+        """Be without an endurance group's."""
+        self._placements.pop(group, None)
 
     @property
     def unallocated(self) -> int:

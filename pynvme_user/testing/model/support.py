@@ -1,22 +1,8 @@
-"""Security, directives, virtualization, lockdown, NVMe-MI, Get LBA Status, Keep Alive."""
+"""Security, virtualization, lockdown, NVMe-MI, Get LBA Status, Keep Alive."""
 
 from __future__ import annotations
 
-from pynvme_user.spec.commands import NSID_ALL, SQE, AdminOpcode
-from pynvme_user.spec.directives import (
-    AllocateResourcesCdw12,
-    DirectiveCdw11,
-    DirectiveParameters,
-    Directives,
-    DirectiveType,
-    EnableDirectiveCdw12,
-    IdentifyReceive,
-    IdentifySend,
-    StreamsParameters,
-    StreamsReceive,
-    StreamsSend,
-    StreamsStatus,
-)
+from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.features import SetFeaturesCdw10
 from pynvme_user.spec.logs import LbaStatusAction, LockdownScope
 from pynvme_user.spec.management import (
@@ -52,7 +38,6 @@ from pynvme_user.testing.model.logs import runs
 from pynvme_user.testing.model.state import Controller, Refused, receive, require, send
 
 S = CommandSpecificStatus
-MAX_STREAMS = 16
 #: Security protocols; what is sent by the second is returned by it.
 PROTOCOLS = (SecurityProtocol.INFORMATION, SecurityProtocol.TCG_1, SecurityProtocol.NVME)
 _NVME_MI = 4  # the message type
@@ -98,88 +83,6 @@ def security_receive(ctrl: Controller, command: Command) -> None:
 
 def _is_rpmb(cdw10: SecurityCdw10) -> bool:
     return cdw10.secp == SecurityProtocol.NVME and cdw10.spsp == RPMB_SPSP
-
-
-# --- directives -----------------------------------------------------------------------------------
-
-
-def _enabled(streams: int) -> Directives:
-    return Directives.build(idir=1, sdir=bool(streams))
-
-
-def directive_receive(ctrl: Controller, command: Command) -> None:
-    """Execute Directive Receive (Base 2.1, 5.1.6)."""
-    sqe = command.sqe
-    cdw11, length = DirectiveCdw11(sqe.cdw11), (sqe.cdw10 + 1) * 4
-    require(length <= ctrl.max_transfer)
-    match cdw11.dtype, cdw11.doper:
-        case DirectiveType.IDENTIFY, IdentifyReceive.RETURN_PARAMETERS:
-            ns = ctrl.namespace(sqe.nsid)
-            page = bytes(
-                DirectiveParameters.build(
-                    supported=Directives.build(idir=1, sdir=1),
-                    enabled=_enabled(ns.directives_enabled),
-                )
-            )
-        case DirectiveType.STREAMS, StreamsReceive.RETURN_PARAMETERS:
-            page = bytes(_streams(ctrl, sqe.nsid))
-        case DirectiveType.STREAMS, StreamsReceive.GET_STATUS:
-            ns = ctrl.namespace(sqe.nsid)
-            page = bytes(StreamsStatus.build(sorted(ns.streams), osc=len(ns.streams)))
-        case DirectiveType.STREAMS, StreamsReceive.ALLOCATE_RESOURCES:
-            ns = ctrl.namespace(sqe.nsid)
-            require(ns.directives_enabled and not ns.streams_allocated)
-            wanted = AllocateResourcesCdw12(sqe.cdw12).nsr
-            available = MAX_STREAMS - sum(
-                each.streams_allocated for each in ctrl.subsystem.namespaces.values()
-            )
-            require(wanted and available, S.STREAM_RESOURCE_ALLOCATION_FAILED)
-            command.dw0 = ns.streams_allocated = min(wanted, available)
-            return
-        case _:
-            raise Refused(GenericStatus.INVALID_FIELD)
-    send(command, page[:length].ljust(length, b"\0"))
-
-
-def _streams(ctrl: Controller, nsid: int) -> StreamsParameters:
-    spaces = ctrl.subsystem.namespaces.values()
-    ns = None if nsid == NSID_ALL else ctrl.namespace(nsid)
-    return StreamsParameters.build(
-        msl=MAX_STREAMS,
-        nssa=MAX_STREAMS - sum(each.streams_allocated for each in spaces),
-        nsso=sum(len(each.streams) for each in spaces),
-        sws=8,
-        sgs=64,
-        nsa=ns.streams_allocated if ns else 0,
-        nso=len(ns.streams) if ns else 0,
-    )
-
-
-def directive_send(ctrl: Controller, command: Command) -> None:
-    """Execute Directive Send (Base 2.1, 5.1.7)."""
-    sqe = command.sqe
-    cdw11 = DirectiveCdw11(sqe.cdw11)
-    spaces = ctrl.addressed(sqe.nsid)
-    match cdw11.dtype, cdw11.doper:
-        case DirectiveType.IDENTIFY, IdentifySend.ENABLE_DIRECTIVE:
-            cdw12 = EnableDirectiveCdw12(sqe.cdw12)
-            require(cdw12.dtype == DirectiveType.STREAMS)
-            for ns in spaces:
-                ns.directives_enabled = cdw12.endir
-                if not cdw12.endir:
-                    ns.streams.clear()
-                    ns.streams_allocated = 0
-        case DirectiveType.STREAMS, StreamsSend.RELEASE_IDENTIFIER:
-            for ns in spaces:
-                require(ns.directives_enabled)
-                ns.streams.discard(cdw11.dspec)
-        case DirectiveType.STREAMS, StreamsSend.RELEASE_RESOURCES:
-            for ns in spaces:
-                require(ns.directives_enabled)
-                ns.streams.clear()
-                ns.streams_allocated = 0
-        case _:
-            raise Refused(GenericStatus.INVALID_FIELD)
 
 
 # --- virtualization -------------------------------------------------------------------------------

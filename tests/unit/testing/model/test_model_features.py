@@ -18,13 +18,11 @@ from pynvme_user.spec.feature_data import (
     LbaRanges,
     MetadataElement,
     NamespaceAdminLabel,
-    SupportedFdpEvents,
     Timestamp,
 )
 from pynvme_user.spec.feature_dwords import (
     ArbitrationCdw11,
     ElementAction,
-    FdpEventsCdw11,
     HostIdentifierCdw11,
     HostMemoryBufferCdw11,
     InterruptVectorConfigCdw11,
@@ -55,7 +53,11 @@ OF_A_SET = (
 )
 
 
-@pytest.mark.parametrize("fid", sorted(SUPPORTED), ids=lambda fid: fid.name)
+#: Without data placement it is refused: test_model_placement.py.
+PLACED = {F.FLEXIBLE_DATA_PLACEMENT_EVENTS}
+
+
+@pytest.mark.parametrize("fid", sorted(SUPPORTED - PLACED), ids=lambda fid: fid.name)
 def test_every_feature_has_its_values(ctrl: Controller, fid: FeatureId) -> None:
     nsid = 1 if FEATURES[fid].per_namespace else 0
     cdw11 = 1 if fid in OF_A_SET else 0
@@ -225,20 +227,6 @@ def test_host_metadata(ctrl: Controller) -> None:
     with refused(GenericStatus.INVALID_FIELD):
         set_to(MetadataElement.of(2, "x" * 4090), MetadataElement.of(3, ""), action=add)
     assert texts() == ["another"]
-
-
-def test_placement_events(ctrl: Controller) -> None:
-    def set_to(enable: int, *kinds: int) -> None:
-        value = FdpEventsCdw11.build(noet=len(kinds))
-        data = bytearray(kinds)
-        ctrl.set_feature(F.FLEXIBLE_DATA_PLACEMENT_EVENTS, value, data=data, nsid=1, cdw12=enable)
-
-    set_to(1, 0, 2, 0x81)
-    set_to(0, 2)
-    value = ctrl.feature(F.FLEXIBLE_DATA_PLACEMENT_EVENTS, nsid=1)
-    assert value.result == 2
-    listed = list(SupportedFdpEvents.from_bytes(value.raw))[: value.result]
-    assert [each.fdpet for each in listed] == [0, 0x81]
 
 
 # --- write protection -----------------------------------------------------------------------------

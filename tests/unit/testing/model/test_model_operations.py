@@ -8,17 +8,6 @@ from refusals import refused
 from pynvme_user import Controller, Namespace, NvmeError
 from pynvme_user.spec.admin import Cns, SanitizeAction, SelfTestCode
 from pynvme_user.spec.commands import AdminOpcode
-from pynvme_user.spec.directives import (
-    DirectiveParameters,
-    DirectiveType,
-    EnableDirectiveCdw12,
-    IdentifyReceive,
-    IdentifySend,
-    StreamsParameters,
-    StreamsReceive,
-    StreamsSend,
-    StreamsStatus,
-)
 from pynvme_user.spec.events import IoCommandEvent
 from pynvme_user.spec.features import FeatureId
 from pynvme_user.spec.identify_lists import PrimaryControllerCapabilities, SecondaryControllerList
@@ -40,7 +29,6 @@ from pynvme_user.spec.management import (
     VirtualizationAction,
     VirtualizationResource,
 )
-from pynvme_user.spec.nvm import ReadWriteCdw13, WriteCdw12
 from pynvme_user.spec.security import SecurityProtocol, SupportedProtocols
 from pynvme_user.spec.status import CommandSpecificStatus, GenericStatus
 from pynvme_user.testing import SoftDevice
@@ -232,59 +220,6 @@ def test_lockdown_is_honoured(ctrl: Controller) -> None:
     ctrl.format(1)
     with refused(S.PROHIBITION_NOT_SUPPORTED):
         ctrl.lockdown(AdminOpcode.IDENTIFY)
-
-
-# --- directives -----------------------------------------------------------------------------------
-
-
-def test_streams(ctrl: Controller, ns: Namespace) -> None:
-    def parameters() -> StreamsParameters:
-        _, raw = ctrl.directive_receive(
-            DirectiveType.STREAMS, StreamsReceive.RETURN_PARAMETERS, 32, nsid=1
-        )
-        return StreamsParameters.from_bytes(raw)
-
-    def enable(value: int) -> None:
-        dtype = DirectiveType.STREAMS
-        cdw12 = EnableDirectiveCdw12.build(endir=value, dtype=dtype)
-        ctrl.directive_send(0, IdentifySend.ENABLE_DIRECTIVE, nsid=1, cdw12=cdw12)
-
-    def write(stream: int) -> None:
-        ctrl.io(
-            1,
-            nsid=1,
-            buffer=bytearray(512),
-            cdw12=WriteCdw12.build(dtype=DirectiveType.STREAMS),
-            cdw13=ReadWriteCdw13.build(dspec=stream),
-        )
-
-    def streams() -> list[int]:
-        _, raw = ctrl.directive_receive(DirectiveType.STREAMS, StreamsReceive.GET_STATUS, nsid=1)
-        return list(StreamsStatus.from_bytes(raw))
-
-    _, raw = ctrl.directive_receive(0, IdentifyReceive.RETURN_PARAMETERS, nsid=1)
-    page = DirectiveParameters.from_bytes(raw)
-    assert (page.supported.sdir, page.enabled.sdir) == (1, 0)
-    with refused(G.INVALID_FIELD):
-        ctrl.directive_receive(1, StreamsReceive.ALLOCATE_RESOURCES, 0, nsid=1, cdw12=4)
-    enable(1)
-    result, _ = ctrl.directive_receive(1, StreamsReceive.ALLOCATE_RESOURCES, 0, nsid=1, cdw12=4)
-    assert (result, parameters().nsa, parameters().nssa) == (4, 4, 12)
-    write(5)
-    write(9)
-    assert streams() == [5, 9]
-    ctrl.directive_send(1, StreamsSend.RELEASE_IDENTIFIER, nsid=1, specific=5)
-    assert streams() == [9]
-    ctrl.directive_send(1, StreamsSend.RELEASE_RESOURCES, nsid=1)
-    assert (streams(), parameters().nsa) == ([], 0)
-    enable(0)
-    with refused(G.INVALID_FIELD):
-        ctrl.directive_send(1, StreamsSend.RELEASE_RESOURCES, nsid=1)
-    for directive, operation in ((0, 9), (2, 1)):
-        with refused(G.INVALID_FIELD):
-            ctrl.directive_receive(directive, operation, nsid=1)
-        with refused(G.INVALID_FIELD):
-            ctrl.directive_send(directive, operation, nsid=1)
 
 
 # --- virtualization, NVMe-MI ----------------------------------------------------------------------
