@@ -28,8 +28,10 @@ from pynvme_user.units import parse_size
 LOW_RAM_LIMIT = 0x8000_0000
 DEFAULT_RAM = LOW_RAM_LIMIT
 DEFAULT_DISK = 1 << 30
-#: Where the controller sits on the root bus.
-DEVICE, FUNCTION = 4, 0
+#: Where the first controller sits on the root bus; each further one in the next slot.
+DEVICE = 4
+MOST_CONTROLLERS = 16
+_MOST_VIRTUAL_FUNCTIONS = 127  # of QEMU's, and of one Secondary Controller List
 
 _STOP_SECONDS = 10.0
 
@@ -72,6 +74,7 @@ class Disk:
     driver: str = "file"
     options: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
+    controller: int = 0  # which has it, where it is not shared
 
     @property
     def is_temporary(self) -> bool:
@@ -83,7 +86,8 @@ class Disk:
 class Machine:
     """What a ``qemu:`` device name asks for. ``disks`` maps a namespace id to its disk.
 
-    Where there are properties for it, the controller is in an NVM subsystem of QEMU's.
+    Where there are properties for it, or several controllers, these are in an NVM subsystem of
+    QEMU's. ``numvfs`` is how many virtual functions are enabled.
     """
 
     disks: dict[int, Disk]
@@ -92,6 +96,13 @@ class Machine:
     subsystem: dict[str, str] = field(default_factory=dict)
     pmr: int | None = None  # the size of the Persistent Memory Region; None: that of its file
     pmrdev: str = ""  # its file
+    controllers: int = 1
+    numvfs: int = 0
+
+    @property
+    def functions(self) -> int:
+        """How many controllers can be opened, virtual functions included."""
+        return self.controllers + self.numvfs
 
 
 def parse_machine(text: str) -> Machine:
@@ -108,10 +119,23 @@ def parse_machine(text: str) -> Machine:
         _check_text(text)
         for key, value in _pairs(query):
             _take(machine, key, value)
+        key = "controllers"
+        _check_controllers(machine)
     except ValueError as error:
         about = f": {key}: {error}" if key else f" does not parse: {error}"
         raise DeviceNameError(f"{name!r}{about}") from None
     return machine
+
+
+def _check_controllers(machine: Machine) -> None:
+    for nsid, disk in machine.disks.items():
+        if disk.controller >= machine.controllers:
+            raise ValueError(
+                f"namespace {nsid} is of controller {disk.controller}: give controllers="
+                f"{disk.controller + 1} or more"
+            )
+    if machine.numvfs and machine.controllers > 1:
+        raise ValueError("sriov_numvfs goes with one controller: leave controllers out")
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -173,6 +197,12 @@ def _set_option(machine: Machine, disk: Disk, key: str, value: str) -> None:
                 raise ValueError("QEMU's is a power of two, 4K or more: give for example 16M")
         case "pmrdev":
             machine.pmrdev = value
+        case "controllers":
+            machine.controllers = _count(value, 1, MOST_CONTROLLERS)
+        case "controller":
+            disk.controller = _count(value, 0, MOST_CONTROLLERS - 1)
+        case "sriov_numvfs":
+            machine.numvfs = _count(value, 0, _MOST_VIRTUAL_FUNCTIONS)
         case _ if key.startswith("driver."):
             option = key.removeprefix("driver.")
             if option in _OWN_OPTIONS or option.rpartition(".")[2] in _NESTED:
@@ -198,6 +228,12 @@ def _word(value: str) -> str:
     if not _WORD.fullmatch(value):
         raise ValueError(f"{value!r} is not a name of QEMU's, such as raw or null-co")
     return value
+
+
+def _count(value: str, least: int, most: int) -> int:
+    if not re.fullmatch("[0-9]{1,4}", value) or not least <= int(value) <= most:
+        raise ValueError(f"{value!r} is not a number from {least} to {most}")
+    return int(value)
 
 
 def _size(value: str) -> int:
@@ -235,21 +271,25 @@ def command_line(
     disks = sorted(machine.disks.items())
     for nsid, disk in disks:
         arguments += _disk_arguments(nsid, disk, temporary.get(nsid))
-    controller = {
-        "id": "nvme0",
-        "serial": "pynvme-user",
-        "addr": f"{DEVICE:x}.{FUNCTION:x}",
-    } | machine.properties
+    common = dict(machine.properties)
+    if machine.subsystem or machine.functions > 1:
+        arguments += ["-device", _option("nvme-subsys", {"id": "subsys0"} | machine.subsystem)]
+        common["subsys"] = "subsys0"
+    first: dict[str, str] = {}
     if pmr:
         region = {"id": "pmr0", "size": str(machine.pmr), "share": "on", "mem-path": pmr}
         arguments += ["-object", _option("memory-backend-file", region)]
-        controller["pmrdev"] = "pmr0"
-    if machine.subsystem:
-        arguments += ["-device", _option("nvme-subsys", {"id": "subsys0"} | machine.subsystem)]
-        controller["subsys"] = "subsys0"
-    arguments += ["-device", _option("nvme", controller)]
+        first["pmrdev"] = "pmr0"
+    for number in range(machine.controllers):
+        place = {
+            "id": f"nvme{number}",
+            "serial": "pynvme-user",
+            "addr": f"{DEVICE + number:x}.0",
+        }
+        properties = place | common | (first if number == 0 else {})
+        arguments += ["-device", _option("nvme", properties)]
     for nsid, disk in disks:
-        namespace = {"bus": "nvme0", "drive": f"disk{nsid}", "nsid": str(nsid)}
+        namespace = {"bus": f"nvme{disk.controller}", "drive": f"disk{nsid}", "nsid": str(nsid)}
         block = disk.properties.get("logical_block_size")
         if block:  # QEMU refuses logical blocks larger than physical ones, which are 512 bytes
             namespace["physical_block_size"] = block

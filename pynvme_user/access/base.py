@@ -147,6 +147,15 @@ class Access(metaclass=ABCMeta):
                 f"queues share them, {otherwise}"
             )
 
+    def sibling(self, number: int) -> Access:
+        """Open another controller of what this one was started with.
+
+        Raises DeviceAccessError where there is none, DeviceBusyError where it is open.
+        """
+        raise DeviceAccessError(
+            f"{self.name} was started with no other controller: open another by its own name"
+        )
+
     @abstractmethod
     def reset(self) -> None:
         """Reset the function as the bus does, so that all its DMA has stopped on return."""
@@ -178,7 +187,7 @@ class Foreign:
 
     read = write = address = _refuse
     doorbells = allocate_dma = release_dma = map_dma = region = map_bar = _refuse
-    arm_interrupts = check_vectors = reset = alive = _refuse
+    arm_interrupts = check_vectors = sibling = reset = alive = _refuse
 
     def __getattr__(self, _: str) -> NoReturn:
         """Refuse what a call that the fork came across has still to do."""

@@ -132,6 +132,11 @@ class SharedRam:
             self._windows[number] = (self.address + offset, length)
             return Window(self, number, self.address + offset)
 
+    def windows(self) -> list[tuple[int, int]]:
+        """Tell the (offset, length) of those that somebody still looks at."""
+        with self._lock:
+            return [(address - self.address, size) for address, size in self._windows.values()]
+
     def close(self) -> None:
         """Give back what nobody looks at. Safe to call twice."""
         with self._lock:

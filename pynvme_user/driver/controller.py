@@ -41,7 +41,7 @@ from pynvme_user.transport.base import Transport
 from pynvme_user.transport.controller_memory import ControllerMemoryBuffer
 from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
 from pynvme_user.transport.persistent_memory import PersistentMemoryRegion
-from pynvme_user.units import check_seconds
+from pynvme_user.units import check_seconds, whole_number
 
 ADMIN_DEPTH = 63
 
@@ -71,6 +71,7 @@ class Controller(Virtualization, Maintenance, NamespaceManagement):
         self._end_lock = threading.RLock()  # taken before any other
         self._rpmb_lock = threading.Lock()
         self._removal: RemovalWatch | None = None
+        self._ready_timeout = ready_timeout
         with ExitStack() as undo:
             undo.callback(transport.close)
             check_seconds(timeout, "a timeout")
@@ -163,6 +164,25 @@ class Controller(Virtualization, Maintenance, NamespaceManagement):
     def dma(self) -> DmaPool:
         """Its DMA memory, from which :meth:`alloc` takes."""
         return self._device.dma
+
+    def sibling(self, number: int = 1) -> Controller:
+        """Open another controller of the same QEMU, with the options of this one.
+
+        ``qemu:disk.img?controllers=2`` has controllers 0, which ``open`` opens, and 1; with
+        ``sriov_numvfs`` virtual functions follow. Namespaces are shared, unless they are made
+        private (``ns2.shared=off``); buffers are of one controller. QEMU ends with the last
+        controller that is closed. Raises DeviceAccessError where there is none of that number,
+        DeviceBusyError where it is open; and as :func:`pynvme_user.open`.
+        """
+        self._device.check_open()
+        device = self._device
+        return type(self)(
+            device.transport.sibling(whole_number(number, "the number of a controller")),
+            timeout=device.timeout,
+            spin=device.spin,
+            ready_timeout=self._ready_timeout,
+            plain_cids=device.plain_cids,
+        )
 
     # --- reset and removal --------------------------------------------------------------------
 

@@ -78,6 +78,12 @@ class Lifecycle:
         self._registers = registers
         self._check_present = check_present
         self.cap = registers.read(CAP)
+        if not int(self.cap):
+            raise NvmeError(
+                "the controller's capabilities read as 0 (CAP): a virtual function that is offline "
+                "is brought online by its primary controller (Controller.bring_online, or "
+                "`nvme-user virt-mgmt`)"
+            )
         if self.cap.mpsmin:
             raise NvmeError(
                 f"the controller's smallest memory page is {PAGE << self.cap.mpsmin} bytes; "

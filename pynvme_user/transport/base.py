@@ -112,6 +112,12 @@ class Transport(Protocol):
     ) -> PersistentMemoryRegion:
         """Enable the Persistent Memory Region, which the caller closes. Raises likewise."""
 
+    def sibling(self, number: int) -> Transport:
+        """Open the way to another controller of the same device name, with the same options.
+
+        Raises DeviceAccessError where there is none, DeviceBusyError where it is open.
+        """
+
     def reset(self) -> None:
         """Reset the controller by other means than CC.EN, so that its DMA has stopped."""
 

@@ -33,7 +33,7 @@ class HostMemory:
 
     def __init__(self, memory: DmaPool, most: int = DEFAULT) -> None:
         self._memory = memory
-        self._most = most
+        self.most = most
         self._pieces: list[DmaBuffer] = []
         self._list: DmaBuffer | None = None
 
@@ -69,7 +69,7 @@ class HostMemory:
 
     def _allocate(self, identify: IdentifyController, warn: Callable[[str], None]) -> bool:
         """Take the memory, in one piece or, where there is no such piece, in smaller ones."""
-        wanted = min(identify.hmpre * _UNIT, self._most // PAGE * PAGE)
+        wanted = min(identify.hmpre * _UNIT, self.most // PAGE * PAGE)
         least = identify.hmmin * _UNIT
         smallest = max(identify.hmminds * _UNIT, PAGE)
         most_pieces = min(identify.hmmaxd or _MOST_PIECES, _MOST_PIECES)

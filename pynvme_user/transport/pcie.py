@@ -337,6 +337,14 @@ class PcieTransport:
 
     # --- the function -------------------------------------------------------------------------
 
+    def sibling(self, number: int) -> PcieTransport:
+        """Open another controller of the same device name: see :meth:`Access.sibling`."""
+        return PcieTransport(
+            self.access.sibling(number),
+            shadow_doorbells=self._shadow_doorbells,
+            host_memory=self._host_memory.most,
+        )
+
     def reset(self) -> None:
         """Reset the function as the bus does: see :meth:`Access.reset`."""
         self.access.reset()

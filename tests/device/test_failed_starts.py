@@ -108,9 +108,10 @@ class Interrupted(BaseException):
 class Interrupt:
     """Raise Interrupted at the step ``at`` of a start: a line of what opens, or its return."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, *also: str) -> None:
         self.at = at
         self.steps = 0
+        self._functions = OPENING_FUNCTIONS | set(also)
 
     def __enter__(self) -> Interrupt:
         sys.settrace(self._called)
@@ -121,7 +122,7 @@ class Interrupt:
 
     def _called(self, frame: FrameType, event: str, _: object) -> Trace | None:
         code = frame.f_code
-        if Path(code.co_filename).name not in OPENING or code.co_name not in OPENING_FUNCTIONS:
+        if Path(code.co_filename).name not in OPENING or code.co_name not in self._functions:
             return None
         return self._step(frame, event, None)
 
@@ -134,7 +135,15 @@ class Interrupt:
 
 
 Trace: TypeAlias = Callable[[FrameType, str, object], object]
-OPENING = {"emulator.py", "qtest.py", "names.py", "controller.py", "device.py", "storage.py"}
+OPENING = {
+    "emulator.py",
+    "qtest.py",
+    "qtest_machine.py",
+    "names.py",
+    "controller.py",
+    "device.py",
+    "storage.py",
+}
 OPENING_FUNCTIONS = {
     "__init__",
     "_start",
@@ -162,3 +171,20 @@ def test_an_interrupted_start(name: str) -> None:
                 assert step > whole.steps - 5
                 ctrl.close()
             assert children() <= others
+
+
+def test_an_interrupted_start_of_a_sibling() -> None:
+    """At each step: its QEMU goes on with the other, and the next start of it finds it free."""
+    with nvme.open("qemu:?size=1M&controllers=2") as ctrl:
+        functions = ("sibling", "join", "share", "_enumerate")
+        with Interrupt(0, *functions) as whole:
+            ctrl.sibling().close()
+        assert whole.steps > 50
+        for step in range(1, whole.steps, 3):
+            with suppress(Interrupted), Interrupt(step, *functions):
+                ctrl.sibling()
+            for other in list(_open_controllers - {ctrl}):
+                assert step > whole.steps - 8
+                other.close()
+        with ctrl.sibling() as other:
+            assert other.namespaces[1].read(0, 1) == ctrl.namespaces[1].read(0, 1)

@@ -300,6 +300,16 @@ def test_queues_of_one_entry_are_no_queues() -> None:
     assert soft.log[-1] == "closed"
 
 
+def test_registers_that_read_as_zero() -> None:
+    soft = SoftController()
+    soft.cap = CAP(0)
+    with pytest.raises(
+        NvmeError, match=r"virtual function that is offline .*Controller\.bring_online"
+    ):
+        Controller(PcieTransport(soft))
+    assert soft.log[-1] == "closed"
+
+
 def test_queues_of_two_entries_are_enough() -> None:
     disk = Disk()
     disk.soft.cap = CAP.build(mqes=1, to=1, css=1)

@@ -62,6 +62,46 @@ def test_a_subsystem() -> None:
     assert not any("subsys" in word for word in machine_arguments(parse_machine("")))
 
 
+def test_several_controllers() -> None:
+    machine = parse_machine(
+        "?controllers=3&mdts=5&ns2.controller=2&ns2.shared=off&ns2=b.img&pmr=16M"
+    )
+    assert (machine.controllers, machine.functions) == (3, 3)
+    assert machine.disks[2] == Disk("b.img", properties={"shared": "off"}, controller=2)
+    words = machine_arguments(machine)
+    found = [word for word in words if word.startswith("nvme,")]
+    assert found == [
+        f"nvme,id=nvme{n},serial=pynvme-user,addr={4 + n}.0,mdts=5,subsys=subsys0" for n in range(3)
+    ]
+    assert words.index("nvme-subsys,id=subsys0") < words.index(found[0])
+    namespaces = [word for word in words if word.startswith("nvme-ns,")]
+    assert [word.split(",")[1] for word in namespaces] == ["bus=nvme0", "bus=nvme2"]
+
+
+def test_virtual_functions() -> None:
+    machine = parse_machine("?sriov_max_vfs=4&sriov_numvfs=2")
+    assert (machine.controllers, machine.functions) == (1, 3)
+    (controller,) = (word for word in machine_arguments(machine) if word.startswith("nvme,"))
+    assert controller.endswith("sriov_max_vfs=4,subsys=subsys0")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("controllers=0", "'0' is not a number from 1 to 16"),
+        ("controllers=17", "'17' is not a number from 1 to 16"),
+        ("controllers=two", "'two' is not a number from 1 to 16"),
+        ("ns2.controller=-1", "'-1' is not a number from 0 to 15"),
+        ("sriov_numvfs=128", "'128' is not a number from 0 to 127"),
+        ("controller=1", "namespace 1 is of controller 1: give controllers=2 or more"),
+        ("controllers=2&sriov_numvfs=1", "sriov_numvfs goes with one controller"),
+    ],
+)
+def test_controllers_that_cannot_be(options: str, why: str) -> None:
+    with pytest.raises(DeviceNameError, match=why):
+        parse_machine(f"?{options}")
+
+
 def test_more_namespaces() -> None:
     machine = parse_machine(
         "?ns2=b.img&ns2.size=1M&ns7.driver=null-co&ns7.driver.latency-ns=5&ns3="
