@@ -22,7 +22,7 @@ static int metadata_submit(struct nvme_qpair *qp, struct nvme_metadata_vector *v
 	const struct nvme_vector *io = &v->vector;
 	uint32_t i = io->submitted;
 	uint32_t at = io->slots ? cid_index(qp, qp->free_head) : i;
-	uint32_t blocks = i + 1 == io->count ? io->last_blocks : io->blocks;
+	uint32_t blocks = vector_blocks(io, i);
 	struct nvme_sqe sqe = io->command;
 
 	sqe.cdw10 = (uint32_t)io->lbas[i];
@@ -31,6 +31,8 @@ static int metadata_submit(struct nvme_qpair *qp, struct nvme_metadata_vector *v
 	if (v->metadata)
 		sqe.mptr = v->metadata[at];
 	sqe_set_ref_tag(&sqe, v, io->lbas[i]);
+	if (!io->iovas)
+		return nvme_qpair_submit(qp, &sqe, 0, 0, i);
 	return nvme_qpair_submit(qp, &sqe, io->iovas[at], blocks * v->block_bytes, i);
 }
 

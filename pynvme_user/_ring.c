@@ -425,18 +425,14 @@ int nvme_qpair_transfer(struct nvme_qpair *qp, const struct nvme_sqe *command, u
 
 int nvme_transfer_run(const struct nvme_transfer *transfer)
 {
-	const struct nvme_command_template *template = transfer->template;
-	uint64_t length = transfer->length;
-	uint64_t blocks = length >> template->block_shift;
+	const struct nvme_sqe *command = &transfer->template->command;
+	uint64_t blocks = transfer_blocks(transfer);
 
-	if (unlikely(!blocks || blocks > template->max_blocks ||
-		     blocks << template->block_shift != length ||
-		     transfer->lba > template->block_count ||
-		     blocks > template->block_count - transfer->lba))
+	if (unlikely(!blocks))
 		return -ERANGE;
-	return nvme_qpair_transfer(transfer->qp, &template->command, transfer->lba,
-				   template->command.cdw12 | (uint32_t)(blocks - 1),
-				   transfer->iova, (uint32_t)length, transfer->timeout_ns);
+	return nvme_qpair_transfer(transfer->qp, command, transfer->lba,
+				   command->cdw12 | (uint32_t)(blocks - 1), transfer->iova,
+				   (uint32_t)transfer->length, transfer->timeout_ns);
 }
 
 int nvme_qpair_abort_all(struct nvme_qpair *qp, struct nvme_completion *out, uint16_t status)

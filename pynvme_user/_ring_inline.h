@@ -192,6 +192,23 @@ static inline int sq_write_io(const struct nvme_qpair *qp, const struct nvme_sqe
 	return sqe_set_data(qp, sqe, iova, length);
 }
 
+/*
+ * The blocks of a transfer; 0 where its length is not whole blocks that one command carries, or they
+ * are not all in the namespace.
+ */
+static inline uint64_t transfer_blocks(const struct nvme_transfer *transfer)
+{
+	const struct nvme_command_template *template = transfer->template;
+	uint64_t blocks = transfer->length >> template->block_shift;
+
+	if (unlikely(blocks > template->max_blocks ||
+		     blocks << template->block_shift != transfer->length ||
+		     transfer->lba > template->block_count ||
+		     blocks > template->block_count - transfer->lba))
+		return 0;
+	return blocks;
+}
+
 static inline void sq_advance(struct nvme_qpair *qp)
 {
 	uint32_t tail = qp->sq_tail + 1;

@@ -6,13 +6,21 @@
 static inline int vector_write(struct nvme_qpair *qp, struct nvme_vector *v, uint16_t cid)
 {
 	uint32_t i = v->submitted;
-	uint32_t blocks = unlikely(i + 1 == v->count) ? v->last_blocks : v->blocks;
-	uint64_t iova = v->iovas[v->slots ? cid_index(qp, cid) : i];
-	int err = sq_write_io(qp, &v->command, cid, v->lbas[i], blocks - 1, iova,
-			      blocks << v->block_shift);
+	uint32_t blocks = vector_blocks(v, i);
 
-	if (unlikely(err))
-		return err;
+	if (likely(v->iovas != NULL)) {
+		uint64_t iova = v->iovas[v->slots ? cid_index(qp, cid) : i];
+		int err = sq_write_io(qp, &v->command, cid, v->lbas[i], blocks - 1, iova,
+				      blocks << v->block_shift);
+
+		if (unlikely(err))
+			return err;
+	} else {
+		struct nvme_sqe *sqe = sq_write(qp, &v->command, cid);
+
+		*(dword_pair *)&sqe->cdw10 = v->lbas[i];
+		sqe->cdw12 |= blocks - 1;
+	}
 	sq_advance(qp);
 	v->submitted = i + 1;
 	return 0;
@@ -44,14 +52,14 @@ static int vector_fill(struct nvme_qpair *qp, struct nvme_vector *v)
 }
 
 /*
- * Whether vector_fast_path() is of use: a page holds an I/O of full size, and a burst has more than
- * one.
+ * Whether vector_fast_path() is of use: all have one size, a page holds an I/O's data, and a burst
+ * has more than one.
  */
 static int vector_is_plain(const struct nvme_qpair *qp, const struct nvme_vector *v)
 {
 	uint64_t size = (uint64_t)v->blocks << v->block_shift;
 
-	return qp->burst > 1 && size <= qp->page_size;
+	return qp->burst > 1 && v->iovas && !v->each && size <= qp->page_size;
 }
 
 /*

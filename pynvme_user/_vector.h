@@ -1,4 +1,4 @@
-/* Vectors: many reads or writes of one size, as one call. */
+/* Vectors: many I/Os of one kind, as one call. */
 #ifndef PYNVME_USER_VECTOR_H
 #define PYNVME_USER_VECTOR_H
 
@@ -7,15 +7,17 @@
 /* cdef: begin -- the part up to "cdef: end" is also read by cffi (_ring_build.py) */
 
 /*
- * Many reads or writes of one size as one call. I/O i goes to lbas[i] and to the memory at
- * iovas[i]; `last_blocks` is the size of the last one. status[i] and latency_ns[i] are written
- * when it completes. With `slots` set, iovas has one entry per CID's index instead, for a workload
- * whose data nobody keeps.
+ * Many I/Os of one kind as one call. I/O i goes to lbas[i] and to the memory at iovas[i], and has
+ * each[i] blocks; without `each` all have `blocks`, and the last `last_blocks`. status[i] and
+ * latency_ns[i] are written when it completes. With `slots` set, iovas has one entry per CID's
+ * index instead, for a workload whose data nobody keeps. Without iovas there are no data, as of Write
+ * Zeroes.
  */
 struct nvme_vector {
 	struct nvme_sqe command;   /* opcode, nsid, cdw12 (without NLB) and cdw13 of each */
 	const uint64_t *lbas;
-	const uint64_t *iovas;
+	const uint64_t *iovas;     /* or NULL */
+	const uint32_t *each;      /* or NULL; the caller's alone, since data are as long as it says */
 	uint16_t *status;
 	uint64_t *latency_ns;
 	uint32_t count;
@@ -37,5 +39,13 @@ struct nvme_vector {
 int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeout_ns);
 
 /* cdef: end */
+
+/* The blocks of I/O `i`. */
+static inline uint32_t vector_blocks(const struct nvme_vector *v, uint32_t i)
+{
+	if (v->each)
+		return v->each[i];
+	return i + 1 == v->count ? v->last_blocks : v->blocks;
+}
 
 #endif

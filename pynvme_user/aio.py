@@ -18,6 +18,7 @@ from pynvme_user.driver.completion import VectorResult
 from pynvme_user.driver.controller import Controller
 from pynvme_user.driver.controller import open as open_controller
 from pynvme_user.driver.io_queue_pair import QueuePair
+from pynvme_user.driver.lba_vector import Each
 from pynvme_user.driver.namespace import MetadataNamespace, Namespace
 from pynvme_user.spec.commands import NvmOpcode
 
@@ -105,7 +106,7 @@ class AsyncNamespace:
         return self._blocking(self.sync.deallocate, ranges)
 
     async def read_many(
-        self, lbas: npt.ArrayLike, blocks: int, buffer: npt.NDArray[Any], **options: Any
+        self, lbas: npt.ArrayLike, blocks: Each, buffer: npt.NDArray[Any], **options: Any
     ) -> VectorResult:
         """Read ``blocks`` blocks at each of ``lbas`` in one call of C, in a thread; as
         :meth:`QueuePair.read_many`.
@@ -113,7 +114,7 @@ class AsyncNamespace:
         return await self._vector(QueuePair.read_many, lbas, blocks, buffer, options)
 
     async def write_many(
-        self, lbas: npt.ArrayLike, blocks: int, buffer: npt.NDArray[Any], **options: Any
+        self, lbas: npt.ArrayLike, blocks: Each, buffer: npt.NDArray[Any], **options: Any
     ) -> VectorResult:
         """Write ``blocks`` blocks at each of ``lbas``; as :meth:`read_many`."""
         return await self._vector(QueuePair.write_many, lbas, blocks, buffer, options)
@@ -233,7 +234,7 @@ class AsyncNamespace:
         self,
         call: Callable[..., VectorResult],
         lbas: npt.ArrayLike,
-        blocks: int,
+        blocks: Each,
         buffer: npt.NDArray[Any],
         options: dict[str, Any],
     ) -> VectorResult:

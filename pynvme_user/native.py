@@ -27,6 +27,7 @@ from pynvme_user.errors import (
 __all__ = [
     "ClockWatch",
     "U16Array",
+    "U32Array",
     "U64Array",
     "check_result",
     "dtype_of",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 U16Array = npt.NDArray[np.uint16]
+U32Array = npt.NDArray[np.uint32]
 U64Array = npt.NDArray[np.uint64]
 
 

@@ -14,7 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.links import DoorbellTarget, Interrupt
-from pynvme_user.native import U16Array, U64Array, check_result, dtype_of, fail, ffi, lib, new_lines
+from pynvme_user.native import (
+    U16Array,
+    U32Array,
+    U64Array,
+    check_result,
+    dtype_of,
+    fail,
+    ffi,
+    lib,
+    new_lines,
+)
 
 SQE_SIZE: int = ffi.sizeof("struct nvme_sqe")
 CQE_SIZE: int = ffi.sizeof("struct nvme_cqe")
@@ -134,8 +144,9 @@ class Ring:
             doorbell.address = target.address
         self._command = ffi.new("struct nvme_sqe *")
         self._command_bytes = ffi.buffer(self._command)
-        self._reaped = np.zeros(depth, COMPLETION_DTYPE)
-        self._out = ffi.from_buffer("struct nvme_completion[]", self._reaped, require_writable=True)
+        #: What was reaped last, valid until the next call.
+        self.reaped = np.zeros(depth, COMPLETION_DTYPE)
+        self._out = ffi.from_buffer("struct nvme_completion[]", self.reaped, require_writable=True)
         #: What of a CID is its index: ``cid & ring.index_mask``.
         self.index_mask = int(self._qp.index_mask)
 
@@ -301,7 +312,7 @@ class Ring:
         count = lib.nvme_qpair_reap(self._qp, self._out, self.depth, timeout_ns)
         if count < 0:
             fail(count)
-        return self._reaped[:count]
+        return self.reaped[:count]
 
     def poll(self, limit: int | None = None) -> npt.NDArray[np.void]:
         """Reap what is there: a view of COMPLETION_DTYPE entries, valid until the next call.
@@ -312,7 +323,7 @@ class Ring:
         count = lib.nvme_qpair_poll(self._qp, self._out, self.depth if limit is None else limit)
         if count < 0:
             fail(count)
-        return self._reaped[:count]
+        return self.reaped[:count]
 
     def wait(self, timeout_ns: int, limit: int | None = None) -> npt.NDArray[np.void]:
         """As :meth:`poll`, spinning until one completion is there or the time is over (empty)."""
@@ -320,7 +331,7 @@ class Ring:
         count = lib.nvme_qpair_wait(self._qp, self._out, limit, timeout_ns)
         if count < 0:
             fail(count)
-        return self._reaped[:count]
+        return self.reaped[:count]
 
     def await_completion(self, timeout_ns: int) -> bool:
         """Wait for a completion without taking it; whether one is there. For any thread."""
@@ -341,7 +352,7 @@ class Ring:
 
         Their CIDs are not used again before :meth:`release`.
         """
-        return self._reaped[: lib.nvme_qpair_abort_all(self._qp, self._out, status)]
+        return self.reaped[: lib.nvme_qpair_abort_all(self._qp, self._out, status)]
 
     def release(self) -> None:
         """Free the CIDs of abandoned commands, whose outcomes were handed over."""
@@ -409,11 +420,13 @@ class LoopGroup(Protocol):
 
 
 class Vector:
-    """Many reads or writes of one size, run by C (struct nvme_vector).
+    """Many I/Os of one kind, run by C (struct nvme_vector).
 
     ``lbas`` and ``iovas`` are uint64 arrays; with ``slots``, ``iovas`` has an entry for each CID's
-    index instead of each I/O. ``status`` (uint16, the 15-bit status field) and ``latency_ns``
-    (uint64) get one entry for each I/O.
+    index instead of each I/O; None where there are no data. ``each`` are the blocks of each I/O, a
+    uint32 array that nobody changes meanwhile; without it all have ``blocks``, the last
+    ``last_blocks``. ``status`` (uint16, the 15-bit status field) and ``latency_ns`` (uint64) get
+    one entry for each I/O.
     """
 
     memory: npt.NDArray[Any] | None = None  # its data are anywhere
@@ -423,11 +436,12 @@ class Vector:
         *,
         command: bytes,
         lbas: U64Array,
-        iovas: U64Array,
+        iovas: U64Array | None,
         blocks: int,
         last_blocks: int,
         block_shift: int,
         slots: bool = False,
+        each: U32Array | None = None,
     ) -> None:
         count = len(lbas)
         self.status: U16Array = np.full(count, NO_STATUS, np.uint16)
@@ -435,13 +449,16 @@ class Vector:
         # cffi keeps a pointer's memory alive only through the object it came from.
         self._alive: list[Any] = [
             ffi.from_buffer("uint64_t[]", np.ascontiguousarray(lbas, np.uint64)),
-            ffi.from_buffer("uint64_t[]", np.ascontiguousarray(iovas, np.uint64)),
+            ffi.NULL
+            if iovas is None
+            else ffi.from_buffer("uint64_t[]", np.ascontiguousarray(iovas, np.uint64)),
+            ffi.NULL if each is None else ffi.from_buffer("uint32_t[]", each),
             ffi.from_buffer("uint16_t[]", self.status, require_writable=True),
             ffi.from_buffer("uint64_t[]", self.latency_ns, require_writable=True),
         ]
         self._vector = v = self._new()
         ffi.buffer(ffi.addressof(v, "command"))[:] = command
-        v.lbas, v.iovas, v.status, v.latency_ns = self._alive
+        v.lbas, v.iovas, v.each, v.status, v.latency_ns = self._alive
         v.count = count
         v.blocks = blocks
         v.last_blocks = last_blocks

@@ -15,6 +15,7 @@ from pynvme_user.dma import NO_MAPPING, Mapping
 from pynvme_user.driver.completion import Completion, Reaped
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry
+from pynvme_user.driver.lba_vector import Each
 from pynvme_user.driver.metadata_queue_pair import MetadataQueuePair
 from pynvme_user.driver.queue_pair_base import SLICE_NS
 from pynvme_user.errors import ControllerFatalError, DeviceRemovedError
@@ -28,9 +29,6 @@ MOVES_DATA = (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
 _REFUSED = -1000
 _WHOLE_MEMORY = (1 << 64) - 1
 _new = tuple.__new__
-
-#: Of each I/O of a batch one, or one for all.
-Each = int | npt.ArrayLike
 
 
 class BatchQueuePair(MetadataQueuePair):
@@ -233,6 +231,12 @@ class BatchQueuePair(MetadataQueuePair):
         outcomes.words[0] = count
         self.unclaimed = []
         self.hand_over()
+
+    def _collect(self, wait_ns: int) -> None:
+        if self._batching:
+            self.unclaimed += self._completions(self._ring.reap(wait_ns))
+        else:
+            super()._collect(wait_ns)
 
     def _completions(self, reaped: npt.NDArray[np.void]) -> list[Any]:
         if not self._batching:

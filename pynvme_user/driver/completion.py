@@ -51,6 +51,18 @@ class VectorResult:
             return np.empty(0, np.intp)
         return np.flatnonzero((self.status & 0x7FF) != 0)  # of booleans it is far quicker
 
+    @property
+    def errors(self) -> dict[int, Status]:
+        """The statuses of the I/Os that did not succeed, by their indices."""
+        return {index: Status(int(self.status[index])) for index in self.failed.tolist()}
+
+    def spread(self, count: int, each: int) -> VectorResult:
+        """Return the result of ``count`` parts, of which each I/O had so many."""
+        status: U16Array = np.repeat(self.status, each)[:count]
+        latency_ns: U64Array = np.repeat(self.latency_ns, each)[:count]
+        failures = int(np.count_nonzero(status & 0x7FF)) if self.failures else 0
+        return VectorResult(status, latency_ns, self.command, failures, self.timed_out)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VectorResult):
             return NotImplemented
@@ -93,6 +105,13 @@ class Reaped(_Arrays):
     def failed(self) -> npt.NDArray[np.intp]:
         """Where the I/Os are that did not succeed: ``done.tags[done.failed]`` are their tags."""
         return np.flatnonzero((self.status & 0x7FF) != 0)
+
+    @property
+    def errors(self) -> dict[int, Status]:
+        """The statuses of the I/Os that did not succeed, by their tags."""
+        failed = self.failed
+        tags, status = self.tags[failed].tolist(), self.status[failed].tolist()
+        return {tag: Status(one) for tag, one in zip(tags, status, strict=True)}
 
     def check(self) -> Self:
         """Raise what :func:`check` does for the first I/O that failed; return self if none did."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pynvme_user.driver.device import Device
 from pynvme_user.protection import Protection
+from pynvme_user.spec.identify_nvm import IdentifyControllerNvm
 from pynvme_user.units import whole_number
 
 
@@ -103,6 +104,14 @@ class Blocks(Protocol):
 
     def current(self) -> Geometry:
         """Return its geometry, identified again if it may have changed since."""
+
+
+class LimitedBlocks(Blocks, Protocol):
+    """What a queue pair has to know of a namespace to deallocate on it."""
+
+    @property
+    def limits(self) -> IdentifyControllerNvm:
+        """How much one command may name that moves no data."""
 
 
 class AppendLimit(Protocol):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.driver.geometry import Blocks, Geometry
+from pynvme_user.driver.lba_vector import LbaVector
 from pynvme_user.driver.metadata import MetadataCommand, MetadataOptions, metadata_command
 from pynvme_user.driver.queue_pair import RawQueuePair
 from pynvme_user.errors import ControllerFatalError
@@ -141,43 +142,49 @@ class MetadataQueuePair(RawQueuePair):
         self,
         opcode: NvmOpcode,
         geometry: Geometry,
-        lbas: U64Array,
-        blocks: int,
+        where: LbaVector,
         buffer: npt.NDArray[Any],
         fua: bool,
         recycle: bool,
         options: MetadataOptions,
     ) -> MetadataVector:
         """Make a vector whose data lie in ``buffer``, I/O behind I/O, and metadata likewise."""
-        first = int(lbas[0]) if len(lbas) else 0
-        if len(lbas):
-            geometry.check_blocks(int(lbas.max()), blocks)
-        blocks = whole_number(blocks, "a number of blocks")
-        made, metadata = self._made(geometry, opcode, first, fua, options)
-        if blocks > geometry.max_blocks:
-            raise ValueError(
-                f"one command carries up to {geometry.max_blocks} blocks here, not {blocks}"
-            )
-        pieces = self.depth if recycle else len(lbas)
-        steps = np.arange(pieces, dtype=np.uint64)
+        where.check(geometry, geometry.max_blocks, geometry.check_blocks)
+        made, metadata = self._made(geometry, opcode, where.first, fua, options)
+        slots = self.depth if recycle else None
         if metadata is not None:
             self.device.dma.check_together(buffer, metadata)
-        iovas = self._places(opcode, buffer, "data", steps, blocks * made.block_bytes)
         return MetadataVector(
             command=bytes(made.template),
-            lbas=lbas,
-            iovas=iovas,
+            iovas=self._places(opcode, buffer, "data", where, slots, made.block_bytes),
             metadata=None
             if metadata is None
-            else self._places(opcode, metadata, "metadata", steps, blocks * made.metadata_bytes),
+            else self._places(opcode, metadata, "metadata", where, slots, made.metadata_bytes),
             memory=metadata,
-            blocks=blocks,
-            last_blocks=blocks,
             block_shift=geometry.block_shift,
             block_bytes=made.block_bytes,
             ref_tag_bits=made.ref_tag_bits,
-            ref_tag_offset=made.ref_tag - first,
+            ref_tag_offset=made.ref_tag - where.first,
             slots=recycle,
+            **where.arguments,
+        )
+
+    def _zeroes_vector(self, geometry: Geometry, where: LbaVector, cdw12: int) -> MetadataVector:
+        """Make a vector of Write Zeroes that have protection information inserted."""
+        options: MetadataOptions = {"prinfo": PRINFO.build(pract=1)}
+        made = metadata_command(
+            geometry, NvmOpcode.WRITE_ZEROES, where.first, fua=False, pract=True, options=options
+        )
+        return MetadataVector(
+            command=bytes(made.template.replace(cdw12=made.template.cdw12 | cdw12)),
+            iovas=None,
+            metadata=None,
+            memory=None,
+            block_shift=geometry.block_shift,
+            block_bytes=0,
+            ref_tag_bits=made.ref_tag_bits,
+            ref_tag_offset=made.ref_tag - where.first,
+            **where.arguments,
         )
 
     def _places(
@@ -185,22 +192,29 @@ class MetadataQueuePair(RawQueuePair):
         opcode: NvmOpcode,
         memory: npt.NDArray[Any],
         what: str,
-        steps: U64Array,
-        size: int,
+        where: LbaVector,
+        slots: int | None,
+        block_bytes: int,
     ) -> U64Array:
-        """Where each I/O's part of DMA memory lies, of ``size`` bytes."""
+        """Where each I/O's part of DMA memory lies; see :meth:`LbaVector.offsets`."""
         iova, length = self._dma(memory, opcode)
-        if length < len(steps) * size:
+        offsets, total = where.offsets(block_bytes, slots)
+        if length < total:
+            each = "together" if slots is None and where.each is not None else "each"
+            size = total if each == "together" else where.most * block_bytes
             raise ValueError(
-                f"{len(steps)} I/Os with {size} bytes of {what} each need a buffer of "
-                f"{len(steps) * size} bytes, not {length}"
+                f"{len(offsets)} I/Os with {size} bytes of {what} {each} need a buffer of {total} "
+                f"bytes, not {length}"
             )
-        if size & 3 and len(steps) > 1:
-            raise ValueError(
-                f"an I/O has {size} bytes of {what}, and the next would not begin at a multiple "
-                "of 4: give it blocks in fours"
-            )
-        return np.uint64(iova) + steps * np.uint64(size)
+        if block_bytes & 3:
+            odd = np.flatnonzero(offsets & np.uint64(3))
+            if len(odd):
+                size = int(offsets[odd[0]] - offsets[odd[0] - 1])
+                raise ValueError(
+                    f"an I/O has {size} bytes of {what}, and the next would not begin at a "
+                    "multiple of 4: give it blocks in fours"
+                )
+        return np.uint64(iova) + offsets
 
 
 def _check_length(what: str, length: int, blocks: int, each: int) -> None:

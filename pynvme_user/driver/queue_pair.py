@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -17,10 +18,15 @@ from pynvme_user.driver.device import State
 from pynvme_user.driver.queue_pair_base import SLICE_NS
 from pynvme_user.errors import ControllerFatalError, DeviceRemovedError, NvmeError
 from pynvme_user.native import fail
+from pynvme_user.single import reap
 from pynvme_user.spec.commands import SQE
 from pynvme_user.spec.status import Status
 
 T = TypeVar("T")
+#: What plain completions are made of: see :meth:`RawQueuePair._collect`.
+_new: Any = tuple.__new__
+_COMPLETION, _SUCCESS = repeat(Completion), repeat(Status(0))
+_ZERO, _IN_TIME = repeat(0), repeat(False)
 
 
 class RawQueuePair(Deadlines):
@@ -136,6 +142,7 @@ class RawQueuePair(Deadlines):
         done: list[Completion] = []
         while self._has_more():
             done += self._reap(SLICE_NS)
+        self.waiter.pinned = ()
         if not done and self.closed:
             self._check_open()
         return done
@@ -146,18 +153,24 @@ class RawQueuePair(Deadlines):
             return bool(self._ring.outstanding or self.unclaimed)
 
     def _reap(self, wait_ns: int) -> list[Completion]:
-        with self._device_errors(), self.held():
-            # What close() found for a call that waits is handed over all the same.
-            if not (self._closed and wait_ns and self.unclaimed):
-                self._check_not_ended(waits=wait_ns > 0)
-                self._inside = True
-                try:
-                    self._collect(0 if self.unclaimed else wait_ns)
-                finally:
-                    self._inside = False
-            done = self.hand_over()
-        if self.outstanding:
-            self._check_health(waited=not done and wait_ns == SLICE_NS)
+        try:
+            with self.held():
+                # What close() found for a call that waits is handed over all the same.
+                if not (self._closed and wait_ns and self.unclaimed):
+                    if self._closed or self.device.state >= State.FAILED:
+                        self._check_not_ended(waits=wait_ns > 0)
+                    self._inside = True
+                    try:
+                        self._collect(0 if self.unclaimed else wait_ns)
+                    finally:
+                        self._inside = False
+                done = self.hand_over()
+        except (DeviceRemovedError, ControllerFatalError) as error:
+            self._recover(error)
+            raise
+        waited = not done and wait_ns == SLICE_NS
+        if (waited or time.monotonic() >= self._health_due) and self.outstanding:
+            self._check_health(waited=waited)
         return done
 
     def post(
@@ -214,9 +227,21 @@ class RawQueuePair(Deadlines):
         return done
 
     def _collect(self, wait_ns: int) -> None:
-        reaped = self._ring.reap(wait_ns)
-        if len(reaped):
-            self.unclaimed += self._completions(reaped)
+        single = self._single
+        count = reap(single.reaped, wait_ns)
+        if count <= 0:
+            if count:
+                fail(count)
+        elif single.words[0] and self._aborting[0] < 0 and self._cancel < 0:
+            cids = single.cids[:count]
+            buffers, mask = self._buffers, self.index_mask
+            for cid in cids:
+                buffers[cid & mask] = None
+            # As _completions() does, without a step of Python's for each.
+            fields = zip(cids, _SUCCESS, single.latency_ns, _ZERO, _ZERO, _IN_TIME, strict=False)
+            self.unclaimed += map(_new, _COMPLETION, fields)
+        else:
+            self.unclaimed += self._completions(self._ring.reaped[:count])
 
     def _completions(self, reaped: npt.NDArray[np.void]) -> list[Any]:
         done: list[Any] = []
@@ -228,7 +253,7 @@ class RawQueuePair(Deadlines):
             done.append(
                 Completion(cid, Status(status), latency_ns, dw0, dw1, overdue and status != 0)
             )
-            self._buffers[cid & self._ring.index_mask] = None
+            self._buffers[cid & self.index_mask] = None
             if overdue:
                 self._aborting = (-1, 0.0)
         return done

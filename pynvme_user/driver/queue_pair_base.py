@@ -19,6 +19,7 @@ from pynvme_user.driver.waiter import Waiter
 from pynvme_user.errors import ClosedError, NvmeError
 from pynvme_user.native import U16Array
 from pynvme_user.ring import Loop, Ring
+from pynvme_user.single import Single
 from pynvme_user.transport.base import Queue
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class QueuePairBase:
         if queue.interrupt:
             self._ring.use_interrupt(queue.interrupt, int(queue.spin * 1e9))
         self.index_mask = self._ring.index_mask
+        #: For single commands and what they come to.
+        self._single = Single(self._ring)
         #: For :meth:`QueuePairPool.transfer`.
         self.waiter = Waiter(self._ring, SLICE_NS)
         #: Outcomes that no call has taken: of a reset, or found by close() beside another thread.

@@ -9,19 +9,29 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from pynvme_user.dma import PAGE
 from pynvme_user.driver.batch_queue_pair import BatchQueuePair
 from pynvme_user.driver.completion import HOST_ABORTED, VectorResult
 from pynvme_user.driver.device import State
-from pynvme_user.driver.geometry import Blocks, Geometry
+from pynvme_user.driver.geometry import Blocks, Geometry, LimitedBlocks
+from pynvme_user.driver.lba_vector import (
+    MOST_BLOCKS,
+    MOST_RANGE_BLOCKS,
+    MOST_RANGES,
+    Each,
+    LbaVector,
+    dataset_ranges,
+)
 from pynvme_user.driver.metadata import MetadataOptions
 from pynvme_user.driver.queue_pair_base import OUTCOME_UNKNOWN, SLICE_NS
 from pynvme_user.errors import ClosedError, NamespaceChangedError
 from pynvme_user.native import U64Array, fail
 from pynvme_user.ring import Loop, Vector
 from pynvme_user.spec.commands import SQE, NvmOpcode
-from pynvme_user.spec.nvm import WriteCdw12
+from pynvme_user.spec.nvm import WriteCdw12, WriteZeroesCdw12
 
 FUA = WriteCdw12.fua.mask
+_DEALLOCATE = WriteZeroesCdw12.deac.mask
 
 
 class VectorQueuePair(BatchQueuePair):
@@ -30,7 +40,7 @@ class VectorQueuePair(BatchQueuePair):
     # --- loops in C ---------------------------------------------------------------------------
 
     def run_loop(
-        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, owner: npt.NDArray[Any]
+        self, loop: Loop, timeout_ns: int, *, geometry: Geometry, owner: npt.NDArray[Any] | None
     ) -> bool:
         """Let a loop of the C core go on for up to ``timeout_ns``; True at its end.
 
@@ -58,7 +68,7 @@ class VectorQueuePair(BatchQueuePair):
             self._check_health(waited=timeout_ns >= SLICE_NS)
         return ended
 
-    def _begin_loop(self, loop: Loop, owner: npt.NDArray[Any]) -> None:
+    def _begin_loop(self, loop: Loop, owner: npt.NDArray[Any] | None) -> None:
         """Let the queue pair be the loop's alone, if it is not."""
         if self._loop is not loop:
             self._check_open()
@@ -97,7 +107,7 @@ class VectorQueuePair(BatchQueuePair):
         if self._closing:
             raise ClosedError(f"{self._name} {OUTCOME_UNKNOWN}")
 
-    def _drain_loop(self, loop: Loop, geometry: Geometry, owner: npt.NDArray[Any]) -> None:
+    def _drain_loop(self, loop: Loop, geometry: Geometry, owner: npt.NDArray[Any] | None) -> None:
         """Drain a loop that is not to go on, so that its memory can be let go."""
         if self.device.state is State.REMOVED or self._closed or self._loop is not loop:
             return
@@ -113,7 +123,7 @@ class VectorQueuePair(BatchQueuePair):
         self,
         ns: Blocks,
         lbas: npt.ArrayLike,
-        blocks: int,
+        blocks: Each,
         buffer: npt.NDArray[Any],
         *,
         fua: bool = False,
@@ -122,10 +132,11 @@ class VectorQueuePair(BatchQueuePair):
     ) -> VectorResult:
         """Read ``blocks`` blocks at each of ``lbas``, keeping the queue full, in one C call.
 
-        I/O *i* goes to bytes ``i * blocks * block_size`` and on of ``buffer``, DMA memory that
-        holds them all. With ``recycle`` the buffer holds ``depth`` I/Os, which overwrite each
-        other: for benchmarks. The statuses are returned, not raised: see
-        :meth:`VectorResult.check`. Nothing else may be outstanding on the queue pair.
+        ``blocks`` is a number, or an array with one for each I/O. In ``buffer``, DMA memory that
+        holds them all, the data lie one behind the other: with one number those of I/O *i* from
+        byte ``i * blocks * block_size`` on. With ``recycle`` the buffer holds ``depth`` I/Os of the
+        largest size, which overwrite each other: for benchmarks. The statuses are returned, not
+        raised: see :meth:`VectorResult.check`. Nothing else may be outstanding on the queue pair.
 
         Raises ValueError for an LBA outside the namespace, a buffer too small or another
         controller's namespace; NamespaceChangedError, also once somebody runs a command that may
@@ -141,7 +152,7 @@ class VectorQueuePair(BatchQueuePair):
         self,
         ns: Blocks,
         lbas: npt.ArrayLike,
-        blocks: int,
+        blocks: Each,
         buffer: npt.NDArray[Any],
         *,
         fua: bool = False,
@@ -151,62 +162,112 @@ class VectorQueuePair(BatchQueuePair):
         """Write ``blocks`` blocks at each of ``lbas``; as :meth:`read_many`."""
         return self._many(NvmOpcode.WRITE, ns, lbas, blocks, buffer, fua, recycle, options)
 
+    def write_zeroes_many(
+        self,
+        ns: Blocks,
+        lbas: npt.ArrayLike,
+        blocks: Each,
+        *,
+        deallocate: bool = False,
+        fua: bool = False,
+    ) -> VectorResult:
+        """Set ``blocks`` blocks to zero at each of ``lbas``, up to 65536 each, without data.
+
+        Each is one Write Zeroes, as :meth:`submit_write_zeroes` submits it; else as
+        :meth:`read_many`.
+        """
+        where = LbaVector(lbas, blocks)
+        cdw12 = (FUA if fua else 0) | (_DEALLOCATE if deallocate else 0)
+        opcode = NvmOpcode.WRITE_ZEROES
+        while True:
+            geometry = self._geometry(ns)
+            where.check(geometry, MOST_BLOCKS)
+            vector: Vector
+            if geometry.protection is not None:
+                vector = self._zeroes_vector(geometry, where, cdw12)
+            else:
+                command = SQE.build(opc=opcode, nsid=geometry.nsid, cdw12=cdw12)
+                vector = Vector(
+                    command=bytes(command),
+                    iovas=None,
+                    block_shift=geometry.block_shift,
+                    **where.arguments,
+                )
+            result = self.run_made(vector, opcode, ns, geometry=geometry, owner=None)
+            if result is not None:
+                return result
+
+    def deallocate_many(self, ns: LimitedBlocks, lbas: npt.ArrayLike, blocks: Each) -> VectorResult:
+        """Tell the device that the data of ``blocks`` blocks at each of ``lbas`` is not needed.
+
+        A Dataset Management command carries as many of the ranges as the controller takes, up to
+        256; the result has an entry for each range, that of its command. Else as
+        :meth:`read_many`.
+        """
+        where = LbaVector(lbas, blocks)
+        limits = ns.limits
+        most = min(limits.dmrsl or MOST_RANGE_BLOCKS, limits.dmsl or MOST_RANGE_BLOCKS)
+        opcode = NvmOpcode.DATASET_MANAGEMENT
+        while True:
+            geometry = self._geometry(ns)
+            where.check(geometry, min(most, MOST_RANGE_BLOCKS))
+            ranges = min(limits.dmrl or MOST_RANGES, MOST_RANGES)
+            if limits.dmsl and where.count:
+                ranges = max(1, min(ranges, limits.dmsl // where.most))
+            memory, words = dataset_ranges(where, ranges, self.device.alloc)
+            iova, _ = self._dma(memory, opcode)
+            # The lists are a page each, and "blocks" of that size; CDW10 and 11 lie where LBAs do.
+            vector = Vector(
+                command=bytes(SQE.build(opc=opcode, nsid=geometry.nsid)),
+                lbas=words,
+                iovas=iova + np.arange(len(words), dtype=np.uint64) * np.uint64(PAGE),
+                blocks=1,
+                last_blocks=1,
+                block_shift=PAGE.bit_length() - 1,
+            )
+            result = self.run_made(vector, opcode, ns, geometry=geometry, owner=memory)
+            if result is not None:
+                return result.spread(where.count, ranges)
+
     def _many(
         self,
         opcode: NvmOpcode,
         ns: Blocks,
         lbas: npt.ArrayLike,
-        blocks: int,
+        blocks: Each,
         buffer: npt.NDArray[Any],
         fua: bool,
         recycle: bool,
         options: MetadataOptions,
     ) -> VectorResult:
-        where = np.ascontiguousarray(lbas)
-        if where.ndim != 1 or (where.size and where.dtype.kind not in "iu"):
-            raise ValueError("lbas is a one-dimensional array of whole numbers")
-        # Of 64-bit integers the same words, in which what is negative is the highest.
-        places = (
-            where.view(np.uint64)
-            if where.dtype == np.int64
-            else where.astype(np.uint64, copy=False)
-        )
+        where = LbaVector(lbas, blocks)
         while True:
             geometry = self._geometry(ns)
+            vector: Vector
             if geometry.metadata_size or options:
                 vector = self._metadata_vector(
-                    opcode, geometry, places, blocks, buffer, fua, recycle, options
+                    opcode, geometry, where, buffer, fua, recycle, options
                 )
-                result = self.run_made(vector, opcode, ns, geometry=geometry, owner=buffer)
-                if result is not None:
-                    return result
-                continue
-            if where.size:
-                geometry.check_transfer(int(where[places.argmax()]), blocks)
-            size = blocks << geometry.block_shift
-            if size > self.device.max_transfer:
-                raise ValueError(
-                    f"one command carries up to {self.device.max_transfer} bytes, not {size}"
+            else:
+                shift = geometry.block_shift
+                limit = self.device.max_transfer
+                if where.each is None and where.most << shift > limit:
+                    where.check(geometry, where.most, geometry.check_transfer)
+                    raise ValueError(
+                        f"one command carries up to {limit} bytes, not {where.most << shift}"
+                    )
+                most = min(geometry.max_blocks, limit >> shift)
+                where.check(geometry, most, geometry.check_transfer)
+                slots = self.depth if recycle else None
+                command = SQE.build(opc=opcode, nsid=ns.nsid, cdw12=FUA if fua else 0)
+                vector = Vector(
+                    command=bytes(command),
+                    iovas=self._places(opcode, buffer, "data", where, slots, 1 << shift),
+                    block_shift=shift,
+                    slots=recycle,
+                    **where.arguments,
                 )
-            iova, length = self._dma(buffer, opcode)
-            pieces = self.depth if recycle else len(where)
-            if length < pieces * size:
-                raise ValueError(
-                    f"{pieces} I/Os of {size} bytes need a buffer of {pieces * size} bytes, "
-                    f"not {length}"
-                )
-            result = self.run_vector(
-                opcode,
-                ns,
-                places,
-                iova + np.arange(pieces, dtype=np.uint64) * np.uint64(size),
-                blocks=blocks,
-                last_blocks=blocks,
-                fua=fua,
-                slots=recycle,
-                geometry=geometry,
-                owner=buffer,
-            )
+            result = self.run_made(vector, opcode, ns, geometry=geometry, owner=buffer)
             if result is not None:
                 return result
 
@@ -248,7 +309,7 @@ class VectorQueuePair(BatchQueuePair):
         ns: Blocks,
         *,
         geometry: Geometry,
-        owner: npt.NDArray[Any],
+        owner: npt.NDArray[Any] | None,
     ) -> VectorResult | None:
         """Run a vector that was made by ``geometry``; as :meth:`run_vector`."""
         self._check_own(ns)

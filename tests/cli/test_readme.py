@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 #: What is pasted of each page: the text behind a heading up to the next; of the README all.
 PASTED = {
     "README.md": "",
-    "docs/batches.md": "## A queue that is kept full\n",
+    "docs/batches.md": "",
     "docs/bench.md": "## First commands\n",
     "docs/embedding.md": "## Ways to use it\n",
     "docs/how-to/containers.md": "",
@@ -33,7 +33,7 @@ DISK = range(1 << 30, (1 << 30) + 1)
 #: How many blocks of each page run, and the sizes of files that are there then.
 LEFT: dict[str, tuple[int, dict[str, range]]] = {
     "README.md": (3, {"disk.img": DISK}),
-    "docs/batches.md": (1, {}),
+    "docs/batches.md": (2, {}),
     "docs/bench.md": (1, {"disk.img": DISK, "sweep.html": range(10_001, 1 << 30)}),
     "docs/embedding.md": (6, {"disk.img": range(64 << 20, (64 << 20) + 1)}),
     "docs/how-to/containers.md": (0, {}),

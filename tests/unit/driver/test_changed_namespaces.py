@@ -97,7 +97,7 @@ def test_just_before_many_begin(
     event: str,
 ) -> None:
     """After the caller looked and before the first I/O: no reason to end where nothing is new."""
-    run_vector = QueuePair.run_vector
+    run_made = QueuePair.run_made
     begun: list[int] = []
 
     def late(pair: QueuePair, *args: Any, **options: Any) -> VectorResult | None:
@@ -107,9 +107,9 @@ def test_just_before_many_begin(
                 ctrl.reset()
             else:
                 ctrl.admin(AdminOpcode.FORMAT_NVM, nsid=1)
-        return run_vector(pair, *args, **options)
+        return run_made(pair, *args, **options)
 
-    monkeypatch.setattr(QueuePair, "run_vector", late)
+    monkeypatch.setattr(QueuePair, "run_made", late)
     ns = ctrl.namespaces[1]
     soft.admin = reformat(soft, ds=12 if event == "another format" else 9)
     seen = count(soft)
