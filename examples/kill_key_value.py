@@ -11,6 +11,7 @@ said has to be there, and nothing else but what each thread had begun.
 """
 
 import argparse
+import itertools
 import os
 import random
 import subprocess
@@ -56,18 +57,27 @@ def put(device, run, steps):
             thread.join()
 
 
+def lines_until_killed(command, enough):
+    """Run a child; yield each line of its output, kill it once ``enough(line)``, yield the rest."""
+    killed = False
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        for line in child.stdout:
+            yield line
+            if not killed and enough(line):
+                child.kill()
+                killed = True
+    if not killed:
+        sys.exit(f"the child ended by itself, with {child.returncode}")
+
+
 def kill(device, run, done, acknowledged):
     """Let a child put, kill it after so many; note each thread's last step that was durable."""
     steps = [str(number + 1) for number in done]
     command = [sys.executable, __file__, device, "--run", run, "--steps", *steps]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-        for count, line in enumerate(child.stdout, 1):
-            thread, number = map(int, line.split())
-            done[thread] = number
-            if count == acknowledged:
-                child.kill()
-    if count < acknowledged:
-        sys.exit(f"the child ended by itself, with {child.returncode}")
+    count = itertools.count(1)
+    for line in lines_until_killed(command, lambda _: next(count) == acknowledged):
+        thread, number = map(int, line.split())
+        done[thread] = number
 
 
 def differences(store, run, done):

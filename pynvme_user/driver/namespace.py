@@ -348,7 +348,7 @@ class Namespace(Reservations):
         by default; 0 gives the file without one. What was written is on the device after
         ``flush()``, and durable. Raises ValueError for bytes that are not all in it.
         """
-        part = ByteRange(self, self._write_ranges, offset, size)
+        part = self.byte_range(offset, size)
         file = NamespaceFile(part, mode, f"{self.device.name}, namespace {self.nsid}")
         if not buffering:
             return file
@@ -368,12 +368,19 @@ class Namespace(Reservations):
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if not shape or min(shape) < 0:
             raise ValueError(f"an array has an axis or more, none below 0: not {shape}")
-        part = ByteRange(self, self._write_ranges, offset, each * math.prod(shape))
+        part = self.byte_range(offset, each * math.prod(shape))
         return NamespaceArray(part, dtype, shape, self.device.alloc)
+
+    def byte_range(self, offset: int = 0, size: int | None = None) -> ByteRange:
+        """Look at ``size`` bytes from byte ``offset`` on, by default all: any of them, any thread.
+
+        Raises ValueError for bytes that are not all in it.
+        """
+        return ByteRange(self, self._write_ranges, offset, size)
 
     @cached_property
     def _write_ranges(self) -> RangeLock:
-        """Keeps the writes of its files and arrays apart."""
+        """Keeps the writes of its files, arrays and byte ranges apart."""
         return RangeLock()
 
     def __repr__(self) -> str:
