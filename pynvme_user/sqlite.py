@@ -279,7 +279,7 @@ def _reported(code: int) -> Iterator[None]:
         raise apsw.FullError(str(error)) from error
 
 
-def _error(code: int, text: str) -> Exception:
+def _error(code: int, text: str) -> Any:
     error = apsw.IOError(text)
     error.extendedresult = code
     return error

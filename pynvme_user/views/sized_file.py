@@ -55,7 +55,9 @@ class SizedFile:
         if erase:
             part.write_from(0, np.zeros(self.head, np.uint8))
             part.ns.flush()
-        self._load()
+        self._generation, self._size, newest = self._newest()
+        self._durable = self._size
+        self._slot = newest ^ 1  # into which the next size goes
 
     @property
     def offset(self) -> int:
@@ -118,7 +120,8 @@ class SizedFile:
         for at in range(self._size, end, _ZEROES.nbytes):
             self._part.write_from(self.head + at, _ZEROES[: end - at])
 
-    def _load(self) -> None:
+    def _newest(self) -> tuple[int, int, int]:
+        """Return the generation and the size that count, and the number of their slot."""
         head = np.empty(self.head, np.uint8)
         self._part.read_into(0, head)
         found = [
@@ -131,9 +134,7 @@ class SizedFile:
                 f"the region of {self.name} has other data, or its head is damaged: copy what is "
                 "of use, and open it with erase=True"
             )
-        self._generation, self._size, newest = max(found, default=(0, 0, 1))
-        self._durable = self._size
-        self._slot = newest ^ 1  # into which the next size goes
+        return max(found, default=(0, 0, 1))
 
     def _decoded(self, block: np.ndarray[Any, Any]) -> tuple[int, int] | None:
         """Return the generation and the size in a slot, if it is whole."""

@@ -61,6 +61,15 @@ def test_key_value_survives_kills(tmp_path: Path) -> None:
     assert run("kill_key_value.py", name, "--rounds", "2").startswith("2 kills, ")
 
 
+@pytest.mark.kills
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_sqlite_survives_kills(tmp_path: Path, mode: str) -> None:
+    name = f"soft:{tmp_path / 'sqlite.img'}?size=32M&inline=1"
+    end = run("kill_sqlite.py", name, "--rows", "4000", "--rounds", "2", "--journal", mode)
+    assert end.startswith("2 kills, ")
+    assert end.endswith(" left: integrity ok, none lost\n")
+
+
 def test_key_value_recovers_what_was_put_and_deleted(ns: nvme.Namespace) -> None:
     from key_value import Store
 
@@ -265,6 +274,13 @@ def test_column_store_finds_its_columns_again(ns: nvme.Namespace) -> None:
     ns.write(0, b"7".ljust(ns.block_size, b"\0"))
     with pytest.raises(ValueError, match="there is no table"):
         Table(ns)
+
+
+# --- the sum by Dask ---------------------------------------------------------------------------
+
+
+def test_dask_sum_as_a_command() -> None:
+    assert run("dask_sum.py").startswith("4 devices, 4 processes, 2,000,000 rows: sum 1,000,")
 
 
 # --- all of them -------------------------------------------------------------------------------

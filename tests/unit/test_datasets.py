@@ -1,0 +1,131 @@
+"""Parquet files and archives on a namespace, by the programs that read them."""
+
+from __future__ import annotations
+
+import gc
+import io
+import tarfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import fsspec
+import gpt
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.tar import TarFileSystem
+
+import pynvme_user as nvme
+from pynvme_user.filesystem import NvmeFileSystem, _controllers
+
+# What pip knows of a checkout may be older than its entry points.
+fsspec.register_implementation("nvme", NvmeFileSystem, clobber=True)
+
+ROWS = 20_000
+FRAME = pd.DataFrame(
+    {
+        "id": np.arange(ROWS),
+        "value": np.random.default_rng(1).normal(size=ROWS),
+        "name": [f"row {n % 77}" for n in range(ROWS)],
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def _all_closed() -> Iterator[None]:
+    yield
+    gc.collect()
+    assert _controllers._open == {}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A namespace with two partitions."""
+    data = bytearray(16 << 20)
+    parts = {"data": (2048, 18431), "archive": (18432, 32000)}
+    gpt.write(data, 512, [gpt.entry(name, *blocks) for name, blocks in parts.items()])
+    (tmp_path / "disk.img").write_bytes(data)
+    return f"nvme://soft:{tmp_path / 'disk.img'}?inline=1#1"
+
+
+@pytest.fixture
+def parquet(url: str) -> str:
+    """A Parquet file in a partition."""
+    with fsspec.open(f"{url}/data", "r+b") as file:
+        FRAME.to_parquet(file, row_group_size=3000)
+        return f"{url}/data?size={file.tell()}"
+
+
+@pytest.fixture
+def archived(url: str) -> str:
+    """The same in a tar."""
+    content = FRAME.to_parquet()
+    with (
+        fsspec.open(f"{url}/archive", "r+b") as file,
+        tarfile.open(fileobj=file, mode="w") as tar,
+    ):
+        info = tarfile.TarInfo("folder/data.parquet")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    return f"tar://folder/data.parquet::{url}/archive"
+
+
+def test_pandas_in_a_partition(parquet: str) -> None:
+    pd.testing.assert_frame_equal(pd.read_parquet(parquet), FRAME)
+    some = pd.read_parquet(parquet, columns=["value"], filters=[("id", "<", 5000)])
+    pd.testing.assert_series_equal(some["value"], FRAME["value"][:5000])
+
+
+def test_pandas_in_a_tar(archived: str) -> None:
+    pd.testing.assert_frame_equal(pd.read_parquet(archived), FRAME)
+
+
+def test_duckdb_in_a_partition(parquet: str) -> None:
+    with duckdb.connect() as database:
+        database.register_filesystem(fsspec.filesystem("nvme"))
+        query = (
+            f"SELECT count(*), sum(id), max(name) FROM read_parquet('{parquet}') WHERE id >= 100"
+        )
+        assert database.execute(query).fetchall() == [
+            (ROWS - 100, int(FRAME["id"][100:].sum()), FRAME["name"].max())
+        ]
+        database.unregister_filesystem("nvme")
+
+
+class Tar(TarFileSystem):
+    """DuckDB asks when a file was modified, which fsspec's own does not tell."""
+
+    def modified(self, path: str) -> datetime:
+        return datetime.fromtimestamp(self.info(path)["mtime"], UTC)
+
+
+def test_duckdb_in_a_tar(archived: str) -> None:
+    with duckdb.connect() as database:
+        database.register_filesystem(Tar(archived.partition("::")[2]))
+        query = "SELECT count(*), sum(id) FROM read_parquet('tar://folder/data.parquet')"
+        assert database.execute(query).fetchall() == [(ROWS, int(FRAME["id"].sum()))]
+        database.unregister_filesystem("tar")
+
+
+def test_pyarrow_on_a_file() -> None:
+    table = pa.Table.from_pandas(FRAME)
+    with nvme.open("soft:?size=16M&inline=1") as ctrl:
+        ns = ctrl.namespaces[1]
+        with ns.open("r+b") as file:
+            pq.write_table(table, file)
+            end = file.tell()
+        with ns.open("rb", size=end) as file:
+            assert pq.read_table(file).equals(table)
+        with ns.open("rb", size=end, buffering=0) as file:  # by readinto, of any length
+            groups = pq.ParquetFile(file)
+            assert groups.read(["name"]).equals(table.select(["name"]))
+        with ns.open("r+b", offset=1 << 20) as file, pa.ipc.new_file(file, table.schema) as stream:
+            stream.write_table(table)
+            stream.close()
+            end = file.tell()
+        with ns.open("rb", offset=1 << 20, size=end) as file:
+            assert pa.ipc.open_file(file).read_all().equals(table)
