@@ -40,6 +40,8 @@ def _table(devices: list[PciDevice]) -> Iterator[str]:
 
 def _values(device: PciDevice) -> tuple[str | int | None, ...]:
     model = device.model or f"{device.vendor_id:04x}:{device.device_id:04x}"
+    if device.physical_function is not None:
+        model += f", virtual function of {device.physical_function}"
     return (
         device.address,
         model,
@@ -85,6 +87,7 @@ def _json(devices: list[PciDevice]) -> object:
                 "IommuGroup": device.iommu_group,
                 "IommuGroupMembers": _members(device),
                 "NumaNode": device.numa_node,
+                "PhysicalFunction": device.physical_function,
                 "UsedBy": _users(device),
             }
             for device in devices

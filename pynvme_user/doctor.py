@@ -338,7 +338,7 @@ def _opened_elsewhere(function: PciFunction) -> bool:
 def _driver(function: PciFunction, access: str) -> Check:
     wanted = _DRIVERS[access]
     if function.driver is not None and access in function.driver:
-        return Check("driver", True, f"bound to {function.driver}")
+        return Check("driver", True, f"bound to {function.driver}{_virtual(function)}")
     has_it = f"bound to {function.driver}" if function.driver else "bound to no driver"
     if not is_nvm(function) and function.driver is not None:
         return Check(
@@ -353,6 +353,17 @@ def _driver(function: PciFunction, access: str) -> Check:
     elif os.geteuid() != 0:
         arguments += ["--user", _user_name()]
     return Check("driver", False, f"{has_it}, not {wanted}", remedies.nvme_user(*arguments))
+
+
+def _virtual(function: PciFunction) -> str:
+    """Say whose virtual function it is, and what it takes to open it."""
+    physical = function.physical_function
+    if physical is None:
+        return ""
+    text = f"; a virtual function of {physical}"
+    if "vfio" in str(PciFunction(physical).driver):
+        text += ", which VFIO has, too: both names take the same ?vf_token=UUID"
+    return text
 
 
 def _group(function: PciFunction) -> Iterator[Check]:

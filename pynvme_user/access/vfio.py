@@ -60,7 +60,8 @@ class VfioAccess(Access):
 
     ``iommufd`` chooses between the device's own node (True) and its group (False); by default
     the kernel's offer does. ``interrupts`` is ``"msix"``, ``"msi"`` or ``"intx"``; by default
-    the first of these that the device has.
+    the first of these that the device has. ``vf_token`` is a UUID that a physical function and its
+    virtual functions share where vfio-pci has both; it goes with the group.
 
     ``request_fd`` is an eventfd that becomes readable when the kernel wants the device back (it
     is being unplugged or unbound): close it soon. ``error_fd`` reports uncorrectable PCIe errors;
@@ -68,7 +69,12 @@ class VfioAccess(Access):
     """
 
     def __init__(
-        self, bdf: str, *, iommufd: bool | None = None, interrupts: str | None = None
+        self,
+        bdf: str,
+        *,
+        iommufd: bool | None = None,
+        interrupts: str | None = None,
+        vf_token: str | None = None,
     ) -> None:
         """Open it. Raises DeviceNameError, DeviceAccessError and DeviceBusyError."""
         function = PciFunction(bdf)
@@ -76,19 +82,23 @@ class VfioAccess(Access):
         self.numa_node = function.numa_node
         _check_bound(function)
         with owned.Undo() as undo:
-            self._open(function, iommufd, interrupts, undo)
+            use_cdev = vfio_cdev.usable(function) if iommufd is None else iommufd
+            opened: vfio_cdev.VfioCdev | VfioGroup
+            if use_cdev and vf_token is None:
+                opened = vfio_cdev.VfioCdev(function)
+            else:
+                opened = VfioGroup(function, vf_token)
+            undo.callback(opened.close)
+            self._open(function, opened, interrupts, undo)
             self._undo = undo.pop_all()
 
     def _open(
         self,
         function: PciFunction,
-        iommufd: bool | None,
+        opened: vfio_cdev.VfioCdev | VfioGroup,
         interrupts: str | None,
         undo: owned.Undo,
     ) -> None:
-        use_cdev = vfio_cdev.usable(function) if iommufd is None else iommufd
-        opened = vfio_cdev.VfioCdev(function) if use_cdev else VfioGroup(function)
-        undo.callback(opened.close)
         self._device = opened.device
         self._dma: IommuDma | PhysicalDma
         self._resources = function.resources

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from pynvme_user import owned
 from pynvme_user.access import ioctl
-from pynvme_user.access.vfio_group import blockers, no_remapping, not_viable, open_node
+from pynvme_user.access.vfio_group import (
+    blockers,
+    no_remapping,
+    not_viable,
+    open_node,
+    token_error,
+)
 from pynvme_user.errors import DeviceAccessError, NvmeError
 from pynvme_user.host.sysfs import PciFunction, busy, holders
 
@@ -121,6 +127,8 @@ def _bind_error(function: PciFunction, node: Path, error: OSError) -> NvmeError:
         return not_viable(function)
     if error.errno == errno.EPERM:
         return no_remapping(name, "iommufd")
+    if error.errno == errno.EACCES:
+        return token_error(function)
     return DeviceAccessError(
         f"{name} cannot be bound to an iommufd ({error.strerror}): close it where else it is open, "
         "or use its group (iommufd=0 in the device's name)"

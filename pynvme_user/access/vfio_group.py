@@ -27,8 +27,11 @@ class VfioGroup:
     ``space`` is the container's address space; None for a group of the no-IOMMU mode.
     """
 
-    def __init__(self, function: PciFunction) -> None:
-        """Open it. Raises DeviceAccessError with the remedy, DeviceBusyError with the holder."""
+    def __init__(self, function: PciFunction, vf_token: str | None = None) -> None:
+        """Open it, with the token that a physical function and its virtual functions share.
+
+        Raises DeviceAccessError with the remedy, DeviceBusyError with the holder.
+        """
         name = f"vfio:{function.bdf}"
         noiommu = function.is_noiommu
         node = Path("/dev/vfio", f"{'noiommu-' * noiommu}{function.iommu_group}")
@@ -42,11 +45,19 @@ class VfioGroup:
             _set_iommu(name, container, group, noiommu)
             try:
                 # A mutable argument, because with bytes Python returns those, not the descriptor.
-                wanted = bytearray(function.bdf.encode() + b"\0")
+                token = "" if vf_token is None else f" vf_token={vf_token}"
+                wanted = bytearray(f"{function.bdf}{token}\0".encode())
                 self.device = owned.descriptor(
                     fcntl.ioctl, group, ioctl.VFIO_GROUP_GET_DEVICE_FD, wanted, True
                 )
             except OSError as error:
+                if error.errno == errno.EACCES:
+                    raise token_error(function) from error
+                if error.errno == errno.EINVAL and vf_token is not None:
+                    raise DeviceAccessError(
+                        f"{name} takes no vf_token: that is for a virtual function whose physical "
+                        "function vfio-pci has, and for that one; leave it out"
+                    ) from error
                 raise DeviceAccessError(
                     f"{name} could not be opened in its group ({error.strerror}): if it is being "
                     "removed, wait for it to come back"
@@ -130,6 +141,20 @@ def _check_viable(function: PciFunction, group: int) -> None:
     ioctl.call(group, ioctl.VFIO_GROUP_GET_STATUS, status)
     if not status.flags & ioctl.VFIO_GROUP_FLAGS_VIABLE:
         raise not_viable(function)
+
+
+def token_error(function: PciFunction) -> DeviceAccessError:
+    """Make the error for a virtual function, or a physical one, without the token of both."""
+    name, physical = f"vfio:{function.bdf}", function.physical_function
+    if physical is None:
+        return DeviceAccessError(
+            f"{name} has virtual functions in use with another vf_token than this: open it as "
+            f"{name}?vf_token=UUID, with theirs"
+        )
+    return DeviceAccessError(
+        f"{name} is a virtual function of {physical}, which vfio-pci has with another vf_token: "
+        f"choose a UUID, open vfio:{physical}?vf_token=UUID, then {name}?vf_token=UUID, the same"
+    )
 
 
 def blockers(function: PciFunction) -> list[PciFunction]:

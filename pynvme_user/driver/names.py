@@ -20,6 +20,8 @@ NAMES = (
     "temporary disk"
 )
 
+_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
 #: A device's name, or a device that is open already, such as a SoftDevice.
 Openable: TypeAlias = str | Access
 
@@ -81,7 +83,7 @@ def _open_pci(name: str, scheme: str | None, rest: str) -> Access:
     if bdf is None:
         raise DeviceNameError(f"{name!r}: {address!r} is not a PCI address such as 0000:01:00.0")
     try:
-        options = dict(parse_qsl(query, strict_parsing=bool(query)))
+        options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
         raise DeviceNameError(f"{name!r}: write options as ?name=value&name=value") from None
     if scheme is None:
@@ -100,9 +102,23 @@ def _open_pci(name: str, scheme: str | None, rest: str) -> Access:
         _refuse(name, interrupts not in (None, *INTERRUPTS), f"interrupts is one of {kinds}")
         iommufd = options.pop("iommufd", None)
         _refuse(name, iommufd not in (None, "0", "1"), "iommufd is 0 or 1")
-        _refuse(name, bool(options), "the options are interrupts and iommufd")
+        vf_token = options.pop("vf_token", None)
+        _refuse(
+            name,
+            vf_token is not None and not re.fullmatch(_UUID, vf_token),
+            "vf_token is a UUID, as `uuidgen` prints one",
+        )
+        _refuse(
+            name,
+            vf_token is not None and iommufd == "1",
+            "vf_token goes with the device's group: leave iommufd=1 out",
+        )
+        _refuse(name, bool(options), "the options are interrupts, iommufd and vf_token")
         access = VfioAccess(
-            bdf, iommufd=None if iommufd is None else iommufd == "1", interrupts=interrupts
+            bdf,
+            iommufd=None if iommufd is None else iommufd == "1",
+            interrupts=interrupts,
+            vf_token=vf_token,
         )
     access.interrupts_wanted = interrupts is not None
     return access

@@ -43,6 +43,8 @@ class PciDevice:
     driver: str | None
     iommu_group: int | None
     numa_node: int | None
+    #: The address of the physical function where this is a virtual function of it (SR-IOV).
+    physical_function: str | None = None
 
     @property
     def group_members(self) -> list[str]:
@@ -151,6 +153,7 @@ def _describe(device: Any) -> PciDevice:
     vendor_id, device_id = (int(word, 16) for word in device.properties["PCI_ID"].split(":"))
     kernel = next(path.glob("nvme/nvme*"), path / "nvme")
     group = path / "iommu_group"
+    function = PciFunction(device.sys_name)
     return PciDevice(
         address=device.sys_name,
         vendor_id=vendor_id,
@@ -160,7 +163,8 @@ def _describe(device: Any) -> PciDevice:
         firmware=_text(kernel / "firmware_rev"),
         driver=device.driver,
         iommu_group=int(group.readlink().name) if group.is_symlink() else None,
-        numa_node=PciFunction(device.sys_name).numa_node,
+        numa_node=function.numa_node,
+        physical_function=function.physical_function,
     )
 
 

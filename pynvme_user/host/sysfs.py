@@ -90,6 +90,11 @@ class PciFunction:
         return Path("/dev", names[0]) if names else None
 
     @property
+    def physical_function(self) -> str | None:
+        """The address of the function whose virtual function it is (SR-IOV); None: of none."""
+        return _link(self.path / "physfn")
+
+    @property
     def numa_node(self) -> int | None:
         """The NUMA node that it is attached to, where the firmware told."""
         try:

@@ -75,6 +75,7 @@ ELSEWHERE = {
     "docs/how-to/waiting.md": "tests/guest/test_userspace_page.py",
     "docs/how-to/take-a-device.md": "tests/guest/test_userspace_page.py",
     "docs/how-to/without-root.md": "tests/guest/test_userspace_page.py",
+    "docs/how-to/virtual-functions.md": "tests/guest/test_sriov.py",
     "docs/testing.md": "tests/unit/testing/test_pytest_plugin.py runs the page's tests",
     "docs/userspace-drivers.md": "tests/guest/test_userspace_page.py",
 }

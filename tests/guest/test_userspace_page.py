@@ -31,7 +31,12 @@ def blocks(first: int, last: int) -> list[dict[str, str | None]]:
     texts = chapters[first : last + 1]
     if last == len(chapters) - 1:
         texts += [(ROOT / "docs" / "how-to" / page).read_text() for page in HOW_TO]
-    found = []
+    return blocks_of(texts)
+
+
+def blocks_of(texts: list[str]) -> list[dict[str, str | None]]:
+    """The blocks to run of some texts."""
+    found: list[dict[str, str | None]] = []
     for chapter in texts:
         for kind, body in re.findall(r"^```(sh|python|text)\n(.*?)^```", chapter, re.M | re.S):
             if kind == "text":
@@ -62,6 +67,11 @@ def test_the_page_runs_as_it_stands(
 ) -> None:
     wanted, got = page
     assert len([block for block in wanted if block["expected"]]) >= 3
+    check_blocks(wanted, got)
+
+
+def check_blocks(wanted: list[dict[str, str | None]], got: list[tuple[int, str, str]]) -> None:
+    """Hold what blocks came to to what the page says."""
     for block, (status, output, errors) in zip(wanted, got, strict=True):
         assert status == 0, f"{block['body']}{errors}"
         if block["expected"] is not None:

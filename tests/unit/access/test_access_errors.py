@@ -18,7 +18,8 @@ from pynvme_user.access.memory import PAGE_SIZE, hugepages
 from pynvme_user.access.physical import PhysicalDma
 from pynvme_user.access.uio import UioAccess
 from pynvme_user.access.vfio import VfioAccess
-from pynvme_user.access.vfio_group import open_node
+from pynvme_user.access.vfio_group import open_node, token_error
+from pynvme_user.driver.names import open_access
 from pynvme_user.errors import (
     ClosedError,
     DeviceAccessError,
@@ -28,8 +29,10 @@ from pynvme_user.errors import (
     NvmeTimeoutError,
     UnsafeAccessWarning,
 )
+from pynvme_user.host import sysfs
 from pynvme_user.host.sysfs import PciFunction, busy, call_with_deadline, holders
 
+TOKEN = "c0ffee00-0000-4000-8000-000000000001"
 RANGES = [(0, 0xFEDF_FFFF), (0xFEF0_0000, (1 << 39) - 1)]
 
 
@@ -273,3 +276,38 @@ def test_a_call_that_does_not_return_has_a_deadline():
     call_with_deadline(lambda: None, 5, "nothing")
     with pytest.raises(FileNotFoundError):
         call_with_deadline(lambda: os.stat("/absent"), 5, "a failure")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("vf_token=", "vf_token is a UUID"),
+        ("interrupts=", "interrupts is one of"),
+        ("vf_token=1234", "vf_token is a UUID, as `uuidgen` prints one"),
+        ("vf_token=c0ffee0000004000800000000000001", "vf_token is a UUID"),
+        (f"vf_token={TOKEN}%00", "vf_token is a UUID"),
+        (f"vf_token={TOKEN}&iommufd=1", "goes with the device's group: leave iommufd=1 out"),
+        ("token=1", "the options are interrupts, iommufd and vf_token"),
+    ],
+)
+def test_a_token_that_is_none(options: str, why: str) -> None:
+    with pytest.raises(DeviceNameError, match=why):
+        open_access(f"vfio:0000:01:00.0?{options}")
+
+
+def test_uio_takes_no_token() -> None:
+    with pytest.raises(DeviceNameError, match="interrupts is the only option"):
+        open_access(f"uio:0000:01:00.0?vf_token={TOKEN}")
+
+
+def test_who_has_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a virtual function the physical one is named; of that, its own name."""
+    monkeypatch.setattr(sysfs, "_DEVICES", tmp_path)
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.1").mkdir()
+    (tmp_path / "0000:01:00.1" / "physfn").symlink_to("../0000:01:00.0")
+    virtual, physical = PciFunction("0000:01:00.1"), PciFunction("0000:01:00.0")
+    assert (virtual.physical_function, physical.physical_function) == ("0000:01:00.0", None)
+    assert "is a virtual function of 0000:01:00.0" in str(token_error(virtual))
+    assert "vfio:0000:01:00.1?vf_token=UUID, the same" in str(token_error(virtual))
+    assert "open it as vfio:0000:01:00.0?vf_token=UUID, with theirs" in str(token_error(physical))
