@@ -15,6 +15,7 @@ from pynvme_user import PRINFO, Controller, MediaStatus, MetadataNamespace, Prot
 from pynvme_user.bench.jobs.terms import JobError
 from pynvme_user.bench.results.result import JobResult, RunResult
 from pynvme_user.bench.run import engine
+from pynvme_user.spec.zns import ZoneState
 from pynvme_user.testing import SoftDevice
 
 BLOCKS, IO_BLOCKS = 96, 8
@@ -306,3 +307,61 @@ def test_what_a_read_finds_blank(soft: Controller, bench: Bench) -> None:
     soft.namespaces[1].write(0, rng.bytes(1 << 16))
     done = bench.run(soft, {"rw": "read", "size": "64k"})
     assert not any("zeroes" in text for text in done.warnings)
+
+
+# --- zones ----------------------------------------------------------------------------------------
+
+ZONE_BLOCKS = 512
+
+
+@pytest.fixture
+def zoned(qemu: None) -> Iterator[Controller]:
+    name = f"?size=1M&commands=all&inline=1&zoned.zone_size={ZONE_BLOCKS * 512}"
+    with nvme.open(SoftDevice(name)) as ctrl:
+        yield ctrl
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["apart", "interleaved"])
+@pytest.mark.parametrize(
+    "options",
+    [{"rw": "zone-append"}, {"rw": "write", "zonemode": "zbd"}],
+    ids=lambda options: options["rw"],
+)
+@pytest.mark.parametrize("index", [2, 4, 6], ids=["512+8", "4096+64", "4096+16"])
+def test_zones_are_appended_to(
+    zoned: Controller, bench: Bench, index: int, options: dict[str, object], extended: bool
+) -> None:
+    """Each append carries its metadata, and the next is behind it: zones are full at the end."""
+    zoned.format(1, index, extended=extended)
+    ns = taken(zoned, 1)
+    each, blocks = unit(ns, pi_act=True), ns.block_count
+    common = {"bs": IO_BLOCKS * each, "size": blocks * each, "iodepth": 8}
+    wrote, read = bench.run(zoned, {**common, **options}, {"rw": "read", **common}).jobs
+    for result in (wrote, read):
+        assert (result.errors, result.failure) == ({}, ""), result
+    assert wrote.directions[WRITE].ios == read.directions[READ].ios == blocks // IO_BLOCKS
+    assert zoned.transport.access.counts().writes == 0  # each was an append
+    assert all(zone.zs.zs == ZoneState.FULL for zone in ns.zones.report())
+    data, metadata = stored(ns, 0, blocks)
+    assert all(any(data[at : at + ns.block_size]) for at in range(0, len(data), ns.block_size))
+    size = ns.metadata_size
+    assert all(any(metadata[at : at + size]) for at in range(0, len(metadata), size))
+
+
+@pytest.mark.parametrize("pit", [1, 2, 3])
+def test_protected_zones_are_written_one_by_one(zoned: Controller, bench: Bench, pit: int) -> None:
+    """Reference tags do not say where an append will write; a write at the pointer has them."""
+    zoned.format(1, 2, protection=pit)
+    ns = taken(zoned, 1)
+    common = {"bs": IO_BLOCKS * 512, "size": "256k", "pi_chk": checks(ns), "apptag": APP_TAG}
+    append = {"rw": "write", "zonemode": "zbd", "iodepth": 2, **common}
+    for refused in (append, {**append, "rw": "zone-append", "zonemode": "none"}):
+        with pytest.raises(JobError, match="do not say where a Zone Append will write"):
+            bench.one(zoned, **refused)
+    for pi_act in (1, 0):
+        write = {"rw": "write", "zonemode": "zbd", "pi_act": pi_act, **common}
+        read = {"rw": "read", "pi_act": pi_act, **common}
+        wrote, back = bench.run(zoned, write, read).jobs
+        assert (wrote.errors, wrote.failure, back.errors) == ({}, "", {}), wrote
+        check_stored(ns, 0, ZONE_BLOCKS)
+        ns.zones.reset(select_all=True)
