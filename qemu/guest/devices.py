@@ -29,7 +29,8 @@ class NvmeDisk:
     the properties of QEMU's ``nvme-ns`` for each namespace; left empty there is one, and its block
     properties (``logical_block_size``) are taken from ``properties``, which are those of QEMU's
     ``nvme``. ``hotplug`` puts the controller behind a root port, and allows no ``namespaces``,
-    because QEMU cannot add those again later.
+    because QEMU cannot add those again later. ``pmr`` is the size of a Persistent Memory Region, in
+    bytes, a power of two; it ends with the guest.
     """
 
     size: int = 1 << 30
@@ -37,6 +38,7 @@ class NvmeDisk:
     hotplug: bool = False
     namespaces: tuple[Mapping[str, str], ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    pmr: int = 0
 
     def __post_init__(self) -> None:
         if self.hotplug and self.namespaces:
@@ -44,9 +46,9 @@ class NvmeDisk:
 
     @classmethod
     def parse(cls, text: str) -> NvmeDisk:
-        """From ``size=1G,image=FILE,hotplug=on,namespaces=2,PROPERTY=VALUE...``; each optional.
+        """From ``size=1G,image=FILE,hotplug=on,namespaces=2,pmr=1M,PROPERTY=VALUE...``.
 
-        ``namespaces`` is a count here. Raises ValueError.
+        Each is optional; ``namespaces`` is a count here. Raises ValueError.
         """
         options: dict[str, str] = {}
         for part in filter(None, text.split(",")):
@@ -56,12 +58,14 @@ class NvmeDisk:
             options[name] = value
         image = options.pop("image", None)
         count = int(options.pop("namespaces", "0"))
+        pmr = options.pop("pmr", "")
         return cls(
             size=parse_size(options.pop("size", "1G")),
             image=Path(image) if image else None,
             hotplug=options.pop("hotplug", "off") in ("on", "true", "yes"),
             namespaces=tuple({} for _ in range(count)),
             properties=options,
+            pmr=parse_size(pmr) if pmr else 0,
         )
 
 
@@ -126,6 +130,10 @@ def place(disks: Sequence[NvmeDisk]) -> list[PlacedDisk]:
             blocks.append(node)
             escaped = source.replace(",", ",,")
             arguments += ["-blockdev", f"driver=file,node-name={node},filename={escaped}"]
+        if disk.pmr:
+            memory_id = device["pmrdev"] = f"{name}-pmr"
+            backend = f"memory-backend-ram,id={memory_id},share=on,size={disk.pmr}"
+            arguments += ["-object", backend]
         if not disk.namespaces:
             device["drive"] = blocks[0]
         arguments += ["-device", _option(device)]

@@ -38,6 +38,7 @@ ACCESS = (
     "test_commands.py",
     "test_lifecycle.py",
     "test_memory_given_back.py",
+    "test_memory_of_the_device.py",
     "test_pages_and_registers.py",
     "test_recovery.py",
     "test_removal.py",

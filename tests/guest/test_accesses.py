@@ -15,11 +15,13 @@ import pytest
 from guest_runs import guest_run
 from run_device_tests import TESTS
 
+from pynvme_user.qemu.guest.devices import NvmeDisk
 from pynvme_user.qemu.guest.guest import Guest, GuestResult
 
 pytestmark = pytest.mark.guest
 
 ADDRESS = "0000:00:04.0"
+MIB = 1 << 20
 ACCESSES = {
     "vfio-pci": {
         "vfio-polled": f"vfio:{ADDRESS}",
@@ -50,6 +52,7 @@ def device_tests(share: Path, driver: str) -> tuple[Path, GuestResult]:
     result = Guest(
         [sys.executable, script, str(share), driver, *names],
         iommu=driver == "vfio-pci",
+        nvme=[NvmeDisk(pmr=MIB, properties={"cmb_size_mb": "2"})],
         share=share,
         timeout=2400,
     ).run()
