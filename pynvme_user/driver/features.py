@@ -46,7 +46,9 @@ class FeatureValue:
             return None
         feature = known_feature(self.fid)
         kind = None if feature is None else feature.data_of(self.cdw11)
-        return self.raw if kind is None else kind.from_bytes(self.raw)
+        if feature is None or kind is None:
+            return self.raw
+        return kind.from_bytes(feature.data_in(self.raw, self.cdw11, self.result))
 
 
 def known_feature(fid: int) -> Feature | None:

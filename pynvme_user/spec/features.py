@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -138,6 +139,8 @@ class Feature:
     set_data: Data | None = None
     #: Bytes of Get Features' data, where `data` is a list: room for all that there can be.
     room: int = 0
+    #: How many of them the list has, by dword 11 and the completion's dword 0; all if left out.
+    used: Callable[[int, int], int] | None = None
     #: Structures by the values of the selector that goes with each.
     variants: tuple[tuple[range, Data], ...] = ()
     #: Whether a namespace id goes with it; None if that depends on the controller.
@@ -160,6 +163,15 @@ class Feature:
         """Return the bytes that Get Features transfers with this dword 11; 0 for no data."""
         kind = self.data_of(cdw11)
         return kind.size if kind is not None and issubclass(kind, Struct) else self.room
+
+    def data_in(self, raw: bytes, cdw11: int, result: int) -> bytes:
+        """Return of what Get Features brought what there is."""
+        return raw if self.used is None else raw[: self.used(cdw11, result)]
+
+
+def _fdp_events(cdw11: int, result: int) -> int:
+    wanted = dwords.FdpEventsCdw11(cdw11).noet
+    return data.SupportedFdpEvent.size * min(wanted, dwords.FdpEventsResult(result).nsfdpet)
 
 
 def _plain(
@@ -333,6 +345,7 @@ FEATURES: dict[FeatureId, Feature] = {
         data=data.SupportedFdpEvents,
         set_data=data.FdpEventTypes,
         room=255 * data.SupportedFdpEvent.size,
+        used=_fdp_events,
         per_namespace=True,
     ),
     FeatureId.NAMESPACE_ADMIN_LABEL: _only_data(

@@ -294,8 +294,8 @@ def test_the_events_that_are_enabled(ctrl: Controller) -> None:
         cdw11 = FdpEventsCdw11.build(phndl=handle, noet=noet)
         found = ctrl.feature(EVENTS, nsid=1, cdw11=cdw11, **options)
         assert found.result == len(E)
-        known = list(SupportedFdpEvents.from_bytes(found.raw))[: min(noet, len(E))]
-        return [(each.fdpet, each.fdpeta.fdpee) for each in known]
+        assert isinstance(found.data, SupportedFdpEvents)
+        return [(each.fdpet, each.fdpeta.fdpee) for each in found.data]
 
     enable_events(ctrl, 0, 2, 0x81)
     enable_events(ctrl, 2, enable=0)
