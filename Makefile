@@ -66,7 +66,7 @@ $(VENV)/built: $(BUILT_FROM)
 	touch $@
 
 $(VENV)/test: $(VENV)/built
-	-./bootstrap guest bench valgrind
+	-./bootstrap guest bench nbd valgrind
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 

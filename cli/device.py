@@ -125,7 +125,7 @@ def only_namespace(controller: Controller) -> int:
         raise click.UsageError(
             f"{controller.name} has {len(ids)} active namespaces ({_listed(ids)}): "
             "say which with --namespace-id",
-            click.get_current_context(),
+            click.get_current_context(silent=True),
         )
     return ids[0]
 

@@ -33,6 +33,7 @@ from pynvme_user.cli import (
     registers,
     reservations,
     rpmb,
+    serve,
     setup,
     streams,
     subsystems,
@@ -67,6 +68,7 @@ _SUBJECTS: dict[str, tuple[click.Command, ...]] = {
     "Zones and data placement": (zns.zns, fdp.fdp),
     "Any command": (passthru.admin_passthru, passthru.io_passthru),
     "Benchmark": (bench.bench,),
+    "For other programs": (serve.serve,),
     "This machine": (bind.bind, bind.unbind, bind.restore, setup.setup),
 }
 

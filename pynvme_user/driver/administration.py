@@ -226,7 +226,7 @@ class Administration(Features):
         timeout: float | None = None,
         force: bool = False,
     ) -> LbaStatusList:
-        """Ask which of these blocks may not be readable (NVM Command Set 4.2.1).
+        """Ask which of these blocks may not be readable, or are allocated (NVM Command Set 4.2.1).
 
         ``blocks`` 0 is all to the namespace's end; ``length`` is the bytes of the answer;
         ``timeout`` is in seconds, by default as of every command.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,8 +25,13 @@ class Storage(Protocol):
     def read_into(self, lba: int, buffer: Any) -> None:
         """Fill a writable buffer of whole blocks."""
 
-    def write_from(self, lba: int, buffer: Any) -> None:
+    def write_from(self, lba: int, buffer: Any, fua: bool = False) -> None:
         """Write a buffer of whole blocks."""
+
+    def write_zeroes(
+        self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
+    ) -> None:
+        """Set blocks to zero without moving data."""
 
     def flush(self) -> None:
         """Make all completed writes durable."""
@@ -97,34 +102,68 @@ class ByteRange:
         """Fill a one-dimensional array with the bytes from ``at`` on."""
         self._move(self.offset + at, buffer, self.ns.read_into, self._read_part)
 
-    def write_from(self, at: int, data: npt.NDArray[np.uint8]) -> None:
+    def write_from(self, at: int, data: npt.NDArray[np.uint8], fua: bool = False) -> None:
         """Write a one-dimensional array to the bytes from ``at`` on."""
+        with self._held(at, data.nbytes):
+            self._move(
+                self.offset + at,
+                data,
+                lambda lba, array: self.ns.write_from(lba, array, fua),
+                lambda start, array: self._write_part(start, array, fua),
+            )
+
+    def write_zeroes(
+        self, at: int, count: int, *, deallocate: bool = False, fua: bool = False
+    ) -> None:
+        """Set ``count`` bytes from ``at`` on to zero: whole blocks without moving data."""
+        start, size = self.offset + at, self.ns.block_size
+        head, blocks, tail = self._divided(start, count)
+        with self._held(at, count):
+            if head:
+                self._write_part(start, np.zeros(head, np.uint8), fua)
+            if blocks:
+                self.ns.write_zeroes((start + head) // size, blocks, deallocate=deallocate, fua=fua)
+            if tail:
+                self._write_part(start + count - tail, np.zeros(tail, np.uint8), fua)
+
+    def whole_blocks(self, at: int, count: int) -> tuple[int, int]:
+        """Return the first of the blocks that lie wholly within these bytes, and how many."""
+        head, blocks, _ = self._divided(self.offset + at, count)
+        return (self.offset + at + head) // self.ns.block_size, blocks
+
+    def _held(self, at: int, count: int) -> AbstractContextManager[None]:
         size = self.ns.block_size
         start = self.offset + at
-        with self._lock.held(start // size, -(-(start + data.nbytes) // size)):
-            self._move(start, data, self.ns.write_from, self._write_part)
+        return self._lock.held(start // size, -(-(start + count) // size))
+
+    def _divided(self, start: int, count: int) -> tuple[int, int, int]:
+        """Divide bytes into those before whole blocks, the blocks, and the bytes behind them.
+
+        What lies within one block stands before.
+        """
+        size = self.ns.block_size
+        first, past = -(-start // size), (start + count) // size
+        if past < first:
+            return count, 0, 0
+        return first * size - start, past - first, start + count - past * size
 
     def _move(
         self,
         start: int,
         array: npt.NDArray[np.uint8],
-        blocks: Callable[[int, npt.NDArray[np.uint8]], None],
+        whole: Callable[[int, npt.NDArray[np.uint8]], None],
         part: Callable[[int, npt.NDArray[np.uint8]], None],
     ) -> None:
         """Move whole blocks at once, and parts of blocks before and behind them."""
         size = self.ns.block_size
-        end = start + array.nbytes
-        first, past = -(-start // size), end // size
-        if past < first:  # within one block
-            part(start, array)
-            return
-        head, tail = first * size - start, end - past * size
+        head, blocks, tail = self._divided(start, array.nbytes)
+        behind = head + blocks * size
         if head:
             part(start, array[:head])
-        if past > first:
-            blocks(first, array[head : array.nbytes - tail])
+        if blocks:
+            whole((start + head) // size, array[head:behind])
         if tail:
-            part(past * size, array[array.nbytes - tail :])
+            part(start + behind, array[behind:])
 
     def _read_part(self, start: int, buffer: npt.NDArray[np.uint8]) -> None:
         """Read a part of one block."""
@@ -133,9 +172,9 @@ class ByteRange:
         self.ns.read_into(lba, block)
         buffer[:] = block[skip : skip + buffer.nbytes]
 
-    def _write_part(self, start: int, data: npt.NDArray[np.uint8]) -> None:
+    def _write_part(self, start: int, data: npt.NDArray[np.uint8], fua: bool) -> None:
         lba, skip = divmod(start, self.ns.block_size)
         block = np.empty(self.ns.block_size, np.uint8)
         self.ns.read_into(lba, block)
         block[skip : skip + data.nbytes] = data
-        self.ns.write_from(lba, block)
+        self.ns.write_from(lba, block, fua)

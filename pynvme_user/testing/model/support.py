@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pynvme_user.spec.commands import SQE, AdminOpcode
 from pynvme_user.spec.features import SetFeaturesCdw10
 from pynvme_user.spec.logs import LbaStatusAction, LockdownScope
@@ -190,15 +192,23 @@ def management_receive(ctrl: Controller, command: Command) -> None:
 
 
 def lba_status(ctrl: Controller, command: Command) -> None:
-    """Execute Get LBA Status (NVM Command Set 1.1, 4.2.1): blocks that cannot be read."""
+    """Execute Get LBA Status (NVM Command Set 1.1, 4.2.1): blocks that cannot be read.
+
+    Those that are allocated are those that are not zeroes: the others could be.
+    """
     sqe = command.sqe
     ns, first = ctrl.namespace(sqe.nsid), sqe.cdw11 << 32 | sqe.cdw10
     cdw13, length = GetLbaStatusCdw13(sqe.cdw13), (sqe.cdw12 + 1) * 4
-    tracked = (LbaStatusAction.SCAN_UNTRACKED, LbaStatusAction.TRACKED)
-    require(cdw13.atype in tracked and LbaStatusListHeader.size <= length <= ctrl.max_transfer)
+    require(cdw13.atype in [*LbaStatusAction])
+    require(LbaStatusListHeader.size <= length <= ctrl.max_transfer)
     require(first < ns.blocks, GenericStatus.LBA_OUT_OF_RANGE)
     end = min(ns.blocks, first + cdw13.rl) if cdw13.rl else ns.blocks
-    found = runs(lba for lba in ns.uncorrectable if first <= lba < end)
+    marked = {lba for lba in ns.uncorrectable if first <= lba < end}
+    if cdw13.atype == LbaStatusAction.ALLOCATED:
+        data = np.frombuffer(ns.data(first, end - first), np.uint8)
+        written = np.any(data.reshape(-1, ns.block_size), axis=1)
+        marked.update(first + int(lba) for lba in np.flatnonzero(written))
+    found = runs(marked)
     room = (length - LbaStatusListHeader.size) // LbaStatusDescriptor.size
     done = LbaStatusCompletion.COMPLETE if len(found) <= room else LbaStatusCompletion.INCOMPLETE
     entries = [LbaStatusDescriptor.build(dslba=lba, nlb=blocks - 1) for lba, blocks in found[:room]]

@@ -13,6 +13,7 @@ from pynvme_user.spec.features import FeatureId
 from pynvme_user.spec.identify_lists import PrimaryControllerCapabilities, SecondaryControllerList
 from pynvme_user.spec.logs import (
     FirmwareSlotLog,
+    LbaStatusAction,
     LockdownContents,
     LockdownLog,
     LockdownLsp,
@@ -279,6 +280,10 @@ def test_lba_status(ctrl: Controller, ns: Namespace) -> None:
     assert [each.dslba for each in ctrl.lba_status(1, 12, 9)] == [20]
     short = ctrl.lba_status(1, length=24)
     assert (len(short), short.header.cmpc) == (1, 1)
+    ns.write(100, b"\1" * 2 * ns.block_size)
+    ns.write(103, bytes(ns.block_size))
+    allocated = ctrl.lba_status(1, 11, 100, action=LbaStatusAction.ALLOCATED)
+    assert [(each.dslba, each.nlb + 1) for each in allocated] == [(11, 1), (20, 1), (100, 2)]
     with refused(G.LBA_OUT_OF_RANGE):
         ctrl.lba_status(1, 2048)
     with refused(G.INVALID_FIELD):
