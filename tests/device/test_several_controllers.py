@@ -61,6 +61,13 @@ def changed(events: Events) -> Event:
     return event
 
 
+def attach(first: Controller, second: Controller) -> None:
+    """Attach namespace 1 to the first one again, under the second, which has it."""
+    # QEMU 10 refuses what the controller that asks has itself, whichever it is asked for.
+    second.detach_namespace(1)
+    second.attach_namespace(1, [first.identify.cntlid, second.identify.cntlid])
+
+
 # --- namespaces -----------------------------------------------------------------------------------
 
 
@@ -101,7 +108,7 @@ def test_detached_and_attached_under_the_other(first: Controller, second: Contro
         wanted = next(i for i, lbaf in enumerate(formats) if (1 << lbaf.ds, lbaf.ms) == (LARGE, 0))
         second.format(1, wanted)
         second.namespaces[1].write(0, NEW)
-        second.attach_namespace(1, [first.identify.cntlid])
+        attach(first, second)
         changed(events)
         with pytest.raises(
             NamespaceChangedError, match="block size changed from 512 bytes to 4096"
@@ -127,7 +134,7 @@ def test_detached_in_the_middle_of_io(first: Controller, second: Controller) -> 
         assert not submitted
         with pytest.raises(NvmeStatusError, match="Invalid"):
             ns.read(0, 1)
-        second.attach_namespace(1, [first.identify.cntlid])
+        attach(first, second)
         assert read(first) == OLD
 
 
