@@ -46,13 +46,16 @@ class QtestAccess(Access):
     def __init__(
         self, text: str = "", *, machine: QtestMachine | None = None, number: int = 0
     ) -> None:
+        # First, since a fork asks for it.
+        self.name = (machine.name if machine else f"qemu:{text}") + (
+            f", controller {number}" if number else ""
+        )
         if machine is None:
             machine = QtestMachine(text)
         seat = Seat(number)
         with owned.Undo() as undo:
             undo.callback(machine.leave, seat)
             machine.join(seat)
-            self.name = machine.name + (f", controller {number}" if number else "")
             self._machine = machine
             self._number = number
             self._link = machine.link

@@ -391,7 +391,7 @@ def test_a_state_file_is_its_runs_alone(tmp_path: Path) -> None:
 BEFORE_A_REQUEST = """
 import os, sys
 import pynvme_user as nvme
-from pynvme_user.access import qtest
+from pynvme_user.access import qtest_link
 
 class Forking:
     pid = None
@@ -409,14 +409,14 @@ class Forking:
         return made
 
 ctrl = nvme.open(sys.argv[1])
-real, qtest.ffi = qtest.ffi, Forking()
+real, qtest_link.ffi = qtest_link.ffi, Forking()
 try:
     assert ctrl.registers.csts.rdy
 except nvme.ForkedError:
-    assert not qtest.ffi.pid
+    assert not qtest_link.ffi.pid
     os._exit(0)
-assert qtest.ffi.pid
-assert os.waitstatus_to_exitcode(os.waitpid(qtest.ffi.pid, 0)[1]) == 0
+assert qtest_link.ffi.pid
+assert os.waitstatus_to_exitcode(os.waitpid(qtest_link.ffi.pid, 0)[1]) == 0
 ctrl.close()
 """
 

@@ -32,7 +32,7 @@ import sys
 import pynvme_user as nvme
 ctrl = nvme.open(sys.argv[1])
 ns = ctrl.namespaces[1]
-print(ctrl.transport.access._emulator.pid, flush=True)
+print(ctrl.transport.access._machine._emulator.pid, flush=True)
 data = bytes(range(256)) * (8 << 12)
 while True:
     ns.write(0, data)
@@ -142,7 +142,9 @@ def doomed() -> Iterator[tuple[Controller, Callable[[], None]]]:
     timers = []
 
     def kill_soon() -> None:
-        timer = threading.Timer(0.1, os.kill, (ctrl.transport.access._emulator.pid, signal.SIGKILL))
+        timer = threading.Timer(
+            0.1, os.kill, (ctrl.transport.access._machine._emulator.pid, signal.SIGKILL)
+        )
         timer.start()
         timers.append(timer)
 
@@ -237,7 +239,7 @@ def test_qemu_killed_under_many_threads() -> None:
     for thread in threads:
         thread.start()
     time.sleep(0.2)
-    os.kill(ctrl.transport.access._emulator.pid, signal.SIGKILL)
+    os.kill(ctrl.transport.access._machine._emulator.pid, signal.SIGKILL)
     for thread in threads:
         thread.join(60)
     assert [type(error) for error in ended] == [DeviceRemovedError] * 4
@@ -355,7 +357,7 @@ def test_the_qemu_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     named.symlink_to(found)
     monkeypatch.setenv("NVME_USER_QEMU", str(named))
     with nvme.open("qemu:?size=1M") as ctrl:
-        pid = ctrl.transport.access._emulator.pid
+        pid = ctrl.transport.access._machine._emulator.pid
         assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == bytes(named)
     with pytest.raises(DeviceAccessError, match=r"did not start for .*: -device nvme"):
         nvme.open("qemu:?size=1M&nonsense=1")
