@@ -169,8 +169,9 @@ class LoopQueue:
         while waiting and waiting[0].done():  # cancelled before
             waiting.popleft()
         batch: list[Request] = []
+        of = waiting[0].command[4] if waiting else None
         for request in waiting:
-            if request.done() or request.command[4] != waiting[0].command[4]:
+            if request.done() or request.command[4] != of:
                 break
             batch.append(request)
         return batch
@@ -186,7 +187,8 @@ class LoopQueue:
             ns, fua = of[0]
             count = self.pair.submit_many(
                 ns,
-                opcodes,
+                # One number for all where it will do: an array of enumerations is slow to make.
+                opcodes[0] if opcodes.count(opcodes[0]) == len(batch) else opcodes,
                 lbas,
                 blocks,
                 buffers,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pynvme_user.batch import COUNT, IOVA, LENGTH, TAG_LIMIT, Batch, Fault, Outcomes
-from pynvme_user.dma import NO_MAPPING, Mapping
+from pynvme_user.dma import NO_MAPPING, DmaBuffer, Mapping
 from pynvme_user.driver.completion import Completion, Reaped
 from pynvme_user.driver.device import State
 from pynvme_user.driver.geometry import Blocks, Geometry
@@ -25,6 +25,7 @@ from pynvme_user.spec.nvm import WriteCdw12
 
 #: What a batch may hold; what these move lies in a buffer.
 MOVES_DATA = (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
+_MOVES = frozenset(map(int, MOVES_DATA))
 #: What C returns for a refused I/O, less its fault.
 _REFUSED = -1000
 _WHOLE_MEMORY = (1 << 64) - 1
@@ -399,22 +400,26 @@ class BatchQueuePair(MetadataQueuePair):
         # Copies, which nobody changes once they were looked at.
         kinds = batch.column("opcodes", number).copy()
         sizes = batch.column("blocks", number).copy()
-        places = np.zeros(number, np.uint64)
-        moves = np.isin(kinds, MOVES_DATA).tolist()
-        for item, (buffer, size) in enumerate(zip(buffers, sizes.tolist(), strict=True)):
-            if not moves[item]:
+        places: list[int] = []
+        dma, shift = self.device.dma, geometry.block_shift
+        for buffer, size, kind in zip(buffers, sizes.tolist(), kinds.tolist(), strict=True):
+            if kind not in _MOVES:
+                places.append(0)
                 continue
             if buffer is None:
-                raise ValueError(f"I/O {item}: it moves data, and has no buffer")
-            places[item], length = self._dma(buffer, int(kinds[item]))
-            if length != size << geometry.block_shift:
+                raise ValueError(f"I/O {len(places)}: it moves data, and has no buffer")
+            pool, iova, length = buffer.mapping if type(buffer) is DmaBuffer else NO_MAPPING
+            if pool is not dma:
+                iova, length = self._dma(buffer, kind)
+            if length != size << shift:
                 raise ValueError(
-                    f"I/O {item}: {size} blocks need a buffer of {size << geometry.block_shift} "
-                    f"bytes, not {length}"
+                    f"I/O {len(places)}: {size} blocks need a buffer of {size << shift} bytes, not "
+                    f"{length}"
                 )
+            places.append(iova)
         self._mapping = NO_MAPPING
         batch.words[IOVA], batch.words[LENGTH] = 0, _WHOLE_MEMORY
-        batch.set_columns(kinds, lbas, sizes, places, tags)
+        batch.set_columns(kinds, lbas, sizes, np.array(places, np.uint64), tags)
 
     def _refusal(self, fault: Fault, geometry: Geometry) -> ValueError:
         """Say what is wrong with the I/O that C refused."""

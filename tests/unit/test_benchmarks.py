@@ -84,6 +84,24 @@ def test_memory_of_a_queue_pair(figures: dict[str, Any]) -> None:
     assert memory[32]["prp_lists"] == 32 * 32 * 8
 
 
+def test_batches_and_what_is_awaited() -> None:
+    command = [sys.executable, BENCHMARKS / "batches.py", "--turns", "1", "--seconds", "0.02"]
+    done = subprocess.run(
+        command, check=True, timeout=300, capture_output=True, text=True, errors="strict"
+    )
+    rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    ways = [row.split("│")[1].strip() for row in rows]
+    assert ways[:5] == [
+        "submit_read, poll",
+        *(f"submit_many, reap: {batch}" for batch in (1, 8, 32)),
+        "read_many",
+    ]
+    assert ways[5] == "read_into"
+    assert ways[-2:] == ["read_many, awaited", "read_many"]
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert "python benchmarks/batches.py" in page
+
+
 def test_rates_of_both_directions(tmp_path: Path) -> None:
     table = tmp_path / "rates.md"
     program = [
