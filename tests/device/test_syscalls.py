@@ -27,7 +27,7 @@ DRIVER = """
 import ctypes, sys
 import numpy as np
 import pynvme_user as nvme
-from pynvme_user.driver import io_queue_pair as queue
+from pynvme_user.driver import vector_queue_pair as queue
 from pynvme_user.bench.jobs.job import BlockSizes
 from pynvme_user.workload.generator import Generator
 from pynvme_user.spec.commands import SQE
