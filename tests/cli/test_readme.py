@@ -67,6 +67,7 @@ NOT_HERE = {
     "python benchmarks/waiting.py": "needs a controller of which no other program knows",
     "python benchmarks/queue_rates.py": "takes a minute; tests/unit/test_benchmarks.py runs it",
     "python benchmarks/rates.py": "takes a minute; tests/unit/test_benchmarks.py runs it",
+    "python benchmarks/nbd.py": "takes minutes; tests/unit/test_benchmarks.py runs it",
     "python benchmarks/versus_fio.py": "needs fio, and takes minutes",
     "python -m pynvme_user.testing.vfio_user_server": "serves on; tests/vfio_user starts it",
     "nvme-user bind 0000:01:00.0": "needs a controller; tests/guest binds one",

@@ -198,29 +198,31 @@ def test_fio_verifies(serve: Serve, device: str) -> None:
     if "nbd" not in subprocess.run([fio, "--enghelp"], capture_output=True, text=True).stdout:
         pytest.skip("this fio has no engine nbd")
     uri = serve(device.replace("64M", "1G") if LONG else device)
-    options = ["--size=1G", "--loops=20", "--bsrange=4k-1M"] if LONG else ["--size=16M"]
-    passed = 0.0
-    while True:
+    options = ["--bs=16k", "--size=16M"]
+    if LONG:
+        options = ["--bs=256k", "--size=1G", "--verify_backlog=1024"]
+        options += ["--time_based", f"--runtime={LONG}"]
+    seconds = verified = 0.0
+    while not verified or seconds < LONG or (LONG and verified < 20 << 20):
         done = subprocess.run(
             [
                 *(fio, "--name=verify", "--ioengine=nbd", f"--uri={uri}", "--rw=randwrite"),
-                *("--verify=crc32c", "--verify_state_save=0", "--iodepth=16", "--bs=16k"),
+                *("--verify=crc32c", "--verify_state_save=0", "--verify_fatal=1", "--iodepth=16"),
                 *("--output-format=terse", "--terse-version=3", *options),
             ],
             capture_output=True,
             text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         fields = next(line for line in done.stdout.splitlines() if line.startswith("3;")).split(";")
-        error, read_kib, read_ms, written_kib, write_ms = map(
-            int, (fields[4], fields[5], fields[8], fields[46], fields[49])
-        )
+        error, read_kib, written_kib, write_ms = (int(fields[at]) for at in (4, 5, 46, 49))
         assert error == 0
-        assert read_kib == written_kib > 0
-        passed += (read_ms + write_ms) / 1000
-        print(f"{device}: {read_kib >> 20} GiB verified, {passed:.0f} s")
-        if passed >= LONG:
-            return
+        assert read_kib == written_kib or LONG
+        assert read_kib
+        verified += read_kib
+        seconds += write_ms / 1000
+        print(f"{device}: {verified / (1 << 20):.1f} GiB verified in {seconds:.0f} s")
 
 
 @devices

@@ -151,6 +151,23 @@ def test_beside_fio() -> None:
     assert done.stdout.count("│ read ") + done.stdout.count("│ write ") == 14
 
 
+def test_exports_over_nbd() -> None:
+    for program in ("fio", "nbdkit", "qemu-nbd"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed: ./bootstrap nbd bench")
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "nbd.py", "--seconds", "0.1", "--turns", "1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert len(rows) == 4 * 5
+    assert all(float(row[2].replace(",", "")) > 0 for row in rows)
+
+
 def needs_valgrind(figures: dict[str, Any]) -> dict[str, Any]:
     counts = figures["parts"]["instructions"]
     if not shutil.which("valgrind"):
