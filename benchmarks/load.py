@@ -91,7 +91,8 @@ def ratios(turns: list[Turn], over: list[Turn]) -> Spread:
 class CLoop:
     """The workload loop of the C core on one queue pair, with all its latency accounting.
 
-    ``buffer`` has a piece of ``size`` for each CID. It can run again and again.
+    ``rw`` is as fio's, for example "randread" or "read"; ``buffer`` has a piece of ``size`` for
+    each CID. It can run again and again.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class CLoop:
         self._pair = pair
         self._geometry = ns.current()
         self._buffer = buffer[: pair.depth * size]
-        self._direction = list(OPCODES).index(rw)
+        self._direction = int(rw.endswith("write"))
         generator = Generator(
             rw=rw,
             block_sizes=[BlockSizes(low=size, high=size)] * 3,

@@ -26,6 +26,7 @@ from pynvme_user.errors import (
     ProtectionError,
     QueueFullError,
     RpmbError,
+    TensorFileError,
     UnsafeAccessWarning,
 )
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     )
     from pynvme_user.transport.controller_memory import ControllerMemoryBuffer
     from pynvme_user.transport.persistent_memory import PersistentMemoryRegion
+    from pynvme_user.views.tensors import TensorFile, TensorInfo
 
     #: Of the installed package.
     __version__: str
@@ -111,6 +113,8 @@ _HOMES = {
     "SQE": "spec.commands",
     "Status": "spec.status",
     "Reaped": "driver.completion",
+    "TensorFile": "views.tensors",
+    "TensorInfo": "views.tensors",
     "TransferOptions": "driver.metadata",
     "VectorResult": "driver.completion",
     "Zones": "driver.zns",
@@ -182,6 +186,9 @@ __all__ = [
     "Rpmb",
     "RpmbError",
     "Status",
+    "TensorFile",
+    "TensorFileError",
+    "TensorInfo",
     "TransferOptions",
     "UnsafeAccessWarning",
     "VectorResult",

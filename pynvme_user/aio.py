@@ -21,6 +21,7 @@ from pynvme_user.driver.io_queue_pair import QueuePair
 from pynvme_user.driver.lba_vector import Each
 from pynvme_user.driver.namespace import MetadataNamespace, Namespace
 from pynvme_user.spec.commands import NvmOpcode
+from pynvme_user.views.window import WINDOW, layout
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -120,24 +121,26 @@ class AsyncNamespace:
         return await self._vector(QueuePair.write_many, lbas, blocks, buffer, options)
 
     async def stream(
-        self, lba: int = 0, blocks: int | None = None, *, chunk: int = 1 << 20, ahead: int = 4
+        self,
+        lba: int = 0,
+        blocks: int | None = None,
+        *,
+        chunk: int | None = None,
+        window: int = WINDOW,
     ) -> AsyncIterator[npt.NDArray[np.uint8]]:
-        """Read ``blocks`` blocks, by default up to the end, as arrays (uint8) of ``chunk`` bytes.
-
-        ``ahead`` chunks are read before they are asked for. An array is valid until the next one is
-        asked for, which reuses its memory; the last may be shorter.
+        """Read ``blocks`` blocks and give them in pieces; as :meth:`Namespace.stream`, on the queue
+        pair of all tasks.
         """
         if blocks is None:
             blocks = self.block_count - lba
         self.sync.check_range(lba, blocks)
-        step = chunk // self.block_size
-        if step < 1 or chunk % self.block_size or ahead < 1:
-            raise ValueError(
-                f"chunk is whole blocks of {self.block_size} bytes and ahead 1 or more, not "
-                f"{chunk} and {ahead}"
-            )
-        free = [self._ctrl.alloc(chunk) for _ in range(ahead + 1)]
-        coming: deque[tuple[asyncio.Future[None], npt.NDArray[np.uint8], DmaBuffer]] = deque()
+        step, parts = layout(self.block_size, blocks, chunk, window)
+        size = step * self.block_size
+        memory = self._ctrl.alloc(size * parts)
+        memory.page_lock()
+        free = [memory[at : at + size] for at in range(0, memory.nbytes, size)]
+        coming: deque[tuple[asyncio.Future[None], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
+        coming = deque()
         at, end = lba, lba + blocks
         try:
             while at < end or coming:

@@ -8,6 +8,7 @@ no array, no memoryview, and no queue pair with a command outstanding on it (inv
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import weakref
 from bisect import bisect_right, insort
@@ -118,6 +119,8 @@ class Allocation:
 
     #: What is known of the device's own memory; None: it is the host's.
     own: DeviceMemory | None = None
+    #: CUDA was told of it.
+    page_locked = False
 
     def __init__(self, pool: DmaPool, address: int, length: int, iova: int, owner: object) -> None:
         self.pool: DmaPool | None = pool
@@ -193,6 +196,31 @@ class DmaBuffer(np.ndarray[Any, np.dtype[np.uint8]]):
             if own is None or (own.lasts and own.rds and own.wds):
                 self.mapping = Mapping(allocation.pool, iova, self.nbytes)
         return iova
+
+    def page_lock(self) -> bool:
+        """Tell CUDA that the memory is page-locked, so that copies to a GPU run beside other work.
+
+        Only where the program has imported torch and that has a GPU; return whether CUDA knows it.
+        It is all of the memory that :meth:`Controller.alloc` gave for this buffer, until that goes
+        back.
+        """
+        torch, allocation = sys.modules.get("torch"), self._allocation
+        if torch is None or allocation is None or not torch.cuda.is_available():
+            return False
+        if not allocation.page_locked:
+            cudart = torch.cuda.cudart()
+            if int(cudart.cudaHostRegister(allocation.address, allocation.length, 0)):
+                return False
+            allocation.page_locked = True
+            # Called before the memory goes back: the finalizer that was made last comes first.
+            unlock = partial(_page_unlock, cudart, allocation.address)
+            weakref.finalize(allocation, unlock).atexit = False
+        return True
+
+
+def _page_unlock(cudart: Any, address: int) -> None:
+    if owned.is_here():  # CUDA is not for a forked child
+        cudart.cudaHostUnregister(address)
 
 
 def address_of(array: npt.NDArray[Any]) -> int:

@@ -88,6 +88,10 @@ class PartitionTableError(NvmeError):
     """A GUID Partition Table is damaged, and so is its backup, or what it says cannot be."""
 
 
+class TensorFileError(NvmeError):
+    """The header of a file of tensors is damaged, or what it says cannot be."""
+
+
 class DmaError(NvmeError):
     """DMA memory could not be had or mapped, or an address is not mapped for its whole length."""
 

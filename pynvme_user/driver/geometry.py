@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from pynvme_user.driver.device import Device
 from pynvme_user.protection import Protection
 from pynvme_user.spec.identify_nvm import IdentifyControllerNvm
@@ -48,6 +51,16 @@ class Geometry:
             return blocks, most
         past = lba % step
         return min(blocks, step - past) if past else blocks, step
+
+    def cut(self, lba: int, blocks: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Cut a read into commands, run by run: the LBA and the blocks of each."""
+        places, end = [], lba + blocks
+        while lba < end:
+            run, step = self.run(lba, end - lba, reads=True)
+            places.append(np.arange(lba, lba + run, step, dtype=np.int64))
+            lba += run
+        lbas = places[0] if len(places) == 1 else np.concatenate(places)
+        return lbas, np.diff(lbas, append=end)
 
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise ValueError if the blocks are not all in the namespace."""

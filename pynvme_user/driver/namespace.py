@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.dma import BytesLike
+from pynvme_user.dma import BytesLike, DmaBuffer
 from pynvme_user.driver.admin import AdminQueue
 from pynvme_user.driver.completion import check
 from pynvme_user.driver.device import Device
@@ -24,6 +24,7 @@ from pynvme_user.driver.metadata_transfer import MetadataCalls
 from pynvme_user.driver.nvm_commands import MAX_BLOCKS
 from pynvme_user.driver.pool import QueuePairPool
 from pynvme_user.driver.reservations import Reservations
+from pynvme_user.driver.stream import read_ahead
 from pynvme_user.driver.transfer import Transfers, describe
 from pynvme_user.driver.zns import Zones
 from pynvme_user.errors import (
@@ -49,6 +50,8 @@ from pynvme_user.spec.status import GenericStatus
 from pynvme_user.views.array import NamespaceArray
 from pynvme_user.views.file import BUFFERING, BufferedNamespaceFile, Mode, NamespaceFile
 from pynvme_user.views.storage import ByteRange, RangeLock
+from pynvme_user.views.tensors import TensorFile
+from pynvme_user.views.window import WINDOW, layout
 
 if TYPE_CHECKING:
     from pynvme_user import Controller
@@ -377,6 +380,36 @@ class Namespace(Reservations):
         Raises ValueError for bytes that are not all in it.
         """
         return ByteRange(self, self._write_ranges, offset, size)
+
+    def as_tensors(self, offset: int = 0, size: int | None = None) -> TensorFile:
+        """Look at the ``size`` bytes from byte ``offset`` on as a file in safetensors' layout.
+
+        Its header is read and checked. Raises TensorFileError for one that is not right.
+        """
+        part = self.byte_range(offset, size)
+        return TensorFile(part, self.device.alloc, partial(read_ahead, self, self._pool.make))
+
+    def stream(
+        self,
+        lba: int = 0,
+        blocks: int | None = None,
+        *,
+        chunk: int | None = None,
+        window: int = WINDOW,
+    ) -> Iterator[DmaBuffer]:
+        """Read ``blocks`` blocks, by default up to the end, and give them in pieces of ``chunk``
+        bytes, by default a sixteenth of the window.
+
+        ``window`` bytes of DMA memory are filled before they are asked for, through a queue pair of
+        its own. A buffer is valid until the next one is asked for, which reuses its memory; the
+        last may be shorter. Close the iterator, or leave it alone, to end before the last. Raises
+        ValueError, QueueFullError and DmaError, and as :meth:`read_into`.
+        """
+        if blocks is None:
+            blocks = self.block_count - lba
+        self.check_range(lba, blocks)
+        parts = layout(self.block_size, blocks, chunk, window)
+        return read_ahead(self, self._pool.make, parts.pieces(lba, blocks), parts)
 
     @cached_property
     def _write_ranges(self) -> RangeLock:

@@ -51,7 +51,7 @@ class QueuePairPool:
     def __init__(self, device: Device, make: Callable[[int], QueuePair]) -> None:
         self._device = device
         self._dma = device.dma
-        self._make = make
+        self.make = make
         #: Queue pairs that are not in use: append() releases one. Atomic, as is take().
         self.idle: list[QueuePair] = []
         #: Takes one of them, the one used last. While anybody waits it raises IndexError, so that
@@ -102,7 +102,7 @@ class QueuePairPool:
         return self._wait_in_line()
 
     def _new(self) -> QueuePair:
-        return self._make(min(_DEPTH, self._device.cap.mqes))
+        return self.make(min(_DEPTH, self._device.cap.mqes))
 
     def _wait_in_line(self) -> QueuePair:
         place = _Place()

@@ -37,7 +37,7 @@ LEFT: dict[str, tuple[int, dict[str, range]]] = {
     "README.md": (3, {"disk.img": DISK}),
     "docs/batches.md": (2, {}),
     "docs/bench.md": (1, {"disk.img": DISK, "sweep.html": range(10_001, 1 << 30)}),
-    "docs/embedding.md": (10, {"disk.img": range(64 << 20, (64 << 20) + 1)}),
+    "docs/embedding.md": (12, {"disk.img": range(64 << 20, (64 << 20) + 1)}),
     "docs/how-to/containers.md": (0, {}),
     "docs/how-to/durability.md": (2, {"disk.img": range(64 << 20, (64 << 20) + 1)}),
     "docs/how-to/numa.md": (3, {}),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from bench_rig import job, once_done, run
 from software_controller import served
@@ -122,3 +124,33 @@ def test_a_view_keeps_its_own_region(name: str) -> None:
     assert bytes(views[0]) == bytes(range(256)) * 2
     del views
     assert mapped() == before[0]
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("view", [np.from_dlpack, np.asarray, lambda b: np.asarray(Interface(b))])
+def test_a_view_by_a_protocol_keeps_its_own_region(
+    name: str, view: Callable[[nvme.DmaBuffer], npt.NDArray[np.uint8]]
+) -> None:
+    before = mapped(), descriptors()
+    ctrl = used(name)
+    buffer = ctrl.alloc(3 * MIB)
+    assert buffer.__dlpack_device__() == (1, 0)  # the CPU's memory
+    array = view(buffer)
+    address = buffer.__array_interface__["data"]
+    del buffer
+    ctrl.namespaces[min(ctrl.namespaces)].read_into(0, array)  # the device reaches it as before
+    array[:] = 5
+    ctrl.close()
+    assert array.__array_interface__["data"] == address
+    assert before[0] < mapped() <= before[0] + 6 * MIB
+    assert (array == 5).all()
+    del array
+    assert (mapped(), descriptors()) == before
+
+
+class Interface:
+    """What offers a buffer by __array_interface__ alone."""
+
+    def __init__(self, buffer: nvme.DmaBuffer) -> None:
+        self.buffer = buffer
+        self.__array_interface__ = buffer.__array_interface__

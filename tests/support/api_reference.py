@@ -29,6 +29,7 @@ SUBJECTS = {
     ),
     "Namespaces and queue pairs": (
         *("Namespace", "Zones", "QueuePair", "Completion", "VectorResult", "Reaped"),
+        *("TensorFile", "TensorInfo"),
     ),
     "Memory": (
         *("DmaBuffer", "ControllerMemoryBuffer", "PersistentMemoryRegion", "BytesLike"),

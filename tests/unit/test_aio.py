@@ -92,7 +92,7 @@ def test_a_stream(chunk: int) -> None:
         await ns.write(2, data)
         blocks = len(data) // ns.block_size
         got = bytearray()
-        async for part in ns.stream(2, blocks, chunk=chunk, ahead=3):
+        async for part in ns.stream(2, blocks, chunk=chunk, window=4 * chunk):
             got += part.tobytes()
         assert got == data
         async for part in ns.stream(2, blocks, chunk=chunk):
