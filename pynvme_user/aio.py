@@ -126,7 +126,7 @@ class AsyncNamespace:
         blocks: int | None = None,
         *,
         chunk: int | None = None,
-        window: int = WINDOW,
+        window: int | DmaBuffer = WINDOW,
     ) -> AsyncIterator[npt.NDArray[np.uint8]]:
         """Read ``blocks`` blocks and give them in pieces; as :meth:`Namespace.stream`, on the queue
         pair of all tasks.
@@ -134,11 +134,12 @@ class AsyncNamespace:
         if blocks is None:
             blocks = self.block_count - lba
         self.sync.check_range(lba, blocks)
-        step, parts = layout(self.block_size, blocks, chunk, window)
+        (step, parts), memory = layout(self.block_size, blocks, chunk, window)
         size = step * self.block_size
-        memory = self._ctrl.alloc(size * parts)
+        if memory is None:
+            memory = self._ctrl.alloc(size * parts)
         memory.page_lock()
-        free = [memory[at : at + size] for at in range(0, memory.nbytes, size)]
+        free = [memory[at : at + size] for at in range(0, parts * size, size)]
         coming: deque[tuple[asyncio.Future[None], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
         coming = deque()
         at, end = lba, lba + blocks

@@ -395,21 +395,20 @@ class Namespace(Reservations):
         blocks: int | None = None,
         *,
         chunk: int | None = None,
-        window: int = WINDOW,
+        window: int | DmaBuffer = WINDOW,
     ) -> Iterator[DmaBuffer]:
         """Read ``blocks`` blocks, by default up to the end, and give them in pieces of ``chunk``
         bytes, by default a sixteenth of the window.
 
-        ``window`` bytes of DMA memory are filled before they are asked for, through a queue pair of
-        its own. A buffer is valid until the next one is asked for, which reuses its memory; the
-        last may be shorter. Close the iterator, or leave it alone, to end before the last. Raises
-        ValueError, QueueFullError and DmaError, and as :meth:`read_into`.
+        ``window``, so many bytes or a buffer of :meth:`Controller.alloc`, is filled before it is
+        asked for, through a queue pair of its own. A buffer is valid until the next one is asked
+        for, which reuses its memory; the last may be shorter. Close the iterator to end before the
+        last. Raises ValueError, QueueFullError and DmaError, and as :meth:`read_into`.
         """
-        if blocks is None:
-            blocks = self.block_count - lba
+        blocks = self.block_count - lba if blocks is None else blocks
         self.check_range(lba, blocks)
-        parts = layout(self.block_size, blocks, chunk, window)
-        return read_ahead(self, self._pool.make, parts.pieces(lba, blocks), parts)
+        parts, memory = layout(self.block_size, blocks, chunk, window)
+        return read_ahead(self, self._pool.make, parts.pieces(lba, blocks), parts, memory)
 
     @cached_property
     def _write_ranges(self) -> RangeLock:

@@ -34,15 +34,18 @@ def read_ahead(
     make: Callable[[int], QueuePair],
     pieces: Iterable[tuple[int, int]],
     window: Layout,
+    memory: DmaBuffer | None = None,
 ) -> Iterator[DmaBuffer]:
     """Read pieces, (LBA, blocks) of up to ``window.blocks`` each, and give them in their order.
 
     As many as the window has parts are read before they are asked for, on a queue pair that
-    ``make`` makes. A buffer is valid until the next one is asked for.
+    ``make`` makes, into ``memory``, or memory that is allocated. A buffer is valid until the next
+    one is asked for.
     """
     geometry = ns.current()
     size = window.blocks << geometry.block_shift
-    memory = ns.device.dma.alloc(size * window.parts, zero=False)
+    if memory is None:
+        memory = ns.device.dma.alloc(size * window.parts, zero=False)
     memory.page_lock()
     if geometry.metadata_size:  # which no batch carries
         for lba, blocks in pieces:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pynvme_user.dma import DmaBuffer, as_bytes
+
 #: Bytes of DMA memory that a stream has by default, and in how many parts.
 WINDOW = 64 << 20
 PARTS = 16
@@ -22,11 +24,24 @@ class Layout(NamedTuple):
             yield at, min(self.blocks, lba + blocks - at)
 
 
-def layout(block_size: int, blocks: int, chunk: int | None, window: int) -> Layout:
-    """Lay out a window of ``window`` bytes for so many blocks, in chunks of ``chunk`` bytes.
+def layout(
+    block_size: int, blocks: int, chunk: int | None, window: int | DmaBuffer
+) -> tuple[Layout, DmaBuffer | None]:
+    """Lay out a window, of so many bytes or a buffer, for so many blocks in chunks of ``chunk``
+    bytes; return the buffer, too.
 
     Raises ValueError for a chunk that is not whole blocks, or a window with room for one alone.
     """
+    memory = None
+    if not isinstance(window, int):
+        if not isinstance(window, DmaBuffer):
+            raise TypeError(
+                f"a window is a number of bytes or a buffer from alloc(), not a "
+                f"{type(window).__name__}"
+            )
+        found = as_bytes(window)
+        assert isinstance(found, DmaBuffer)
+        memory, window = found, found.nbytes
     if chunk is None:
         chunk = max(window // PARTS // block_size, 1) * block_size
     if chunk < block_size or chunk % block_size or window < 2 * chunk:
@@ -35,4 +50,4 @@ def layout(block_size: int, blocks: int, chunk: int | None, window: int) -> Layo
             f"not {chunk} and {window}"
         )
     each = min(chunk // block_size, blocks)
-    return Layout(each, min(window // chunk, -(-blocks // each)))
+    return Layout(each, min(window // chunk, -(-blocks // each))), memory

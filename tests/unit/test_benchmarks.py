@@ -134,6 +134,28 @@ def test_rates_of_many_queue_pairs(tmp_path: Path) -> None:
     assert all(float(row[5].replace(",", "")) > 0 for row in rows)
 
 
+def test_streaming_beside_the_loop(tmp_path: Path) -> None:
+    table = tmp_path / "streaming.md"
+    arguments = ["--size", "16M", "--window", "4M", "--turns", "1", "--markdown", table]
+    program = [sys.executable, BENCHMARKS / "streaming.py", *arguments]
+    subprocess.run(program, check=True, timeout=300, cwd=tmp_path)
+    rows = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()[2:]]
+    assert [row[0].strip("| ") for row in rows] == ["bench loop, depth 8", "stream, 4 MiB"]
+    assert [path.name for path in tmp_path.iterdir()] == ["streaming.md"]
+
+
+def test_asyncio_beside_other_ways(tmp_path: Path) -> None:
+    table = tmp_path / "versus.md"
+    arguments = ["--depth", "8", "--count", "64", "--turns", "1", "--size", "2M"]
+    program = [sys.executable, BENCHMARKS / "versus_aio.py", *arguments, "--markdown", table]
+    subprocess.run(program, check=True, timeout=300)
+    rows = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()[2:]]
+    # Of packages that are not there the reason is shown.
+    assert len(rows) == 7
+    ways = {row[0].strip("| ") for row in rows if row[1].replace(".", "").split(" (")[0].isdigit()}
+    assert {"`await ns.read_into()`", "`asyncio.to_thread(os.preadv)`"} <= ways
+
+
 def test_beside_fio() -> None:
     """Jobs whose I/Os no machine's speed changes: fio's number of them is ours."""
     if not shutil.which("fio"):

@@ -283,6 +283,63 @@ def test_dask_sum_as_a_command() -> None:
     assert run("dask_sum.py").startswith("4 devices, 4 processes, 2,000,000 rows: sum 1,000,")
 
 
+# --- the block cache ---------------------------------------------------------------------------
+
+
+def test_block_cache_as_a_command() -> None:
+    lines = run("block_cache.py").splitlines()
+    assert lines[0].endswith("were in the cache, of 8 MiB")
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "reads",
+        "writes, with a flush at their end",
+    ]
+
+
+def test_block_cache_is_the_namespace(ns: nvme.Namespace) -> None:
+    from block_cache import BlockCache
+
+    rng = np.random.default_rng(5)
+    same = bytearray(64 * ns.block_size)
+    ns.write(0, same)
+    cache = BlockCache(ns, 3)
+    for _ in range(300):
+        lba, blocks = int(rng.integers(0, 60)), int(rng.integers(1, 5))
+        place = slice(lba * ns.block_size, (lba + blocks) * ns.block_size)
+        if rng.random() < 0.5:
+            same[place] = rng.bytes(blocks * ns.block_size)
+            cache.write(lba, same[place])
+        assert cache.read(lba, blocks) == same[place]
+    assert cache.hits > cache.misses > 0
+    cache.close()
+    assert ns.read(0, 64) == same
+    with pytest.raises(ValueError, match="not all in namespace 1"):
+        cache.read(ns.block_count, 1)
+
+
+def test_block_cache_writes_when_it_has_to_and_keeps_what_was_not_written() -> None:
+    from block_cache import BlockCache
+
+    device = SoftDevice("?size=16M&inline=1")
+    with nvme.open(device) as ctrl:
+        ns = ctrl.namespaces[1]
+        cache = BlockCache(ns, 4)
+        data = [bytes([n]) * 4096 for n in range(1, 6)]
+        with device.order(faults.none(), opc=NvmOpcode.WRITE) as writes:
+            for n in range(4):
+                cache.write(8 * n, data[n])
+            assert writes.seen == 0
+            cache.write(32, data[4])  # for which one has to go: all are written
+            assert writes.seen == 4
+        with device.order(faults.status(0x280), opc=NvmOpcode.WRITE):
+            with pytest.raises(nvme.NvmeStatusError):
+                cache.flush()
+            assert cache.read(32, 8) == data[4]
+        assert bytes(ns.read(32, 8)) == bytes(4096)
+        cache.flush()
+        assert bytes(ns.read(0, 40)) == b"".join(data)
+        cache.close()
+
+
 # --- all of them -------------------------------------------------------------------------------
 
 

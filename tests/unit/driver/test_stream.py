@@ -61,6 +61,18 @@ def test_by_default_all_of_it_a_sixteenth_of_the_window_at_a_time(ns: nvme.Names
     assert isinstance(next(ns.stream()), nvme.DmaBuffer)
 
 
+def test_a_window_that_is_there(ns: nvme.Namespace) -> None:
+    window = ns.controller.alloc(16 * BLOCK + 5)[:-5].view("<u4")
+    for part in ns.stream(3, 50, chunk=4 * BLOCK, window=window):
+        assert np.shares_memory(part, window)
+    got = b"".join(part.tobytes() for part in ns.stream(3, 50, chunk=4 * BLOCK, window=window))
+    assert got == DATA[3 * BLOCK : 53 * BLOCK]
+    with pytest.raises(TypeError, match=r"or a buffer from alloc\(\), not a bytearray"):
+        ns.stream(window=bytearray(1 << 20))  # type: ignore[arg-type]
+    with nvme.open("soft:?size=1M&inline=1") as other, pytest.raises(ValueError, match="buffer"):
+        list(ns.stream(window=other.alloc(1 << 20)))
+
+
 def test_what_is_read_ahead_waits_for_nobody(device: SoftDevice, ns: nvme.Namespace) -> None:
     """With one piece taken, the others of the window are read, and no more."""
     seen: list[int] = []
