@@ -2,25 +2,38 @@
 #include "_vector.h"
 #include "_ring_inline.h"
 
+/* As vector_write(), for what not all I/Os are. */
+static __attribute__((noinline)) int vector_write_unlike(struct nvme_qpair *qp,
+							 const struct nvme_vector *v, uint16_t cid)
+{
+	uint32_t i = v->submitted;
+	uint32_t blocks = vector_blocks(v, i);
+	struct nvme_sqe *sqe;
+
+	if (v->iovas)
+		return sq_write_io(qp, &v->command, cid, v->lbas[i], blocks - 1,
+				   v->iovas[v->slots ? cid_index(qp, cid) : i],
+				   blocks << v->block_shift);
+	sqe = sq_write(qp, &v->command, cid);
+	*(dword_pair *)&sqe->cdw10 = v->lbas[i];
+	sqe->cdw12 |= blocks - 1;
+	return 0;
+}
+
 /* Write the vector's next I/O at the tail, under `cid`. Returns 0 or a negative errno. */
 static inline int vector_write(struct nvme_qpair *qp, struct nvme_vector *v, uint16_t cid)
 {
 	uint32_t i = v->submitted;
-	uint32_t blocks = vector_blocks(v, i);
+	int err;
 
-	if (likely(v->iovas != NULL)) {
-		uint64_t iova = v->iovas[v->slots ? cid_index(qp, cid) : i];
-		int err = sq_write_io(qp, &v->command, cid, v->lbas[i], blocks - 1, iova,
-				      blocks << v->block_shift);
-
-		if (unlikely(err))
-			return err;
-	} else {
-		struct nvme_sqe *sqe = sq_write(qp, &v->command, cid);
-
-		*(dword_pair *)&sqe->cdw10 = v->lbas[i];
-		sqe->cdw12 |= blocks - 1;
-	}
+	if (unlikely(i + 1 >= v->alike))
+		err = vector_write_unlike(qp, v, cid);
+	else
+		err = sq_write_io(qp, &v->command, cid, v->lbas[i], v->blocks - 1,
+				  v->iovas[v->slots ? cid_index(qp, cid) : i],
+				  v->blocks << v->block_shift);
+	if (unlikely(err))
+		return err;
 	sq_advance(qp);
 	v->submitted = i + 1;
 	return 0;
@@ -229,7 +242,10 @@ int nvme_vector_run(struct nvme_qpair *qp, struct nvme_vector *v, uint64_t timeo
 	uint64_t now = ticks_now();
 	struct deadline deadline = { now, ns_to_ticks(timeout_ns) };
 	int plain = vector_is_plain(qp, v);
-	int err = vector_fill(qp, v);
+	int err;
+
+	v->alike = v->iovas && !v->each ? v->count : 0;
+	err = vector_fill(qp, v);
 
 	while (!err && v->completed < v->count) {
 		uint64_t before = now;

@@ -21,6 +21,7 @@ struct nvme_vector {
 	uint16_t *status;
 	uint64_t *latency_ns;
 	uint32_t count;
+	uint32_t alike;            /* C's own: the first alike - 1 have data of one size */
 	uint32_t blocks;
 	uint32_t last_blocks;
 	uint32_t block_shift;      /* log2 of the block size in bytes */

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import Any, TypeAlias, Unpack
+from typing import Any, TypeAlias, TypeGuard, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +35,20 @@ _KINDS = (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE)
 _READ, _WRITE, _COMPARE = 0, 2, 4
 
 
+def _are_several(buffer: Data) -> TypeGuard[Sequence[npt.NDArray[Any]]]:
+    """Whether it is a sequence of buffers, which bytes are to Python, too."""
+    return isinstance(buffer, Sequence) and not isinstance(
+        buffer, bytes | bytearray | memoryview | str
+    )
+
+
 def _one(buffer: Data) -> npt.NDArray[Any]:
     """Raise ValueError for several buffers where there can be one."""
-    if not isinstance(buffer, np.ndarray) and isinstance(buffer, Sequence):
+    if _are_several(buffer):
         raise ValueError(
             "several buffers are for I/O without metadata and hints: give one that holds all data"
         )
-    return buffer
+    return cast(npt.NDArray[Any], buffer)
 
 
 class QueuePair(VectorQueuePair):
@@ -296,12 +303,13 @@ class QueuePair(VectorQueuePair):
             if geometry.metadata_size:
                 return self._submit_metadata(opcode, ns, lba, blocks, _one(buffer), fua, {})
             geometry.check_transfer(lba, blocks)
-            if not isinstance(buffer, np.ndarray) and isinstance(buffer, Sequence):
+            if _are_several(buffer):
                 return self._submit_parts(opcode, ns, lba, blocks, tuple(buffer), fua)
-            iova, length = self._dma(buffer, opcode)
+            one = cast(npt.NDArray[Any], buffer)
+            iova, length = self._dma(one, opcode)
             self._check_length(geometry, blocks, length)
             cdw12 = blocks - 1 | (FUA if fua else 0)
-            cid = self._submit_by(geometry, buffer, opcode, ns.nsid, lba, cdw12, iova, length)
+            cid = self._submit_by(geometry, one, opcode, ns.nsid, lba, cdw12, iova, length)
             if cid is not None:
                 return cid
 

@@ -16,7 +16,7 @@ from pynvme_user.cli.group import cli
 from pynvme_user.cli.nvme_cli import INSTEAD, missing
 
 #: The commands that nvme-cli does not have.
-OURS = {"identify", "bench", "bind", "unbind", "restore", "setup", "doctor", "events"}
+OURS = {"identify", "bench", "bind", "unbind", "restore", "setup", "doctor", "events", "serve"}
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().partition("\n## ")[0]
 
 

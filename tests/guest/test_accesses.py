@@ -35,7 +35,7 @@ ACCESSES = {
 }
 
 #: On the host alone, though their device is that of --device: what they do needs no access.
-HOST = {"test_served.py"}
+HOST = {"test_data_placement.py", "test_served.py", "test_vector_kinds.py"}
 
 #: More tests than this pass, as the device may lack a command.
 AT_LEAST = {"vfio-polled": 110, "uio-polled": 80}

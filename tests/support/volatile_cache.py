@@ -40,12 +40,17 @@ class VolatileCache:
             if written := self._cached.get(lba + at // size):
                 buffer[at : at + size] = np.frombuffer(written[-1], np.uint8)
 
-    def write_from(self, lba: int, buffer: Any) -> None:
+    def write_from(self, lba: int, buffer: Any, fua: bool = False) -> None:
         self._check()
         data = as_bytes(buffer).tobytes()
         size = self._ns.block_size
+        if fua:
+            self._ns.write_from(lba, data)
         for at in range(0, len(data), size):
-            self._cached.setdefault(lba + at // size, []).append(data[at : at + size])
+            if fua:
+                self._cached.pop(lba + at // size, None)
+            else:
+                self._cached.setdefault(lba + at // size, []).append(data[at : at + size])
 
     def flush(self) -> None:
         self._check()
