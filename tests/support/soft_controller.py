@@ -303,6 +303,18 @@ def namespace_list(ids: Iterable[int]) -> bytes:
     return b"".join(nsid.to_bytes(4, "little") for nsid in ids).ljust(PAGE, b"\0")
 
 
+def record(soft: SoftController, answer: Callable[[SQE], Any] = lambda _: OK) -> list[SQE]:
+    """Note the commands that the device gets."""
+    seen: list[SQE] = []
+
+    def look(sqe: SQE) -> Any:
+        seen.append(sqe)
+        return answer(sqe)
+
+    soft.io = look
+    return seen
+
+
 def keep_reads(sqe: SQE) -> Status | None:
     """Keep reads for ever; complete all else."""
     return None if sqe.opc == NvmOpcode.READ else OK

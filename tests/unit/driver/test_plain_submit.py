@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from namespace_changes import reformat
-from soft_controller import BLOCKS, OK, SoftController, keep_reads
+from soft_controller import BLOCKS, OK, SoftController, keep_reads, record
 
 import pynvme_user as nvme
 from pynvme_user import Completion, Controller, Namespace, NvmOpcode, QueuePair
@@ -21,18 +20,6 @@ from pynvme_user.spec.status import Status
 
 DEPTH = 7
 FUA = WriteCdw12.fua.mask
-
-
-def record(soft: SoftController, answer: Callable[[SQE], Any] = lambda _: OK) -> list[SQE]:
-    """Note the commands that the device gets."""
-    seen: list[SQE] = []
-
-    def look(sqe: SQE) -> Any:
-        seen.append(sqe)
-        return answer(sqe)
-
-    soft.io = look
-    return seen
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from namespace_changes import reformat
-from soft_controller import BLOCKS, OK, SoftController, keep_reads
+from soft_controller import BLOCKS, OK, SoftController, keep_reads, record
 
 import pynvme_user as nvme
 from pynvme_user import (
@@ -37,18 +36,6 @@ from pynvme_user.transport.pcie import PcieTransport
 
 READ, WRITE, FLUSH = NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.FLUSH
 DEPTH = 7
-
-
-def record(soft: SoftController, answer: Callable[[SQE], Any] = lambda _: OK) -> list[SQE]:
-    """Note the commands that the device gets."""
-    seen: list[SQE] = []
-
-    def look(sqe: SQE) -> Any:
-        seen.append(sqe)
-        return answer(sqe)
-
-    soft.io = look
-    return seen
 
 
 def kept(soft: SoftController, count: int) -> list[tuple[int, SQE]]:
