@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import tarfile
 from collections.abc import Iterator
@@ -17,10 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from closed_controllers import await_all_closed
 from fsspec.implementations.tar import TarFileSystem
 
 import pynvme_user as nvme
-from pynvme_user.filesystem import NvmeFileSystem, _controllers
+from pynvme_user.filesystem import NvmeFileSystem
 
 # What pip knows of a checkout may be older than its entry points.
 fsspec.register_implementation("nvme", NvmeFileSystem, clobber=True)
@@ -38,8 +38,7 @@ FRAME = pd.DataFrame(
 @pytest.fixture(autouse=True)
 def _all_closed() -> Iterator[None]:
     yield
-    gc.collect()
-    assert _controllers._open == {}
+    await_all_closed()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ import gpt
 import pandas
 import pyarrow
 import pytest
+from closed_controllers import await_all_closed
 from pyarrow import parquet
 
 import pynvme_user as nvme
@@ -43,8 +43,7 @@ PARTS = {
 @pytest.fixture(autouse=True)
 def _all_closed() -> Iterator[None]:
     yield
-    gc.collect()
-    assert _controllers._open == {}
+    await_all_closed()
 
 
 @pytest.fixture
