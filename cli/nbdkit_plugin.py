@@ -31,7 +31,7 @@ _PARAMETERS = {
     "timeout": "seconds that one command may take",
     "plain_cids": "true: as nvme-user's --plain-cids",
     "site": "folders of Python packages, with colons between them",
-    "status": "the descriptor that is told how the opening went",
+    "status": "the descriptor to which the result of the opening is written",
 }
 _given: dict[str, str] = {}
 _export: Export | None = None

@@ -42,8 +42,8 @@ _Command: TypeAlias = tuple[NvmOpcode, int, int, npt.NDArray[Any] | None, tuple[
 class Request(asyncio.Future[None]):
     """A command: done once it has its outcome, so that its buffer is the caller's again.
 
-    A task that is cancelled meanwhile is told so after that. Before the command was submitted
-    there is nothing to wait for.
+    A task that is cancelled meanwhile gets CancelledError after that. Before the command was
+    submitted there is nothing to wait for.
     """
 
     command: _Command
