@@ -28,7 +28,13 @@ from pynvme_user.driver.controller import open as open_controller
 from pynvme_user.driver.namespace import Namespace
 from pynvme_user.errors import DeviceNameError
 from pynvme_user.units import parse_size
-from pynvme_user.views.file import BUFFERING, BufferedNamespaceFile, Mode, NamespaceFile
+from pynvme_user.views.file import (
+    BUFFERING,
+    BufferedNamespaceFile,
+    Mode,
+    NamespaceFile,
+    ThreadsNamespaceFile,
+)
 from pynvme_user.views.partitions import Partition, read_partitions
 
 _MODES: dict[str, Mode] = {"rb": "rb", "r+b": "r+b", "rb+": "r+b"}
@@ -44,14 +50,19 @@ class NvmeFileSystem(AbstractFileSystem):  # type: ignore[misc]
     and closed when the last of those that used it is closed or gone. A forked child opens it anew.
     Thread-safe. Raises as :func:`pynvme_user.open`, FileNotFoundError for a namespace or partition
     that is not there, PartitionTableError for a table that cannot be read.
+
+    A file has one position, as any, for one thread at a time: a read where two threads moved it
+    raises OSError. With ``thread_positions=True`` each thread has its own, at first 0, and the file
+    has no buffer: for a program such as DuckDB 2, whose threads share a file.
     """
 
     protocol = "nvme"
     cachable = False  # else fsspec would keep each device open until the process ends
     root_marker = ""
 
-    def __init__(self, *args: Any, **storage_options: Any) -> None:
-        super().__init__(*args, **storage_options)
+    def __init__(self, *args: Any, thread_positions: bool = False, **storage_options: Any) -> None:
+        super().__init__(*args, thread_positions=thread_positions, **storage_options)
+        self._thread_positions = thread_positions
         self._leases: dict[str, _Lease] = {}
 
     def close(self) -> None:
@@ -112,7 +123,7 @@ class NvmeFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any
-    ) -> io.BufferedIOBase:
+    ) -> io.BufferedIOBase | NamespaceFile:
         """Open a file, with a buffer of ``block_size`` bytes, by default of 128 KiB."""
         if mode not in _MODES:
             raise ValueError(
@@ -120,21 +131,22 @@ class NvmeFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 "is written in place"
             )
         raw = self._raw(path, _MODES[mode])
+        if self._thread_positions:
+            return raw
         buffer = block_size if isinstance(block_size, int) and block_size > 0 else BUFFERING
-        return (BufferedNamespaceFile if raw.writable() else _Reader)(raw, buffer)
+        return (_Writer if raw.writable() else _Reader)(raw, buffer)
 
     def _raw(self, path: str, mode: Mode) -> NamespaceFile:
         place = self._place(path)
         ns = self._namespace(place)
         lease = _controllers.acquire(place.device)
         try:
-            offset, size = self._bytes(place, ns)
-            raw = ns.open(mode, buffering=0, offset=offset, size=size)
+            part = ns.byte_range(*self._bytes(place, ns))
+            kind = ThreadsNamespaceFile if self._thread_positions else NamespaceFile
+            raw = kind(part, mode, place.path)
         except BaseException:
             lease.close()
             raise
-        assert isinstance(raw, NamespaceFile)
-        raw.name = place.path
         raw.on_close = lease.close
         return raw
 
@@ -223,7 +235,60 @@ class _Place:
         return f"{self.device}#{self.nsid}{part}{size}"
 
 
-class _Reader(io.BufferedReader):
+class _OnePosition:
+    """Before a buffered file: refuses to move bytes for a thread that sought, if another did since.
+
+    What it would read or write there is not what it asked for.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._turn = threading.RLock()
+        self._sought: set[int] = set()  # the threads that did, and have not moved bytes since
+        self._last = 0  # the thread that moved the position last
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        thread = threading.get_ident()
+        with self._turn:
+            at: int = super().seek(offset, whence)  # type: ignore[misc]
+            self._sought.add(thread)
+            self._last = thread
+            return at
+
+    def read(self, size: int | None = -1) -> bytes:
+        with self._turn:
+            self._check_position()
+            data: bytes = super().read(size)  # type: ignore[misc]
+            return data
+
+    def readinto(self, buffer: Any) -> int:
+        with self._turn:
+            self._check_position()
+            count: int = super().readinto(buffer)  # type: ignore[misc]
+            return count
+
+    def write(self, data: Any) -> int:
+        with self._turn:
+            self._check_position()
+            count: int = super().write(data)  # type: ignore[misc]
+            return count
+
+    def _check_position(self) -> None:
+        thread, last = threading.get_ident(), self._last
+        self._last = thread
+        if thread not in self._sought:
+            self._sought.clear()  # goes on where another thread is, which it knows
+            return
+        self._sought.remove(thread)
+        if last != thread:
+            raise OSError(
+                errno.EBUSY,
+                "two threads moved the position of this file: give each thread a file of its own, "
+                'or each a position, by fsspec.filesystem("nvme", thread_positions=True)',
+            )
+
+
+class _Reader(_OnePosition, io.BufferedReader):
     """A NamespaceFile with a buffer, for reading."""
 
     raw: NamespaceFile
@@ -232,6 +297,10 @@ class _Reader(io.BufferedReader):
     def size(self) -> int:
         """Its size in bytes."""
         return self.raw.size
+
+
+class _Writer(_OnePosition, BufferedNamespaceFile):
+    """A NamespaceFile with a buffer, for reading and writing."""
 
 
 class _Opened:

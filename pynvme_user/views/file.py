@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -141,3 +142,20 @@ class NamespaceFile(io.RawIOBase):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}, {self.size} bytes, {self.mode!r}>"
+
+
+class ThreadsNamespaceFile(NamespaceFile):
+    """A :class:`NamespaceFile` for several threads: each has a position of its own, at first 0."""
+
+    def __init__(self, bytes_: ByteRange, mode: Mode, name: str) -> None:
+        self._positions = threading.local()
+        super().__init__(bytes_, mode, name)
+
+    @property
+    def _at(self) -> int:
+        at: int = getattr(self._positions, "at", 0)
+        return at
+
+    @_at.setter
+    def _at(self, at: int) -> None:
+        self._positions.at = at

@@ -83,16 +83,36 @@ def test_pandas_in_a_tar(archived: str) -> None:
     pd.testing.assert_frame_equal(pd.read_parquet(archived), FRAME)
 
 
+def by_duckdb(fs: fsspec.AbstractFileSystem, name: str, path: str, **config: int) -> None:
+    """Ask for something of each row, whose right answer is known."""
+    with duckdb.connect(config=config) as database:
+        database.register_filesystem(fs)
+        try:
+            query = (
+                f"SELECT count(*), sum(id), max(name) FROM read_parquet('{path}') WHERE id >= 100"
+            )
+            assert database.execute(query).fetchall() == [
+                (ROWS - 100, int(FRAME["id"][100:].sum()), FRAME["name"].max())
+            ]
+        finally:
+            database.unregister_filesystem(name)
+
+
 def test_duckdb_in_a_partition(parquet: str) -> None:
-    with duckdb.connect() as database:
-        database.register_filesystem(fsspec.filesystem("nvme"))
-        query = (
-            f"SELECT count(*), sum(id), max(name) FROM read_parquet('{parquet}') WHERE id >= 100"
-        )
-        assert database.execute(query).fetchall() == [
-            (ROWS - 100, int(FRAME["id"][100:].sum()), FRAME["name"].max())
-        ]
-        database.unregister_filesystem("nvme")
+    """Ten times, since its threads share a file."""
+    for _ in range(10):
+        by_duckdb(fsspec.filesystem("nvme", thread_positions=True), "nvme", parquet)
+
+
+def test_duckdb_whose_threads_move_one_position(parquet: str) -> None:
+    """The rows are the right ones, or the query fails and the error says why."""
+    errors = []
+    for _ in range(20):
+        try:
+            by_duckdb(fsspec.filesystem("nvme"), "nvme", parquet)
+        except duckdb.Error as error:
+            errors.append(str(error))
+    assert all("thread_positions=True" in error for error in errors), errors
 
 
 class Tar(TarFileSystem):
@@ -103,11 +123,10 @@ class Tar(TarFileSystem):
 
 
 def test_duckdb_in_a_tar(archived: str) -> None:
-    with duckdb.connect() as database:
-        database.register_filesystem(Tar(archived.partition("::")[2]))
-        query = "SELECT count(*), sum(id) FROM read_parquet('tar://folder/data.parquet')"
-        assert database.execute(query).fetchall() == [(ROWS, int(FRAME["id"].sum()))]
-        database.unregister_filesystem("tar")
+    """One thread reads: the members of a tar are fsspec's files, with one position."""
+    for _ in range(10):
+        fs = Tar(archived.partition("::")[2], skip_instance_cache=True)
+        by_duckdb(fs, "tar", "tar://folder/data.parquet", threads=1, async_threads=0)
 
 
 def test_pyarrow_on_a_file() -> None:

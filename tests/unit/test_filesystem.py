@@ -11,9 +11,11 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import gpt
@@ -282,6 +284,77 @@ def test_threads(image: Path) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+def in_another_thread(call: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+def test_two_threads_that_move_one_position(url: str, image: Path, mode: str) -> None:
+    """What the second would get is not what it asked for: an error, and never those bytes."""
+    content = of_image(image, "data")
+    with fsspec.filesystem("nvme").open(f"{url}/data", mode) as file:
+        for moved in (
+            lambda: file.seek(9216),
+            lambda: (file.seek(9216), file.read(10)),
+            lambda: (file.seek(9216), file.readinto(bytearray(10))),
+        ):
+            for move in (lambda: file.read(10), lambda: file.readinto(bytearray(10))):
+                file.seek(1024)
+                in_another_thread(moved)
+                with pytest.raises(OSError, match="thread_positions=True"):
+                    move()
+                file.seek(1024)
+                assert file.read(3) == content[1024:1027]  # no harm done
+
+
+def test_two_threads_that_write_at_one_position(url: str, image: Path) -> None:
+    with fsspec.filesystem("nvme").open(f"{url}/data", "r+b") as file:
+        before = image.read_bytes()
+        file.seek(1024)
+        in_another_thread(lambda: file.seek(9216))
+        with pytest.raises(OSError, match="thread_positions=True"):
+            file.write(b"lost")
+    assert image.read_bytes() == before
+
+
+def test_a_position_that_goes_from_thread_to_thread(url: str, image: Path) -> None:
+    """As where a pool of threads serves a program that waits for each call."""
+    content = of_image(image, "data")
+    with fsspec.filesystem("nvme").open(f"{url}/data") as file:
+        file.seek(1024)
+        assert in_another_thread(lambda: file.read(10)) == content[1024:1034]
+        assert file.read(10) == content[1034:1044]
+        in_another_thread(lambda: file.seek(5120))
+        assert file.read(10) == content[5120:5130]
+        in_another_thread(lambda: file.seek(0, os.SEEK_END))
+        assert in_another_thread(file.tell) == file.size
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+def test_a_position_for_each_thread(url: str, image: Path, mode: str) -> None:
+    content = of_image(image, "data")
+    fs = fsspec.filesystem("nvme", thread_positions=True)
+    with fs.open(f"{url}/data", mode) as file:
+        file.seek(1024)
+        assert in_another_thread(lambda: (file.read(3), file.seek(9216), file.tell())) == (
+            content[:3],
+            9216,
+            9216,
+        )
+        assert file.read(10) == content[1024:1034]
+        if file.writable():
+            in_another_thread(lambda: (file.seek(7), file.write(b"its")))
+            assert file.tell() == 1034
+            assert file.write(b"mine") == 4
+    with fs.open(f"{url}/data") as file:
+        now = file.read(2048)
+    written = bytearray(content[:2048])
+    if mode == "r+b":
+        written[7:10], written[1034:1038] = b"its", b"mine"
+    assert now == written
 
 
 def test_a_copy_opens_the_device_itself(url: str) -> None:
