@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pynvme_user.aio_queue import LoopQueue
+from pynvme_user.aio_queue import LoopQueue, Of
 from pynvme_user.dma import NO_MAPPING, BytesLike, DmaBuffer, as_bytes
 from pynvme_user.driver.completion import VectorResult
 from pynvme_user.driver.controller import Controller
@@ -51,6 +51,7 @@ class AsyncNamespace:
         self._ctrl = ctrl
         # What carries metadata takes the calls that know of it, in a thread.
         self._in_thread = isinstance(ns, MetadataNamespace)
+        self._of: dict[bool, Of] = {fua: (ns, fua) for fua in (False, True)}
 
     @property
     def nsid(self) -> int:
@@ -94,7 +95,7 @@ class AsyncNamespace:
 
     def flush(self) -> Awaitable[None]:
         """Make all writes durable that completed before."""
-        return self._queue.post(self.sync, NvmOpcode.FLUSH, 0, 0, None, False)
+        return self._queue.post(self._of[False], NvmOpcode.FLUSH, 0, 0, None)
 
     def write_zeroes(
         self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
@@ -179,7 +180,7 @@ class AsyncNamespace:
                 and not geometry.boundary
             ):
                 geometry.check_transfer(lba, blocks)
-                return self._queue.post(self.sync, opcode, lba, blocks, buffer, fua)
+                return self._queue.post(self._of[fua], opcode, lba, blocks, buffer)
         return self._divide(opcode, lba, buffer, fua)
 
     async def _move_in_thread(
@@ -218,7 +219,7 @@ class AsyncNamespace:
                 if copied:
                     await pieces.add(self._copy(opcode, at, count, part, fua))
                 else:
-                    await pieces.add(self._queue.post(self.sync, opcode, at, count, part, fua))
+                    await pieces.add(self._queue.post(self._of[fua], opcode, at, count, part))
 
     async def _copy(
         self, opcode: NvmOpcode, lba: int, blocks: int, part: npt.NDArray[np.uint8], fua: bool
@@ -229,7 +230,7 @@ class AsyncNamespace:
         if opcode is not NvmOpcode.READ:
             memory[:] = part
         # Whatever ends it before its outcome is known keeps the bounce: it is not given back.
-        await self._queue.post(self.sync, opcode, lba, blocks, memory, fua)
+        await self._queue.post(self._of[fua], opcode, lba, blocks, memory)
         if opcode is NvmOpcode.READ:
             part[:] = memory
         dma.give_bounce(bounce)

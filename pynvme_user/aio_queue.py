@@ -35,8 +35,10 @@ _TAGS = 1 << 31
 #: For how long C waits at once: what close() may have to wait for.
 _SLICE_SECONDS = 0.01
 
-#: Opcode, first LBA, blocks and memory; the namespace, and whether it has FUA.
-_Command: TypeAlias = tuple[NvmOpcode, int, int, npt.NDArray[Any] | None, tuple[Namespace, bool]]
+#: A namespace, and whether a command of it has FUA: the same object for all that go in one batch.
+Of: TypeAlias = tuple[Namespace, bool]
+#: Opcode, first LBA, blocks and memory; what it is of.
+_Command: TypeAlias = tuple[NvmOpcode, int, int, npt.NDArray[Any] | None, Of]
 
 
 class Request(asyncio.Future[None]):
@@ -46,8 +48,10 @@ class Request(asyncio.Future[None]):
     submitted there is nothing to wait for.
     """
 
+    __slots__ = ("command", "submitted")
+
     command: _Command
-    submitted = False
+    submitted: bool
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel it, unless the device may have its buffer; return whether it was."""
@@ -115,16 +119,16 @@ class LoopQueue:
 
     def post(
         self,
-        ns: Namespace,
+        of: Of,
         opcode: NvmOpcode,
         lba: int,
         blocks: int,
         buffer: npt.NDArray[Any] | None,
-        fua: bool,
     ) -> asyncio.Future[None]:
         """Let a command be submitted at the end of this turn, or once there is room."""
         request = Request(loop=self._loop)
-        request.command = (opcode, lba, blocks, buffer, (ns, fua))
+        request.command = (opcode, lba, blocks, buffer, of)
+        request.submitted = False
         self._waiting.append(request)
         if not self._turn_is_due:
             self._turn_is_due = True
@@ -171,7 +175,7 @@ class LoopQueue:
         batch: list[Request] = []
         of = waiting[0].command[4] if waiting else None
         for request in waiting:
-            if request.done() or request.command[4] != of:
+            if request.command[4] is not of or request.done():
                 break
             batch.append(request)
         return batch
@@ -182,15 +186,14 @@ class LoopQueue:
         tags = range(first, first + len(batch))
         try:
             opcodes, lbas, blocks, buffers, of = zip(
-                *(request.command for request in batch), strict=True
+                *[request.command for request in batch], strict=True
             )
             ns, fua = of[0]
             count = self.pair.submit_many(
                 ns,
-                # One number for all where it will do: an array of enumerations is slow to make.
-                opcodes[0] if opcodes.count(opcodes[0]) == len(batch) else opcodes,
-                lbas,
-                blocks,
+                _column(opcodes),
+                np.array(lbas),
+                _column(blocks),
                 buffers,
                 tags=np.arange(first, first + len(batch)),
                 fua=fua,
@@ -219,8 +222,12 @@ class LoopQueue:
             return
         self._last = time.monotonic()
         take = self._outstanding.pop
-        for tag, status in zip(reaped.tags.tolist(), reaped.status.tolist(), strict=True):
-            request = take(tag)
+        requests = map(take, reaped.tags.tolist())
+        if not reaped.status.any():
+            for request in requests:
+                request.set_result(None)
+            return
+        for request, status in zip(requests, reaped.status.tolist(), strict=True):
             if status:
                 request.fail(status, reaped.timed_out)
             else:
@@ -244,3 +251,8 @@ class LoopQueue:
             await asyncio.to_thread(self._watcher.close)
         finally:
             self.pair.close()
+
+
+def _column(values: tuple[int, ...]) -> int | npt.NDArray[np.int64]:
+    """Give one number for all where it will do: quicker than an array of them."""
+    return values[0] if values.count(values[0]) == len(values) else np.array(values, np.int64)
