@@ -12,9 +12,10 @@ import json
 import os
 import site
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import nbdkit
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pynvme_user.nbd import Export
 
 API_VERSION = 2
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _PARAMETERS = {
     "device": "the device's name",
@@ -219,68 +223,64 @@ def can_extents(h: Export) -> bool:
     return h.reports_allocation
 
 
+def _answered(call: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let the client have an errno that NBD knows, and nbdkit's log the sentence."""
+
+    @wraps(call)
+    def answered(*args: _P.args, **named: _P.kwargs) -> _T:
+        try:
+            return call(*args, **named)
+        except Exception as error:
+            from pynvme_user.nbd import error_number
+
+            number = error_number(error)
+            nbdkit.set_error(number)
+            if number == errno.EOPNOTSUPP:
+                raise  # nbdkit's to hear: it does without
+            raise Failed(str(error)) from None
+
+    return answered
+
+
+@_answered
 def pread(h: Export, buf: memoryview, offset: int, flags: int) -> None:
     """Fill a buffer."""
-    try:
-        h.read_into(offset, buf)
-    except Exception as error:
-        _refuse(error)
+    h.read_into(offset, buf)
 
 
+@_answered
 def pwrite(h: Export, buf: memoryview, offset: int, flags: int) -> None:
     """Write a buffer."""
-    try:
-        h.write_from(offset, buf, fua=bool(flags & nbdkit.FLAG_FUA))
-    except Exception as error:
-        _refuse(error)
+    h.write_from(offset, buf, fua=bool(flags & nbdkit.FLAG_FUA))
 
 
+@_answered
 def flush(h: Export, flags: int) -> None:
     """Make all writes durable that were acknowledged, of all connections."""
-    try:
-        h.flush()
-    except Exception as error:
-        _refuse(error)
+    h.flush()
 
 
+@_answered
 def trim(h: Export, count: int, offset: int, flags: int) -> None:
     """Deallocate."""
-    try:
-        h.trim(offset, count, fua=bool(flags & nbdkit.FLAG_FUA))
-    except Exception as error:
-        _refuse(error)
+    h.trim(offset, count, fua=bool(flags & nbdkit.FLAG_FUA))
 
 
+@_answered
 def zero(h: Export, count: int, offset: int, flags: int) -> None:
     """Write zeroes."""
-    try:
-        h.zero(
-            offset,
-            count,
-            may_trim=bool(flags & nbdkit.FLAG_MAY_TRIM),
-            fua=bool(flags & nbdkit.FLAG_FUA),
-            fast=bool(flags & nbdkit.FLAG_FAST_ZERO),
-        )
-    except Exception as error:
-        _refuse(error)
+    h.zero(
+        offset,
+        count,
+        may_trim=bool(flags & nbdkit.FLAG_MAY_TRIM),
+        fua=bool(flags & nbdkit.FLAG_FUA),
+        fast=bool(flags & nbdkit.FLAG_FAST_ZERO),
+    )
 
 
+@_answered
 def extents(h: Export, count: int, offset: int, flags: int) -> Iterator[tuple[int, int, int]]:
     """Say what is allocated; what is not reads as zeroes where the device says so."""
     free = nbdkit.EXTENT_HOLE | (nbdkit.EXTENT_ZERO if h.deallocated_is_zero else 0)
-    try:
-        found = [*h.extents(offset, count, one=bool(flags & nbdkit.FLAG_REQ_ONE))]
-    except Exception as error:
-        _refuse(error)
+    found = [*h.extents(offset, count, one=bool(flags & nbdkit.FLAG_REQ_ONE))]
     return iter([(at, length, 0 if allocated else free) for at, length, allocated in found])
-
-
-def _refuse(error: Exception) -> NoReturn:
-    """Let the client have an errno that NBD knows, and nbdkit's log the sentence."""
-    from pynvme_user.nbd import error_number
-
-    number = error_number(error)
-    nbdkit.set_error(number)
-    if number == errno.EOPNOTSUPP:
-        raise error  # nbdkit's to hear: it does without
-    raise Failed(str(error)) from None

@@ -3,9 +3,9 @@
     python examples/kill_sqlite.py ['soft:sqlite.img?size=2G&inline=1'] [--rows 1000000]
                                    [--rounds 10] [--journal wal]    # overwrites what is there
 
-It printed, with `--rows 5000 --rounds 2`:
+It printed, after 13 minutes:
 
-    2 kills, 5,000 rows inserted, 4,755 left: integrity ok, none lost
+    10 kills, 1,000,000 rows inserted, 950,005 left: integrity ok, none lost
 
 Each transaction inserts a hundred rows, changes a hundred old ones, deletes five of them, and is
 told of once it is committed. After a kill PRAGMA integrity_check has to say ok, and
