@@ -344,8 +344,8 @@ def _driver(function: PciFunction, access: str) -> Check:
         return Check(
             "driver",
             False,
-            f"{has_it}, and no NVMe controller: make sure that nothing needs it",
-            remedies.write(function.bdf, function.path / "driver/unbind"),
+            f"{has_it}, and no NVMe controller: take one of those that are",
+            remedies.nvme_user("list"),
         )
     arguments = ["bind", function.bdf]
     if access == "uio":

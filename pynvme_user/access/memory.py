@@ -238,8 +238,10 @@ def allocate_pages(length: int) -> Memory:
 
 
 def _allocate_pages(length: int, page_size: int, placement: Placement | None) -> tuple[Memory, int]:
-    if placement is not None and page_size == PAGE_SIZE:
-        numa.check_room(length, placement)
+    if page_size == PAGE_SIZE:
+        numa.check_memory(length)
+        if placement is not None:
+            numa.check_room(length, placement)
     fd = memory_file(length, page_size)
     try:
         memory = Memory(map_shared(fd, length), length, page_size)

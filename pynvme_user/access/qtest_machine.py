@@ -6,9 +6,11 @@ It ends with the last of its controllers.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from contextlib import suppress
+from difflib import get_close_matches
 
 from pynvme_user import owned
 from pynvme_user.access.iova import IovaSpace
@@ -32,6 +34,19 @@ _HIGH_RAM = 1 << 32
 
 _REPLY_MS = 10_000
 _LOCK_RETRY_SECONDS = 3.0
+
+
+def _remedy(said: str) -> str:
+    """Say what mends an option that QEMU does not know, which may be one of ours, misspelt."""
+    unknown = re.search(r"Property '([\w-]+)\.(.+)' not found", said)
+    if unknown is None:
+        return ""
+    model, option = unknown.groups()
+    ours = get_close_matches(option, ["size", "format", "memory", "driver"], 1)
+    return (
+        f": leave {option} out{f' (or is it {ours[0]}?)' if ours else ''}; "
+        f"`qemu-system-x86_64 -device {model},help` lists what QEMU takes"
+    )
 
 
 class Seat:
@@ -102,7 +117,9 @@ class QtestMachine:
                 emulator.close()
                 raise
             if "Failed to get" not in said:
-                raise DeviceAccessError(f"QEMU did not start for {self.name}: {said}")
+                raise DeviceAccessError(
+                    f"QEMU did not start for {self.name}: {said}{_remedy(said)}"
+                )
             if time.monotonic() > deadline:
                 raise DeviceBusyError(f"{self.name} is in use by another QEMU: {said}")
             time.sleep(0.05)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from pynvme_user.access.base import Access
 from pynvme_user.errors import DeviceAccessError, DeviceNameError
+from pynvme_user.host.binding import is_nvm
 from pynvme_user.host.pci import name_error
 from pynvme_user.host.sysfs import PCI_ADDRESS, PciFunction, pci_address
 from pynvme_user.transport.host_memory import DEFAULT as DEFAULT_HOST_MEMORY
@@ -126,11 +127,17 @@ def _open_pci(name: str, scheme: str | None, rest: str) -> Access:
 
 def _scheme_of(bdf: str) -> str:
     """Choose the access by the driver that the device is bound to."""
-    driver = PciFunction(bdf).driver
+    function = PciFunction(bdf)
+    driver = function.driver
     if driver is None or "vfio" in driver:
         return "vfio"  # which says what is missing, where it is bound to nothing
     if driver.startswith("uio"):
         return "uio"
+    if not is_nvm(function):
+        raise DeviceAccessError(
+            f"{bdf} is no NVMe controller, and the kernel's driver {driver} has it: "
+            "`nvme-user list` shows the NVMe controllers"
+        )
     raise DeviceAccessError(
         f"{bdf} belongs to the kernel's driver {driver}: run `nvme-user bind {bdf}` "
         f"(`nvme-user restore {bdf}` gives it back)"

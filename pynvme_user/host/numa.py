@@ -29,6 +29,7 @@ HUGEPAGES = "/sys/devices/system/node/node{}/hugepages/hugepages-{}kB/{}"
 _NODES = Path("/sys/devices/system/node")
 _MODES = {"prefer": 1, "bind": 2, "interleave": 3}  # linux/mempolicy.h: MPOL_PREFERRED and so on
 _MBIND = {"x86_64": 237}.get(platform.machine(), 235)  # the C library has no function for it
+_SMALL = 64 << 20  # what is not worth a look at what there is
 _WORD = 8 * ctypes.sizeof(ctypes.c_ulong)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -114,6 +115,18 @@ def check_room(length: int, placement: Placement) -> None:
         raise DmaError(
             f"{format_size(length)} of memory cannot be placed by {placement}, where "
             f"{format_size(room)} are available: use smaller buffers or another node"
+        )
+
+
+def check_memory(length: int) -> None:
+    """Raise DmaError where the machine cannot have so many bytes: trying, it kills processes."""
+    if length < _SMALL:
+        return
+    room = memory_info()["MemAvailable"]
+    if length > room:
+        raise DmaError(
+            f"a buffer of {format_size(length)} is more memory than the {format_size(room)} that "
+            "are available: ask for less, or release buffers first"
         )
 
 

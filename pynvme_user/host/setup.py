@@ -139,7 +139,10 @@ def _run(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise DeviceAccessError(f"there is no {command[0]} on this machine: install it") from None
+        package = {"modprobe": "kmod"}.get(command[0], command[0])
+        raise DeviceAccessError(
+            f"there is no {command[0]} on this machine: `apt-get install {package}`"
+        ) from None
     if done.returncode:
         detail = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         hint = "" if os.geteuid() == 0 else ": run as root"

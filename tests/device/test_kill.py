@@ -359,8 +359,14 @@ def test_the_qemu_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with nvme.open("qemu:?size=1M") as ctrl:
         pid = ctrl.transport.access._machine._emulator.pid
         assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == bytes(named)
-    with pytest.raises(DeviceAccessError, match=r"did not start for .*: -device nvme"):
+    with pytest.raises(
+        DeviceAccessError, match=r"did not start for .*nvme.nonsense'.*leave nonsense out"
+    ):
         nvme.open("qemu:?size=1M&nonsense=1")
+    with pytest.raises(
+        DeviceAccessError, match=r"leave szie out \(or is it size\?\); `qemu-.*help`"
+    ):
+        nvme.open("qemu:?szie=1M")
     named.unlink()
     with pytest.raises(DeviceAccessError, match=r"NVME_USER_QEMU is .*my-own', which is no"):
         nvme.open("qemu:?size=1M")

@@ -141,6 +141,25 @@ def test_a_module_that_the_kernel_has_not(lay_out: Machine) -> None:
     assert f"the running kernel {release} has no vfio-pci" in check.text
 
 
+def test_what_is_no_nvme_controller_stays_bound(lay_out: Machine) -> None:
+    """It may be the machine's own disk."""
+    function = lay_out({f"devices/{DISK}/class": "0x010000\n"})
+    driver = function.path.parent / "virtio-pci"
+    driver.mkdir()
+    (function.path / "driver").symlink_to(driver)
+    check = doctor._driver(function, "vfio")
+    assert not check.passed
+    assert "bound to virtio-pci, and no NVMe controller" in check.text
+    assert check.command.endswith("nvme-user list")
+
+
+def test_a_program_that_is_not_there(lay_out: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out({})
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DeviceAccessError, match=r"no modprobe .*`apt-get install kmod`"):
+        setup.load_modules(["vfio-pci"])
+
+
 def test_the_block_devices_of_one_path_of_several(lay_out: Machine) -> None:
     """What belongs to a namespace with several controllers is found from each of them."""
     function = lay_out(

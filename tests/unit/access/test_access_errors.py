@@ -311,3 +311,23 @@ def test_who_has_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "is a virtual function of 0000:01:00.0" in str(token_error(virtual))
     assert "vfio:0000:01:00.1?vf_token=UUID, the same" in str(token_error(virtual))
     assert "open it as vfio:0000:01:00.0?vf_token=UUID, with theirs" in str(token_error(physical))
+
+
+def test_what_is_no_nvme_controller_is_not_to_be_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sysfs, "_DEVICES", tmp_path)
+    device = tmp_path / "0000:01:00.0"
+    device.mkdir()
+    (tmp_path / "virtio-pci").mkdir()
+    (device / "driver").symlink_to(tmp_path / "virtio-pci")
+    for number, said in (
+        ("0x020000", "no NVMe controller.*`nvme-user list`"),
+        (
+            "0x010802",
+            "run `nvme-user bind 0000:01:00.0`",
+        ),
+    ):
+        (device / "class").write_text(number + "\n")
+        with pytest.raises(DeviceAccessError, match=said):
+            open_access("0000:01:00.0")

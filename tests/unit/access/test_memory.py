@@ -38,6 +38,7 @@ from pynvme_user.errors import (
     DmaError,
     ForkedError,
 )
+from pynvme_user.host import numa
 from pynvme_user.host.hugepages import hugepages
 
 pytestmark = pytest.mark.alone
@@ -82,6 +83,16 @@ def test_what_failed_goes_back_at_once(monkeypatch):
     finally:
         gc.enable()
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+
+
+def test_more_than_the_machine_has_is_refused(monkeypatch):
+    """Taking it, the kernel would kill this process, or another."""
+    before = mappings()
+    monkeypatch.setattr(memory, "hugepages", lambda placement: {})
+    monkeypatch.setattr(numa, "memory_info", lambda: {"MemAvailable": 1 << 20})
+    with pytest.raises(DmaError, match=r"64 MiB is more memory than the 1 MiB .* ask for less"):
+        allocate(64 << 20)
+    assert mappings() == before
 
 
 def test_windows_of_shared_ram_outlive_it():
