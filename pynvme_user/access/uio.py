@@ -36,7 +36,6 @@ from pynvme_user.links import Interrupt
 RESET_SECONDS = 70.0
 
 _IORESOURCE_IO, _IORESOURCE_MEM = 0x100, 0x200  # linux/ioport.h
-_VENDOR_ID = 0x00
 
 
 class UioAccess(Access):
@@ -217,7 +216,8 @@ class UioAccess(Access):
     def alive(self) -> bool:
         """Whether configuration space still answers."""
         try:
-            return self._config.read(_VENDOR_ID, 2) != 0xFFFF
+            # Its vendor's id does not tell: that of a virtual function reads all ones.
+            return self._config.read(PCI_COMMAND, 4) != 0xFFFF_FFFF
         except (DeviceRemovedError, ClosedError):
             return False
 

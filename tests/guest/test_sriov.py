@@ -40,7 +40,7 @@ def virtual_functions(share: Path) -> dict[str, dict[str, Any]]:
     Guest(
         bash(
             f"{shlex.quote(sys.executable)} {shlex.quote(str(RUNNER))} {shlex.quote(str(share))}",
-            command(share, "virtual_functions", ADDRESS),
+            command(share, "virtual_functions", ADDRESS, "vfio"),
         ),
         nvme=[NvmeDisk(size=64 * MIB, namespaces=({},), properties=PROPERTIES)],
         devices=[SUBSYSTEM],
@@ -55,6 +55,25 @@ def virtual_functions(share: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+@guest_run(seconds=30)
+def over_uio(share: Path) -> dict[str, dict[str, Any]]:
+    """What the script found without an IOMMU, by its steps."""
+    Guest(
+        bash(
+            "modprobe uio_pci_generic",
+            command(share, "virtual_functions", ADDRESS, "uio"),
+        ),
+        iommu=False,
+        nvme=[NvmeDisk(size=64 * MIB, namespaces=({},), properties=PROPERTIES)],
+        devices=[SUBSYSTEM],
+        share=share,
+        timeout=1800,
+    ).run()
+    found = outcome(share, "virtual_functions")
+    assert found.status == 0, found.errors
+    return {line["step"]: line for line in found.lines}
+
+
 @pytest.fixture(autouse=True)
 def _nvme_cli() -> None:
     if not shutil.which("nvme"):
@@ -67,6 +86,17 @@ def test_beside_the_kernels_driver(virtual_functions: dict[str, dict[str, Any]])
     assert (found["cntlid"], found["queue_pairs"], found["vectors"]) == (1, 2, 2)
     assert found["kernel_reads"]
     assert found["we_read"]
+
+
+def test_over_uio(over_uio: dict[str, dict[str, Any]]) -> None:
+    """Beside the kernel's driver; a virtual function has no INTx."""
+    found = over_uio["kernel"]
+    assert "a virtual function that is offline" in found["offline"]
+    assert (found["cntlid"], found["queue_pairs"], found["vectors"]) == (1, 2, 0)
+    assert found["kernel_reads"]
+    assert found["we_read"]
+    assert "vf_token" in over_uio["no token"]["refused"]
+    assert "use polling, or vfio-pci" in over_uio["intx"]["refused"]
 
 
 def test_both_functions_of_one_program(virtual_functions: dict[str, dict[str, Any]]) -> None:

@@ -1,9 +1,9 @@
 """Virtual functions: opened beside a physical function that the kernel has, or vfio-pci has.
 
-    virtual_functions.py ADDRESS
+    virtual_functions.py ADDRESS ACCESS
 
-The controller has SR-IOV, and the kernel's nvme driver has it; vfio-pci was loaded with
-enable_sriov=1. One JSON object a line, by its "step".
+The controller has SR-IOV, and the kernel's nvme driver has it. ACCESS is vfio, where vfio-pci was
+loaded with enable_sriov=1, or uio. One JSON object a line, by its "step".
 """
 
 import json
@@ -23,6 +23,7 @@ from pynvme_user.host.pci import devices
 TOKEN = "c0ffee00-0000-4000-8000-000000000001"
 ANOTHER = "c0ffee00-0000-4000-8000-000000000002"
 PCI = Path("/sys/bus/pci/devices")
+DRIVERS = {"vfio": "vfio-pci", "uio": "uio_pci_generic"}
 QUEUES, INTERRUPTS = 3, 2
 
 
@@ -49,27 +50,35 @@ def refusal(call: Callable[[], Controller]) -> str:
     return "none"
 
 
+def first_read(name: str) -> Controller:
+    with nvme.open(name) as ctrl:
+        ctrl.namespaces[1].read(0, 1)
+        return ctrl
+
+
 def data(letter: str, ns: nvme.Namespace) -> bytes:
     return letter.encode() * (4096 // ns.block_size * ns.block_size)
 
 
-def under_the_kernel(address: str) -> None:
+def under_the_kernel(address: str, access: str) -> None:
     """The physical function stays with the kernel: its command line brings the virtual one online.
 
     (Its nvme driver would try to have the virtual ones, too.)
     """
     (PCI / address / "sriov_drivers_autoprobe").write_text("0")
     virtual = enable(address, 1)
-    bind(virtual)
-    offline = refusal(lambda: nvme.open(virtual))
-    (name,) = (path.name for path in (PCI / address / "nvme").iterdir())
-    manage = ("nvme", "virt-mgmt", f"/dev/{name}", "--cntlid=1")
+    bind(virtual, DRIVERS[access])
+    name = f"{access}:{virtual}"
+    offline = refusal(lambda: nvme.open(name))
+    (primary,) = (path.name for path in (PCI / address / "nvme").iterdir())
+    manage = ("nvme", "virt-mgmt", f"/dev/{primary}", "--cntlid=1")
     run(*manage, "--rt=0", "--act=8", f"--nr={QUEUES}")
     run(*manage, "--rt=1", "--act=8", f"--nr={INTERRUPTS}")
     run(*manage, "--act=9")
     node = block_device(address)
-    with nvme.open(virtual) as ctrl:
+    with nvme.open(name) as ctrl:
         ns = ctrl.namespaces[1]
+        ctrl.check_alive()  # its vendor's id reads all ones, as all of a function that is gone does
         ours = data("v", ns)
         ns.write(8, ours)
         ns.flush()
@@ -86,12 +95,13 @@ def under_the_kernel(address: str) -> None:
             offline=offline,
             cntlid=ctrl.identify.cntlid,
             queue_pairs=ctrl.max_queue_pairs,
-            vectors=ctrl.transport.access.interrupt_vectors,  # type: ignore[attr-defined]
+            vectors=ctrl.transport.access.interrupt_vectors,
             kernel_reads=kernel_reads == ours,
             we_read=we_read == data("k", ns),
         )
-    token = refusal(lambda: nvme.open(f"{virtual}?vf_token={TOKEN}"))
+    token = refusal(lambda: nvme.open(f"{name}?vf_token={TOKEN}"))
     report("no token", refused=token)
+    report("intx", refused=refusal(lambda: first_read(f"{name}?interrupts=intx")))
     enable(address, 0)
 
 
@@ -138,10 +148,11 @@ def under_vfio(address: str) -> None:
         )
 
 
-def main(address: str) -> None:
-    under_the_kernel(address)
-    under_vfio(address)
-    enable(address, 0)
+def main(address: str, access: str) -> None:
+    under_the_kernel(address, access)
+    if access == "vfio":
+        under_vfio(address)
+        enable(address, 0)
 
 
 if __name__ == "__main__":
