@@ -178,13 +178,15 @@ class NamespaceArray:
         parts = key if isinstance(key, tuple) else (key,)
         if any(part is None for part in parts):
             raise IndexError("a new axis is numpy's to make: index what was read")
+        if any(isinstance(part, bool | np.bool_) for part in parts):
+            raise IndexError("True and False are no rows: a mask has one for each")
         if not parts or parts[0] is Ellipsis:
             named = len([part for part in parts if part is not Ellipsis])
             parts = (slice(None),) * (self.ndim - named) + parts[1:]
         first, rest = parts[0] if parts else slice(None), parts[1:]
-        if any(isinstance(part, list | np.ndarray) for part in rest):
+        if any(not isinstance(part, slice | str) and np.ndim(part) for part in rest):
             raise IndexError("an index array is for the first axis: use it on what was read")
-        if isinstance(first, list | np.ndarray):
+        if isinstance(first, list | tuple | np.ndarray):
             first = np.asarray(first)
             if first.dtype == bool:
                 if first.shape != self.shape[:1]:
@@ -192,9 +194,10 @@ class NamespaceArray:
                 first = np.flatnonzero(first)
             if first.ndim != 1 or (first.size and first.dtype.kind not in "iu"):
                 raise IndexError("an index array has one axis, and whole numbers")
-            first = np.where(first < 0, first + len(self), first).astype(np.intp)
-            if first.size and not 0 <= first.min() <= first.max() < len(self):
+            if first.size and not -len(self) <= int(first.min()) <= int(first.max()) < len(self):
                 raise IndexError(f"there are rows 0 to {len(self) - 1}")
+            first = first.astype(np.intp)  # one of fewer bits may have no room for their number
+            first = np.where(first < 0, first + len(self), first)
         return first, rest
 
     def _covering(self, key: Any) -> tuple[int, int, Any]:

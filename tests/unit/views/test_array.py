@@ -134,3 +134,34 @@ def test_dlpack_takes_a_buffer_without_a_copy(ns: nvme.Namespace) -> None:
     buffer[17] = 99
     assert other[17] == 99
     assert np.shares_memory(other, buffer)
+
+
+def test_index_arrays_of_few_bits() -> None:
+    """Their rows are found, though so few bits have no room for the number of all."""
+    with nvme.open("soft:?size=1M&inline=1") as ctrl:
+        array = ctrl.namespaces[1].as_array("<u4", (1000, 4))
+        model = np.arange(4000, dtype="<u4").reshape(1000, 4)
+        array[:] = model
+        for kind in (np.int8, np.uint8, np.int16, np.uint64):
+            rows = np.array([3, 100, 7], kind)
+            assert (array[rows] == model[rows]).all()
+        rows = np.array([-128, -1], np.int8)
+        array[rows] = model[rows] = 5
+        assert (array[:] == model).all()
+        with pytest.raises(IndexError, match="rows 0 to 999"):
+            array[np.array([2**64 - 1], np.uint64)]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [([0, 1], (1, 2)), ([0, 1], range(2)), (slice(0, 2), (1, 2)), True, np.True_, ([0, 1], True)],
+)
+def test_keys_that_numpy_would_take_otherwise(key: Any) -> None:
+    """They are refused, and nothing is written."""
+    with nvme.open("soft:?size=1M&inline=1") as ctrl:
+        array = ctrl.namespaces[1].as_array("<u4", (10, 4))
+        with pytest.raises(IndexError):
+            array[key]
+        with pytest.raises(IndexError):
+            array[key] = 7
+        assert not array[:].any()
