@@ -15,10 +15,10 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from fsspec.spec import AbstractFileSystem
@@ -37,6 +37,7 @@ from pynvme_user.views.file import (
 )
 from pynvme_user.views.partitions import Partition, read_partitions
 
+_T = TypeVar("_T")
 _MODES: dict[str, Mode] = {"rb": "rb", "r+b": "r+b", "rb+": "r+b"}
 _BEHIND_DEVICE = re.compile(r"([0-9]{1,10})(?:/([^/#?]+))?(?:\?size=([^/#?]+))?")
 #: What would be taken for something else in a path, by us or by fsspec.
@@ -52,8 +53,9 @@ class NvmeFileSystem(AbstractFileSystem):  # type: ignore[misc]
     that is not there, PartitionTableError for a table that cannot be read.
 
     A file has one position, as any, for one thread at a time: a read where two threads moved it
-    raises OSError. With ``thread_positions=True`` each thread has its own, at first 0, and the file
-    has no buffer: for a program such as DuckDB 2, whose threads share a file.
+    raises OSError. With ``thread_positions=True`` each thread that seeks has its own, and the file
+    has no buffer: for a program such as DuckDB 2, whose threads share a file. A thread that never
+    sought goes on at the only position that there is; with several it raises OSError.
     """
 
     protocol = "nvme"
@@ -236,56 +238,81 @@ class _Place:
 
 
 class _OnePosition:
-    """Before a buffered file: refuses to move bytes for a thread that sought, if another did since.
+    """Before a buffered file: refuses to move bytes for a thread whose position another one left.
 
-    What it would read or write there is not what it asked for.
+    What it would read or write there is not what it asked for. It is so where another thread sought
+    since this one did; and where another sought since this one moved bytes, unless the threads of
+    this file hand it on: one that never sought went on where another was.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._turn = threading.RLock()
-        self._sought: set[int] = set()  # the threads that did, and have not moved bytes since
-        self._last = 0  # the thread that moved the position last
+        # ``sought``: in which round this thread did, and moved nothing since; ``seen``: how many
+        # seeks there were at its last call. Not by its number, which a later thread may have.
+        self._mine = threading.local()
+        self._round = 1
+        self._seeks = 0
+        self._last: object = None  # whose call was the last
+        self._handed_on = False
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        thread = threading.get_ident()
+        mine = self._mine.__dict__
         with self._turn:
             at: int = super().seek(offset, whence)  # type: ignore[misc]
-            self._sought.add(thread)
-            self._last = thread
+            self._seeks += 1
+            self._last = mine
+            asks_size = whence == os.SEEK_END and not offset
+            if not asks_size or "seen" in mine:
+                mine["seen"] = self._seeks
+            mine["sought"] = 0 if asks_size else self._round
             return at
 
     def read(self, size: int | None = -1) -> bytes:
-        with self._turn:
-            self._check_position()
-            data: bytes = super().read(size)  # type: ignore[misc]
-            return data
+        return self._move(super().read, size)  # type: ignore[misc, no-any-return]
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._move(super().read1, size)  # type: ignore[misc, no-any-return]
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._move(super().readline, size)  # type: ignore[misc, no-any-return]
+
+    def peek(self, size: int = 0) -> bytes:
+        return self._move(super().peek, size)  # type: ignore[misc, no-any-return]
 
     def readinto(self, buffer: Any) -> int:
-        with self._turn:
-            self._check_position()
-            count: int = super().readinto(buffer)  # type: ignore[misc]
-            return count
+        return self._move(super().readinto, buffer)  # type: ignore[misc, no-any-return]
+
+    def readinto1(self, buffer: Any) -> int:
+        return self._move(super().readinto1, buffer)  # type: ignore[misc, no-any-return]
 
     def write(self, data: Any) -> int:
+        return self._move(super().write, data)  # type: ignore[misc, no-any-return]
+
+    def _move(self, call: Callable[[Any], _T], argument: Any) -> _T:
         with self._turn:
             self._check_position()
-            count: int = super().write(data)  # type: ignore[misc]
-            return count
+            return call(argument)
 
     def _check_position(self) -> None:
-        thread, last = threading.get_ident(), self._last
-        self._last = thread
-        if thread not in self._sought:
-            self._sought.clear()  # goes on where another thread is, which it knows
-            return
-        self._sought.remove(thread)
-        if last != thread:
-            raise OSError(
-                errno.EBUSY,
-                "two threads moved the position of this file: give each thread a file of its own, "
-                'or each a position, by fsspec.filesystem("nvme", thread_positions=True)',
-            )
+        mine, last = self._mine.__dict__, self._last
+        sought = mine.get("sought") == self._round
+        seen = mine.get("seen")
+        if last is not None and last is not mine:
+            if seen is None:
+                self._handed_on = True
+            if sought or not (self._handed_on or seen == self._seeks):
+                mine["sought"] = 0
+                raise OSError(
+                    errno.EBUSY,
+                    "two threads moved the position of this file: give each thread a file of its "
+                    'own, or each a position, by fsspec.filesystem("nvme", thread_positions=True)',
+                )
+        if not sought:
+            self._round += 1  # goes on where another thread is, which it knows
+        mine["sought"] = 0
+        mine["seen"] = self._seeks
+        self._last = mine
 
 
 class _Reader(_OnePosition, io.BufferedReader):

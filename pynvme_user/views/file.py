@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -144,18 +145,73 @@ class NamespaceFile(io.RawIOBase):
         return f"<{type(self).__name__} {self.name!r}, {self.size} bytes, {self.mode!r}>"
 
 
+class _Position:
+    """A place in a file, of the threads that go on there."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.turn = threading.RLock()
+
+
 class ThreadsNamespaceFile(NamespaceFile):
-    """A :class:`NamespaceFile` for several threads: each has a position of its own, at first 0."""
+    """A :class:`NamespaceFile` for several threads: one that seeks has a position of its own.
+
+    A thread that has none goes on at the only one that there is, which both have from then on.
+    Where there are several it is refused with OSError (EBUSY).
+    """
 
     def __init__(self, bytes_: ByteRange, mode: Mode, name: str) -> None:
-        self._positions = threading.local()
+        self._latest = _Position()
+        self._all = weakref.WeakSet((self._latest,))
+        self._changing = threading.RLock()
+        self._mine = threading.local()
         super().__init__(bytes_, mode, name)
+        self._mine = threading.local()  # who opened it has not used it
+
+    def _position(self) -> _Position:
+        mine: _Position | None = getattr(self._mine, "position", None)
+        if mine is None:
+            with self._changing:
+                if len(self._all) > 1:
+                    raise OSError(
+                        errno.EBUSY,
+                        f"{self.name}: this thread has no position, and others have several: "
+                        "seek() first",
+                    )
+                mine = self._mine.position = self._latest
+        return mine
 
     @property
     def _at(self) -> int:
-        at: int = getattr(self._positions, "at", 0)
-        return at
+        return self._position().at
 
     @_at.setter
     def _at(self, at: int) -> None:
-        self._positions.at = at
+        self._position().at = at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte, this thread alone; return which."""
+        found = _Position()
+        if whence == os.SEEK_CUR:
+            found.at = self.tell()
+        before = getattr(self._mine, "position", None)
+        self._mine.position = found
+        try:
+            at = super().seek(offset, whence)
+        except BaseException:
+            self._mine.position = before
+            raise
+        with self._changing:
+            self._latest = found
+            self._all.add(found)
+        return at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there are bytes; return how many."""
+        with self._position().turn:
+            return super().readinto(buffer)
+
+    def write(self, data: Any) -> int:
+        """Write bytes; return how many. Raises OSError (ENOSPC) where not one fits."""
+        with self._position().turn:
+            return super().write(data)

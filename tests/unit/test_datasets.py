@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from collections.abc import Iterator
@@ -102,6 +103,25 @@ def test_duckdb_in_a_partition(parquet: str) -> None:
     """Ten times, since its threads share a file."""
     for _ in range(10):
         by_duckdb(fsspec.filesystem("nvme", thread_positions=True), "nvme", parquet)
+
+
+def test_duckdb_whose_threads_hand_on_a_position(url: str) -> None:
+    """One reads what is compressed, and another goes on there, without a seek."""
+    packed = gzip.compress("".join(f"{n},name {n % 77}\n" for n in range(100_000)).encode(), 1)
+    with fsspec.open(f"{url}/data", "r+b") as file:
+        file.write(packed)
+    fs = fsspec.filesystem("nvme", thread_positions=True)
+    with duckdb.connect() as database:
+        database.register_filesystem(fs)
+        try:
+            rows = database.execute(
+                "SELECT count(*), sum(column0) FROM read_csv("
+                f"'{url}/data?size={len(packed)}', header=false, compression='gzip', "
+                "buffer_size=100000, max_line_size=10000)"
+            ).fetchall()
+        finally:
+            database.unregister_filesystem("nvme")
+    assert rows == [(100_000, sum(range(100_000)))]
 
 
 def test_duckdb_whose_threads_move_one_position(parquet: str) -> None:

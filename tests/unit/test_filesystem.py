@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
 import os
@@ -334,14 +335,70 @@ def test_a_position_that_goes_from_thread_to_thread(url: str, image: Path) -> No
 
 
 @pytest.mark.parametrize("mode", ["rb", "r+b"])
+def test_a_thread_that_goes_on_where_another_went_since(url: str, image: Path, mode: str) -> None:
+    """As one that reads a head and then a body, by any call: without a seek in between."""
+    content = of_image(image, "data")
+    with fsspec.filesystem("nvme").open(f"{url}/data", mode) as file:
+        for move in (
+            lambda: file.read(10),
+            lambda: file.read1(10),
+            file.readline,
+            lambda: next(file),
+            file.peek,
+            lambda: file.readinto(bytearray(10)),
+            lambda: file.readinto1(bytearray(10)),
+        ):
+            for head in (4, 0):
+                file.seek(1024)
+                assert not head or file.read(head) == content[1024 : 1024 + head]
+                in_another_thread(lambda: (file.seek(9216), file.read(10)))
+                with pytest.raises(OSError, match="thread_positions=True"):
+                    move()
+        file.seek(1024)
+        assert file.read(3) == content[1024:1027]
+
+
+def test_a_thread_that_asked_only_for_the_size(url: str, image: Path) -> None:
+    with (
+        fsspec.filesystem("nvme").open(f"{url}/data") as file,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert pool.submit(file.seek, 0, os.SEEK_END).result() == file.size
+        file.seek(1024)
+        assert pool.submit(file.read, 10).result() == of_image(image, "data")[1024:1034]
+
+
+def test_a_thread_that_has_no_position(url: str, image: Path) -> None:
+    """It goes on where the others are, if that is one place."""
+    content = of_image(image, "data")
+    fs = fsspec.filesystem("nvme", thread_positions=True)
+    with fs.open(f"{url}/data") as file, ThreadPoolExecutor(1) as pool:
+        file.seek(1024)
+        assert file.read(10) == content[1024:1034]
+        assert pool.submit(file.read, 10).result() == content[1034:1044]
+        assert file.read(10) == content[1044:1054]
+        assert (
+            pool.submit(lambda: (file.seek(5120), file.read(10))).result()[1]
+            == (content[5120:5130])
+        )
+        assert file.read(10) == content[1054:1064]
+        with pytest.raises(OSError, match=r"seek\(\) first") as refused:
+            in_another_thread(lambda: file.read(10))
+        assert refused.value.errno == errno.EBUSY
+        with pytest.raises(ValueError, match="no byte -1"):
+            file.seek(-1)
+        assert file.read(10) == content[1064:1074]
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
 def test_a_position_for_each_thread(url: str, image: Path, mode: str) -> None:
     content = of_image(image, "data")
     fs = fsspec.filesystem("nvme", thread_positions=True)
     with fs.open(f"{url}/data", mode) as file:
         file.seek(1024)
-        assert in_another_thread(lambda: (file.read(3), file.seek(9216), file.tell())) == (
+        assert in_another_thread(lambda: (file.seek(0), file.read(3), file.seek(9216))) == (
+            0,
             content[:3],
-            9216,
             9216,
         )
         assert file.read(10) == content[1024:1034]
