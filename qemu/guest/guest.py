@@ -69,8 +69,8 @@ class Guest:
 
     - ``iommu``: an emulated Intel IOMMU with interrupt remapping, 48 bits wide.
     - ``nvme``: the controllers; `place` says at which addresses.
-    - ``devices``: further values for QEMU's ``-device``; ``kernel_args`` for the kernel's command
-      line; ``modules`` to load before the command.
+    - ``devices``: further values for QEMU's ``-device``, ``properties`` for its ``-global``.
+    - ``kernel_args`` for the kernel's command line; ``modules`` to load before the command.
     - ``memory``: as QEMU's ``-m``; ``hugepages``: how many of 2 MiB are reserved.
     - ``numa_nodes``: among which memory and ``cpus`` are divided; there are as many CPUs or more.
     - ``timeout``: seconds from QEMU's start to its killing; None for no deadline.
@@ -88,6 +88,7 @@ class Guest:
     iommu: bool = True
     nvme: Sequence[NvmeDisk] = (NvmeDisk(),)
     devices: Sequence[str] = ()
+    properties: Sequence[str] = ()
     kernel_args: Sequence[str] = ()
     modules: Sequence[str] = ("nvme",)
     memory: str = "2G"
@@ -248,6 +249,8 @@ class Guest:
         machine += ["-m", self.memory, "-nodefaults", "-display", "none", "-no-reboot"]
         if self.numa_nodes > 1:
             machine += self._numa_arguments()
+        for value in self.properties:
+            machine += ["-global", value]
         machine += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
         if self.iommu:
             machine += ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]

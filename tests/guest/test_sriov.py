@@ -22,6 +22,8 @@ pytestmark = pytest.mark.guest
 
 PAGE = ROOT / "docs" / "how-to" / "virtual-functions.md"
 SUBSYSTEM = "nvme-subsys,id=subsys0,nqn=nqn.2014-08.org.example:sriov"
+#: All BARs below 4 GiB: QEMU 10.0 maps those of virtual functions nowhere else.
+BELOW_4G = "q35-pcihost.pci-hole64-size=0"
 PROPERTIES = {
     "subsys": "subsys0",
     "sriov_max_vfs": "2",
@@ -44,6 +46,7 @@ def virtual_functions(share: Path) -> dict[str, dict[str, Any]]:
         ),
         nvme=[NvmeDisk(size=64 * MIB, namespaces=({},), properties=PROPERTIES)],
         devices=[SUBSYSTEM],
+        properties=[BELOW_4G],
         share=share,
         timeout=1800,
     ).run()
@@ -66,6 +69,7 @@ def over_uio(share: Path) -> dict[str, dict[str, Any]]:
         iommu=False,
         nvme=[NvmeDisk(size=64 * MIB, namespaces=({},), properties=PROPERTIES)],
         devices=[SUBSYSTEM],
+        properties=[BELOW_4G],
         share=share,
         timeout=1800,
     ).run()
