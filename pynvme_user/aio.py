@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,19 @@ BOUNCE = 1 << 20
 _PIECES = 32
 
 
-class AsyncNamespace:
+class _BesideSync:
+    """Of what it has not, its error says whether ``sync`` has it."""
+
+    if not TYPE_CHECKING:  # a checker knows by itself
+
+        def __getattr__(self, name: str) -> Any:
+            sync = None if name.startswith("_") else vars(self).get("sync")
+            has = hasattr(type(sync), name) or name in getattr(sync, "__dict__", ())
+            hint = f": use its sync.{name}, in a thread where that waits" if has else ""
+            raise AttributeError(f"{type(self).__name__} has no {name}{hint}")
+
+
+class AsyncNamespace(_BesideSync):
     """A namespace of an :class:`AsyncController`: its calls are awaited, many may be in flight.
 
     The arguments, and what is raised, are those of the same calls of :class:`Namespace`, which is
@@ -90,7 +102,7 @@ class AsyncNamespace:
         return self._move(NvmOpcode.WRITE, lba, buffer, fua)
 
     def compare(self, lba: int, data: BytesLike, *, fua: bool = False) -> Awaitable[None]:
-        """Compare blocks with data on the device; as :meth:`Namespace.compare`."""
+        """Compare blocks with data on the device; as ``compare`` of :class:`Namespace`."""
         return self._move(NvmOpcode.COMPARE, lba, data, fua)
 
     def flush(self) -> Awaitable[None]:
@@ -100,10 +112,10 @@ class AsyncNamespace:
     def write_zeroes(
         self, lba: int, blocks: int, *, deallocate: bool = False, fua: bool = False
     ) -> Awaitable[None]:
-        """Set blocks to zero without moving data; as :meth:`Namespace.write_zeroes`."""
+        """Set blocks to zero without moving data; as ``write_zeroes`` of :class:`Namespace`."""
         return self._blocking(self.sync.write_zeroes, lba, blocks, deallocate=deallocate, fua=fua)
 
-    def deallocate(self, ranges: list[tuple[int, int]]) -> Awaitable[None]:
+    def deallocate(self, ranges: Iterable[tuple[int, int]]) -> Awaitable[None]:
         """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed."""
         return self._blocking(self.sync.deallocate, ranges)
 
@@ -129,8 +141,8 @@ class AsyncNamespace:
         chunk: int | None = None,
         window: int | DmaBuffer = WINDOW,
     ) -> AsyncIterator[npt.NDArray[np.uint8]]:
-        """Read ``blocks`` blocks and give them in pieces; as :meth:`Namespace.stream`, on the queue
-        pair of all tasks.
+        """Read ``blocks`` blocks and give them in pieces; as ``stream`` of :class:`Namespace`, on
+        the queue pair of all tasks.
         """
         if blocks is None:
             blocks = self.block_count - lba
@@ -343,7 +355,7 @@ class AsyncNamespaces(Mapping[int, AsyncNamespace]):
         return len(self._ctrl.namespaces)
 
 
-class AsyncController:
+class AsyncController(_BesideSync):
     """A controller for one event loop, made by :func:`aopen`: its :attr:`namespaces` are awaited.
 
     :attr:`sync` is the :class:`Controller` itself, for what is not I/O.

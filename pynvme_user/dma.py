@@ -385,7 +385,7 @@ class DmaPool:
         if self._removed:
             raise DeviceRemovedError("the device is gone: open it again when it is back")
         if self._closed:
-            raise ClosedError("the controller is closed: allocate before closing it")
+            raise ClosedError("the controller is closed: open it again")
 
     def _take(self, length: int, placement: Placement | None) -> tuple[Extents, int]:
         for extents in self._regions:

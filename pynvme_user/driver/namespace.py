@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -332,7 +332,7 @@ class Namespace(Reservations):
             what = describe(NvmOpcode.WRITE_ZEROES, first, count, self.nsid)
             check(done.status, what, done.timed_out)
 
-    def deallocate(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def deallocate(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Tell the device that the data of these ``(lba, blocks)`` ranges is not needed.
 
         Ranges of any number and length: as many commands are sent as the controller's limits for

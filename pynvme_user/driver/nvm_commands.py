@@ -183,7 +183,7 @@ class NvmCommands:
 
     def dataset_management(
         self,
-        ranges: Sequence[tuple[int, int]],
+        ranges: Iterable[tuple[int, int]],
         *,
         deallocate: bool = False,
         read: bool = False,
@@ -198,6 +198,7 @@ class NvmCommands:
         :class:`~pynvme_user.spec.nvm.ContextAttributes`.
         """
         self.check_supported(NvmOpcode.DATASET_MANAGEMENT, force)
+        ranges = _pairs(ranges)
         for lba, blocks in ranges:
             self.check_range(lba, blocks)
         cdw11 = DatasetManagementCdw11.build(ad=deallocate, idr=read, idw=write)
@@ -214,7 +215,7 @@ class NvmCommands:
     def copy(
         self,
         lba: int,
-        ranges: Sequence[tuple[int, int]],
+        ranges: Iterable[tuple[int, int]],
         *,
         source: Self | None = None,
         fua: bool = False,
@@ -231,6 +232,7 @@ class NvmCommands:
         whole = source if source is not None else self
         if whole.device is not self.device:
             raise ValueError("source is a namespace of another controller: read and write it")
+        ranges = _pairs(ranges)
         for first, blocks in ranges:
             whole.check_range(first, blocks)
             total += blocks
@@ -327,6 +329,18 @@ def _copy_range(lba: int, blocks: int, source: NvmCommands | None) -> CopyRange0
     if source is None:
         return CopyRange0.build(slba=lba, nlb=blocks - 1)
     return CopyRange2.build(snsid=source.nsid, slba=lba, nlb=blocks - 1)
+
+
+def _pairs(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return them as a list, which can be walked twice. Raises ValueError for what are no pairs."""
+    pairs = [tuple(pair) if isinstance(pair, Iterable) else (pair,) for pair in ranges]
+    wrong = next((pair for pair in pairs if len(pair) != 2), None)
+    if wrong is not None:
+        raise ValueError(
+            "ranges are pairs of an LBA and a number of blocks, such as [(0, 8)]: "
+            f"{wrong[0] if len(wrong) == 1 else wrong!r} is none"
+        )
+    return pairs  # type: ignore[return-value]
 
 
 def _divided(

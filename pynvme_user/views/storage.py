@@ -89,7 +89,9 @@ class ByteRange:
         whole = ns.block_count * ns.block_size
         if size is None:
             size = max(whole - offset, 0)
-        if offset < 0 or size < 0 or offset + size > whole:
+        if offset < 0 or size < 0:
+            raise ValueError(f"offset is {offset} and size {size}: neither can be below 0")
+        if offset + size > whole:
             raise ValueError(
                 f"{size} bytes from byte {offset} on are not all in the namespace, of {whole}"
             )

@@ -286,6 +286,21 @@ def test_an_open_that_fails() -> None:
     asyncio.run(main())
 
 
+def test_what_only_the_other_has() -> None:
+    """The error says where it is."""
+
+    async def main() -> None:
+        async with nvme.aopen("soft:?inline=1&size=1M") as ctrl:
+            for of, name in ((ctrl, "identify"), (ctrl, "smart"), (ctrl.namespaces[1], "identify")):
+                with pytest.raises(AttributeError, match=f"has no {name}: use its sync.{name}"):
+                    getattr(of, name)
+            with pytest.raises(AttributeError, match=r"AsyncController has no identity$"):
+                ctrl.identity  # noqa: B018
+            await ctrl.namespaces[1].deallocate(zip([0, 4], [1, 1], strict=True))
+
+    asyncio.run(main())
+
+
 def test_a_queue_pair_in_select() -> None:
     """fileno() is readable once a command has completed."""
     import select

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -184,6 +185,26 @@ def test_ranges_are_divided_as_the_namespace_says(
         assert sum(blocks for _, blocks in command) <= (mcl or 1 << 32)
     blocks = [lba + n for command in made for lba, count in command for n in range(count)]
     assert blocks == [lba + n for lba, count in ranges for n in range(count)]
+
+
+def test_ranges_that_can_be_walked_once(ns: nvme.Namespace, recorder: Recorder) -> None:
+    """A generator, as zip() is, does what a list does."""
+    ns.identify = ns.identify.replace(mssrl=8, mcl=12, msrc=1)
+    pairs = [(5, 2), (9, 1)]
+    asked = []
+    for ranges in (pairs, iter(pairs)):
+        ns.deallocate(ranges)
+        ns.copy(100, [*pairs] if ranges is pairs else iter(pairs))
+        asked.append([(one.opc, one.cdw10, data) for one, data in recorder.take()])
+    assert [opc for opc, _, _ in asked[0]] == [NvmOpcode.DATASET_MANAGEMENT, NvmOpcode.COPY]
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize(("wrong", "named"), [([0, 8], "0"), ([(0, 1), (1, 2, 3)], r"\(1, 2, 3\)")])
+def test_ranges_that_are_none(ns: nvme.Namespace, wrong: Any, named: str) -> None:
+    for call in (ns.deallocate, partial(ns.copy, 100)):
+        with pytest.raises(ValueError, match=rf"pairs of an LBA .* \[\(0, 8\)\]: {named} is none"):
+            call(wrong)
 
 
 def test_compare_and_write(ns: nvme.Namespace, recorder: Recorder) -> None:
