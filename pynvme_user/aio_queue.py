@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -162,22 +163,25 @@ class LoopQueue:
             self._last = time.monotonic()
         while batch := self._batch():
             count = self._submit_all(batch)
-            for _ in range(count):
+            if count == len(self._waiting):
+                self._waiting.clear()
+            for _ in range(min(count, len(self._waiting))):
                 self._waiting.popleft()
             if not count:
                 return  # there is no room
 
     def _batch(self) -> list[Request]:
-        """Those that wait first and go in one batch: of one namespace, with or without FUA."""
+        """Those that wait first, as far as there may be room, and go in one batch: of one
+        namespace, with or without FUA.
+        """
         waiting = self._waiting
         while waiting and waiting[0].done():  # cancelled before
             waiting.popleft()
-        batch: list[Request] = []
-        of = waiting[0].command[4] if waiting else None
-        for request in waiting:
+        batch = [*islice(waiting, self.pair.depth - len(self._outstanding))]
+        of = batch[0].command[4] if batch else None
+        for number, request in enumerate(batch):
             if request.command[4] is not of or request.done():
-                break
-            batch.append(request)
+                return batch[:number]
         return batch
 
     def _submit_all(self, batch: list[Request]) -> int:
@@ -205,9 +209,10 @@ class LoopQueue:
             # None was submitted: find out which is not right.
             return self._submit_all(batch[:1])
         self._next_tag = (first + count) % _TAGS
-        for tag, request in zip(tags, batch[:count], strict=False):
+        submitted = batch[:count]
+        for request in submitted:
             request.submitted = True
-            self._outstanding[tag] = request
+        self._outstanding.update(zip(tags, submitted, strict=False))
         return count
 
     def _reap(self) -> None:

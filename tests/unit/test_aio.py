@@ -69,6 +69,27 @@ def test_more_in_flight_than_the_queue_has_room_for(name: str) -> None:
     run(main, name, depth=4)
 
 
+def test_what_waits_is_not_walked_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn hands over what there may be room for, however many wait."""
+    given: list[int] = []
+    submit = nvme.QueuePair.submit_many
+
+    def counted(pair: nvme.QueuePair, *args: Any, **named: Any) -> int:
+        given.append(len(named["tags"]))
+        return submit(pair, *args, **named)
+
+    monkeypatch.setattr(nvme.QueuePair, "submit_many", counted)
+
+    async def main() -> None:
+        async with nvme.aopen("soft:?inline=1&size=1M", depth=32) as ctrl:
+            ns, buffer = ctrl.namespaces[1], ctrl.alloc(512)
+            await asyncio.gather(*[ns.read_into(lba % 2048, buffer) for lba in range(5000)])
+
+    asyncio.run(main())
+    assert max(given) <= 32
+    assert sum(given) == 5000
+
+
 def test_vectors() -> None:
     async def main(ctrl: nvme.AsyncController) -> None:
         ns = ctrl.namespaces[1]
