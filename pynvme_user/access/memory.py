@@ -239,9 +239,9 @@ def allocate_pages(length: int) -> Memory:
 
 def _allocate_pages(length: int, page_size: int, placement: Placement | None) -> tuple[Memory, int]:
     if page_size == PAGE_SIZE:
-        numa.check_memory(length)
         if placement is not None:
             numa.check_room(length, placement)
+        numa.check_memory(length)
     fd = memory_file(length, page_size)
     try:
         memory = Memory(map_shared(fd, length), length, page_size)

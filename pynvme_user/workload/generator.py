@@ -184,7 +184,7 @@ def _pareto(ranks: int, h: float) -> tuple[U64Array, FloatArray]:
 
 def _normal(ranks: int, deviation: float, center: float) -> tuple[U64Array, FloatArray]:
     """Cut the bell curve at the region's ends; ``deviation`` is in per cent of that."""
-    sigma = ranks * deviation / 100
+    sigma = max(ranks * deviation / 100, 1e-9)  # a narrower one hits the same blocks
     mean = ranks * center
     low = max(0, math.floor(mean - 8.5 * sigma))
     high = min(ranks, math.ceil(mean + 8.5 * sigma) + 1)

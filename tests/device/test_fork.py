@@ -77,7 +77,10 @@ def test_children_of_each_kind_while_the_device_is_in_use(
 #: A child keeps no descriptor of the parent's device, not even of one that is being opened. Files
 #: of Python's own and of sysfs, which are read meanwhile, are no device's.
 DESCRIPTORS = """
-import os, selectors, signal, sys, threading  # selectors makes an epoll object as it is imported
+# An import of selectors makes an epoll object, one of concurrent.futures.thread changes what is
+# done at a fork: neither is to come in the middle of one.
+import concurrent.futures.thread, selectors
+import os, signal, sys, threading
 import pynvme_user as nvme
 
 def is_of_device(link):

@@ -330,6 +330,15 @@ def test_any_job_stays_in_its_region_and_ends(
         assert set(ios["direction"]) <= set(RW[rw][1])
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("deviation", [5e-324, 1e-300, 1e-12])
+def test_the_narrowest_bell_curve(deviation: float) -> None:
+    """All of it is the two blocks at its center."""
+    law = Law("normal", deviation, 0.5)
+    job = generator("randread", distribution=law, size=BLOCK << 10, number_ios=100)
+    assert set(job.take(100)["lba"].tolist()) == {511, 512}
+
+
 # --- errors -------------------------------------------------------------------------------------
 
 
