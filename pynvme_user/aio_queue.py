@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
+from threading import get_ident
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -108,6 +109,7 @@ class LoopQueue:
 
     def __init__(self, ctrl: Controller, depth: int | None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self.pair = pair = ctrl.queue_pair(depth)
         self._waiting: deque[Request] = deque()
         self._outstanding: dict[int, Request] = {}  # by its tag
@@ -126,7 +128,15 @@ class LoopQueue:
         blocks: int,
         buffer: npt.NDArray[Any] | None,
     ) -> asyncio.Future[None]:
-        """Let a command be submitted at the end of this turn, or once there is room."""
+        """Let a command be submitted at the end of this turn, or once there is room.
+
+        Raises RuntimeError in another thread, and so in its event loop.
+        """
+        if get_ident() != self._thread:  # to ask which loop runs here takes a system call
+            raise RuntimeError(
+                "the device belongs to another event loop: call from there "
+                "(asyncio.run_coroutine_threadsafe), or open it in this one by aopen()"
+            )
         request = Request(loop=self._loop)
         request.command = (opcode, lba, blocks, buffer, of)
         request.submitted = False

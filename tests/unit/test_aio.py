@@ -307,6 +307,27 @@ def test_an_open_that_fails() -> None:
     asyncio.run(main())
 
 
+def test_another_event_loop() -> None:
+    """It is refused before anything is submitted: what ends in an error has not been written."""
+
+    async def main() -> None:
+        async with nvme.aopen("soft:?inline=1&size=1M") as ctrl:
+            ns, buffer = ctrl.namespaces[1], ctrl.alloc(512)
+            buffer[:] = 7
+
+            async def write(data: Any) -> None:
+                await ns.write_from(3, data)
+
+            for data in (buffer, bytes(512 * [7])):
+                with pytest.raises(RuntimeError, match="another event loop: call from there"):
+                    await asyncio.to_thread(asyncio.run, write(data))
+            with pytest.raises(RuntimeError, match="another event loop"):
+                await asyncio.to_thread(ns.flush)
+            assert not any(await ns.read(3, 1))
+
+    asyncio.run(main())
+
+
 def test_what_only_the_other_has() -> None:
     """The error says where it is."""
 
