@@ -173,9 +173,7 @@ class LoopQueue:
             self._last = time.monotonic()
         while batch := self._batch():
             count = self._submit_all(batch)
-            if count == len(self._waiting):
-                self._waiting.clear()
-            for _ in range(min(count, len(self._waiting))):
+            for _ in range(count):
                 self._waiting.popleft()
             if not count:
                 return  # there is no room

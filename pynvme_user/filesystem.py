@@ -238,22 +238,22 @@ class _Place:
 
 
 class _OnePosition:
-    """Before a buffered file: refuses to move bytes for a thread whose position another one left.
+    """Mixin of a buffered file: a thread does not read or write where another thread left off.
 
-    What it would read or write there is not what it asked for. It is so where another thread sought
-    since this one did; and where another sought since this one moved bytes, unless the threads of
-    this file hand it on: one that never sought went on where another was.
+    Raises OSError (EBUSY) where another thread used the file between this one's seek and its read
+    or write; and where another sought since this one's last read or write, unless the threads hand
+    the file on, as they do once one that never sought reads where another was.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._turn = threading.RLock()
-        # ``sought``: in which round this thread did, and moved nothing since; ``seen``: how many
-        # seeks there were at its last call. Not by its number, which a later thread may have.
+        # Of each thread: "sought" is the round of its last seek, 0 once it read or wrote after it;
+        # "seen" is how many seeks there had been at its last call.
         self._mine = threading.local()
         self._round = 1
         self._seeks = 0
-        self._last: object = None  # whose call was the last
+        self._last: object = None  # the thread of the last call, by its dictionary
         self._handed_on = False
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -309,7 +309,7 @@ class _OnePosition:
                     'own, or each a position, by fsspec.filesystem("nvme", thread_positions=True)',
                 )
         if not sought:
-            self._round += 1  # goes on where another thread is, which it knows
+            self._round += 1  # a hand-over: earlier seeks of other threads no longer count
         mine["sought"] = 0
         mine["seen"] = self._seeks
         self._last = mine

@@ -333,14 +333,17 @@ def _copy_range(lba: int, blocks: int, source: NvmCommands | None) -> CopyRange0
 
 def _pairs(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return them as a list, which can be walked twice. Raises ValueError for what are no pairs."""
-    pairs = [tuple(pair) if isinstance(pair, Iterable) else (pair,) for pair in ranges]
-    wrong = next((pair for pair in pairs if len(pair) != 2), None)
-    if wrong is not None:
-        raise ValueError(
-            "ranges are pairs of an LBA and a number of blocks, such as [(0, 8)]: "
-            f"{wrong[0] if len(wrong) == 1 else wrong!r} is none"
-        )
-    return pairs  # type: ignore[return-value]
+    pairs = []
+    for pair in ranges:
+        try:
+            lba, blocks = pair
+        except (TypeError, ValueError):
+            raise ValueError(
+                "ranges are pairs of an LBA and a number of blocks, such as [(0, 8)]: "
+                f"{pair!r} is none"
+            ) from None
+        pairs.append((lba, blocks))
+    return pairs
 
 
 def _divided(

@@ -14,7 +14,7 @@ from pynvme_user.dma import as_bytes
 from pynvme_user.views.storage import ByteRange
 
 Mode = Literal["rb", "r+b"]
-#: What a buffered file reads ahead, and gathers before it writes.
+#: Bytes that a buffered file reads ahead, and keeps before it writes.
 BUFFERING = 1 << 17
 
 

@@ -34,39 +34,11 @@ PROPERTIES = {
 }
 
 
-@guest_run(seconds=40)
-def virtual_functions(share: Path) -> dict[str, dict[str, Any]]:
-    """What the script found, by its steps; "page" is what the page's blocks came to."""
-    wanted = blocks_of([PAGE.read_text()])
-    (share / "blocks.json").write_text(json.dumps(wanted))
+def run_script(share: Path, access: str, first: str) -> dict[str, dict[str, Any]]:
+    """Run a command and then the script in a guest; return what that found, by its steps."""
     Guest(
-        bash(
-            f"{shlex.quote(sys.executable)} {shlex.quote(str(RUNNER))} {shlex.quote(str(share))}",
-            command(share, "virtual_functions", ADDRESS, "vfio"),
-        ),
-        nvme=[NvmeDisk(size=64 * MIB, namespaces=({},), properties=PROPERTIES)],
-        devices=[SUBSYSTEM],
-        properties=[BELOW_4G],
-        share=share,
-        timeout=1800,
-    ).run()
-    found = outcome(share, "virtual_functions")
-    assert found.status == 0, found.errors
-    results = json.loads((share / "results.json").read_text())
-    return {line["step"]: line for line in found.lines} | {
-        "page": {"wanted": wanted, "got": results}
-    }
-
-
-@guest_run(seconds=30)
-def over_uio(share: Path) -> dict[str, dict[str, Any]]:
-    """What the script found without an IOMMU, by its steps."""
-    Guest(
-        bash(
-            "modprobe uio_pci_generic",
-            command(share, "virtual_functions", ADDRESS, "uio"),
-        ),
-        iommu=False,
+        bash(first, command(share, "virtual_functions", ADDRESS, access)),
+        iommu=access == "vfio",
         nvme=[NvmeDisk(size=64 * MIB, namespaces=({},), properties=PROPERTIES)],
         devices=[SUBSYSTEM],
         properties=[BELOW_4G],
@@ -76,6 +48,23 @@ def over_uio(share: Path) -> dict[str, dict[str, Any]]:
     found = outcome(share, "virtual_functions")
     assert found.status == 0, found.errors
     return {line["step"]: line for line in found.lines}
+
+
+@guest_run(seconds=40)
+def virtual_functions(share: Path) -> dict[str, dict[str, Any]]:
+    """What the script found, by its steps; "page" is what the page's blocks came to."""
+    wanted = blocks_of([PAGE.read_text()])
+    (share / "blocks.json").write_text(json.dumps(wanted))
+    page = f"{shlex.quote(sys.executable)} {shlex.quote(str(RUNNER))} {shlex.quote(str(share))}"
+    steps = run_script(share, "vfio", page)
+    results = json.loads((share / "results.json").read_text())
+    return steps | {"page": {"wanted": wanted, "got": results}}
+
+
+@guest_run(seconds=30)
+def over_uio(share: Path) -> dict[str, dict[str, Any]]:
+    """What the script found without an IOMMU, by its steps."""
+    return run_script(share, "uio", "modprobe uio_pci_generic")
 
 
 @pytest.fixture(autouse=True)
